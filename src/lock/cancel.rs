@@ -1,0 +1,24 @@
+//! Ending a wait from another thread or from a signal handler.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ends waits that were given it (see [`GetOptions::cancel`](crate::GetOptions::cancel)).
+#[derive(Debug, Default)]
+pub struct Cancel(pub(crate) AtomicU32);
+
+impl Cancel {
+    /// Not cancelled yet.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Ends the waits, now and later. Never blocks; may be called from a signal handler.
+    pub fn cancel(&self) {
+        self.0.store(1, Ordering::SeqCst);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+}

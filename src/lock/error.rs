@@ -1,0 +1,87 @@
+//! Everything that can go wrong in the library, as one typed enum that keeps the cause.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a call of this library failed. A lock that was not had in time is not an error: see
+/// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The lock's name cannot be.
+    #[error("'{}' cannot be a lock's name: {reason}", name.escape_debug())]
+    Name {
+        /// The name as given.
+        name: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// An object of the lock may not be opened by this user.
+    #[error("no permission for {}{}: use the lock as its owner, or create it with a mode and group that let both in", path.display(), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
+    Permission {
+        /// The object.
+        path: PathBuf,
+        /// The object's owner, where that can be read.
+        owner: Option<String>,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// An object of the lock does not exist and was not to be created.
+    #[error("there is no lock here: {} does not exist", path.display())]
+    NotFound {
+        /// The object.
+        path: PathBuf,
+    },
+    /// An object at one of the lock's paths is not what it should be; nothing was changed.
+    #[error("{} is not usable: {what}", path.display())]
+    WrongObject {
+        /// The object.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        what: String,
+    },
+    /// A system call failed.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Os {
+        /// What was tried.
+        doing: &'static str,
+        /// On which object.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The lock is in use with another number of slots.
+    #[error("the lock is in use with {in_use} slots, not {asked}: use -j {in_use}, or wait until nobody uses it")]
+    SlotsDiffer {
+        /// The number asked for.
+        asked: u32,
+        /// The number in use.
+        in_use: u32,
+    },
+    /// The wait was ended through its [`Cancel`](crate::Cancel).
+    #[error("the wait was cancelled")]
+    Cancelled,
+    /// The handle was opened before a `fork` and is used in the child. Open the lock again there.
+    #[error("this lock handle belongs to the parent process: open the lock again after fork")]
+    Forked,
+    /// A request without a time limit for a lock that this very handle or job holds would wait for itself.
+    #[error("waiting without a limit for a lock that this very job holds would never end")]
+    WaitsForItself,
+    /// The process that a hold should be bound to does not exist or cannot be examined.
+    #[error("cannot bind the lock to process {pid}: {source}")]
+    NoProcess {
+        /// The process.
+        pid: u32,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The lock's table stayed busy until the deadline (a process stopped inside it?).
+    #[error("the lock's table stayed busy{}: continue or end the process that is stopped inside it", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
+    Busy {
+        /// Who is inside, where that is known.
+        pid: Option<u32>,
+    },
+}
+
+/// The result of this library's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

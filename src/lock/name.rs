@@ -1,0 +1,121 @@
+//! The one place where a lock's name is checked.
+
+use crate::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Longest name in bytes: `sem.` + name + room for temporary names stays below `NAME_MAX`.
+pub(crate) const MAX_LEN: usize = 200;
+
+/// The folder of POSIX shared memory and named semaphores on Linux (shm_overview(7), sem_overview(7)).
+pub(crate) const SHM: &str = "/dev/shm";
+
+/// File name prefix of a lock's table. A new table layout gets a new prefix.
+pub(crate) const TABLE_PREFIX: &str = "resourcelock.";
+
+/// A checked lock name: what all processes that share a resource agree on.
+///
+/// One leading `/` is accepted and hidden, as in the Python module. See [`LockName::new`] for what is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockName(String);
+
+impl LockName {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if it is empty, `.` or `..`, contains a further `/`, a NUL or a control character, is longer
+    /// than 200 bytes, or would collide with another lock's files (`sem.…`, `resourcelock.…`, `resourcelock2.…`).
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        let refuse = |reason: &str| {
+            Err(Error::Name {
+                name: name.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        if bare.is_empty() {
+            return refuse("it is empty");
+        }
+        if bare == "." || bare == ".." {
+            return refuse("it is a folder's name");
+        }
+        if bare.contains('/') {
+            return refuse("it contains a '/'");
+        }
+        if bare.chars().any(char::is_control) {
+            return refuse("it contains a control character");
+        }
+        if bare.len() > MAX_LEN {
+            return refuse("it is longer than 200 bytes");
+        }
+        if bare.starts_with("sem.") {
+            return refuse("names that begin with 'sem.' would collide with another lock's semaphore");
+        }
+        if let Some(rest) = bare.strip_prefix("resourcelock")
+            && rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('.')
+        {
+            return refuse("names that begin with 'resourcelock.' would collide with another lock's table");
+        }
+        Ok(Self(bare.to_owned()))
+    }
+
+    /// The name without a leading `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Path of the flag (the named semaphore).
+    pub fn flag_path(&self) -> PathBuf {
+        PathBuf::from(format!("{SHM}/sem.{}", self.0))
+    }
+
+    /// Path of the note (the shared memory segment).
+    pub fn note_path(&self) -> PathBuf {
+        PathBuf::from(format!("{SHM}/{}", self.0))
+    }
+
+    /// Path of the table (holders, queue, history).
+    pub fn table_path(&self) -> PathBuf {
+        PathBuf::from(format!("{SHM}/{TABLE_PREFIX}{}", self.0))
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_names() {
+        for (given, bare) in [
+            ("i2c", "i2c"),
+            ("/i2c", "i2c"),
+            ("a b", "a b"),
+            ("sem", "sem"),
+            ("resourcelock", "resourcelock"),
+            ("resourcelock2", "resourcelock2"),
+            ("resourcelockx.y", "resourcelockx.y"),
+            ("...", "..."),
+            ("größe", "größe"),
+        ] {
+            assert_eq!(LockName::new(given).unwrap().as_str(), bare);
+        }
+        assert!(LockName::new(&"x".repeat(200)).is_ok());
+    }
+
+    #[test]
+    fn refused_names() {
+        for bad in [
+            "", "/", ".", "..", "/..", "//a", "a/b", "a\0b", "a\nb", "\u{7f}", "\u{85}", "sem.x", "/sem.x",
+            "resourcelock.", "resourcelock.x", "resourcelock2.x", "resourcelock10.x",
+        ] {
+            assert!(matches!(LockName::new(bad), Err(Error::Name { .. })), "{bad:?}");
+        }
+        assert!(LockName::new(&"x".repeat(201)).is_err());
+    }
+}
