@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Runs every test: unit, documentation, end to end. On a fresh Debian machine it first installs what they need.
+#
+#   scripts/test.sh [ARGUMENTS OF cargo test ...]
+#
+# Nothing is skipped: if something is missing and may not be installed, this says what, and fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What the tests run, one a line: a command that succeeds if it is there | its Debian package | what it is for.
+needs() {
+    cat <<'LIST'
+command -v cc                                     | gcc          | links the Rust programs
+test -e /usr/include/stdlib.h                     | libc6-dev    | links the Rust programs
+command -v python3                                | python3      | runs the Python module that shares our locks
+python3 -m ensurepip --version                    | python3-venv | keeps that module's packages to ourselves
+command -v flock                                  | util-linux   | the peer whose options and exit statuses run follows
+command -v unshare && command -v setpriv          | util-linux   | other users, private copies of /dev/shm, PID namespaces
+command -v timeout                                | coreutils    | the peer whose limits run follows
+command -v ps && command -v pkill                 | procps       | looks at process trees
+command -v strace                                 | strace       | shows which clocks a wait uses
+test -e /usr/lib/*/faketime/libfaketime.so.1      | libfaketime  | steps the wall clock of one process
+command -v zsh                                    | zsh          | loads the generated completions
+command -v fish                                   | fish         | loads the generated completions
+command -v sem                                    | parallel     | the peer of counting locks (sem)
+command -v ts                                     | moreutils    | stamps the lines of a job's output
+command -v mandoc                                 | mandoc       | checks the man page
+command -v groff                                  | groff-base   | shows the man page as man(1) does
+command -v etcd                                   | etcd-server  | an engine to lock with across machines
+command -v etcdctl                                | etcd-client  | the peer that queues in the same etcd lock
+command -v psql && ls /usr/lib/postgresql/*/bin/postgres | postgresql | an engine to lock with across machines
+LIST
+}
+
+trim() { local text=$1; text=${text#"${text%%[![:space:]]*}"}; printf '%s' "${text%"${text##*[![:space:]]}"}"; }
+
+# Fills the array `packages` and prints a line for each thing that is missing.
+find_missing() {
+    packages=()
+    local probe package reason
+    while IFS='|' read -r probe package reason; do
+        if ! (eval "$probe") >/dev/null 2>&1; then
+            package=$(trim "$package")
+            packages+=("$package")
+            echo "test.sh: missing: package $package ($(trim "$reason"))" >&2
+        fi
+    done < <(needs)
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+install_missing() {
+    find_missing
+    [ ${#packages[@]} -gt 0 ] || return 0
+    local by_hand="install by hand: apt-get install ${packages[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "test.sh: there is no apt-get on this system; $by_hand (or what they are called here)" >&2
+        exit 1
+    fi
+    if ! as_root true 2>/dev/null; then
+        echo "test.sh: may not install packages (neither root nor sudo without a password); $by_hand" >&2
+        exit 1
+    fi
+    # The lists may be old or absent; a package is only asked for when it is missing, so this costs nothing later.
+    as_root apt-get update -q >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2
+    find_missing
+    [ ${#packages[@]} = 0 ] || { echo "test.sh: still missing after the installation; $by_hand" >&2; exit 1; }
+}
+
+# The Python module, in an environment of its own that is made anew when the list of packages has changed.
+prepare_python() {
+    local venv=$PWD/.venv list=tests/common/requirements.txt
+    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock' 2>/dev/null; }; then
+        echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into .venv" >&2
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$list" >&2
+        cp "$list" "$venv/installed.txt"
+    fi
+    export RESOURCELOCK_TEST_PYTHON=$venv/bin/python
+}
+
+# rustup's own installation puts cargo here without changing a shell that is already open.
+command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+if ! command -v cargo >/dev/null; then
+    echo "test.sh: there is no cargo: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2
+    exit 1
+fi
+
+install_missing
+prepare_python
+exec cargo test "$@"
