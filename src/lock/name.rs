@@ -111,8 +111,23 @@ mod tests {
     #[test]
     fn refused_names() {
         for bad in [
-            "", "/", ".", "..", "/..", "//a", "a/b", "a\0b", "a\nb", "\u{7f}", "\u{85}", "sem.x", "/sem.x",
-            "resourcelock.", "resourcelock.x", "resourcelock2.x", "resourcelock10.x",
+            "",
+            "/",
+            ".",
+            "..",
+            "/..",
+            "//a",
+            "a/b",
+            "a\0b",
+            "a\nb",
+            "\u{7f}",
+            "\u{85}",
+            "sem.x",
+            "/sem.x",
+            "resourcelock.",
+            "resourcelock.x",
+            "resourcelock2.x",
+            "resourcelock10.x",
         ] {
             assert!(matches!(LockName::new(bad), Err(Error::Name { .. })), "{bad:?}");
         }

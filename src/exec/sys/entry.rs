@@ -1,0 +1,155 @@
+//! The program's entry: C's `main` instead of std's.
+//!
+//! std's runtime ignores SIGPIPE, opens closed standard streams so that a command would inherit them, and catches
+//! SEGV and BUS for its stack-overflow message. A command that is run through this program would find a world that
+//! its caller did not make; besides, it costs about 140 µs a start. What is wanted of it is done here:
+//! - descriptors 0–2 that the caller closed are opened on /dev/null, but close-on-exec: nothing that this program
+//!   opens can take their numbers, and the command finds them closed again;
+//! - a panic becomes one line on standard error and status 125, after unwinding (which gives locks back);
+//! - SIGBUS becomes one line and status 125: somebody truncated a file in /dev/shm that is mapped here.
+
+// In unit tests the test harness brings its own `main`.
+#![cfg_attr(test, allow(dead_code))]
+
+use std::ffi::{CStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStringExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::OnceLock;
+
+/// Exit status when this program itself failed (see `exit.rs`, which is not used here: this must work whatever the
+/// rest does).
+const FAILED: c_int = 125;
+
+/// What an error message begins with, once the lock's name is known: `resourcelock: NAME: `.
+static PREFIX: OnceLock<String> = OnceLock::new();
+
+/// Names the lock in the message of a SIGBUS. Later calls change nothing.
+pub fn set_subject(name: &str) {
+    let _ = PREFIX.set(format!("resourcelock: {name}: "));
+}
+
+/// The C entry point. libc's start-up code calls it.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: these are the arguments that libc's start-up code passes to `main`.
+    let args = unsafe { arguments(argc, argv) };
+    open_closed_streams();
+    catch_bus_errors();
+    let status = guarded(|| crate::start(args));
+    // Flushes standard output, which returning from here would not.
+    std::process::exit(status)
+}
+
+/// Runs `body`; a panic in it unwinds, is reported in one line, and becomes status 125.
+pub fn guarded(body: impl FnOnce() -> c_int) -> c_int {
+    panic::set_hook(Box::new(|info| {
+        let place = info
+            .location()
+            .map(|l| format!(" at {}:{}", l.file(), l.line()))
+            .unwrap_or_default();
+        let payload = info.payload();
+        let what = payload.downcast_ref::<&str>().copied();
+        let what = what
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        let prefix = PREFIX.get().map_or("resourcelock: ", String::as_str);
+        let line = format!(
+            "{prefix}this program failed{place}: {}; please report it\n",
+            what.escape_debug()
+        );
+        write_error(line.as_bytes());
+    }));
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(FAILED)
+}
+
+/// The command line as the kernel passed it.
+///
+/// # Safety
+/// `argv` points to `argc` pointers to NUL-terminated strings.
+unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    (0..count)
+        .map(|i| {
+            // SAFETY: `i` < argc, so by the caller's promise this is a pointer to a NUL-terminated string.
+            let text = unsafe { CStr::from_ptr(*argv.add(i)) };
+            OsString::from_vec(text.to_bytes().to_vec())
+        })
+        .collect()
+}
+
+/// Occupies the standard descriptors that the caller closed.
+fn open_closed_streams() {
+    let mut streams = [0, 1, 2].map(|fd| libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    });
+    // SAFETY: the pointer and the length are those of the array. One call instead of three fcntl.
+    unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
+    for stream in &streams {
+        if stream.revents & libc::POLLNVAL != 0 {
+            // SAFETY: a NUL-terminated path. The lowest free number is this stream's, as they are gone through in
+            // order. If it fails, there is nothing better to do than to go on.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        }
+    }
+}
+
+/// Makes SIGBUS end the program with a message and status 125.
+fn catch_bus_errors() {
+    // SAFETY: an all-zero sigaction is a valid one; the handler has the signature that SA_SIGINFO asks for and calls
+    // async-signal-safe functions only.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_bus_error as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo to a handler that was installed with SA_SIGINFO.
+    let code = unsafe { (*info).si_code };
+    if code <= 0 {
+        // Somebody sent it: die of it, as if it had not been caught (SA_RESETHAND has restored the default). It is
+        // delivered when the handler returns.
+        // SAFETY: raise and getpid are async-signal-safe.
+        unsafe { libc::kill(libc::getpid(), signal) };
+        return;
+    }
+    // OnceLock::get is a load: async-signal-safe once set.
+    write_error(PREFIX.get().map_or("resourcelock: ", String::as_str).as_bytes());
+    write_error(b"a file of the lock in /dev/shm was truncated while in use; remove the lock and try again\n");
+    // SAFETY: async-signal-safe, does not return.
+    unsafe { libc::_exit(FAILED) }
+}
+
+/// Writes to standard error without std's lock, which may be held where this is called from.
+fn write_error(text: &[u8]) {
+    // SAFETY: pointer and length are those of the slice. There is nowhere to report a failure to.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_unwinds_and_becomes_125() {
+        struct GivesBack<'a>(&'a mut bool);
+        impl Drop for GivesBack<'_> {
+            fn drop(&mut self) {
+                *self.0 = true;
+            }
+        }
+        let mut given_back = false;
+        let status = guarded(|| {
+            let _guard = GivesBack(&mut given_back);
+            panic!("tried on purpose")
+        });
+        let _ = panic::take_hook();
+        assert_eq!(status, FAILED);
+        assert!(given_back);
+    }
+}
