@@ -1,0 +1,98 @@
+//! A child process that is talked to line by line.
+
+use super::PATIENCE;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+/// A running child; killed and reaped when dropped. Its standard error is the test's.
+pub struct LineChild {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl LineChild {
+    /// Starts `command` with its standard input and output connected to us.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("its output is connected"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, input, lines }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends one line.
+    pub fn send(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("its input is still open");
+        writeln!(input, "{line}")
+            .and_then(|()| input.flush())
+            .expect("the child reads its input");
+    }
+
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// The next line it prints.
+    pub fn line(&mut self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the child prints a line")
+    }
+
+    /// Reads lines until one is `wanted`.
+    pub fn wait_for_line(&mut self, wanted: &str) {
+        while self.line() != wanted {}
+    }
+
+    /// A line if it has printed one that was not read yet.
+    pub fn try_line(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
+    /// SIGKILL, without waiting for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the child can be killed");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.try_wait() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the child does not end");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child can be waited for")
+    }
+}
+
+impl Drop for LineChild {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

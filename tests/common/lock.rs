@@ -1,0 +1,109 @@
+//! A lock of a test's own.
+
+use assert_cmd::cargo::cargo_bin_cmd;
+use resourcelock::{LockName, ResourceLock, State};
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A lock name that no other test uses. Dropping it removes the lock's objects.
+pub struct TestLock {
+    name: LockName,
+}
+
+/// What the flag's 64-bit word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlagWord {
+    /// 0 = taken, 1 = free.
+    pub value: u32,
+    /// Processes asleep in sem_wait(3), the Python module's among them.
+    pub waiters: u16,
+    /// The number of the table on whose behalf the flag was taken; 0 = none.
+    pub mark: u16,
+}
+
+impl TestLock {
+    /// A name with `subject`, the process id and a running number in it. Creates nothing.
+    pub fn new(subject: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{subject}-{}-{number}", std::process::id());
+        Self {
+            name: LockName::new(&name).expect("a good name"),
+        }
+    }
+
+    /// The name without a slash.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The checked name, which knows the objects' paths.
+    pub fn paths(&self) -> &LockName {
+        &self.name
+    }
+
+    /// Opens it through the library.
+    pub fn open(&self) -> ResourceLock {
+        ResourceLock::open(self.name()).expect("the lock opens")
+    }
+
+    /// What the library sees of it, without creating anything.
+    pub fn state(&self) -> State {
+        ResourceLock::builder(self.name())
+            .open_existing()
+            .expect("the lock exists")
+            .state()
+    }
+
+    /// `resourcelock NAME …`, the real binary.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary();
+        command.arg(self.name()).args(arguments);
+        command
+    }
+
+    /// The flag's word as it stands in the file.
+    pub fn flag_word(&self) -> FlagWord {
+        let bytes = fs::read(self.name.flag_path()).expect("the flag is readable");
+        let word = u64::from_le_bytes(bytes[..8].try_into().expect("the flag has 64 bits"));
+        FlagWord {
+            value: word as u32,
+            waiters: (word >> 32) as u16,
+            mark: (word >> 48) as u16,
+        }
+    }
+
+    /// The note's text as it stands in the file, up to the first NUL.
+    pub fn note_text(&self) -> String {
+        let bytes = fs::read(self.name.note_path()).expect("the note is readable");
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// The objects that exist now.
+    pub fn objects(&self) -> Vec<std::path::PathBuf> {
+        let all = [self.name.flag_path(), self.name.note_path(), self.name.table_path()];
+        all.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+}
+
+impl Drop for TestLock {
+    fn drop(&mut self) {
+        for path in self.objects() {
+            // A test may have put a folder there.
+            if fs::remove_file(&path).is_err() {
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+    }
+}
+
+/// The real binary, without what the caller's environment could tell it.
+pub fn binary() -> Command {
+    let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
+    for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG"] {
+        command.env_remove(format!("RESOURCELOCK_{name}"));
+    }
+    command
+}

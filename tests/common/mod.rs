@@ -1,0 +1,59 @@
+//! What the end-to-end tests share: locks that clean up after themselves, the real binary, children that are talked to
+//! line by line, the real Python module as a peer, and waiting for a condition.
+// Every test program compiles this module and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod child;
+pub mod lock;
+pub mod peer;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub use child::LineChild;
+pub use lock::{FlagWord, TestLock, binary};
+pub use peer::Peer;
+
+/// After this long a test stops waiting: far beyond what anything takes, so that a slow machine fails no test.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Polls until `condition` holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`]; the message names `what` was waited for.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries
+/// are, but not its examples, and builds those only when all tests are asked for.)
+pub fn example(name: &str) -> Command {
+    let binary = PathBuf::from(lock::binary().get_program());
+    let folder = binary.parent().expect("the binary lies in a folder");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--example", name, "--manifest-path"]);
+    cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(
+        cargo.status().expect("cargo runs").success(),
+        "example {name} does not build"
+    );
+    Command::new(folder.join("examples").join(name))
+}
+
+/// What a command that had to succeed printed.
+pub fn printed(command: &mut Command) -> String {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} ended with {}", output.status);
+    String::from_utf8(output.stdout).expect("it prints UTF-8")
+}

@@ -1,0 +1,121 @@
+//! The real Python module in a process of its own.
+
+use super::{LineChild, TestLock};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A Python process with one `resource_lock` open; see `peer.py`.
+pub struct Peer {
+    child: LineChild,
+}
+
+impl Peer {
+    /// Starts Python and opens `lock` there with a note of 4096 bytes (if the module has to create it).
+    pub fn open(lock: &TestLock) -> Self {
+        Self::open_sized(lock, 4096)
+    }
+
+    /// The same with another size for the note.
+    pub fn open_sized(lock: &TestLock, note_size: usize) -> Self {
+        let mut child = LineChild::spawn(Command::new(python()).arg(common().join("peer.py")));
+        child.send(&json!(["open", lock.name(), note_size]).to_string());
+        let mut peer = Self { child };
+        assert_eq!(peer.answer(), Value::Null, "the Python module opens the lock");
+        peer
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub fn send(&mut self, request: Value) {
+        self.child.send(&request.to_string());
+    }
+
+    /// The answer to the oldest request that has none yet.
+    pub fn answer(&mut self) -> Value {
+        parse(&self.child.line())
+    }
+
+    /// That answer if it is there already.
+    pub fn try_answer(&mut self) -> Option<Value> {
+        self.child.try_line().map(|line| parse(&line))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub fn ask(&mut self, request: Value) -> Value {
+        self.send(request);
+        self.answer()
+    }
+
+    /// `get_lock(timeout, lock_info=info)`; no timeout = without limit.
+    pub fn get(&mut self, timeout: Option<f64>, info: &str) -> bool {
+        self.ask(json!(["get", timeout, info])) == json!(true)
+    }
+
+    /// `unget_lock()`.
+    pub fn unget(&mut self) -> bool {
+        self.ask(json!(["unget", false])) == json!(true)
+    }
+
+    /// `unget_lock(force=True)`.
+    pub fn force(&mut self) -> bool {
+        self.ask(json!(["unget", true])) == json!(true)
+    }
+
+    /// `lock_value()`.
+    pub fn value(&mut self) -> u64 {
+        self.ask(json!(["value"])).as_u64().expect("a number")
+    }
+
+    /// `is_locked()`.
+    pub fn is_locked(&mut self) -> bool {
+        self.ask(json!(["is_locked"])) == json!(true)
+    }
+
+    /// `get_lock_info()`; its characters are bytes.
+    pub fn info(&mut self) -> String {
+        self.ask(json!(["info"])).as_str().expect("a text").to_owned()
+    }
+
+    /// `set_lock_info(text)`.
+    pub fn set_info(&mut self, text: &str) {
+        assert_eq!(self.ask(json!(["set_info", text])), Value::Null);
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill();
+        self.child.wait();
+    }
+}
+
+fn parse(line: &str) -> Value {
+    let answer: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("Python said {line}"));
+    if let Some(failure) = answer.get("error") {
+        panic!("Python failed: {failure}");
+    }
+    answer
+}
+
+/// The Python of the environment that `scripts/test.sh` makes.
+pub fn python() -> PathBuf {
+    let python = std::env::var_os("RESOURCELOCK_TEST_PYTHON").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"),
+        PathBuf::from,
+    );
+    assert!(
+        python.exists(),
+        "{} does not exist: run scripts/test.sh once, it installs the peer",
+        python.display()
+    );
+    python
+}
+
+/// The folder of the helpers that are not Rust.
+pub fn common() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common")
+}
