@@ -1,13 +1,54 @@
-//! The command-line tool.
+//! The command-line tool: parse, set up the log, dispatch, turn an error into an exit status, once.
 #![cfg_attr(not(test), no_main)]
 
+mod cli;
+mod commands;
 mod exec;
+mod exit;
+mod logging;
+mod output;
 
+use cli::{Common, Parsed};
+use exit::Exit;
 use std::ffi::OsString;
 
 /// Called by the C entry point (`exec::sys::entry`) with the command line; returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
 fn start(args: Vec<OsString>) -> i32 {
-    let _ = args;
-    0
+    i32::from(run(args).status())
+}
+
+/// The whole program. `words` begins with the program's own name.
+fn run(words: Vec<OsString>) -> Exit {
+    let (common, task) = match cli::parse(words.into_iter().skip(1)) {
+        Ok(Parsed::Task(common, task)) => (common, task),
+        Ok(Parsed::Text(text)) => return output::print_styled(&text),
+        Err(usage) => return fail(&usage),
+    };
+    logging::set_up(common.verbose);
+    if let Err(refusal) = check_backend(&common) {
+        return fail(&refusal);
+    }
+    match commands::perform(&common, task) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let exit = failure.exit();
+            fail(&failure);
+            exit
+        }
+    }
+}
+
+/// The engine that `--backend` or the environment asks for must be built in.
+fn check_backend(common: &Common) -> Result<(), String> {
+    let from_environment = || std::env::var_os("RESOURCELOCK_BACKEND").map(|url| url.to_string_lossy().into_owned());
+    match common.backend.clone().or_else(from_environment) {
+        Some(url) if !url.is_empty() => cli::backend(&url),
+        _ => Ok(()),
+    }
+}
+
+fn fail(what: &dyn std::fmt::Display) -> Exit {
+    output::message(&format!("resourcelock: {what}"));
+    Exit::Failed
 }

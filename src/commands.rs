@@ -1,0 +1,102 @@
+//! One file a command: composes the library, `exec` and `output`.
+
+mod completions;
+mod doctor;
+mod get;
+mod history;
+mod list;
+mod remove;
+mod run;
+mod state;
+mod trace;
+mod unget;
+
+use crate::cli::{Common, Task};
+use crate::exit::Exit;
+use resourcelock::Error;
+use std::fmt;
+
+/// Carries out one command.
+pub fn perform(common: &Common, task: Task) -> Result<Exit, Failure> {
+    match task {
+        Task::Get(args) => get::perform(common, &args),
+        Task::Unget(args) => unget::perform(common, &args),
+        Task::State(args) => state::perform(common, &args),
+        Task::Trace(args) => trace::perform(common, &args),
+        Task::Run(args) => run::perform(common, *args),
+        Task::History(args) => history::perform(common, &args),
+        Task::Remove(args) => remove::perform(common, &args),
+        Task::List(args) => list::perform(common, &args),
+        Task::Doctor(args) => doctor::perform(common, &args),
+        Task::Completions(args) => completions::perform(&args),
+    }
+}
+
+/// Why a command could not be carried out: one line, with the lock's name in front.
+#[derive(Debug)]
+pub struct Failure {
+    name: Option<String>,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Lock(Error),
+    Other(String),
+}
+
+impl Failure {
+    /// The library failed for the lock `name`.
+    pub fn lock(name: &str, error: Error) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            cause: Cause::Lock(error),
+        }
+    }
+
+    /// Something else failed for the lock `name`.
+    pub fn about(name: &str, what: impl Into<String>) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            cause: Cause::Other(what.into()),
+        }
+    }
+
+    /// Something failed that is not about one lock.
+    pub fn general(what: impl Into<String>) -> Self {
+        Self {
+            name: None,
+            cause: Cause::Other(what.into()),
+        }
+    }
+
+    /// The exit status that goes with it.
+    pub fn exit(&self) -> Exit {
+        Exit::Failed
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.cause, &self.name) {
+            // This error names the lock itself.
+            (Cause::Lock(error @ Error::Name { .. }), _) => write!(f, "{error}"),
+            (cause, Some(name)) => write!(f, "{}: {cause}", bare(name).escape_debug()),
+            (cause, None) => write!(f, "{cause}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(error) => write!(f, "{error}"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A lock's name without the leading slash that may be typed.
+pub fn bare(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}

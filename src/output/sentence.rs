@@ -1,0 +1,158 @@
+//! Sentences about a lock: why it was not had, for whom one waits.
+
+use super::names;
+use resourcelock::{Holder, Mode, State};
+use std::time::Duration;
+
+/// For a request that was not had in time: who has the lock, since when, what for, how many wait, what would release
+/// it. Without the lock's name in front.
+pub fn refusal(state: &State) -> String {
+    let mut text = if state.locked || !state.holders.is_empty() {
+        format!("held by {}", holders(state))
+    } else {
+        "was not free in time".to_owned()
+    };
+    if !state.waiters.is_empty() {
+        text.push_str(&format!("; {} waiting", state.waiters.len()));
+    }
+    text.push_str(&format!(
+        "; 'resourcelock {} unget' would release it",
+        word(state.name.as_str())
+    ));
+    text
+}
+
+/// For a request that waits: `waiting for i2c: held by 4711 (read_sensor.sh, alice) for 12 s: bus scan; 2 ahead`.
+/// `own` is this process's id, whose own place in the queue is not counted.
+pub fn waiting(state: &State) -> String {
+    let own = std::process::id();
+    let ahead = state
+        .waiters
+        .iter()
+        .position(|waiter| waiter.pid == own && waiter.same_pid_namespace)
+        .unwrap_or(state.waiters.len());
+    let mut text = format!("waiting for {}", state.name);
+    if state.locked || !state.holders.is_empty() {
+        text.push_str(&format!(": held by {}", holders(state)));
+    }
+    if ahead > 0 {
+        text.push_str(&format!("; {ahead} ahead"));
+    }
+    text
+}
+
+/// Who has the lock, for how long, with what note.
+fn holders(state: &State) -> String {
+    let mut text = match state.holders.as_slice() {
+        [] if state.foreign => "a program that uses the Python module or the bare semaphore".to_owned(),
+        [] => "nobody that could be seen".to_owned(),
+        [one] => format!("{} for {}", holder(one), duration(one.held)),
+        [first, others @ ..] => {
+            let longest = state.holders.iter().map(|holder| holder.held).max().unwrap_or_default();
+            let kind = match first.mode {
+                Mode::Shared => " (shared)",
+                _ => "",
+            };
+            format!(
+                "{} and {} more{kind} for up to {}",
+                holder(first),
+                others.len(),
+                duration(longest)
+            )
+        }
+    };
+    if state.holders.iter().any(|holder| !holder.alive) {
+        text.push_str(" (it has died: its lock goes to the next who asks)");
+    }
+    // The note outlives the hold: it says something about this one only if it was written for it.
+    let note = note_text(&state.note);
+    if !note.is_empty() {
+        text.push_str(&format!(": {note}"));
+    }
+    text
+}
+
+/// `4711 (read_sensor.sh, alice)`.
+fn holder(holder: &Holder) -> String {
+    let pid = match (holder.bound_pid, holder.detached) {
+        (Some(pid), true) => pid,
+        _ => holder.pid,
+    };
+    let user = names::user(holder.uid);
+    let command = if holder.command.is_empty() {
+        "?"
+    } else {
+        &holder.command
+    };
+    if holder.detached && holder.bound_pid.is_none() {
+        format!("nobody running ('get' by {command}, {user})")
+    } else {
+        format!("{pid} ({command}, {user})")
+    }
+}
+
+/// The note without its date: `2024-10-20 16:01:39.571127 - cli` → `cli`.
+pub fn note_text(note: &str) -> &str {
+    match note.split_once(" - ") {
+        Some((date, text)) if date.starts_with(|first: char| first.is_ascii_digit()) => text,
+        _ => note,
+    }
+}
+
+/// A time for the eyes: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 if time < Duration::from_millis(1) => format!("{} µs", time.as_micros()),
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{}.{} s", seconds, time.subsec_millis() / 100),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        7200..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A lock's name as a word for the shell.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-+,:@%/".contains(c);
+    if !name.starts_with('-') && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_for_the_eyes() {
+        for (millis, text) in [
+            (0, "0 µs"),
+            (40, "40 ms"),
+            (1200, "1.2 s"),
+            (12_000, "12 s"),
+            (185_000, "3 min 5 s"),
+            (7_800_000, "2 h 10 min"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn note_without_date() {
+        assert_eq!(note_text("2024-10-20 16:01:39.571127 - cli - x"), "cli - x");
+        assert_eq!(note_text("free text - here"), "free text - here");
+        assert_eq!(note_text(""), "");
+    }
+
+    #[test]
+    fn words_for_the_shell() {
+        assert_eq!(word("i2c"), "i2c");
+        assert_eq!(word("a b"), "'a b'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+    }
+}
