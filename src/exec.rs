@@ -1,3 +1,99 @@
 //! Running a command: finding it, starting it, passing signals on, limits, how it ended. Knows nothing of locks.
+//!
+//! The order of things in a program that waits for something and then runs a command:
+//! 1. [`resolve`] (or [`Program::shell`]): a command that does not exist is noticed before the wait.
+//! 2. [`Signals::while_waiting`]: a signal that asks the program to end ends the wait.
+//! 3. [`Signals::settle`]: from here on signals are the command's.
+//! 4. [`run`], or [`exec_here`] to become the command.
+//! 5. [`die_of`] the signal that killed the command, as the last thing.
+//!
+//! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
+mod processes;
+mod resolve;
+mod signals;
+mod supervise;
 pub mod sys;
+mod terminal;
+
+pub use processes::start_time;
+pub use resolve::{NotRun, Program, resolve};
+pub use signals::{Signals, catch_interrupts, die_of, interrupt};
+pub use supervise::run;
+pub use sys::process::Process;
+
+use std::ffi::{OsString, c_int};
+use std::time::Duration;
+use sys::spawn::{self, Image};
+
+/// Environment variables to set, or to remove (`None`).
+pub type Environment = [(&'static str, Option<OsString>)];
+
+/// What is to be run, and how.
+pub struct Plan<'a> {
+    /// The command.
+    pub program: &'a Program,
+    /// What changes in its environment.
+    pub environment: &'a Environment,
+    /// When and how it is ended. With a limit the command gets a process group of its own, unless this process is in
+    /// the terminal's foreground group (where a command in another group could not use the terminal).
+    pub limit: Option<Limit>,
+    /// Wait for all processes that it leaves behind, too.
+    pub whole_tree: bool,
+}
+
+/// A time limit, as in timeout(1).
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Counted from the command's start, on the monotonic clock; time that it is stopped included.
+    pub after: Duration,
+    /// The signal that is sent then.
+    pub signal: c_int,
+    /// SIGKILL follows after this, if it still runs.
+    pub kill_after: Option<Duration>,
+}
+
+/// One who is told what happens while the command runs.
+pub trait Watcher {
+    /// The command has been executed, as this process.
+    fn started(&mut self, pid: u32);
+    /// About once a second.
+    fn tick(&mut self);
+    /// Whether processes that do not descend from the command keep it alive in the watcher's view; asked with
+    /// [`Plan::whole_tree`] when all descendants have ended, until it says no.
+    fn kept_alive_elsewhere(&mut self) -> bool;
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status, or the signal that killed it.
+    pub how: How,
+    /// It had reached its limit.
+    pub limit_reached: bool,
+}
+
+/// See [`Ended::how`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// With this status.
+    Exited(c_int),
+    /// Killed by this signal.
+    Killed(c_int),
+}
+
+impl Ended {
+    /// Whether it ended by itself with status 0.
+    pub fn well(&self) -> bool {
+        self.how == How::Exited(0) && !self.limit_reached
+    }
+}
+
+/// Makes this process the command. Returns only if that failed.
+pub fn exec_here(signals: &Signals, program: &Program, environment: &Environment) -> NotRun {
+    let failure = match Image::new(&program.paths, &program.args, environment) {
+        Ok(image) => spawn::exec_here(&image, signals.for_exec()),
+        Err(e) => e,
+    };
+    program.not_run(spawn::Failure::NotExecuted(failure))
+}

@@ -15,6 +15,7 @@ use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit status when this program itself failed (see `exit.rs`, which is not used here: this must work whatever the
 /// rest does).
@@ -96,15 +97,25 @@ fn open_closed_streams() {
     }
 }
 
+/// SIGBUS was ignored by the caller.
+static BUS_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the caller of this program had SIGBUS ignored, which a command must find again.
+pub fn bus_was_ignored() -> bool {
+    BUS_WAS_IGNORED.load(Ordering::Relaxed)
+}
+
 /// Makes SIGBUS end the program with a message and status 125.
 fn catch_bus_errors() {
-    // SAFETY: an all-zero sigaction is a valid one; the handler has the signature that SA_SIGINFO asks for and calls
+    // SAFETY: all-zero sigactions are valid; the handler has the signature that SA_SIGINFO asks for and calls
     // async-signal-safe functions only.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_bus_error as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
-        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGBUS, &raw const action, &raw mut old);
+        BUS_WAS_IGNORED.store(old.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
     }
 }
 

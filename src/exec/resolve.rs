@@ -1,0 +1,147 @@
+//! From a command line to files that can be executed, as execvp(3) would find them.
+
+use super::sys::spawn::Failure;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// Where execvp(3) looks when there is no PATH (confstr(3), _CS_PATH).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// A command that can be run.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Files to try, in order. More than one only for a name that was found in several folders of PATH.
+    pub(super) paths: Vec<OsString>,
+    /// The arguments; the first is the command as typed.
+    pub(super) args: Vec<OsString>,
+}
+
+impl Program {
+    /// The command's name: its file name without folders.
+    pub fn name(&self) -> String {
+        let typed = self.args.first().map(Path::new);
+        let name = typed
+            .and_then(|t| t.file_name().or(Some(t.as_os_str())))
+            .unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The report that this command was not run.
+    pub(super) fn not_run(&self, failure: Failure) -> NotRun {
+        NotRun {
+            command: self.args.first().cloned().unwrap_or_default(),
+            failure,
+        }
+    }
+
+    /// `text` as a command line for the user's shell (`$SHELL`, else /bin/sh), as flock(1) takes it with -c.
+    ///
+    /// # Errors
+    /// The shell is a bare name and not found.
+    pub fn shell(text: OsString) -> Result<Self, NotRun> {
+        let shell = env::var_os("SHELL")
+            .filter(|s| !s.is_empty())
+            .unwrap_or_else(|| "/bin/sh".into());
+        resolve(vec![shell, "-c".into(), text])
+    }
+}
+
+/// Finds the command. A bare name is looked up in PATH now; a path with a slash is taken as it is, as the file may
+/// still be made.
+///
+/// # Errors
+/// A bare name that is not found, or is found only without the permission to execute it.
+pub fn resolve(args: Vec<OsString>) -> Result<Program, NotRun> {
+    let typed = args.first().cloned().unwrap_or_default();
+    if typed.as_bytes().contains(&b'/') {
+        return Ok(Program {
+            paths: vec![typed],
+            args,
+        });
+    }
+    let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
+    let mut paths = Vec::new();
+    for path in candidates(&typed) {
+        match executable(&path) {
+            Ok(()) => paths.push(path),
+            // Others that can be executed may follow; should one vanish while we wait, the next is tried.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused = e,
+            Err(_) => {}
+        }
+    }
+    if paths.is_empty() {
+        return Err(NotRun {
+            command: typed,
+            failure: Failure::NotExecuted(refused),
+        });
+    }
+    Ok(Program { paths, args })
+}
+
+/// Where a bare name could be. An empty element of PATH is the current folder.
+fn candidates(name: &OsStr) -> Vec<OsString> {
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let in_folder = |folder: &[u8]| {
+        let folder = if folder.is_empty() { b".".as_slice() } else { folder };
+        OsString::from_vec([folder, b"/", name.as_bytes()].concat())
+    };
+    path.as_bytes().split(|b| *b == b':').map(in_folder).collect()
+}
+
+/// Whether this user may execute the file at `path`.
+fn executable(path: &OsStr) -> io::Result<()> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::from_raw_os_error(libc::EACCES));
+    }
+    use nix::fcntl::{AT_FDCWD, AtFlags};
+    use nix::unistd::{AccessFlags, faccessat};
+    Ok(faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)?)
+}
+
+/// A command that was not run.
+#[derive(Debug)]
+pub struct NotRun {
+    command: OsString,
+    failure: Failure,
+}
+
+impl NotRun {
+    /// Whether there is no such file (else: it could not be executed, or no process could be made).
+    pub fn not_found(&self) -> bool {
+        matches!(&self.failure, Failure::NotExecuted(e) if e.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the command is not to blame: this system could not make a process.
+    pub fn system_failed(&self) -> bool {
+        matches!(self.failure, Failure::NoChild(_))
+    }
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = self.command.to_string_lossy();
+        let command = command.escape_debug();
+        match &self.failure {
+            Failure::NoChild(e) => write!(f, "cannot make a process for '{command}': {e}"),
+            Failure::NotExecuted(e) if e.kind() == io::ErrorKind::NotFound => {
+                let bare = !self.command.as_bytes().contains(&b'/');
+                let hint = if bare {
+                    "no such command in PATH"
+                } else {
+                    "no such file, or its interpreter is missing"
+                };
+                write!(f, "cannot execute '{command}': {hint}")
+            }
+            Failure::NotExecuted(e) => write!(f, "cannot execute '{command}': {e}"),
+        }
+    }
+}
+
+impl std::error::Error for NotRun {}

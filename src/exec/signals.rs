@@ -1,0 +1,100 @@
+//! Whose the signals are: this program's while it waits, the command's while it runs.
+
+use super::sys::signal::{self, Disposition, SignalSet};
+use super::sys::spawn::Inherited;
+use std::ffi::c_int;
+use std::time::Duration;
+
+/// Signals that ask a program to end, or end it if it has not asked for them. They end a wait.
+const INTERRUPTS: [c_int; 7] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+];
+
+/// Blocked from the beginning: real-time signals (one that comes early reaches the command when it starts), and
+/// SIGPIPE (a message to a closed pipe must not end the program while it holds something).
+const EARLY: SignalSet = SignalSet::real_time().and(SignalSet::of(&[libc::SIGPIPE]));
+
+/// What [`super::run`] accepts besides the interrupts.
+const RUNNING: SignalSet = SignalSet::real_time().and(SignalSet::of(&[libc::SIGCONT, libc::SIGTSTP, libc::SIGCHLD]));
+
+pub use signal::interrupt;
+
+/// From now on INT, TERM, HUP, QUIT, USR1, USR2 and ALRM call `notify`, a function that does nothing but set a flag,
+/// and are remembered (see [`interrupt`]). Those that the caller of this program ignored stay ignored.
+pub fn catch_interrupts(notify: fn()) {
+    signal::catch_interrupts(&INTERRUPTS, notify);
+}
+
+/// Ends this process by `signal`, without a core file, so that its parent sees what happened. Returns the status to
+/// exit with where that is impossible (process 1 of a PID namespace).
+pub fn die_of(signal: c_int) -> c_int {
+    signal::die_of(signal);
+    128 + signal
+}
+
+/// The state of signals in a program that runs a command.
+#[derive(Debug)]
+pub struct Signals {
+    mask: SignalSet,
+    interrupts: SignalSet,
+    child_ignored: bool,
+}
+
+impl Signals {
+    /// To be called before a wait; `notify` as for [`catch_interrupts`].
+    pub fn while_waiting(notify: fn()) -> Self {
+        let mask = signal::block(EARLY);
+        let interrupts = signal::catch_interrupts(&INTERRUPTS, notify);
+        Self {
+            mask,
+            interrupts,
+            child_ignored: false,
+        }
+    }
+
+    /// To be called when the wait is over: signals are now kept for the command.
+    ///
+    /// # Errors
+    /// The signal that came while this program waited: the command is not to be started.
+    pub fn settle(&mut self) -> Result<(), c_int> {
+        signal::block(self.accepted());
+        for s in INTERRUPTS.into_iter().filter(|s| self.interrupts.contains(*s)) {
+            // A handler must not run in the child, between its making and the command's execution.
+            signal::set_disposition(s, Disposition::Default);
+        }
+        interrupt().map_or(Ok(()), Err)
+    }
+
+    /// What [`super::run`] accepts: not what the caller ignored (nohup).
+    pub(super) fn accepted(&self) -> SignalSet {
+        RUNNING.and(self.interrupts)
+    }
+
+    /// For a command in a child: its end must not go unnoticed here.
+    pub(super) fn for_child(&mut self) -> Inherited {
+        self.child_ignored |= signal::set_disposition(libc::SIGCHLD, Disposition::Default);
+        Inherited {
+            mask: self.mask,
+            child_ignored: self.child_ignored,
+        }
+    }
+
+    /// For a command in this process.
+    pub(super) fn for_exec(&self) -> Inherited {
+        let pipe = SignalSet::of(&[libc::SIGPIPE]);
+        if !self.mask.contains(libc::SIGPIPE) {
+            // Ours, from a message that nobody read: the command must not die of it.
+            signal::accept(pipe, Duration::ZERO);
+        }
+        Inherited {
+            mask: self.mask,
+            child_ignored: false,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! From the command's start to its end: one loop that accepts signals, children's changes and deadlines.
+//!
+//! | what arrives | what is done |
+//! |---|---|
+//! | SIGCHLD: the command ended | the loop ends (with `whole_tree`: when all that it left behind has ended) |
+//! | SIGCHLD: the command stopped | this process stops as well, so that the shell notices, if there is a terminal |
+//! | a signal that a process sent | passed on, unless the command or one of its descendants sent it |
+//! | a signal that the kernel sent | nothing: the terminal sends to the whole group. Passed on if it went to this process alone |
+//! | the limit | the signal, CONT, and KILL later |
+//!
+//! All signals are blocked and taken by sigtimedwait(2), one at a time, so nothing here runs at the same time as
+//! anything else and no signal is lost. The command's PID cannot come to mean another process: only this loop reaps.
+
+use super::sys::process::Process;
+use super::sys::signal::{self, Received, SignalSet};
+use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
+use super::terminal::{Terminal, leads_session};
+use super::{Ended, How, Limit, NotRun, Plan, Signals, Watcher, processes};
+use nix::sys::prctl;
+use std::collections::HashSet;
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+/// How often the watcher is called.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often the watcher is asked whether somebody else keeps the command alive.
+const ELSEWHERE: Duration = Duration::from_millis(100);
+
+/// Rounds of killing a tree whose processes make new ones meanwhile.
+const KILL_ROUNDS: usize = 16;
+
+/// Runs the command to its end. [`Signals::settle`] must have been called.
+///
+/// # Errors
+/// It could not be started.
+pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) -> Result<Ended, NotRun> {
+    let program = plan.program;
+    let image = Image::new(&program.paths, &program.args, plan.environment)
+        .map_err(|e| program.not_run(spawn::Failure::NotExecuted(e)))?;
+    let own_group = plan.limit.is_some() && !Terminal::open().is_some_and(|t| t.is_ours());
+    let mut strangers = HashSet::new();
+    if plan.whole_tree {
+        strangers = adopt_orphans();
+    }
+    let inherited = signals.for_child();
+    let child = spawn::spawn(&image, inherited, own_group).map_err(|f| program.not_run(f))?;
+    let started = Instant::now();
+    watcher.started(child);
+    let supervision = Supervision {
+        watcher,
+        accepted: signals.accepted(),
+        child,
+        own_group,
+        whole_tree: plan.whole_tree,
+        strangers,
+        stopped: false,
+        how: None,
+        limit: plan.limit,
+        stage: plan
+            .limit
+            .map_or(Stage::Open, |l| Stage::until(started, l.after, Stage::Running)),
+        limit_reached: false,
+    };
+    Ok(supervision.run(started))
+}
+
+/// From now on orphaned descendants become children of this process. Returns the children that it has already: a
+/// program that was executed by a shell with background jobs inherits them, and they are not the command's.
+fn adopt_orphans() -> HashSet<u32> {
+    // Fails on no kernel that this program runs on (Linux 3.4).
+    let _ = prctl::set_child_subreaper(true);
+    match spawn::wait(Whose::Any, Block::No) {
+        Report::NoChildren => HashSet::new(),
+        _ => processes::children(std::process::id()),
+    }
+}
+
+/// Where the command stands with its limit.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Nothing to enforce any more, or never.
+    Open,
+    /// To be asked to end at this instant.
+    Running(Instant),
+    /// Was asked; to be killed at this instant.
+    Asked(Instant),
+}
+
+impl Stage {
+    /// The stage that lasts for `time` from `start`; a time beyond the clock's end is no limit.
+    fn until(start: Instant, time: Duration, stage: fn(Instant) -> Self) -> Self {
+        start.checked_add(time).map_or(Self::Open, stage)
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Open => None,
+            Self::Running(at) | Self::Asked(at) => Some(at),
+        }
+    }
+}
+
+struct Supervision<'a> {
+    watcher: &'a mut dyn Watcher,
+    accepted: SignalSet,
+    child: u32,
+    /// The command leads a process group of its own (with its PID as number).
+    own_group: bool,
+    whole_tree: bool,
+    /// Children that are not the command's.
+    strangers: HashSet<u32>,
+    stopped: bool,
+    /// Set when the command has ended and been reaped: its PID is not to be used any more.
+    how: Option<How>,
+    limit: Option<Limit>,
+    stage: Stage,
+    limit_reached: bool,
+}
+
+impl Supervision<'_> {
+    fn run(mut self, started: Instant) -> Ended {
+        let mut next_tick = started + TICK;
+        loop {
+            self.look_at_children();
+            let mut timeout = TICK;
+            if let Some(how) = self.how {
+                if !self.whole_tree || self.tree_is_gone() {
+                    if !self.whole_tree || !self.watcher.kept_alive_elsewhere() {
+                        return Ended {
+                            how,
+                            limit_reached: self.limit_reached,
+                        };
+                    }
+                    timeout = ELSEWHERE;
+                }
+            }
+            let now = Instant::now();
+            self.enforce_limit(now);
+            if now >= next_tick {
+                self.watcher.tick();
+                next_tick = now + TICK;
+            }
+            let next = self
+                .stage
+                .deadline()
+                .map_or(next_tick, |deadline| deadline.min(next_tick));
+            timeout = timeout.min(next.saturating_duration_since(now));
+            if let Some(received) = signal::accept(self.accepted, timeout) {
+                self.deliver(&received);
+            }
+        }
+    }
+
+    /// Takes all news of children.
+    fn look_at_children(&mut self) {
+        let whose = if self.whole_tree {
+            Whose::Any
+        } else {
+            Whose::Child(self.child)
+        };
+        while self.whole_tree || self.how.is_none() {
+            match spawn::wait(whose, Block::No) {
+                Report::Of(pid, change) if pid == self.child && self.how.is_none() => match change {
+                    Change::Exited(status) => self.how = Some(How::Exited(status)),
+                    Change::Killed(signal) => self.how = Some(How::Killed(signal)),
+                    Change::Continued => self.stopped = false,
+                    Change::Stopped(signal) => {
+                        self.stopped = true;
+                        self.stop_along(signal);
+                    }
+                },
+                Report::Of(..) => {}
+                Report::Nothing | Report::NoChildren => break,
+            }
+        }
+    }
+
+    /// The command was stopped by `signal`. A shell sees only this process: it must stop too.
+    fn stop_along(&mut self, signal: c_int) {
+        let Some(terminal) = Terminal::open() else {
+            return;
+        };
+        let asks_for_terminal = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
+        if self.own_group && asks_for_terminal && terminal.is_ours() {
+            // It was started in the background and has been brought to the foreground with us.
+            if terminal.lend(self.child) {
+                let _ = signal::kill_group(self.child, libc::SIGCONT);
+                return;
+            }
+        }
+        self.take_terminal_back(&terminal);
+        // Not SIGSTOP, which would stop us even where nobody could continue us (an orphaned process group).
+        signal::stop_by(if signal == libc::SIGSTOP { libc::SIGTSTP } else { signal });
+    }
+
+    fn take_terminal_back(&self, terminal: &Terminal) {
+        if self.own_group {
+            let mask = signal::block(SignalSet::of(&[libc::SIGTTOU]));
+            terminal.take_back(self.child);
+            signal::set_mask(mask);
+        }
+    }
+
+    /// Decides about a signal that was sent to this process.
+    fn deliver(&mut self, received: &Received) {
+        let signal = received.signal();
+        if signal == libc::SIGCHLD {
+            return; // the loop looks at the children anyway
+        }
+        if signal == libc::SIGCONT && self.stopped {
+            self.look_at_children();
+            if !self.stopped {
+                return; // the whole group was continued
+            }
+        }
+        if self.how.is_some() {
+            if !received.from_kernel() {
+                self.signal_tree(signal);
+            }
+        } else if received.from_kernel() {
+            // The terminal's signals go to its whole foreground group, and the command is in it like us. Exceptions:
+            let to_us_alone = match signal {
+                libc::SIGALRM => true, // an alarm(2) from before we were executed
+                libc::SIGHUP | libc::SIGCONT => leads_session(),
+                _ => false,
+            };
+            if self.own_group {
+                let _ = signal::kill_group(self.child, signal);
+            } else if to_us_alone {
+                let _ = signal::kill(self.child, signal);
+            }
+        } else if self.own_group && signal == libc::SIGCONT {
+            // The shell's fg or bg, meant for the job.
+            let _ = signal::kill_group(self.child, signal);
+        } else if !received
+            .sender()
+            .is_some_and(|sender| processes::descends_from(sender, self.child))
+        {
+            // If it fails, the command has changed its user and may not be signalled by us: nothing to be done.
+            let _ = received.pass_on(self.child);
+        }
+    }
+
+    fn enforce_limit(&mut self, now: Instant) {
+        let (Some(limit), Some(deadline)) = (self.limit, self.stage.deadline()) else {
+            return;
+        };
+        if now < deadline {
+            return;
+        }
+        self.limit_reached = true;
+        if matches!(self.stage, Stage::Running(_)) {
+            self.stage = limit
+                .kill_after
+                .map_or(Stage::Open, |time| Stage::until(now, time, Stage::Asked));
+            self.end_by(limit.signal);
+            // What is stopped can react only when it is continued.
+            if !matches!(limit.signal, libc::SIGKILL | libc::SIGCONT) {
+                self.end_by(libc::SIGCONT);
+            }
+        } else {
+            self.stage = Stage::Open;
+            self.end_by(libc::SIGKILL);
+        }
+    }
+
+    /// Sends `signal` to everything that the command consists of.
+    fn end_by(&self, signal: c_int) {
+        if self.own_group && !self.whole_tree {
+            let _ = signal::kill_group(self.child, signal);
+        } else {
+            self.signal_tree(signal);
+        }
+    }
+
+    /// Sends `signal` to the command and its descendants.
+    fn signal_tree(&self, signal: c_int) {
+        let mut done = HashSet::new();
+        for _ in 0..KILL_ROUNDS {
+            let family = processes::descendants(&self.roots());
+            let new: Vec<u32> = family.difference(&done).copied().collect();
+            if new.is_empty() {
+                return;
+            }
+            for pid in &new {
+                self.signal_descendant(*pid, signal);
+            }
+            done.extend(new);
+            if signal != libc::SIGKILL {
+                return; // those that are made from now on are made by processes that know
+            }
+        }
+    }
+
+    /// Where the command's tree begins: itself while it lives, and with `whole_tree` what became our child.
+    fn roots(&self) -> HashSet<u32> {
+        let mut roots = HashSet::new();
+        if self.whole_tree {
+            roots = processes::children(std::process::id());
+            roots.retain(|pid| !self.strangers.contains(pid));
+        }
+        if self.how.is_none() {
+            roots.insert(self.child);
+        }
+        roots
+    }
+
+    fn signal_descendant(&self, pid: u32, signal: c_int) {
+        // Between the look at /proc and now the number may have come to mean another process.
+        let Ok(process) = Process::open(pid) else {
+            return;
+        };
+        let ancestor = if self.whole_tree {
+            std::process::id()
+        } else {
+            self.child
+        };
+        if processes::descends_from(pid, ancestor) {
+            let _ = process.signal(signal);
+        }
+    }
+
+    fn tree_is_gone(&self) -> bool {
+        if self.strangers.is_empty() {
+            spawn::wait(Whose::Any, Block::No) == Report::NoChildren
+        } else {
+            self.roots().is_empty()
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Signals: sets, masks, dispositions, synchronous acceptance, sending, and the handler that ends a wait.
+//!
+//! Sets are the kernel's 64-bit words and go to the kernel directly: libc's functions leave out the two signals that
+//! it keeps for itself (32 and 33), so a mask that came from the caller would not be restored exactly.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// The kernel's size of a signal set in bytes.
+const SET_BYTES: usize = 8;
+
+/// Some signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// The set of these signals (1 to 64 each).
+    pub const fn of(signals: &[c_int]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < signals.len() {
+            bits |= 1 << (signals[i] - 1);
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    /// The real-time signals that are free for programs to use: 34 to 64.
+    pub const fn real_time() -> Self {
+        Self(!0 << 33)
+    }
+
+    /// What is in either.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this one and not in the other.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether `signal` is in it.
+    pub const fn contains(self, signal: c_int) -> bool {
+        self.0 & (1 << (signal - 1)) != 0
+    }
+}
+
+/// Changes this thread's mask; returns the previous one.
+fn change_mask(how: c_int, set: SignalSet) -> SignalSet {
+    let mut old = SignalSet(0);
+    // SAFETY: both pointers are to words of the size that is passed. It fails only for a bad `how`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const set.0,
+            &raw mut old.0,
+            SET_BYTES,
+        )
+    };
+    old
+}
+
+/// Blocks these as well; returns the mask from before.
+pub fn block(set: SignalSet) -> SignalSet {
+    change_mask(libc::SIG_BLOCK, set)
+}
+
+/// Unblocks these. What was pending among them is delivered before this returns.
+pub fn unblock(set: SignalSet) {
+    change_mask(libc::SIG_UNBLOCK, set);
+}
+
+/// Sets the mask.
+pub fn set_mask(mask: SignalSet) {
+    change_mask(libc::SIG_SETMASK, mask);
+}
+
+/// A signal that was accepted with [`accept`].
+pub struct Received {
+    info: libc::siginfo_t,
+}
+
+impl Received {
+    /// Which one.
+    pub fn signal(&self) -> c_int {
+        self.info.si_signo
+    }
+
+    /// Whether the kernel sent it of its own accord: the terminal's keys and hang-up, a timer.
+    pub fn from_kernel(&self) -> bool {
+        self.info.si_code > 0
+    }
+
+    /// The process that sent it, if one did. `None` for one outside this PID namespace as well.
+    pub fn sender(&self) -> Option<u32> {
+        if self.from_kernel() {
+            return None;
+        }
+        // SAFETY: for codes <= 0 (kill, sigqueue, tgkill, timers, queues) the field is initialized: the kernel
+        // clears what does not apply.
+        let pid = unsafe { self.info.si_pid() };
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
+    /// Sends it on to process `pid`, with the value that was queued with it, if any.
+    pub fn pass_on(&self, pid: u32) -> io::Result<()> {
+        if self.info.si_code != libc::SI_QUEUE {
+            return kill(pid, self.signal());
+        }
+        // SAFETY: a siginfo that the kernel filled in. For SI_QUEUE the kernel lets a process pass it on unchanged,
+        // as its value is the sender's own business (rt_sigqueueinfo(2)).
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigqueueinfo,
+                pid as c_int,
+                self.signal(),
+                &raw const self.info,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+/// Waits until one of `set` (which must be blocked) is pending, and takes it. `None`: the time is up, or something
+/// else happened (a stop and continuation); look again.
+pub fn accept(set: SignalSet, timeout: Duration) -> Option<Received> {
+    let time = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: an all-zero siginfo is a valid one; set, info and time are of the types that the call expects.
+    unsafe {
+        let mut info: libc::siginfo_t = mem::zeroed();
+        let signal = libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const set.0,
+            &raw mut info,
+            &raw const time,
+            SET_BYTES,
+        );
+        (signal > 0).then_some(Received { info })
+    }
+}
+
+/// Sends `signal` to process `pid`.
+pub fn kill(pid: u32, signal: c_int) -> io::Result<()> {
+    // SAFETY: no pointers. `pid` is at least 1, so this is one process, never a group.
+    let result = unsafe { libc::kill((pid as c_int).max(1), signal) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sends `signal` to every process of the group `group`.
+pub fn kill_group(group: u32, signal: c_int) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::killpg(group as c_int, signal) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What happens on a signal's arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The system's action.
+    Default,
+    /// Nothing.
+    Ignored,
+}
+
+/// Sets it; returns whether the signal was ignored before.
+pub fn set_disposition(signal: c_int, disposition: Disposition) -> bool {
+    let handler = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignored => libc::SIG_IGN,
+    };
+    set_handler(signal, handler)
+}
+
+fn set_handler(signal: c_int, handler: libc::sighandler_t) -> bool {
+    // SAFETY: all-zero sigactions are valid. `handler` is SIG_DFL, SIG_IGN, or `on_interrupt`, which is
+    // async-signal-safe. No SA_RESTART: a wait in the kernel must end.
+    unsafe {
+        let mut new: libc::sigaction = mem::zeroed();
+        let mut old: libc::sigaction = mem::zeroed();
+        new.sa_sigaction = handler;
+        libc::sigaction(signal, &raw const new, &raw mut old);
+        old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The signal that came first, 0 = none yet.
+static INTERRUPT: AtomicI32 = AtomicI32::new(0);
+
+/// What to call on it.
+static NOTIFY: OnceLock<fn()> = OnceLock::new();
+
+extern "C" fn on_interrupt(signal: c_int) {
+    let _ = INTERRUPT.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    // OnceLock::get is a load; it was set before this was installed.
+    if let Some(notify) = NOTIFY.get() {
+        notify();
+    }
+}
+
+/// From now on `signals` are remembered (see [`interrupt`]) and call `notify`, which must do nothing but set a flag
+/// (it runs in the signal handler). Signals that are ignored stay so. Returns those that are caught.
+pub fn catch_interrupts(signals: &[c_int], notify: fn()) -> SignalSet {
+    let _ = NOTIFY.set(notify);
+    let all = SignalSet::of(signals);
+    // An ignored signal must not be noticed between the two changes of its disposition: while it is blocked it is
+    // only pending, and ignoring it forgets that.
+    let mask = block(all);
+    let mut caught = all;
+    for signal in signals {
+        if set_handler(*signal, on_interrupt as *const () as libc::sighandler_t) {
+            set_disposition(*signal, Disposition::Ignored);
+            caught = caught.without(SignalSet::of(&[*signal]));
+        }
+    }
+    set_mask(mask);
+    caught
+}
+
+/// The first signal that [`catch_interrupts`] noticed.
+pub fn interrupt() -> Option<c_int> {
+    Some(INTERRUPT.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+}
+
+/// Ends this process by `signal`, without a core file. Returns only if that is impossible (process 1 of a PID
+/// namespace is immune to its own signals).
+pub fn die_of(signal: c_int) {
+    // A core limit of 0 would not stop a core pattern that is a pipe.
+    // SAFETY: no pointers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+    set_disposition(signal, Disposition::Default);
+    let _ = kill(std::process::id(), signal);
+    unblock(SignalSet::of(&[signal]));
+}
+
+/// Stops this process by `signal` until it is continued. Does nothing where the system's own rule is against it: in
+/// an orphaned process group (nobody could continue it), or if the signal is ignored.
+pub fn stop_by(signal: c_int) {
+    let set = SignalSet::of(&[signal]);
+    let _ = kill(std::process::id(), signal);
+    let before = block(SignalSet::of(&[]));
+    unblock(set);
+    set_mask(before);
+}

@@ -1,0 +1,308 @@
+//! Starting the command: in a child, or in this process.
+//!
+//! The child is made by clone(2) with CLONE_VM and CLONE_VFORK: no page tables are copied, and this process stands
+//! still until the child has executed the command or failed to. It is quicker than posix_spawn(3), and what the
+//! command inherits is exactly what is written here: glibc's posix_spawn would leave signals 32 and 33 ignored.
+//!
+//! The child shares this process's memory. So between clone and execve it makes system calls only: no allocation, no
+//! locks, no panic; everything that it needs is prepared in an [`Image`].
+
+use super::signal::{self, Disposition, SignalSet};
+use std::cell::Cell;
+use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+const SHELL: &std::ffi::CStr = c"/bin/sh";
+
+unsafe extern "C" {
+    /// The environment (environ(7)).
+    static environ: *const *const c_char;
+}
+
+/// A command in the form in which the kernel takes it. The pointers lead into the strings beside them (whose heap
+/// memory does not move) and into this process's environment.
+pub struct Image {
+    paths: Vec<CString>,
+    _strings: Vec<CString>,
+    argv: Vec<*const c_char>,
+    /// The same with room for `/bin/sh PATH` instead of the command's name.
+    script_argv: Vec<Cell<*const c_char>>,
+    envp: Vec<*const c_char>,
+}
+
+impl Image {
+    /// `paths` are tried in turn as execvp(3) does. `environment`: variables to set, or to remove (`None`).
+    ///
+    /// # Errors
+    /// A text contains a NUL.
+    pub fn new(paths: &[OsString], args: &[OsString], environment: &[(&str, Option<OsString>)]) -> io::Result<Self> {
+        let paths = paths
+            .iter()
+            .map(|p| Ok(CString::new(p.as_bytes())?))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut strings = args
+            .iter()
+            .map(|a| Ok(CString::new(a.as_bytes())?))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut argv: Vec<_> = strings.iter().map(|a| a.as_ptr()).collect();
+        argv.push(ptr::null());
+        let script_argv = [SHELL.as_ptr(), ptr::null()]
+            .into_iter()
+            .chain(argv.iter().skip(1).copied());
+        let script_argv = script_argv.map(Cell::new).collect();
+        let mut envp = inherited_environment(environment);
+        for (name, value) in environment {
+            if let Some(value) = value {
+                let variable = CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?;
+                envp.push(variable.as_ptr());
+                strings.push(variable);
+            }
+        }
+        envp.push(ptr::null());
+        Ok(Self {
+            paths,
+            _strings: strings,
+            argv,
+            script_argv,
+            envp,
+        })
+    }
+
+    /// Executes it in the calling process; returns only on failure, with errno. Async-signal-safe.
+    ///
+    /// # Safety
+    /// All is well in a child of clone with CLONE_VM as well: it writes to this image's `script_argv` and errno only.
+    unsafe fn execute(&self) -> c_int {
+        let mut permission = 0;
+        let mut error = libc::ENOENT;
+        for path in &self.paths {
+            // SAFETY: both vectors are NULL-terminated and point to NUL-terminated strings that live as long as
+            // `self` (and this process's environment, which nobody changes: there are no other threads here).
+            error = unsafe {
+                libc::execve(path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
+                *libc::__errno_location()
+            };
+            match error {
+                libc::ENOEXEC => {
+                    if let Some(script) = self.script_argv.get(1) {
+                        script.set(path.as_ptr());
+                    }
+                    // SAFETY: as above; Cell<*const c_char> has the layout of *const c_char.
+                    return unsafe {
+                        libc::execve(SHELL.as_ptr(), self.script_argv.as_ptr().cast(), self.envp.as_ptr());
+                        *libc::__errno_location()
+                    };
+                }
+                libc::EACCES => permission = error,
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return error,
+            }
+        }
+        if permission != 0 { permission } else { error }
+    }
+}
+
+/// This process's environment without the variables that are changed.
+fn inherited_environment(changes: &[(&str, Option<OsString>)]) -> Vec<*const c_char> {
+    let mut envp = Vec::with_capacity(64);
+    // SAFETY: environ is NULL or a NULL-terminated vector of pointers to strings; nothing in this program changes it.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            let variable = std::ffi::CStr::from_ptr(*next).to_bytes();
+            let name = variable.split(|b| *b == b'=').next().unwrap_or_default();
+            if !changes.iter().any(|(changed, _)| changed.as_bytes() == name) {
+                envp.push(*next);
+            }
+            next = next.add(1);
+        }
+    }
+    envp
+}
+
+/// What the caller of this program had set, to be restored for the command.
+#[derive(Debug, Clone, Copy)]
+pub struct Inherited {
+    /// The signal mask.
+    pub mask: SignalSet,
+    /// SIGCHLD was ignored (it is not, here).
+    pub child_ignored: bool,
+}
+
+impl Inherited {
+    /// Async-signal-safe.
+    fn restore(self) {
+        if self.child_ignored {
+            signal::set_disposition(libc::SIGCHLD, Disposition::Ignored);
+        }
+        if super::entry::bus_was_ignored() {
+            signal::set_disposition(libc::SIGBUS, Disposition::Ignored);
+        }
+        signal::set_mask(self.mask);
+    }
+}
+
+/// Bytes of stack for the child. It needs less than a page; system calls on some architectures and a debug build's
+/// frames are counted generously.
+const STACK: usize = 32 * 1024;
+
+#[repr(align(16))]
+struct Stack(MaybeUninit<[u8; STACK]>);
+
+/// What the child needs to know, and where it leaves errno.
+struct Order<'a> {
+    image: &'a Image,
+    inherited: Inherited,
+    own_group: bool,
+    errno: Cell<c_int>,
+}
+
+/// Starts the command in a child process; returns its PID once it has been executed.
+///
+/// The dispositions of caught signals must be set to default before, and those signals be blocked: a handler must
+/// not run in the child.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn spawn(image: &Image, inherited: Inherited, own_group: bool) -> Result<u32, Failure> {
+    let order = Order {
+        image,
+        inherited,
+        own_group,
+        errno: Cell::new(0),
+    };
+    let mut stack = Stack(MaybeUninit::uninit());
+    // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
+    // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
+    // function keeps to the rules at the top of this file.
+    let pid = unsafe {
+        libc::clone(
+            in_child,
+            (&raw mut stack.0).cast::<u8>().add(STACK).cast::<c_void>(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw const order).cast_mut().cast::<c_void>(),
+        )
+    };
+    if pid < 0 {
+        return Err(Failure::NoChild(io::Error::last_os_error()));
+    }
+    // SAFETY: the child wrote it before it ended. Volatile: the compiler does not know of the child.
+    match unsafe { order.errno.as_ptr().read_volatile() } {
+        0 => Ok(pid as u32),
+        errno => {
+            let _ = wait(Whose::Child(pid as u32), Block::Yes);
+            Err(Failure::NotExecuted(io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+/// Why there is no command.
+#[derive(Debug)]
+pub enum Failure {
+    /// A process could not be made.
+    NoChild(io::Error),
+    /// It could not be executed.
+    NotExecuted(io::Error),
+}
+
+extern "C" fn in_child(order: *mut c_void) -> c_int {
+    // SAFETY: the pointer is `spawn`'s order, which outlives this function; setpgid and _exit are system calls.
+    unsafe {
+        let order = &*order.cast_const().cast::<Order>();
+        if order.own_group {
+            libc::setpgid(0, 0);
+        }
+        order.inherited.restore();
+        let errno = order.image.execute();
+        order.errno.set(errno);
+        libc::_exit(127)
+    }
+}
+
+/// Executes the command in this process; returns only if that failed. Signals are then as the caller of this program
+/// had set them, apart from those that are still caught.
+pub fn exec_here(image: &Image, inherited: Inherited) -> io::Error {
+    inherited.restore();
+    // SAFETY: this is the only thread.
+    io::Error::from_raw_os_error(unsafe { image.execute() })
+}
+
+/// Which children [`wait`] asks about.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    /// This one.
+    Child(u32),
+    /// Any.
+    Any,
+}
+
+/// Whether [`wait`] waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// Until there is something to report.
+    Yes,
+    /// Report what there is.
+    No,
+}
+
+/// What became of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It ended with this status.
+    Exited(c_int),
+    /// It was killed by this signal.
+    Killed(c_int),
+    /// It was stopped by this signal.
+    Stopped(c_int),
+    /// It was continued.
+    Continued,
+}
+
+/// What happened to children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// This, to the child with that PID.
+    Of(u32, Change),
+    /// Nothing new.
+    Nothing,
+    /// There are no such children.
+    NoChildren,
+}
+
+/// Reaps an ended child, or reports a stop or a continuation.
+pub fn wait(whose: Whose, block: Block) -> Report {
+    let pid = match whose {
+        Whose::Child(pid) => pid as c_int,
+        Whose::Any => -1,
+    };
+    let flags = match block {
+        // Only the end counts for one who has nothing else to do.
+        Block::Yes => 0,
+        Block::No => libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED,
+    };
+    loop {
+        let mut status = 0;
+        // SAFETY: the pointer is to a c_int.
+        match unsafe { libc::waitpid(pid, &raw mut status, flags) } {
+            0 => return Report::Nothing,
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Report::NoChildren,
+            pid => return Report::Of(pid as u32, change(status)),
+        }
+    }
+}
+
+fn change(status: c_int) -> Change {
+    if libc::WIFEXITED(status) {
+        Change::Exited(libc::WEXITSTATUS(status))
+    } else if libc::WIFSIGNALED(status) {
+        Change::Killed(libc::WTERMSIG(status))
+    } else if libc::WIFSTOPPED(status) {
+        Change::Stopped(libc::WSTOPSIG(status))
+    } else {
+        Change::Continued
+    }
+}
