@@ -15,7 +15,10 @@ use std::ffi::OsString;
 /// Called by the C entry point (`exec::sys::entry`) with the command line; returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
 fn start(args: Vec<OsString>) -> i32 {
-    i32::from(run(args).status())
+    match run(args) {
+        Exit::Signal(signal) => exec::die_of(signal),
+        exit => i32::from(exit.status()),
+    }
 }
 
 /// The whole program. `words` begins with the program's own name.
