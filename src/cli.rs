@@ -128,9 +128,14 @@ fn json() -> Arg {
     flag("json", "Print JSON (see docs/json.md)")
 }
 
-/// The Python tool's options that it accepts everywhere: ignored by commands for which they mean nothing.
-fn ignored<const N: usize>(wanted: [Arg; N]) -> [Arg; N] {
-    wanted.map(|arg| arg.hide(true))
+/// The Python tool takes its four options with every command: accepted and ignored where they mean nothing.
+fn ignored(long: &'static str, short: char) -> Arg {
+    let arg = value(long, "IGNORED", "Ignored").short(short).hide(true);
+    if long == "message" {
+        arg.value_parser(value_parser!(std::ffi::OsString))
+    } else {
+        arg.value_parser(values::wait)
+    }
 }
 
 fn timeout() -> Arg {
@@ -245,7 +250,7 @@ fn get() -> Vec<Arg> {
         flag("forever", "A hold without a lease (engines with leases)"),
         json(),
     ]);
-    args.extend(ignored([update()]));
+    args.push(ignored("update", 'u'));
     args
 }
 
@@ -256,15 +261,12 @@ fn unget() -> Vec<Arg> {
         value("token", "N", "Release only the hold with this token").value_parser(value_parser!(u64)),
         json(),
     ];
-    args.extend(ignored([seed_timeout(), auto_unget(), update()]));
+    args.extend([
+        ignored("get-timeout", 't'),
+        ignored("auto-unget", 'a'),
+        ignored("update", 'u'),
+    ]);
     args
-}
-
-/// The timeout on commands that do not wait, and have no `-n` that it could override.
-fn seed_timeout() -> Arg {
-    value("get-timeout", "SECS", "Ignored")
-        .short('t')
-        .value_parser(values::wait)
 }
 
 fn state() -> Vec<Arg> {
@@ -272,7 +274,12 @@ fn state() -> Vec<Arg> {
         flag("mine", "With -q: 0 only if this job's inherited hold stands"),
         json(),
     ];
-    args.extend(ignored([seed_timeout(), message(), auto_unget(), update()]));
+    args.extend([
+        ignored("get-timeout", 't'),
+        ignored("message", 'm'),
+        ignored("auto-unget", 'a'),
+        ignored("update", 'u'),
+    ]);
     args
 }
 
@@ -282,7 +289,11 @@ fn trace() -> Vec<Arg> {
         flag("follow", "Print changes only, as they happen").short('f'),
         json(),
     ];
-    args.extend(ignored([seed_timeout(), message(), auto_unget()]));
+    args.extend([
+        ignored("get-timeout", 't'),
+        ignored("message", 'm'),
+        ignored("auto-unget", 'a'),
+    ]);
     args
 }
 

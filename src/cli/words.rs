@@ -176,7 +176,11 @@ pub fn arrange(
                 break;
             }
             Class::DashDash if !only_operands => only_operands = true,
-            Class::Option if !only_operands => seen.option(&word, &options, &mut rest)?,
+            Class::Option if !only_operands => match seen.option(&word, &options, &mut rest) {
+                // Who has asked for help before is not told of mistakes.
+                Err(_) if seen.asked.is_some() => break,
+                taken => taken?,
+            },
             _ if in_run => {
                 seen.operands.push(word);
                 break;

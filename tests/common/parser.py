@@ -1,0 +1,52 @@
+"""The Python tool's own reading of command lines: one JSON list of words a line in, one JSON answer a line out.
+
+The answer is "help", "version", "error", or the values that argparse found. The definitions are taken from the real
+module: its cli() is run until it asks for its arguments.
+"""
+import argparse
+import io
+import json
+import sys
+import contextlib
+
+from cjnfuncs import resourcelock
+
+
+class Captured(Exception):
+    pass
+
+
+def definitions():
+    """The parser that cli() builds."""
+    original = argparse.ArgumentParser.parse_args
+
+    def capture(parser, *_):
+        raise Captured(parser)
+
+    argparse.ArgumentParser.parse_args = capture
+    try:
+        resourcelock.cli()
+    except Captured as captured:
+        return captured.args[0]
+    finally:
+        argparse.ArgumentParser.parse_args = original
+
+
+def read(parser, words):
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+            found = vars(parser.parse_args(words))
+    except SystemExit as end:
+        if end.code:
+            return "error"
+        return "help" if printed.getvalue().startswith("usage:") else "version"
+    except ValueError:
+        return "error"
+    # Infinity and NaN are not JSON.
+    return {key: repr(value) if isinstance(value, float) else value for key, value in found.items()}
+
+
+parser = definitions()
+for line in sys.stdin:
+    print(json.dumps(read(parser, json.loads(line))))
