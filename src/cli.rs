@@ -5,6 +5,8 @@
 //! them together for help, completions and the manual page.
 
 mod args;
+#[cfg(test)]
+mod generated;
 mod help;
 mod parse;
 #[cfg(test)]

@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+/// Standard output could not be written.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::general(format!("cannot write to standard output: {error}"))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.cause, &self.name) {
