@@ -64,9 +64,9 @@ pub enum Error {
     /// The handle was opened before a `fork` and is used in the child. Open the lock again there.
     #[error("this lock handle belongs to the parent process: open the lock again after fork")]
     Forked,
-    /// A request without a time limit for a lock that this very handle or job holds would wait for itself.
-    #[error("waiting without a limit for a lock that this very job holds would never end")]
-    WaitsForItself,
+    /// The lock was not had in time ([`ResourceLock::acquire`](crate::ResourceLock::acquire) only).
+    #[error("the lock was not had in time")]
+    TimedOut,
     /// The process that a hold should be bound to does not exist or cannot be examined.
     #[error("cannot bind the lock to process {pid}: {source}")]
     NoProcess {

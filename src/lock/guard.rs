@@ -1,9 +1,12 @@
 //! A hold that is released when it is dropped.
 
-use crate::{ResourceLock, Result};
+use crate::beacon::Keeper;
+use crate::hold::Hold;
+use crate::{Error, ResourceLock, Result, identity, sys};
 use std::os::fd::RawFd;
 
 /// A hold: released on drop.
+#[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard<'a> {
     pub(crate) lock: &'a ResourceLock,
     pub(crate) token: u64,
@@ -13,54 +16,152 @@ pub struct Guard<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Somebody released it by force.
+    /// Somebody released it by force, or it expired.
     Forced,
-    /// The lock's objects were deleted or replaced.
+    /// The lock's files were deleted or replaced.
     Replaced,
 }
 
 impl Guard<'_> {
-    /// The grant's number: grows with every grant of this lock (a fencing token).
+    /// The grant's number: grows strictly with every grant of this lock, also across reboots (a fencing token).
     pub fn token(&self) -> u64 {
         self.token
     }
 
-    /// Whether a previous holder died while it held the lock, and nobody has finished well since.
+    fn with<R>(&self, what: impl FnOnce(&mut Hold) -> R) -> Option<R> {
+        self.lock
+            .current()
+            .holds
+            .iter_mut()
+            .find(|hold| hold.token == self.token)
+            .map(what)
+    }
+
+    /// Whether a previous holder died while it held the lock, and nobody has finished well since: what the lock
+    /// protects may be in disorder.
     pub fn abandoned(&self) -> bool {
-        unimplemented!()
+        self.with(|hold| hold.abandoned != 0).unwrap_or(false)
     }
 
-    /// Whether the hold was taken away: released by force, or its objects deleted. Does not block.
+    /// Whether the hold was taken away: released by force, or its files deleted. Looks at the flag as well, so that
+    /// a forced release by the Python module is noticed; if that module's user has taken the lock in the meantime,
+    /// it cannot be told from our own hold. Blocks for the table at most 1 s.
     pub fn lost(&self) -> Option<Lost> {
-        unimplemented!()
+        let (objects, held) = self.with(|hold| (hold.objects.clone(), hold.is_held()))?;
+        if !self.lock.is_current(&objects) {
+            return Some(Lost::Replaced);
+        }
+        let flag = objects.flag.load();
+        if held && (flag.value() != 0 || flag.mark() != objects.table.mark()) {
+            // Released by force: whoever comes first draws the consequences.
+            let _ = self.lock.repair();
+            return (!self.with(|hold| hold.is_held())?).then_some(Lost::Forced);
+        }
+        (!held).then_some(Lost::Forced)
     }
 
-    /// Makes a second proof of life, a descriptor numbered >= 100 (where the limit allows) without close-on-exec,
-    /// for a child process to inherit: the hold then lasts at least as long as any process has that descriptor open,
-    /// unless it is released. Meant for a hold around a command; the caller's copy is closed by [`Guard::release`].
+    /// Makes a second proof of life, a descriptor numbered >= 100 (where the limit on descriptors allows) without
+    /// close-on-exec, for a child process to inherit: should this process die, the hold lasts as long as any process
+    /// has that descriptor open. The caller's copy is closed when the hold is released.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if no descriptor can be had.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
-        unimplemented!()
+        let path = self.lock.name().table_path();
+        self.with(|hold| {
+            let keeper = Keeper::light(&hold.objects.table, &path)?;
+            if let Some(record) = hold.objects.table.requests.get(hold.i) {
+                record.keeper.store(keeper.id, std::sync::atomic::Ordering::Release);
+            }
+            let raw = keeper.raw();
+            hold.keeper = Some(keeper);
+            Ok(raw)
+        })
+        .unwrap_or(Err(Error::Cancelled))
     }
 
-    /// Binds the hold to the life of process `pid` as well (a child that was started for it).
+    /// Whether a process other than this one still has the descriptor of
+    /// [`keep_alive_descriptor`](Self::keep_alive_descriptor) open. Closes this process's own copy first, since the
+    /// kernel does not tell them apart.
+    pub fn kept_alive_elsewhere(&self) -> bool {
+        self.with(|hold| {
+            hold.keeper = None;
+            let id = hold
+                .objects
+                .table
+                .requests
+                .get(hold.i)
+                .map_or(0, |record| record.keeper.load(std::sync::atomic::Ordering::Relaxed));
+            id != 0 && !crate::beacon::is_out(&hold.objects.table, id)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Binds the hold to the life of process `pid` as well (a child that was started for it): should this process
+    /// die, the hold lasts at least as long as that one.
+    ///
+    /// # Errors
+    /// [`Error::NoProcess`] if it has ended, or cannot be examined.
     pub fn bind(&self, pid: u32) -> Result<()> {
-        let _ = pid;
-        unimplemented!()
+        // The descriptor first: as long as it is open and the process runs, the number is not another's.
+        let examined = sys::pidfd(pid).and_then(|_fd| identity::stat(pid));
+        let stat = examined.map_err(|source| Error::NoProcess { pid, source })?;
+        if stat.ended {
+            return Err(Error::NoProcess {
+                pid,
+                source: std::io::Error::other("it has ended already"),
+            });
+        }
+        self.with(|hold| hold.bind(pid, stat.start));
+        Ok(())
     }
 
-    /// Releases now. False: the hold was no longer ours (released by force or expired).
+    fn end(&self, mended: bool) -> Result<bool> {
+        let hold = {
+            let mut current = self.lock.current();
+            let at = current.holds.iter().position(|hold| hold.token == self.token);
+            at.map(|at| current.holds.remove(at))
+        };
+        hold.map_or(Ok(false), |hold| self.lock.end_hold(hold, mended))
+    }
+
+    /// Releases now. False: the hold was no longer ours (released by force, expired). Waits up to 1 s for the table.
+    ///
+    /// # Errors
+    /// None at present.
     pub fn release(self) -> Result<bool> {
-        unimplemented!()
+        self.end(true)
     }
 
     /// Releases now, but leaves the mark that a previous holder died (see [`Guard::abandoned`]) for the next holder.
+    ///
+    /// # Errors
+    /// None at present.
     pub fn release_unmended(self) -> Result<bool> {
-        unimplemented!()
+        self.end(false)
     }
 
-    /// Forgets the guard without releasing: the hold lasts as long as this process, or whatever inherits the
+    /// Lets go of the guard without releasing: the hold lasts as long as this process, or whatever inherits the
     /// descriptor of [`Guard::keep_alive_descriptor`], lives. For a process that is about to exec.
     pub fn leave_held(self) {
+        self.with(|hold| hold.left = true);
         std::mem::forget(self);
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.lock.check_fork().is_ok() {
+            let _ = self.end(true);
+        }
+    }
+}
+
+impl std::fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard")
+            .field("lock", self.lock.name())
+            .field("token", &self.token)
+            .finish()
     }
 }

@@ -1,145 +1,490 @@
 //! The handle: what a process opens to use a lock.
 
-use crate::{GetOptions, Guard, HistoryRecord, LockName, Result, State, UngetOptions};
+use crate::clock::NoteClock;
+use crate::flag::Flag;
+use crate::hold::Hold;
+use crate::live::{Live, Objects};
+use crate::note::{self, Note};
+use crate::objects::{self, Ownership};
+use crate::options::Target;
+use crate::queue::{self, Sweep, Which};
+use crate::state::Ended;
+use crate::table::Table;
+use crate::{Error, GetOptions, Guard, HistoryRecord, LockName, Result, State, UngetOptions, beacon, sys};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How long a release may wait for the table (it is the holder's own word that counts; the rest others can mend).
+const UNGET_LATCH_NS: u64 = 1_000_000_000;
+/// A handle in use looks this often whether the lock's files are still the ones at the lock's paths.
+const CHECK_PATHS_NS: u64 = 10_000_000;
 
 /// How to open a lock: what is used if it has to be created.
 #[derive(Debug, Clone)]
 pub struct Builder {
     name: String,
+    owner: Ownership,
+    note_size: usize,
 }
 
 impl Builder {
-    /// Permission bits for a lock that is created now (default 0o600). Not subject to the umask.
-    pub fn mode(self, mode: u32) -> Self {
-        let _ = mode;
+    /// Permission bits for a lock that is created now (default 0o600). Not subject to the umask. Who may read the
+    /// lock's files may also write them: a reader alone could make a dead holder look alive.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.owner.mode = mode & 0o777;
         self
     }
 
     /// Group (number) for a lock that is created now.
-    pub fn group(self, gid: u32) -> Self {
-        let _ = gid;
+    pub fn group(mut self, gid: u32) -> Self {
+        self.owner.gid = Some(gid);
         self
     }
 
-    /// Size in bytes of a note that is created now (default 4096).
-    pub fn note_size(self, bytes: usize) -> Self {
-        let _ = bytes;
+    /// Size in bytes of a note that is created now (default 4096, as in the seed).
+    pub fn note_size(mut self, bytes: usize) -> Self {
+        self.note_size = bytes.max(1);
         self
     }
 
-    /// Opens the lock; creates what is missing.
-    pub fn open(self) -> Result<ResourceLock> {
-        unimplemented!()
-    }
-
-    /// Opens an existing lock to look at it; creates nothing, needs read permission only.
+    /// Opens the lock; creates what is missing. Does not wait for anybody.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is no such lock.
-    pub fn open_existing(self) -> Result<ResourceLock> {
-        let _ = self.name;
-        unimplemented!()
+    /// [`Error::Name`] for a name that cannot be; [`Error::Permission`] if the lock belongs to others;
+    /// [`Error::WrongObject`] if something else stands at one of its paths; [`Error::Os`] if the system refuses
+    /// (no or full /dev/shm).
+    pub fn open(self) -> Result<ResourceLock> {
+        let name = LockName::new(&self.name)?;
+        let objects = open_objects(&name, &self.owner, self.note_size)?;
+        Ok(ResourceLock::with(name, self.owner, self.note_size, objects, true))
+    }
+
+    /// Opens an existing lock to look at it; creates nothing, needs permission to read only. A lock that only the
+    /// Python module has used so far has no table: it is seen as its flag and note.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such lock; else as [`open`](Self::open).
+    pub fn open_existing(self) -> Result<Viewer> {
+        Viewer::open(LockName::new(&self.name)?)
     }
 }
 
-/// A named lock between processes.
+pub use crate::viewer::Viewer;
+
+pub(crate) fn open_objects(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Arc<Objects>> {
+    let flag = Flag::open_or_create(name, owner)?;
+    let note = Note::open_or_create(name, note_size, &flag.owner)?;
+    let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
+    let id = beacon::light(&table, table.file(), &name.table_path())?;
+    let objects = Arc::new(Objects { flag, note, table, id });
+    adopt_flag(&objects)?;
+    Ok(objects)
+}
+
+/// The table records its flag's inode. If the flag at the path is another one (deleted and made anew): it is taken
+/// for the table if anything is held, and recorded.
+fn adopt_flag(objects: &Objects) -> Result<()> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let recorded = &objects.table.header.flag_inode;
+    if recorded.load(Relaxed) == objects.flag.inode {
+        return Ok(());
+    }
+    let now = sys::monotonic();
+    let live = Live::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
+    let done = live.in_latch(|live, _| {
+        if recorded.load(Relaxed) == objects.flag.inode {
+            return;
+        }
+        let held =
+            (0..objects.table.words.len()).any(|i| crate::word::Word(objects.table.words[i].load(Relaxed)).is_active());
+        let mut flag = objects.flag.load();
+        while held && flag.value() != 0 {
+            match objects.flag.swap(flag, flag.with(0, objects.table.mark())) {
+                Ok(()) => break,
+                Err(seen) => flag = seen,
+            }
+        }
+        recorded.store(objects.flag.inode, Relaxed);
+        live.refresh();
+    });
+    done.map_err(|busy| Error::Busy {
+        pid: pid_of(objects, busy.0),
+    })
+}
+
+/// The process with this beacon, as far as its requests tell.
+pub(crate) fn pid_of(objects: &Objects, id: u32) -> Option<u32> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let record = objects
+        .table
+        .requests
+        .iter()
+        .find(|record| record.holder.load(Relaxed) == id)?;
+    Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0)
+}
+
+/// A named lock between processes: a handle to it. Several threads may use one handle; two handles in one process
+/// compete like two processes. See the [crate's first page](crate) for what is guaranteed.
 pub struct ResourceLock {
-    _private: (),
+    name: LockName,
+    owner: Ownership,
+    note_size: usize,
+    generation: u32,
+    pid: u32,
+    uid: u32,
+    current: Mutex<Current>,
+}
+
+/// What changes in a handle. Its mutex is also what the handle's threads pass before they enter the latch, which
+/// knows processes (beacons) only.
+pub(crate) struct Current {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) checked: u64,
+    pub(crate) clock: NoteClock,
 }
 
 impl ResourceLock {
+    fn with(name: LockName, owner: Ownership, note_size: usize, objects: Arc<Objects>, say: bool) -> Self {
+        let lock = Self {
+            name,
+            owner,
+            note_size,
+            generation: sys::fork_generation(),
+            pid: std::process::id(),
+            uid: nix::unistd::geteuid().as_raw(),
+            current: Mutex::new(Current {
+                objects,
+                holds: Vec::new(),
+                checked: sys::monotonic(),
+                clock: NoteClock::default(),
+            }),
+        };
+        if say {
+            log::debug!("<{}> opened", lock.name);
+        }
+        lock
+    }
+
     /// Opens the lock `name`; creates it, free, if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
     pub fn open(name: &str) -> Result<Self> {
         Self::builder(name).open()
     }
 
     /// Opens with choices.
     pub fn builder(name: &str) -> Builder {
-        Builder { name: name.to_owned() }
+        Builder {
+            name: name.to_owned(),
+            owner: Ownership {
+                mode: 0o600,
+                uid: None,
+                gid: None,
+            },
+            note_size: note::DEFAULT_SIZE,
+        }
     }
 
-    /// The lock's name.
+    /// The lock's name (the seed's `lockname`).
     pub fn name(&self) -> &LockName {
-        unimplemented!()
+        &self.name
     }
 
-    /// The seed's `get_lock`: true = this handle has the lock now; false = not had in time.
+    pub(crate) fn pid_uid(&self) -> (u32, u32) {
+        (self.pid, self.uid)
+    }
+
+    /// A handle of an ancestor process has lost its beacon at the fork.
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if self.generation == sys::fork_generation() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
+    pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The objects in use now; opened afresh if `force`d to look, or not looked for a while, and the lock's paths
+    /// lead elsewhere.
+    pub(crate) fn fresh(&self, current: &mut Current, now: u64, force: bool) -> Result<bool> {
+        if !force && now.saturating_sub(current.checked) < CHECK_PATHS_NS {
+            return Ok(false);
+        }
+        current.checked = now;
+        if self.is_current(&current.objects) {
+            return Ok(false);
+        }
+        log::debug!("<{}> the lock's files were replaced: opened afresh", self.name);
+        current.objects = open_objects(&self.name, &self.owner, self.note_size)?;
+        Ok(true)
+    }
+
+    /// Whether the lock's paths still lead to these objects.
+    pub(crate) fn is_current(&self, objects: &Objects) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        objects.table.header.retired.load(Relaxed) == 0
+            && objects::inode_at(&self.name.flag_path()) == Some(objects.flag.inode)
+            && objects::inode_at(&self.name.table_path()) == Some(objects.table.inode)
+    }
+
+    /// Requests the lock (the seed's `get_lock`): true = this handle has it now; false = it was not had in time.
+    /// Blocks up to [`GetOptions::wait`] (1 s by default).
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::SlotsDiffer`], [`Error::NoProcess`], [`Error::Forked`], [`Error::Busy`] if a
+    /// process that is stopped in the middle of an operation blocks the table, and those of [`Builder::open`] if the
+    /// lock's files were deleted and have to be made anew.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {
-        let _ = options;
-        unimplemented!()
+        self.get(options).map(|token| token.is_some())
     }
 
     /// Like [`get_lock`](Self::get_lock), with a guard that releases on drop. `None` = not had in time.
+    ///
+    /// # Errors
+    /// As [`get_lock`](Self::get_lock).
     pub fn try_acquire(&self, options: GetOptions<'_>) -> Result<Option<Guard<'_>>> {
-        let _ = options;
-        unimplemented!()
+        Ok(self.get(options)?.map(|token| Guard { lock: self, token }))
     }
 
-    /// The seed's `unget_lock`: true = released; false = nothing to release, or not ours.
+    /// Like [`try_acquire`](Self::try_acquire), for callers to whom a lock that was not had in time is an error.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], and as [`get_lock`](Self::get_lock).
+    pub fn acquire(&self, options: GetOptions<'_>) -> Result<Guard<'_>> {
+        self.try_acquire(options)?.ok_or(Error::TimedOut)
+    }
+
+    /// Releases the lock (the seed's `unget_lock`): true = released; false = it was free, or not this handle's (then
+    /// it is left alone and that is logged). Waits up to 1 s for the table, never for a holder.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if somebody else's hold is to be released and the table stays busy; [`Error::Forked`].
     pub fn unget_lock(&self, options: UngetOptions<'_>) -> Result<bool> {
-        let _ = options;
-        unimplemented!()
+        self.check_fork()?;
+        let text = options.where_called;
+        let name = &self.name;
+        match options.target {
+            Target::Own => {
+                let hold = self.current().holds.pop();
+                if let Some(hold) = hold {
+                    let released = self.end_hold(hold, true)?;
+                    if released {
+                        log::debug!("<{name}> lock released  <{text}>");
+                    } else {
+                        log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
+                    }
+                    return Ok(released);
+                }
+                if self.lock_value_now() == 0 {
+                    log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
+                } else {
+                    log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
+                }
+                Ok(false)
+            }
+            Target::Force => {
+                let released = self.force(|_| Some(Which::Every))?;
+                if released {
+                    log::debug!("<{name}> lock force released  <{text}>");
+                } else {
+                    log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
+                }
+                Ok(released)
+            }
+            Target::Token(token) => self.force_matching(text, |state| state.token == token),
+            Target::BoundTo(pid) => self.force_matching(text, |state| state.bound_pid == Some(pid)),
+        }
     }
 
-    /// The seed's `I_have_the_lock`.
+    fn force_matching(&self, text: &str, meant: impl Fn(&crate::Holder) -> bool) -> Result<bool> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let released = self.force(|objects| {
+            let holders = crate::snapshot::holders(objects);
+            let holder = holders.iter().find(|(_, _, holder)| meant(holder))?;
+            // The token once more: the record may have been taken again since.
+            let (i, word, token) = (holder.0, holder.1, holder.2.token);
+            let same = objects
+                .table
+                .requests
+                .get(i)
+                .is_some_and(|record| record.token.load(Relaxed) == token);
+            same.then_some(Which::One(i, word))
+        })?;
+        if released {
+            log::debug!("<{}> lock released  <{text}>", self.name);
+        } else {
+            log::info!(
+                "<{}> lock unget request ignored - not held so any more  <{text}>",
+                self.name
+            );
+        }
+        Ok(released)
+    }
+
+    fn force(&self, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut current = self.current();
+        let now = sys::monotonic();
+        self.fresh(&mut current, now, true)?;
+        let objects = current.objects.clone();
+        let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
+        let released = live.in_latch(|live, wakes| {
+            live.refresh();
+            let Some(which) = which(&objects) else { return false };
+            // A detached hold has no process that could release it: this is its ordinary end.
+            let how = |i: usize| match objects.table.requests.get(i) {
+                Some(record) if record.holder.load(Relaxed) != 0 => Ended::Forced,
+                _ => Ended::Released,
+            };
+            let released = crate::live::go(queue::force(live, which, how, wakes));
+            objects.table.header.abandoned.store(0, Relaxed); // somebody has seen to it
+            released
+        });
+        released.map_err(|busy| Error::Busy {
+            pid: pid_of(&objects, busy.0),
+        })
+    }
+
+    /// Whether this handle has the lock (the seed's `I_have_the_lock`).
     pub fn have_the_lock(&self) -> bool {
-        unimplemented!()
+        self.current().holds.iter().any(|hold| hold.is_held())
     }
 
-    /// Turns this handle's hold into a detached one: it stays taken, this handle has it no longer.
+    /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (what the seed
+    /// does by setting `I_have_the_lock` to False). False = there was none.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
     pub fn leave_taken(&self) -> Result<bool> {
-        unimplemented!()
+        self.check_fork()?;
+        let hold = self.current().holds.pop();
+        Ok(hold.is_some_and(|hold| hold.detach()))
     }
 
-    /// Token of this handle's hold, if it has one.
+    /// Token of this handle's latest hold, if it has one.
     pub fn token(&self) -> Option<u64> {
-        unimplemented!()
+        self.current().holds.last().map(|hold| hold.token)
     }
 
-    /// The seed's `is_locked`.
+    /// Whether the lock is taken (the seed's `is_locked`), by anybody. Logged under a target of its own,
+    /// `resourcelock::is_locked`, so that it may be called in a loop. Never blocks.
     pub fn is_locked(&self) -> bool {
-        unimplemented!()
+        let locked = self.lock_value_now() == 0;
+        if log::log_enabled!(target: "resourcelock::is_locked", log::Level::Debug) {
+            log::debug!(
+                target: "resourcelock::is_locked",
+                "<{}> is currently locked?  <{}>  Prior info  <{}>",
+                self.name,
+                if locked { "True" } else { "False" },
+                self.get_lock_info()
+            );
+        }
+        locked
     }
 
-    /// The seed's `lock_value`.
+    fn lock_value_now(&self) -> u32 {
+        self.current().objects.flag.load().value()
+    }
+
+    /// The semaphore's value (the seed's `lock_value`): 0 = taken, 1 = free.
     pub fn lock_value(&self) -> u32 {
-        unimplemented!()
+        let value = self.lock_value_now();
+        log::debug!("<{}> semaphore = {value}", self.name);
+        value
     }
 
-    /// The seed's `get_lock_info`.
+    /// The note (the seed's `get_lock_info`): who took the lock last and when; bytes that are not UTF-8 and control
+    /// characters escaped.
     pub fn get_lock_info(&self) -> String {
-        unimplemented!()
+        note::escape(&self.current().objects.note.read())
     }
 
-    /// The seed's `set_lock_info`.
+    /// Writes the note (the seed's `set_lock_info`). Text that does not fit is cut at a character boundary, with a
+    /// warning in the log.
     pub fn set_lock_info(&self, text: &str) {
-        let _ = text;
-        unimplemented!()
+        if !self.current().objects.note.write(text) {
+            log::warn!("<{}> the note is too long for its segment and was cut", self.name);
+        }
     }
 
-    /// Whether a hold with this token stands in the table now and its holder is alive.
+    /// Whether a hold with this token stands in the table now and its holder is not proven dead.
     pub fn is_held(&self, token: u64) -> bool {
-        let _ = token;
-        unimplemented!()
+        let objects = self.current().objects.clone();
+        crate::snapshot::holders(&objects)
+            .iter()
+            .any(|(_, _, holder)| holder.token == token && holder.alive)
     }
 
-    /// Holders, waiters, note, counters. Takes no lock and disturbs nobody.
+    /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
     pub fn state(&self) -> State {
-        unimplemented!()
+        let objects = self.current().objects.clone();
+        crate::snapshot::state(&self.name, &objects.flag, &objects.note, Some(&objects))
     }
 
-    /// The last ended requests, oldest first.
+    /// The last (up to 256) ended holds, oldest first. Takes no latch; never blocks.
     pub fn history(&self) -> Vec<HistoryRecord> {
-        unimplemented!()
+        let objects = self.current().objects.clone();
+        crate::snapshot::history(&objects.table)
     }
 
-    /// The seed's `close`.
+    /// Mends what crashed processes left behind, so that a lone user of the Python module need not wait for it: the
+    /// dead are dropped, the next in line is told. Every request does this by itself.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Forked`].
+    pub fn repair(&self) -> Result<()> {
+        self.check_fork()?;
+        let mut current = self.current();
+        let now = sys::monotonic();
+        self.fresh(&mut current, now, true)?;
+        let objects = current.objects.clone();
+        let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
+        live.in_latch(|live, wakes| {
+            live.refresh();
+            crate::live::go(queue::visit(live, Sweep::All, wakes));
+        })
+        .map_err(|busy| Error::Busy {
+            pid: pid_of(&objects, busy.0),
+        })
+    }
+
+    /// Does not release at the end.
+    pub(crate) fn leave_everything(self) {
+        for hold in &mut self.current().holds {
+            hold.left = true;
+        }
+    }
+
+    /// Closes the handle (the seed's `close`); what it holds is released. Dropping it does the same without the log
+    /// line.
     pub fn close(self) {
-        unimplemented!()
+        log::debug!("<{}> semaphore closed", self.name);
     }
 }
 
-/// Names of all locks of this machine that this user can see, sorted.
-pub fn list() -> Result<Vec<LockName>> {
-    unimplemented!()
+impl Drop for ResourceLock {
+    /// Releases what this handle still holds.
+    fn drop(&mut self) {
+        if self.check_fork().is_err() {
+            return;
+        }
+        let holds = std::mem::take(&mut self.current().holds);
+        for hold in holds {
+            if !hold.left {
+                let _ = self.end_hold(hold, true);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for ResourceLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResourceLock")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }

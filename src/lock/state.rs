@@ -42,6 +42,8 @@ pub struct Holder {
     pub token: u64,
     /// Exclusive, shared, or a slot.
     pub mode: Mode,
+    /// The request's number: the order of asking.
+    pub ticket: u64,
     /// The process that asked (0 if unknown). For a detached hold it has usually ended.
     pub pid: u32,
     /// Its user.
@@ -50,6 +52,9 @@ pub struct Holder {
     pub command: String,
     /// The process on whose life the hold depends besides its own, if any: the command of `run`, or `--pid`.
     pub bound_pid: Option<u32>,
+    /// That process's start time after boot in clock ticks (field 22 of /proc/PID/stat), to tell it from a later one
+    /// with its number.
+    pub bound_start: Option<u64>,
     /// No process keeps it alive: it lasts until it is released, until `bound_pid` ends, or until it expires.
     pub detached: bool,
     /// False: its holder has died; the next one who looks will release it.
@@ -70,6 +75,8 @@ pub struct Holder {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Waiter {
+    /// The request's number: the order of asking.
+    pub ticket: u64,
     /// What it asks for.
     pub mode: Mode,
     /// The process.
@@ -125,6 +132,8 @@ impl Ended {
 pub struct HistoryRecord {
     /// Position in the lock's life: consecutive; a gap means that records were overwritten before they were read.
     pub sequence: u64,
+    /// The request's number: the order of asking.
+    pub ticket: u64,
     /// The grant's token; 0 if it was never granted.
     pub token: u64,
     /// Exclusive, shared, or a slot.

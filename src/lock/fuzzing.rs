@@ -1,0 +1,76 @@
+//! Entry points for fuzzing and property tests: what hostile content of a lock's files can do. Not part of the API.
+
+use crate::live::{Live, Objects, go};
+use crate::name::LockName;
+use crate::note::{self, Note};
+use crate::queue::{self, Sweep};
+use crate::table::{Layout, Table};
+use crate::{flag::Flag, snapshot, sys};
+use std::os::fd::OwnedFd;
+
+fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
+    let fd = nix::sys::memfd::memfd_create("fuzz", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
+    nix::unistd::ftruncate(&fd, i64::try_from(size).ok()?).ok()?;
+    let mut rest = bytes.get(..bytes.len().min(size))?;
+    while !rest.is_empty() {
+        let n = nix::unistd::write(&fd, rest).ok()?;
+        rest = rest.get(n..)?;
+    }
+    Some(fd)
+}
+
+/// `bytes` as a table's content (a flag's word first): it is validated as when it is opened, and if it passes, copied
+/// out, repaired and copied out again.
+pub fn table(bytes: &[u8]) {
+    let (word, bytes) = bytes.split_at(bytes.len().min(8));
+    let Ok(name) = LockName::new("fuzz") else { return };
+    let size = if bytes.len() % 7 == 6 {
+        bytes.len()
+    } else {
+        size_of::<Layout>()
+    };
+    let Some(file) = in_memory(bytes, size) else { return };
+    let Some(flag) = in_memory(word, 32) else { return };
+    let (Ok(table), Ok(flag)) = (
+        Table::from_file(file, 1, size as u64, true, &name),
+        Flag::from_file(&flag, 1, true),
+    ) else {
+        return;
+    };
+    let objects = Objects {
+        flag,
+        note: Note::absent(),
+        table,
+        id: 7,
+    };
+    let look = |objects: &Objects| {
+        let state = snapshot::state(&name, &objects.flag, &objects.note, Some(objects));
+        let history = snapshot::history(&objects.table);
+        assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
+    };
+    look(&objects);
+    let now = sys::monotonic();
+    let live = Live::new(&objects, now, now.saturating_add(60_000_000));
+    let visited = live.in_latch(|live, wakes| go(queue::visit(live, Sweep::All, wakes)));
+    look(&objects);
+    assert!(visited.is_ok(), "a latch that nobody living holds was not taken over");
+}
+
+/// `bytes` as a note: read, then overwritten with a text made of the same bytes and read back.
+pub fn note(bytes: &[u8]) {
+    let Some(file) = in_memory(bytes, bytes.len()) else {
+        return;
+    };
+    let Ok(note) = Note::from_file(&file, bytes.len() as u64, true) else {
+        return;
+    };
+    let shown = note::escape(&note.read());
+    assert!(!shown.chars().any(char::is_control));
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let whole = note.write(&text);
+    let back = note.read();
+    let expected = text.split('\0').next().unwrap_or_default();
+    assert!(bytes.is_empty() || expected.as_bytes().starts_with(&back));
+    assert!(std::str::from_utf8(&back).is_ok());
+    assert!(bytes.is_empty() || whole == (back.len() == expected.len()));
+}

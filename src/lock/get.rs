@@ -1,0 +1,534 @@
+//! Getting the lock: a try, a short patience outside the queue, then the queue.
+
+use crate::handle::{Current, ResourceLock, pid_of};
+use crate::hold::{Hold, held};
+use crate::live::{Describe, LatchBusy, Live, Objects, go, kind_of};
+use crate::queue::{self, Ask, Asked, Place, Poll, Sweep};
+use crate::state::Ended;
+use crate::sys::{self, Watched};
+use crate::table::{pack_command, pack_what};
+use crate::word::{Stage, Word};
+use crate::{Error, GetOptions, Mode, Result, Wait, identity};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::Duration;
+
+const MS: u64 = 1_000_000;
+/// Longest stay in the queue for the latch at a time, so that the handle's other threads are not held up for long.
+const LATCH_TURN_NS: u64 = 50 * MS;
+/// Even a request that does not wait gives the latch this long: it is normally free within a microsecond.
+const LATCH_LEAST_NS: u64 = 20 * MS;
+/// The head looks at the holders this often, at first and after [`HEAD_EAGER_NS`].
+const HEAD_NS: (u64, u64) = (2 * MS, 10 * MS);
+const HEAD_EAGER_NS: u64 = 2_000 * MS;
+/// The second looks at the head this often; it does the head's work if that has not been done for this long.
+const SECOND_NS: u64 = 20 * MS;
+const HEAD_LATE_NS: u64 = 100 * MS;
+/// All others.
+const FURTHER_NS: u64 = 1_000 * MS;
+/// The head, while a foreign process holds the flag and will wake it.
+const FOREIGN_NS: u64 = 100 * MS;
+/// Between two tries when all request records are taken.
+const FULL_NS: u64 = 10 * MS;
+
+/// Patience before the queue, where holds are short: tries to see the flag free...
+const GLANCES: u32 = 40;
+/// ...each after so many pauses...
+const PAUSES: u32 = 24;
+/// ...then naps, while a holder that was preempted gets the processor. Together below 1 ms: what a person could
+/// notice is served in order.
+const NAPS: u32 = 5;
+const NAP: Duration = Duration::from_micros(50);
+
+/// What one try in the latch came to.
+enum Try {
+    Granted(Hold),
+    Queued(usize, Word),
+    Busy,
+    Full,
+}
+
+/// How a wait in the queue ended.
+enum Waited {
+    Granted(usize, Word),
+    TimedOut,
+    /// Start again: the lock's files were replaced, or the request is gone from the table.
+    Again,
+}
+
+impl ResourceLock {
+    /// The token of the new hold, or `None` = not had in time.
+    pub(crate) fn get(&self, mut options: GetOptions<'_>) -> Result<Option<u64>> {
+        self.check_fork()?;
+        let start = sys::monotonic();
+        if options.same_process_ok
+            && let Some(token) = self.held_token()
+        {
+            log::debug!(
+                "<{}> lock already acquired   - Prior grant     <{}>",
+                self.name(),
+                self.get_lock_info()
+            );
+            return Ok(Some(token));
+        }
+        let deadline = match options.wait {
+            Wait::No => start,
+            Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+            Wait::Forever => u64::MAX,
+        };
+        let mut describe = self.describe(&options, start)?;
+        let mut current = self.current();
+        self.fresh(&mut current, start, false)?;
+        describe.queued_wall_us = current.clock.wall_us(start);
+        let mut queue = options.queue_at_once && options.wait != Wait::No;
+        let mut patience = Patience::default();
+        let mut conflict = false;
+        let mut looked = false;
+        loop {
+            if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
+                return Err(Error::Cancelled);
+            }
+            let now = if conflict { sys::monotonic() } else { start };
+            match self.attempt(&mut current, &describe, now, queue, deadline)? {
+                Try::Granted(hold) => match self.accepted(&mut current, hold, &options)? {
+                    Some(token) => return Ok(Some(token)),
+                    None => continue,
+                },
+                Try::Queued(i, word) => {
+                    let objects = current.objects.clone();
+                    drop(current);
+                    let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
+                    current = self.current();
+                    match waited? {
+                        Waited::Granted(i, word) => {
+                            let hold = granted(&objects, i, word, describe);
+                            match self.accepted(&mut current, hold, &options)? {
+                                Some(token) => return Ok(Some(token)),
+                                None => continue,
+                            }
+                        }
+                        Waited::TimedOut => break,
+                        Waited::Again => {
+                            conflict = true;
+                            self.fresh(&mut current, sys::monotonic(), true)?;
+                            continue;
+                        }
+                    }
+                }
+                Try::Full => {
+                    drop(current);
+                    self.note_conflict(&mut conflict);
+                    let now = sys::monotonic();
+                    if now >= deadline {
+                        current = self.current();
+                        break;
+                    }
+                    nap(&options, deadline.min(now.saturating_add(FULL_NS)));
+                    current = self.current();
+                    // All records taken: by the dead, perhaps.
+                    self.visit_now(&current.objects.clone(), Sweep::All)?;
+                    self.fresh(&mut current, now, true)?;
+                }
+                Try::Busy => {
+                    let objects = current.objects.clone();
+                    drop(current);
+                    self.note_conflict(&mut conflict);
+                    let now = sys::monotonic();
+                    let patient = options.wait != Wait::No && now < deadline;
+                    if !(patient && patience.wait_a_little(&objects, describe.mode)) {
+                        if patient {
+                            queue = true;
+                        } else if !looked {
+                            // Is its holder dead? Then this try was not the last one.
+                            looked = true;
+                            current = self.current();
+                            self.visit_now(&objects, Sweep::Active)?;
+                            self.fresh(&mut current, now, true)?;
+                            continue;
+                        } else {
+                            current = self.current();
+                            break;
+                        }
+                    }
+                    current = self.current();
+                }
+            }
+        }
+        let objects = current.objects.clone();
+        drop(current);
+        objects.table.header.timeouts.fetch_add(1, Relaxed);
+        objects.table.header.consecutive_timeouts.fetch_add(1, Relaxed);
+        log::debug!(
+            "<{}> lock request timed out  - Current owner   <{}>",
+            self.name(),
+            self.get_lock_info()
+        );
+        Ok(None)
+    }
+
+    fn held_token(&self) -> Option<u64> {
+        self.current()
+            .holds
+            .iter()
+            .rev()
+            .find(|hold| hold.is_held())
+            .map(|hold| hold.token)
+    }
+
+    fn describe(&self, options: &GetOptions<'_>, queued: u64) -> Result<Describe> {
+        let bound = options.detached.and_then(|detached| detached.pid);
+        let bound_start = match bound.map(|pid| (pid, identity::stat(pid))) {
+            None => 0,
+            Some((_, Ok(stat))) if !stat.ended => stat.start,
+            Some((pid, Ok(_))) => {
+                let source = std::io::Error::other("it has ended already");
+                return Err(Error::NoProcess { pid, source });
+            }
+            Some((pid, Err(source))) => {
+                let source = match source.kind() {
+                    std::io::ErrorKind::NotFound => std::io::Error::from_raw_os_error(libc::ESRCH),
+                    _ => source,
+                };
+                return Err(Error::NoProcess { pid, source });
+            }
+        };
+        let (pid, uid) = self.pid_uid();
+        Ok(Describe {
+            mode: options.mode,
+            detached: options.detached,
+            bound_start,
+            command: pack_command(options.command.unwrap_or_else(|| identity::own_command())),
+            queued,
+            queued_wall_us: 0,
+            pid,
+            uid,
+        })
+    }
+
+    fn note_conflict(&self, conflict: &mut bool) {
+        if !*conflict {
+            *conflict = true;
+            self.current().objects.table.header.conflicts.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// One try in the latch.
+    fn attempt(&self, current: &mut Current, describe: &Describe, now: u64, queue: bool, deadline: u64) -> Result<Try> {
+        let (kind, slots) = kind_of(describe.mode);
+        let ask = Ask { kind, slots, queue };
+        let objects = current.objects.clone();
+        let mut turn = now;
+        loop {
+            let until = deadline
+                .max(now.saturating_add(LATCH_LEAST_NS))
+                .min(turn.saturating_add(LATCH_TURN_NS));
+            let live = Live::new(&objects, now, until).describing(describe);
+            match live.in_latch(|live, wakes| {
+                let asked = go(queue::request(live, ask, wakes));
+                let abandoned = objects.table.header.abandoned.load(Relaxed);
+                (asked, abandoned)
+            }) {
+                Ok((Asked::Granted { i, word, token }, abandoned)) => {
+                    return Ok(Try::Granted(Hold {
+                        objects: objects.clone(),
+                        i,
+                        word,
+                        token,
+                        describe: *describe,
+                        granted: now,
+                        abandoned,
+                        keeper: None,
+                        left: false,
+                    }));
+                }
+                Ok((Asked::Queued { i, word }, _)) => return Ok(Try::Queued(i, word)),
+                Ok((Asked::Busy, _)) => return Ok(Try::Busy),
+                Ok((Asked::Full, _)) => return Ok(Try::Full),
+                Ok((Asked::SlotsDiffer { in_use }, _)) => {
+                    return Err(Error::SlotsDiffer { asked: slots, in_use });
+                }
+                Err(LatchBusy(id)) => {
+                    turn = sys::monotonic();
+                    if turn >= deadline.max(now.saturating_add(LATCH_LEAST_NS)) {
+                        return Err(Error::Busy {
+                            pid: pid_of(&objects, id),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A grant: is it still the lock at the paths? Then the note is written and the hold is ours.
+    fn accepted(&self, current: &mut Current, hold: Hold, options: &GetOptions<'_>) -> Result<Option<u64>> {
+        let now = hold.granted;
+        let stale = !Arc::ptr_eq(&hold.objects, &current.objects);
+        if stale || self.fresh(current, now, options.queue_at_once)? {
+            // The lock's files were replaced: this was a grant of the old ones.
+            let objects = hold.objects.clone();
+            let live = Live::new(&objects, now, now.saturating_add(LATCH_TURN_NS));
+            let _ = live.in_latch(|live, wakes| {
+                let owned = go(queue::settle(live));
+                go(queue::let_go(live, hold.i, hold.word));
+                go(queue::dispatch(live, None, owned, false, wakes));
+            });
+            return Ok(None);
+        }
+        let wall_us = current.clock.wall_us(now);
+        let Current { objects, clock, .. } = current;
+        let text = clock.note(wall_us, options.lock_info);
+        if !objects.note.write(text) {
+            log::warn!("<{}> the note is too long for its segment and was cut", self.name());
+        }
+        log::debug!("<{}> lock request successful - Granted         <{text}>", self.name());
+        let token = hold.token;
+        if options.detached.is_none() {
+            current.holds.push(hold);
+        }
+        Ok(Some(token))
+    }
+
+    /// Repairs now, as far as the table is free.
+    fn visit_now(&self, objects: &Objects, what: Sweep) -> Result<()> {
+        let now = sys::monotonic();
+        let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        let done = live.in_latch(|live, wakes| {
+            live.refresh();
+            go(queue::visit(live, what, wakes));
+        });
+        let _ = done; // busy: the next look tries again
+        Ok(())
+    }
+
+    /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled.
+    fn wait_in_queue(
+        &self,
+        objects: &Arc<Objects>,
+        describe: &Describe,
+        i: usize,
+        word: Word,
+        deadline: u64,
+        options: &mut GetOptions<'_>,
+    ) -> Result<Waited> {
+        objects.table.header.conflicts.fetch_add(1, Relaxed);
+        let mut tell = options.on_wait.take();
+        let tell_at = tell.as_ref().map_or(u64::MAX, |(after, _)| {
+            describe
+                .queued
+                .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+        });
+        let mut cursor = 0;
+        let mut head_since = None;
+        let mut visited = false;
+        loop {
+            let now = sys::monotonic();
+            let live = Live::new(objects, now, now);
+            match go(queue::poll(&live, i, word)) {
+                Poll::Granted => return Ok(Waited::Granted(i, word)),
+                Poll::Dropped => return Ok(Waited::Again),
+                Poll::Unstalled | Poll::Withdrawn => {
+                    let _mine = self.current();
+                    self.visit_now(objects, Sweep::Active)?;
+                    continue;
+                }
+                Poll::Waiting => {}
+            }
+            let cancelled = options.cancel.is_some_and(crate::Cancel::is_cancelled);
+            if cancelled || now >= deadline {
+                return self.leave_queue(objects, describe, i, word, now, cancelled);
+            }
+            if now >= tell_at
+                && let Some((_, mut tell)) = tell.take()
+            {
+                tell(&self.state());
+            }
+            if !self.is_current(objects) {
+                self.leave_queue(objects, describe, i, word, now, false)?;
+                return Ok(Waited::Again);
+            }
+            let head_looked = &objects.table.header.head_looked;
+            let late = now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
+            let look = go(queue::look(&live, i, word, late, &mut cursor));
+            if let Some(what) = look.visit
+                && !visited
+            {
+                visited = true;
+                let _mine = self.current();
+                self.visit_now(objects, what)?;
+                continue;
+            }
+            visited = false;
+            let every = match look.place {
+                Place::Head => {
+                    head_looked.store(now, Relaxed);
+                    if head_since.is_none()
+                        && let Some(second) = look.second
+                    {
+                        // We have just become the head: it has to know that it is the second now.
+                        crate::queue::World::wake_request(&live, second);
+                    }
+                    let since = *head_since.get_or_insert(now);
+                    if now.saturating_sub(since) < HEAD_EAGER_NS {
+                        HEAD_NS.0
+                    } else {
+                        HEAD_NS.1
+                    }
+                }
+                Place::Second => SECOND_NS,
+                Place::Further => FURTHER_NS + (i as u64 % 64) * MS,
+            };
+            let until = |every: u64| {
+                let told = if tell.is_some() { tell_at } else { u64::MAX };
+                now.saturating_add(every).min(deadline).min(told)
+            };
+            let own = Watched::Word(
+                &objects.table.words[i & (objects.table.words.len() - 1)],
+                word.at(Stage::Waiting).0,
+            );
+            let cancel = options.cancel.map(|cancel| Watched::Word(&cancel.0, 0));
+            if look.foreign && look.place == Place::Head && objects.flag.join() {
+                // As sem_wait(3) does: whoever posts wakes us.
+                let flag = Watched::Low(objects.flag.word(), 0);
+                match cancel {
+                    Some(cancel) => sys::futex_wait(&[flag, own, cancel], until(FOREIGN_NS)),
+                    None => sys::futex_wait(&[flag, own], until(FOREIGN_NS)),
+                }
+                objects.flag.part();
+            } else {
+                match cancel {
+                    Some(cancel) => sys::futex_wait(&[own, cancel], until(every)),
+                    None => sys::futex_wait(&[own], until(every)),
+                }
+            }
+        }
+    }
+
+    /// Leaves the queue, unless the lock was granted at the last moment.
+    fn leave_queue(
+        &self,
+        objects: &Arc<Objects>,
+        describe: &Describe,
+        i: usize,
+        word: Word,
+        now: u64,
+        cancelled: bool,
+    ) -> Result<Waited> {
+        let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        // Before leaving: afterwards the record may be another's.
+        let ticket = objects
+            .table
+            .requests
+            .get(i)
+            .map_or(0, |record| record.ticket.load(Relaxed));
+        let left = go(queue::withdraw(&live, i, word));
+        let current = self.current();
+        let done = live.in_latch(|live, wakes| {
+            if left == Poll::Granted && cancelled {
+                go(queue::let_go(live, i, word));
+            }
+            if left == Poll::Withdrawn {
+                let (kind, slots) = kind_of(describe.mode);
+                live.gave_up(&crate::live::Ending {
+                    ticket,
+                    token: 0,
+                    queued_wall_us: describe.queued_wall_us,
+                    waited_ns: now.saturating_sub(describe.queued),
+                    held_ns: 0,
+                    ended_wall_us: sys::realtime() / 1000,
+                    pid: describe.pid,
+                    uid: describe.uid,
+                    command: describe.command,
+                    what: pack_what(kind as u8, Ended::TimedOut, slots),
+                });
+            }
+            if left != Poll::Granted || cancelled {
+                // It may have stood in others' way.
+                go(queue::visit(live, Sweep::Active, wakes));
+            }
+        });
+        drop(current);
+        if done.is_err() && left == Poll::Granted && cancelled {
+            go(queue::let_go(&live, i, word));
+        }
+        match left {
+            _ if cancelled => Err(Error::Cancelled),
+            Poll::Granted => Ok(Waited::Granted(i, word)),
+            _ => Ok(Waited::TimedOut),
+        }
+    }
+}
+
+/// The hold that a queued request has become.
+fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Hold {
+    let now = sys::monotonic();
+    let mut token = 0;
+    if let Some(record) = objects.table.requests.get(i) {
+        record.granted.store(now, Relaxed);
+        token = record.token.load(Relaxed);
+        if let Some(detached) = describe.detached {
+            Live::new(objects, now, now).detach(i, detached, describe.bound_start);
+        }
+    }
+    objects.table.announce();
+    Hold {
+        objects: objects.clone(),
+        i,
+        word: held(word),
+        token,
+        describe,
+        granted: now,
+        abandoned: objects.table.header.abandoned.load(Acquire),
+        keeper: None,
+        left: false,
+    }
+}
+
+/// Sleeps until then, or until the wait is cancelled.
+fn nap(options: &GetOptions<'_>, until: u64) {
+    static NEVER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let word = options.cancel.map_or(&NEVER, |cancel| &cancel.0);
+    sys::futex_wait(&[Watched::Word(word, 0)], until);
+}
+
+/// The short time outside the queue in which a running process may take a lock that becomes free, ahead of sleeping
+/// ones: throughput where holds last microseconds.
+#[derive(Default)]
+struct Patience {
+    naps: u32,
+}
+
+impl Patience {
+    /// Waits a little; true = worth another try, false = patience is over: join the queue.
+    fn wait_a_little(&mut self, objects: &Objects, mode: Mode) -> bool {
+        if self.naps >= NAPS {
+            return false;
+        }
+        if mode == Mode::Exclusive {
+            for _ in 0..GLANCES {
+                for _ in 0..PAUSES {
+                    sys::pause();
+                }
+                if objects.flag.load().value() != 0 {
+                    return true;
+                }
+            }
+        }
+        self.naps += 1;
+        if self.naps <= 2 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(NAP);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_before_order_is_promised() {
+        assert!(NAP * NAPS < Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,126 @@
+//! One hold of a handle, and how it ends.
+
+use crate::beacon::Keeper;
+use crate::handle::{ResourceLock, pid_of};
+use crate::live::{Describe, Ending, Live, Objects, go, kind_of};
+use crate::queue;
+use crate::state::Ended;
+use crate::table::pack_what;
+use crate::word::{Stage, Word};
+use crate::{Detached, Result, sys};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// How long a release waits for the table. The release itself is done before; what is left undone others mend.
+const LATCH_NS: u64 = 1_000_000_000;
+
+/// A hold: its record in the table, and what its end needs to know.
+pub(crate) struct Hold {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) i: usize,
+    /// The request's word, stage Held.
+    pub(crate) word: Word,
+    pub(crate) token: u64,
+    pub(crate) describe: Describe,
+    pub(crate) granted: u64,
+    /// Token of the dead holder's grant that was marked when this one was granted, 0 = none.
+    pub(crate) abandoned: u64,
+    pub(crate) keeper: Option<Keeper>,
+    /// Left to its own devices: not released with the handle.
+    pub(crate) left: bool,
+}
+
+impl Hold {
+    /// Whether the table still says so.
+    pub(crate) fn is_held(&self) -> bool {
+        self.objects
+            .table
+            .words
+            .get(self.i)
+            .is_some_and(|word| word.load(Acquire) == self.word.0)
+    }
+
+    /// Makes it a detached one: from here on nobody's life keeps it.
+    pub(crate) fn detach(&self) -> bool {
+        let held = self.is_held();
+        if held {
+            let now = sys::monotonic();
+            Live::new(&self.objects, now, now).detach(self.i, Detached::default(), 0);
+        }
+        held
+    }
+
+    /// Binds it to a process as well.
+    pub(crate) fn bind(&self, pid: u32, start: u64) {
+        if let Some(record) = self.objects.table.requests.get(self.i) {
+            record.bound_start.store(start, Relaxed);
+            record.bound_pid.store(pid, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
+        let (kind, slots) = kind_of(self.describe.mode);
+        Ending {
+            ticket: 0,
+            token: self.token,
+            queued_wall_us: self.describe.queued_wall_us,
+            waited_ns: self.granted.saturating_sub(self.describe.queued),
+            held_ns: now.saturating_sub(self.granted),
+            ended_wall_us,
+            pid: self.describe.pid,
+            uid: self.describe.uid,
+            command: self.describe.command,
+            what: pack_what(kind as u8, Ended::Released, slots),
+        }
+    }
+}
+
+impl ResourceLock {
+    /// Releases a hold of this handle: false = it was no longer held. `mended`: a mark that an earlier holder died is
+    /// cleared, as this one has finished well.
+    ///
+    /// The release is one compare-exchange, which works even while a process is stopped in the latch; what follows
+    /// (history, the next in line) is skipped if the table stays busy, and made up for by the next one who looks.
+    pub(crate) fn end_hold(&self, hold: Hold, mended: bool) -> Result<bool> {
+        let mut current = self.current();
+        let now = sys::monotonic();
+        let wall_us = current.clock.wall_us(now);
+        let live = Live::new(&hold.objects, now, now.saturating_add(LATCH_NS));
+        let done = live.in_latch(|live, wakes| {
+            let owned = go(queue::settle(live));
+            let released = go(queue::let_go(live, hold.i, hold.word));
+            if released {
+                let mut ending = hold.ending(now, wall_us);
+                ending.ticket = hold
+                    .objects
+                    .table
+                    .requests
+                    .get(hold.i)
+                    .map_or(0, |record| record.ticket.load(Relaxed));
+                live.ended_own(&ending);
+            }
+            let abandoned = &hold.objects.table.header.abandoned;
+            if mended && hold.abandoned != 0 && abandoned.load(Relaxed) == hold.abandoned {
+                abandoned.store(0, Relaxed);
+            }
+            go(queue::dispatch(live, None, owned, false, wakes));
+            released
+        });
+        drop(current);
+        Ok(done.unwrap_or_else(|busy| {
+            log::warn!(
+                "<{}> the table stayed busy{}: released, the next in line will find out by itself",
+                self.name(),
+                pid_of(&hold.objects, busy.0)
+                    .map(|pid| format!(" (process {pid} is stopped inside?)"))
+                    .unwrap_or_default()
+            );
+            go(queue::let_go(&live, hold.i, hold.word))
+        }))
+    }
+}
+
+/// The word of a request in stage Held.
+pub(crate) fn held(word: Word) -> Word {
+    word.at(Stage::Held)
+}

@@ -1,0 +1,102 @@
+//! Processes: who we are, and whether the process that a hold is bound to is gone.
+
+use crate::sys;
+use std::io;
+use std::sync::OnceLock;
+
+/// Inode of this process's PID namespace; 0 if it cannot be read (then nobody's PIDs are ours to judge).
+pub(crate) fn pid_namespace() -> u64 {
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| nix::sys::stat::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino))
+}
+
+/// This process's name, as others see it in comm of proc(5).
+pub(crate) fn own_command() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = std::fs::read("/proc/self/comm").unwrap_or_default();
+        String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned()
+    })
+}
+
+/// What /proc/PID/stat says of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Start time after boot in clock ticks.
+    pub(crate) start: u64,
+    /// It has ended and waits to be reaped.
+    pub(crate) ended: bool,
+}
+
+/// Reads a process's start time and whether it still runs.
+pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
+    parse(&std::fs::read(format!("/proc/{pid}/stat"))?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
+}
+
+/// The command's name stands in parentheses and may contain anything, parentheses too: fields count from the last one.
+fn parse(line: &[u8]) -> Option<Stat> {
+    let behind = line.iter().rposition(|&b| b == b')')? + 1;
+    let mut fields = std::str::from_utf8(line.get(behind..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?; // field 3
+    let start = fields.nth(18)?.parse().ok()?; // field 22
+    Some(Stat {
+        start,
+        ended: matches!(state, "Z" | "X" | "x"),
+    })
+}
+
+/// Whether process `pid`, started at `start` in PID namespace `namespace`, is proven to be gone: there is no such
+/// process, it is a zombie, or the number belongs to a later one. What cannot be verified counts as alive.
+pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64) -> bool {
+    let own = pid_namespace();
+    if own == 0 || namespace != own {
+        return false;
+    }
+    // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
+    match sys::pidfd(pid) {
+        Err(e) => return e.raw_os_error() == Some(libc::ESRCH),
+        Ok(_held_while_reading) => {}
+    }
+    match stat(pid) {
+        Ok(now) => now.ended || (start != 0 && now.start != start),
+        // Gone between the two looks, or hidden (hidepid): the next look will tell.
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_do_not_confuse() {
+        let line = b"42 (a) Z (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 2 3";
+        assert_eq!(
+            parse(line),
+            Some(Stat {
+                start: 9876,
+                ended: false
+            })
+        );
+        assert_eq!(
+            parse(b"42 (x) Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1"),
+            Some(Stat { start: 5, ended: true })
+        );
+        assert_eq!(parse(b"garbage"), None);
+        assert_eq!(parse(b"1 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_is_not_gone_and_a_reused_number_is() {
+        let pid = std::process::id();
+        let start = stat(pid).unwrap().start;
+        assert!(!is_gone(pid, start, pid_namespace()));
+        assert!(is_gone(pid, start + 1, pid_namespace()));
+        assert!(
+            !is_gone(pid, start + 1, pid_namespace() + 1),
+            "another namespace: cannot be verified"
+        );
+        assert!(is_gone(i32::MAX as u32, 1, pid_namespace()));
+    }
+}

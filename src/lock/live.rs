@@ -1,0 +1,465 @@
+//! The real world for the pure protocol: one lock's open objects as seen by one request.
+
+use crate::beacon;
+use crate::flag::Flag;
+use crate::identity;
+use crate::latch::{LatchWorld, Slept};
+use crate::note::Note;
+use crate::queue::{Field, Kind, Wakes, World, visit};
+use crate::state::Ended;
+use crate::sys::{self, Watched};
+use crate::table::{GAVE_UP, HISTORY, Past, REQUESTS, Table, pack_what};
+use crate::word::{FlagWord, Word};
+use crate::{Detached, Mode};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How long the owner of an offer has to accept it.
+const OFFER_NS: u64 = 100_000_000;
+/// Slice of a sleep for the latch: how fast a dead holder of it is found.
+const LATCH_SLICE_NS: u64 = 10_000_000;
+/// Tries for the latch before sleeping; each is a few dozen pauses.
+const LATCH_SPINS: u32 = 24;
+
+/// The lock's three objects, open, and this handle's beacon.
+pub(crate) struct Objects {
+    pub(crate) flag: Flag,
+    pub(crate) note: Note,
+    pub(crate) table: Table,
+    /// Id of the beacon on the table's own descriptor; 0 in a handle that only looks.
+    pub(crate) id: u32,
+}
+
+/// What describes a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Describe {
+    pub(crate) mode: Mode,
+    pub(crate) detached: Option<Detached>,
+    /// Start time of `detached.pid`.
+    pub(crate) bound_start: u64,
+    pub(crate) command: [u64; 2],
+    /// When it asked: monotonic ns.
+    pub(crate) queued: u64,
+    /// The same by the wall clock, µs.
+    pub(crate) queued_wall_us: u64,
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+/// A mode's kind and number of slots.
+pub(crate) fn kind_of(mode: Mode) -> (Kind, u32) {
+    match mode {
+        Mode::Exclusive => (Kind::Exclusive, 0),
+        Mode::Shared => (Kind::Shared, 0),
+        Mode::Slots(n) => (Kind::Slot, n.max(1)),
+    }
+}
+
+/// The reverse of [`kind_of`] for stored values.
+pub(crate) fn mode_of(kind: u8, slots: u32) -> Mode {
+    match kind {
+        1 => Mode::Shared,
+        2 => Mode::Slots(slots),
+        _ => Mode::Exclusive,
+    }
+}
+
+/// See the module.
+pub(crate) struct Live<'a> {
+    pub(crate) objects: &'a Objects,
+    /// For the own request; `None` where none is made.
+    pub(crate) describe: Option<&'a Describe>,
+    /// Until when to wait for the latch (monotonic ns).
+    pub(crate) deadline: u64,
+    /// The time, read once per visit to the latch.
+    now: Cell<u64>,
+    spins: Cell<u32>,
+}
+
+/// The real world never stops.
+pub(crate) fn go<T>(done: Result<T, Infallible>) -> T {
+    let Ok(value) = done;
+    value
+}
+
+/// The latch stayed taken, by the process with this beacon.
+#[derive(Debug)]
+pub(crate) struct LatchBusy(pub(crate) u32);
+
+impl<'a> Live<'a> {
+    pub(crate) fn new(objects: &'a Objects, now: u64, deadline: u64) -> Self {
+        Self {
+            objects,
+            describe: None,
+            deadline,
+            now: Cell::new(now),
+            spins: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn describing(mut self, describe: &'a Describe) -> Self {
+        self.describe = Some(describe);
+        self
+    }
+
+    /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline.
+    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, LatchBusy> {
+        let mut wakes = Wakes::default();
+        match go(crate::latch::enter(self)) {
+            crate::latch::Entry::Clean => {}
+            crate::latch::Entry::Repair => go(visit(self, crate::queue::Sweep::All, &mut wakes)),
+            crate::latch::Entry::Busy(id) => return Err(LatchBusy(id)),
+        }
+        let result = work(self, &mut wakes);
+        go(crate::latch::leave(self));
+        wakes.deliver(self);
+        self.objects.table.announce();
+        Ok(result)
+    }
+
+    fn table(&self) -> &Table {
+        &self.objects.table
+    }
+
+    /// Adds to a sum that only changes in the latch.
+    fn add(&self, sum: &AtomicU64, n: u64) {
+        sum.store(sum.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// In the latch: a grant's sums.
+    pub(crate) fn count_grant(&self, waited_ns: u64) {
+        let h = &self.table().header;
+        self.add(&h.acquisitions, 1);
+        if waited_ns != 0 {
+            self.add(&h.waited_ns, waited_ns);
+        }
+        if h.consecutive_timeouts.load(Relaxed) != 0 {
+            h.consecutive_timeouts.store(0, Relaxed);
+        }
+    }
+
+    /// In the latch: the own hold was released by its holder.
+    pub(crate) fn ended_own(&self, hold: &Ending) {
+        self.add(&self.table().header.held_ns, hold.held_ns);
+        self.record(&self.table().header.history_next, &self.table().history, HISTORY, hold);
+    }
+
+    /// In the latch: the own request gave up.
+    pub(crate) fn gave_up(&self, request: &Ending) {
+        self.record(
+            &self.table().header.gave_up_next,
+            &self.table().gave_up,
+            GAVE_UP,
+            request,
+        );
+    }
+
+    fn record(&self, next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
+        let number = next.load(Relaxed);
+        next.store(number.wrapping_add(1), Relaxed);
+        let Some(past) = ring.get(number as usize % len) else {
+            return;
+        };
+        past.sequence.store(0, Relaxed);
+        // Readers that see a field of the new record also see that its sequence is not the old one any more.
+        std::sync::atomic::fence(Release);
+        past.ticket.store(end.ticket, Relaxed);
+        past.token.store(end.token, Relaxed);
+        past.queued_wall_us.store(end.queued_wall_us, Relaxed);
+        past.waited_ns.store(end.waited_ns, Relaxed);
+        past.held_ns.store(end.held_ns, Relaxed);
+        past.ended_wall_us.store(end.ended_wall_us, Relaxed);
+        past.pid.store(end.pid, Relaxed);
+        past.uid.store(end.uid, Relaxed);
+        past.command[0].store(end.command[0], Relaxed);
+        past.command[1].store(end.command[1], Relaxed);
+        past.what.store(end.what, Relaxed);
+        past.sequence.store(number.wrapping_add(1), Release);
+    }
+}
+
+/// What the history keeps of an ended request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) ticket: u64,
+    pub(crate) token: u64,
+    pub(crate) queued_wall_us: u64,
+    pub(crate) waited_ns: u64,
+    pub(crate) held_ns: u64,
+    pub(crate) ended_wall_us: u64,
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) command: [u64; 2],
+    pub(crate) what: u64,
+}
+
+impl World for Live<'_> {
+    type Stop = Infallible;
+
+    fn capacity(&self) -> usize {
+        REQUESTS
+    }
+
+    fn mark(&self) -> u16 {
+        self.table().mark()
+    }
+
+    fn now(&self) -> Result<u64, Infallible> {
+        Ok(self.now.get())
+    }
+
+    fn word(&self, i: usize) -> Result<Word, Infallible> {
+        Ok(Word(self.table().words.get(i).map_or(0, |word| word.load(Acquire))))
+    }
+
+    fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Infallible> {
+        let swapped =
+            |word: &std::sync::atomic::AtomicU32| word.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok();
+        Ok(self.table().words.get(i).is_some_and(swapped))
+    }
+
+    fn flag(&self) -> Result<FlagWord, Infallible> {
+        Ok(self.objects.flag.load())
+    }
+
+    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Infallible> {
+        Ok(self.objects.flag.swap(from, to))
+    }
+
+    fn field(&self, field: Field) -> Result<u64, Infallible> {
+        Ok(self.slot(field).load(Relaxed))
+    }
+
+    fn set_field(&self, field: Field, value: u64) -> Result<(), Infallible> {
+        self.slot(field).store(value, Relaxed);
+        Ok(())
+    }
+
+    fn kind(&self, i: usize) -> Result<Kind, Infallible> {
+        Ok(match self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed)) {
+            1 => Kind::Shared,
+            2 => Kind::Slot,
+            _ => Kind::Exclusive,
+        })
+    }
+
+    fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Infallible> {
+        let (Some(record), Some(kind), Some(d)) =
+            (self.table().requests.get(i), self.table().kinds.get(i), self.describe)
+        else {
+            return Ok(());
+        };
+        let (k, slots) = kind_of(d.mode);
+        kind.store(k as u8, Relaxed);
+        record.slots.store(slots, Relaxed);
+        record.ticket.store(ticket, Relaxed);
+        record.queued.store(d.queued, Relaxed);
+        record.queued_wall_us.store(d.queued_wall_us, Relaxed);
+        record.command[0].store(d.command[0], Relaxed);
+        record.command[1].store(d.command[1], Relaxed);
+        record.pid.store(d.pid, Relaxed);
+        record.uid.store(d.uid, Relaxed);
+        record.pid_namespace.store(identity::pid_namespace(), Relaxed);
+        record.keeper.store(0, Relaxed);
+        record.expires.store(0, Relaxed);
+        record.bound_pid.store(0, Relaxed);
+        match d.detached {
+            // While it waits, a request that will be detached lives by its beacon like any other.
+            Some(detached) if held => self.detach(i, detached, d.bound_start),
+            _ => record.holder.store(self.objects.id, Relaxed),
+        }
+        Ok(())
+    }
+
+    fn set_grant(&self, i: usize, token: u64) -> Result<(), Infallible> {
+        if let Some(record) = self.table().requests.get(i) {
+            record.token.store(token, Relaxed);
+            record.granted.store(self.now.get(), Relaxed);
+            self.count_grant(self.now.get().saturating_sub(record.queued.load(Relaxed)));
+        }
+        Ok(())
+    }
+
+    fn token(&self, i: usize) -> Result<u64, Infallible> {
+        Ok(self
+            .table()
+            .requests
+            .get(i)
+            .map_or(0, |record| record.token.load(Relaxed)))
+    }
+
+    fn is_gone(&self, i: usize) -> Result<bool, Infallible> {
+        let Some(record) = self.table().requests.get(i) else {
+            return Ok(false);
+        };
+        let holder = record.holder.load(Relaxed);
+        let keeper = record.keeper.load(Relaxed);
+        let bound = record.bound_pid.load(Acquire);
+        if holder == 0 && keeper == 0 && bound == 0 {
+            return Ok(false); // detached for good
+        }
+        Ok((holder == 0 || go(self.is_id_gone(holder)))
+            && (keeper == 0 || go(self.is_id_gone(keeper)))
+            && (bound == 0
+                || identity::is_gone(
+                    bound,
+                    record.bound_start.load(Relaxed),
+                    record.pid_namespace.load(Relaxed),
+                )))
+    }
+
+    fn is_expired(&self, i: usize) -> Result<bool, Infallible> {
+        let expires = self
+            .table()
+            .requests
+            .get(i)
+            .map_or(0, |record| record.expires.load(Relaxed));
+        Ok(expires != 0 && sys::boottime() >= expires)
+    }
+
+    fn is_overdue(&self, i: usize) -> Result<bool, Infallible> {
+        let offered = self
+            .table()
+            .requests
+            .get(i)
+            .map_or(0, |record| record.granted.load(Relaxed));
+        Ok(self.now.get().saturating_sub(offered) > OFFER_NS)
+    }
+
+    fn ended(&self, i: usize, how: Ended) -> Result<(), Infallible> {
+        let Some(record) = self.table().requests.get(i) else {
+            return Ok(());
+        };
+        let header = &self.table().header;
+        match how {
+            Ended::Abandoned => self.add(&header.abandonments, 1),
+            Ended::Forced => self.add(&header.forced, 1),
+            _ => {}
+        }
+        let granted = record.granted.load(Relaxed);
+        let kind = self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed));
+        self.ended_own(&Ending {
+            ticket: record.ticket.load(Relaxed),
+            token: record.token.load(Relaxed),
+            queued_wall_us: record.queued_wall_us.load(Relaxed),
+            waited_ns: granted.saturating_sub(record.queued.load(Relaxed)),
+            held_ns: self.now.get().saturating_sub(granted),
+            ended_wall_us: sys::realtime() / 1000,
+            pid: record.pid.load(Relaxed),
+            uid: record.uid.load(Relaxed),
+            command: [record.command[0].load(Relaxed), record.command[1].load(Relaxed)],
+            what: pack_what(kind, how, record.slots.load(Relaxed)),
+        });
+        Ok(())
+    }
+
+    fn excess(&self, value: u32) {
+        log::warn!("the lock's semaphore stood at {value} (released by force more than once); it counts as 1 = free");
+    }
+
+    fn wake_request(&self, i: usize) {
+        if let Some(word) = self.table().words.get(i) {
+            sys::futex_wake(word, 1);
+        }
+        // Where the kernel cannot wait on two words, a head that waits for a foreign holder looks at its own one
+        // only every few milliseconds; nothing to do here.
+    }
+
+    fn wake_flag(&self) {
+        sys::futex_wake_low(self.objects.flag.word(), 1);
+    }
+}
+
+impl Live<'_> {
+    fn slot(&self, field: Field) -> &AtomicU64 {
+        let header = &self.table().header;
+        match field {
+            Field::NextTicket => &header.next_ticket,
+            Field::NextToken => &header.next_token,
+            Field::HighWater => &header.high_water,
+            Field::Slots => &header.slots,
+            Field::Streak => &header.streak,
+            Field::PauseUntil => &header.pause_until,
+            Field::IgnoreUntil => &header.ignore_until,
+            Field::Abandoned => &header.abandoned,
+        }
+    }
+
+    /// Turns the own held (or about to be held) request into a detached one.
+    pub(crate) fn detach(&self, i: usize, detached: Detached, bound_start: u64) {
+        let Some(record) = self.table().requests.get(i) else {
+            return;
+        };
+        if let Some(ttl) = detached.ttl {
+            let ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+            record.expires.store(sys::boottime().saturating_add(ns), Relaxed);
+        }
+        record.bound_start.store(bound_start, Relaxed);
+        record.bound_pid.store(detached.pid.unwrap_or(0), Release);
+        record.holder.store(0, Release); // last: until here the beacon counts
+    }
+
+    /// Reads the time afresh.
+    pub(crate) fn refresh(&self) -> u64 {
+        let now = sys::monotonic();
+        self.now.set(now);
+        now
+    }
+}
+
+impl LatchWorld for Live<'_> {
+    fn me(&self) -> u32 {
+        self.objects.id
+    }
+
+    fn latch(&self) -> Result<u32, Infallible> {
+        Ok(self.table().header.latch.load(Relaxed))
+    }
+
+    fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Infallible> {
+        Ok(self
+            .table()
+            .header
+            .latch
+            .compare_exchange(from, to, AcqRel, Relaxed)
+            .is_ok())
+    }
+
+    fn spin(&self) -> bool {
+        let spins = self.spins.get();
+        self.spins.set(spins + 1);
+        for _ in 0..(8 << (spins / 4).min(4)) {
+            sys::pause();
+        }
+        spins < LATCH_SPINS
+    }
+
+    fn sleep_on_latch(&self, seen: u32) -> Result<Slept, Infallible> {
+        let now = self.refresh();
+        if now >= self.deadline {
+            return Ok(Slept::Deadline);
+        }
+        let slice = now.saturating_add(LATCH_SLICE_NS);
+        sys::futex_wait(
+            &[Watched::Word(&self.table().header.latch, seen)],
+            slice.min(self.deadline),
+        );
+        let unchanged = self.table().header.latch.load(Ordering::Acquire) == seen;
+        let now = self.refresh();
+        Ok(match () {
+            () if unchanged && now >= slice => Slept::Slice,
+            () if unchanged && now >= self.deadline => Slept::Deadline,
+            () => Slept::Woken,
+        })
+    }
+
+    fn wake_latch(&self) {
+        sys::futex_wake(&self.table().header.latch, 1);
+    }
+
+    fn is_id_gone(&self, id: u32) -> Result<bool, Infallible> {
+        Ok(id != self.objects.id && beacon::is_out(self.table(), id))
+    }
+}

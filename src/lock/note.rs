@@ -1,0 +1,126 @@
+//! The note: the seed's shared memory segment with the text that says who took the lock and when.
+
+use crate::name::LockName;
+use crate::objects::{self, NewFile, Ownership};
+use crate::sys::Mapping;
+use crate::{Error, Result};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Size of a note that this library creates, as in the seed.
+pub(crate) const DEFAULT_SIZE: usize = 4096;
+/// More than this is not read or written: a note is a line, whatever size somebody gave the segment.
+const MOST: usize = 1 << 16;
+
+/// An open note, of whatever size it was found.
+pub(crate) struct Note {
+    map: Option<Mapping<[AtomicU8]>>,
+}
+
+impl Note {
+    /// Opens the note at `name`'s path, or makes one.
+    pub(crate) fn open_or_create(name: &LockName, size: usize, owner: &Ownership) -> Result<Self> {
+        let path = name.note_path();
+        loop {
+            match Self::open(name, true) {
+                Err(Error::NotFound { .. }) => {}
+                other => return other,
+            }
+            objects::publish(&NewFile {
+                path: &path,
+                size: size.max(1) as u64,
+                content: &[],
+                owner,
+            })?;
+        }
+    }
+
+    /// Opens an existing note.
+    pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
+        let path = name.note_path();
+        let opened = objects::open(&path, writable)?;
+        Self::from_file(&opened.file, opened.size, writable).map_err(|source| Error::Os {
+            doing: "map",
+            path,
+            source,
+        })
+    }
+
+    /// Maps an open note.
+    pub(crate) fn from_file(file: &OwnedFd, size: u64, writable: bool) -> io::Result<Self> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(MOST);
+        if size == 0 {
+            // The seed's module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
+            // was killed in between. Treated as absent.
+            return Ok(Self { map: None });
+        }
+        Ok(Self {
+            map: Some(Mapping::bytes(file.as_fd(), size, writable)?),
+        })
+    }
+
+    /// A note that is not there.
+    pub(crate) fn absent() -> Self {
+        Self { map: None }
+    }
+
+    /// Writes `text`, a NUL behind it. True = it fitted; else it was cut at a character boundary.
+    pub(crate) fn write(&self, text: &str) -> bool {
+        let Some(map) = &self.map else { return true };
+        let text = text.split('\0').next().unwrap_or_default(); // what stands behind a NUL could not be read
+        let mut end = text.len().min(map.len() - 1);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let bytes = &text.as_bytes()[..end];
+        for (to, &byte) in map.iter().zip(bytes) {
+            to.store(byte, Relaxed);
+        }
+        if let Some(to) = map.get(end) {
+            to.store(0, Relaxed);
+        }
+        end == text.len()
+    }
+
+    /// The bytes up to the first NUL or the end.
+    pub(crate) fn read(&self) -> Vec<u8> {
+        let Some(map) = &self.map else { return Vec::new() };
+        map.iter()
+            .map(|byte| byte.load(Relaxed))
+            .take_while(|&byte| byte != 0)
+            .collect()
+    }
+}
+
+/// Bytes for display: what is not UTF-8, and control characters, escaped.
+pub(crate) fn escape(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // Beside control characters, the marks that reorder a line on the screen.
+            if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                shown.extend(c.escape_unicode());
+            } else {
+                shown.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn escaping() {
+        assert_eq!(escape("bus scan ä".as_bytes()), "bus scan ä");
+        assert_eq!(escape(b"a\x1b]0;x\x07\xff\n"), "a\\u{1b}]0;x\\u{7}\\xff\\u{a}");
+    }
+}

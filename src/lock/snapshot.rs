@@ -1,0 +1,260 @@
+//! Reading without disturbing: copies of the table's content, record by record, each re-checked a bounded number of
+//! times. Takes no latch.
+
+use crate::flag::Flag;
+use crate::live::{Live, Objects, go, mode_of};
+use crate::name::LockName;
+use crate::note::{self, Note};
+use crate::queue::World;
+use crate::state::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
+use crate::table::{Past, REQUESTS, Table, unpack_command, unpack_what};
+use crate::word::{Stage, Word};
+use crate::{Mode, identity, sys};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, SystemTime};
+
+/// How often a record that changes while it is read is read again.
+const TRIES: usize = 8;
+
+fn wall(us: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_micros(us))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// A request as copied out.
+struct Seen {
+    i: usize,
+    word: Word,
+    mode: Mode,
+    pid: u32,
+    uid: u32,
+    command: String,
+    queued_wall_us: u64,
+    waited: u64,
+    held: u64,
+    token: u64,
+    ticket: u64,
+    bound_pid: u32,
+    bound_start: u64,
+    detached: bool,
+    alive: bool,
+    same_pid_namespace: bool,
+    expires: u64,
+}
+
+fn requests(objects: &Objects) -> Vec<Seen> {
+    let table = &objects.table;
+    let now = sys::monotonic();
+    let live = Live::new(objects, now, now);
+    let top = usize::try_from(table.header.high_water.load(Acquire))
+        .unwrap_or(REQUESTS)
+        .min(REQUESTS);
+    let mut seen = Vec::new();
+    for i in 0..top {
+        for _ in 0..TRIES {
+            let word = Word(table.words[i].load(Acquire));
+            if word.stage() == Stage::Vacant {
+                break;
+            }
+            let record = &table.requests[i];
+            let granted = record.granted.load(Relaxed);
+            let queued = record.queued.load(Relaxed);
+            let held = word.stage() == Stage::Held;
+            let one = Seen {
+                i,
+                word,
+                mode: mode_of(table.kinds[i].load(Relaxed), record.slots.load(Relaxed)),
+                pid: record.pid.load(Relaxed),
+                uid: record.uid.load(Relaxed),
+                command: unpack_command([record.command[0].load(Relaxed), record.command[1].load(Relaxed)]),
+                queued_wall_us: record.queued_wall_us.load(Relaxed),
+                waited: if held { granted } else { now }.saturating_sub(queued),
+                held: if held { now.saturating_sub(granted) } else { 0 },
+                token: record.token.load(Relaxed),
+                ticket: record.ticket.load(Relaxed),
+                bound_start: record.bound_start.load(Relaxed),
+                bound_pid: record.bound_pid.load(Relaxed),
+                detached: record.holder.load(Relaxed) == 0,
+                alive: !(go(live.is_gone(i)) || held && go(live.is_expired(i))),
+                same_pid_namespace: record.pid_namespace.load(Relaxed) == identity::pid_namespace(),
+                expires: record.expires.load(Relaxed),
+            };
+            std::sync::atomic::fence(Acquire);
+            if table.words[i].load(Acquire) == word.0 {
+                seen.push(one);
+                break;
+            }
+        }
+    }
+    seen.sort_by(|a, b| {
+        if a.word.is_before(b.word) {
+            std::cmp::Ordering::Less
+        } else if b.word.is_before(a.word) {
+            std::cmp::Ordering::Greater
+        } else {
+            std::cmp::Ordering::Equal
+        }
+    });
+    seen
+}
+
+/// The holders, with record number and word.
+pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
+    requests(objects)
+        .into_iter()
+        .filter(|seen| seen.word.stage() == Stage::Held)
+        .map(holder)
+        .collect()
+}
+
+fn holder(seen: Seen) -> (usize, Word, Holder) {
+    let expires_in = (seen.expires != 0).then(|| Duration::from_nanos(seen.expires.saturating_sub(sys::boottime())));
+    let holder = Holder {
+        token: seen.token,
+        ticket: seen.ticket,
+        mode: seen.mode,
+        pid: seen.pid,
+        uid: seen.uid,
+        command: seen.command,
+        bound_pid: (seen.bound_pid != 0).then_some(seen.bound_pid),
+        bound_start: (seen.bound_pid != 0).then_some(seen.bound_start),
+        detached: seen.detached,
+        alive: seen.alive,
+        same_pid_namespace: seen.same_pid_namespace,
+        since: wall(seen.queued_wall_us.saturating_add(seen.waited / 1000)),
+        held: Duration::from_nanos(seen.held),
+        waited: Duration::from_nanos(seen.waited),
+        expires_in,
+    };
+    (seen.i, seen.word, holder)
+}
+
+fn waiter(seen: Seen) -> Waiter {
+    Waiter {
+        ticket: seen.ticket,
+        mode: seen.mode,
+        pid: seen.pid,
+        uid: seen.uid,
+        command: seen.command,
+        since: wall(seen.queued_wall_us),
+        waited: Duration::from_nanos(seen.waited),
+        stalled: seen.word.stage() == Stage::Stalled,
+        alive: seen.alive,
+        same_pid_namespace: seen.same_pid_namespace,
+    }
+}
+
+/// Everything that can be seen of a lock. Without a table: flag and note.
+pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&Objects>) -> State {
+    let mut holders = Vec::new();
+    let mut waiters = Vec::new();
+    let mut counters = Counters::default();
+    let mut slots = None;
+    let mut abandoned = None;
+    let word = flag.load();
+    let mut mark = None;
+    if let Some(objects) = objects {
+        let header = &objects.table.header;
+        for seen in requests(objects) {
+            if let Mode::Slots(n) = seen.mode {
+                slots = Some(n);
+            }
+            match seen.word.stage() {
+                Stage::Held => holders.push(holder(seen).2),
+                _ => waiters.push(waiter(seen)),
+            }
+        }
+        abandoned = Some(header.abandoned.load(Relaxed)).filter(|&token| token != 0);
+        counters = Counters {
+            acquisitions: header.acquisitions.load(Relaxed),
+            conflicts: header.conflicts.load(Relaxed),
+            timeouts: header.timeouts.load(Relaxed),
+            consecutive_timeouts: header.consecutive_timeouts.load(Relaxed),
+            abandoned: header.abandonments.load(Relaxed),
+            forced: header.forced.load(Relaxed),
+            waited: Duration::from_nanos(header.waited_ns.load(Relaxed)),
+            held: Duration::from_nanos(header.held_ns.load(Relaxed)),
+        };
+        mark = Some(objects.table.mark());
+    }
+    holders.sort_by_key(|holder| holder.token);
+    let taken = word.value() == 0;
+    let ours = mark == Some(word.mark());
+    let foreign = taken && !ours;
+    // Ours, with living holders; or with requests that are just being offered it.
+    let held_by_ours =
+        taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && !waiters.is_empty()));
+    State {
+        name: name.clone(),
+        locked: foreign || held_by_ours,
+        value: word.value(),
+        foreign,
+        note: note::escape(&note.read()),
+        holders,
+        waiters,
+        foreign_waiters: u32::from(word.waiters()),
+        slots,
+        abandoned,
+        counters,
+        read_at: SystemTime::now(),
+    }
+}
+
+fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
+    for _ in 0..TRIES {
+        let sequence = past.sequence.load(Acquire);
+        if sequence != number.wrapping_add(1) {
+            if sequence == 0 {
+                continue; // being written
+            }
+            return None; // overwritten, or not yet written
+        }
+        let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
+        let record = HistoryRecord {
+            sequence: number,
+            ticket: past.ticket.load(Relaxed),
+            token: past.token.load(Relaxed),
+            mode: mode_of(kind, slots),
+            pid: past.pid.load(Relaxed),
+            uid: past.uid.load(Relaxed),
+            command: unpack_command([past.command[0].load(Relaxed), past.command[1].load(Relaxed)]),
+            queued: wall(past.queued_wall_us.load(Relaxed)),
+            waited: Duration::from_nanos(past.waited_ns.load(Relaxed)),
+            held: Duration::from_nanos(past.held_ns.load(Relaxed)),
+            ended: wall(past.ended_wall_us.load(Relaxed)),
+            how,
+        };
+        std::sync::atomic::fence(Acquire);
+        if past.sequence.load(Relaxed) == sequence {
+            return Some(record);
+        }
+    }
+    None
+}
+
+fn ring(records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
+    let first = next.saturating_sub(records.len() as u64).max(from);
+    (first..next)
+        .filter_map(|number| past(records.get(number as usize % records.len())?, number))
+        .collect()
+}
+
+/// The ended holds that the table remembers, oldest first.
+pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
+    history_from(table, 0)
+}
+
+/// Those from this number on.
+pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
+    ring(&table.history, table.header.history_next.load(Acquire), from)
+}
+
+/// The requests that gave up, from this number on, oldest first; their `how` is [`Ended::TimedOut`].
+pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
+    let mut records = ring(&table.gave_up, table.header.gave_up_next.load(Acquire), from);
+    for record in &mut records {
+        record.how = Ended::TimedOut;
+    }
+    records
+}

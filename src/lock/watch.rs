@@ -1,0 +1,221 @@
+//! Following a lock: what happens to it, as it happens.
+//!
+//! The watcher sets a bit in the table and sleeps on that word; whoever changes the table then clears it and wakes.
+//! Nobody pays for a watcher but with one look at the word, and a watcher that dies leaves nothing but that bit.
+
+use crate::handle::Viewer;
+use crate::live::Objects;
+use crate::state::{Ended, HistoryRecord, Holder, Waiter};
+use crate::sys::{self, Watched};
+use crate::{Cancel, State, snapshot};
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+use std::time::{Duration, SystemTime};
+
+/// Longest sleep: what changes without the table (a user of the Python module, a death) is seen within this time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same for a reader that may not set the bit.
+const READER_LOOKS_EVERY: Duration = Duration::from_millis(10);
+
+/// Something that happened to a lock.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Change {
+    /// A request has joined the queue.
+    Queued(Waiter),
+    /// A request was granted.
+    Granted(Holder),
+    /// A hold ended, or a waiting request gave up ([`Ended::TimedOut`]).
+    Ended(HistoryRecord),
+    /// A process that does not use the table (the Python module) has taken (true) or released (false) the lock.
+    Foreign(bool),
+    /// So many ended holds were overwritten before they could be read.
+    Missed(u64),
+}
+
+impl Change {
+    /// When it happened; for [`Foreign`](Self::Foreign) and [`Missed`](Self::Missed) when it was noticed.
+    pub fn at(&self) -> SystemTime {
+        match self {
+            Self::Queued(waiter) => waiter.since,
+            Self::Granted(holder) => holder.since,
+            Self::Ended(record) => record.ended,
+            Self::Foreign(_) | Self::Missed(_) => SystemTime::now(),
+        }
+    }
+}
+
+/// Follows a lock (see [`Viewer::watch`]).
+pub struct Watch<'a> {
+    viewer: &'a Viewer,
+    ended: u64,
+    gave_up: u64,
+    queued: HashSet<u64>,
+    granted: HashSet<u64>,
+    foreign: bool,
+    due: VecDeque<Change>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(viewer: &'a Viewer) -> Self {
+        let state = viewer.state();
+        let (ended, gave_up) = viewer.objects().map_or((0, 0), positions);
+        Self {
+            viewer,
+            ended,
+            gave_up,
+            queued: state
+                .waiters
+                .iter()
+                .map(|w| w.ticket)
+                .chain(state.holders.iter().map(|h| h.ticket))
+                .collect(),
+            granted: state.holders.iter().map(|h| h.token).collect(),
+            foreign: state.foreign,
+            due: VecDeque::new(),
+        }
+    }
+
+    /// The next change; blocks until there is one or `cancel` ends it (then `None`).
+    pub fn next(&mut self, cancel: &Cancel) -> Option<Change> {
+        loop {
+            if let Some(change) = self.due.pop_front() {
+                return Some(change);
+            }
+            if cancel.is_cancelled() {
+                return None;
+            }
+            // The bit first, then the look: what happens after the look finds the bit and wakes us.
+            let asleep = self.viewer.objects().filter(|_| self.viewer.writable).map(|objects| {
+                let events = &objects.table.header.events;
+                (events, events.fetch_or(1, SeqCst) | 1)
+            });
+            self.look();
+            if !self.due.is_empty() {
+                continue;
+            }
+            let every = if asleep.is_some() {
+                LOOK_EVERY
+            } else {
+                READER_LOOKS_EVERY
+            };
+            let until = sys::monotonic().saturating_add(every.as_nanos() as u64);
+            let stop = Watched::Word(&cancel.0, 0);
+            match asleep {
+                Some((events, seen)) => sys::futex_wait(&[Watched::Word(events, seen), stop], until),
+                None => sys::futex_wait(&[stop], until),
+            }
+        }
+    }
+
+    /// Compares with what was known.
+    fn look(&mut self) {
+        let state = self.viewer.state();
+        let mut found: Vec<Change> = Vec::new();
+        if let Some(objects) = self.viewer.objects() {
+            // After the requests: an end that is missing here is seen as a holder there.
+            let ended = snapshot::history_from(&objects.table, self.ended);
+            let gave_up = snapshot::gave_up_from(&objects.table, self.gave_up);
+            if let Some(first) = ended.first().filter(|first| first.sequence > self.ended) {
+                found.push(Change::Missed(first.sequence - self.ended));
+            }
+            self.ended = ended.last().map_or(self.ended, |last| last.sequence + 1);
+            self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
+            for record in ended.into_iter().chain(gave_up) {
+                self.tell_of_past(record, &mut found);
+            }
+        }
+        self.tell_of_present(&state, &mut found);
+        found.sort_by_key(Change::at);
+        self.due.extend(found);
+    }
+
+    /// An ended request, with those of its steps that have not been told yet.
+    fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<Change>) {
+        let queued = self.queued.remove(&record.ticket);
+        if !queued && record.waited > Duration::ZERO {
+            found.push(Change::Queued(Waiter {
+                ticket: record.ticket,
+                mode: record.mode,
+                pid: record.pid,
+                uid: record.uid,
+                command: record.command.clone(),
+                since: record.queued,
+                waited: Duration::ZERO,
+                stalled: false,
+                alive: true,
+                same_pid_namespace: true,
+            }));
+        }
+        if record.how != Ended::TimedOut && !self.granted.remove(&record.token) {
+            found.push(Change::Granted(Holder {
+                token: record.token,
+                ticket: record.ticket,
+                mode: record.mode,
+                pid: record.pid,
+                uid: record.uid,
+                command: record.command.clone(),
+                bound_pid: None,
+                bound_start: None,
+                detached: false,
+                alive: true,
+                same_pid_namespace: true,
+                since: record.queued + record.waited,
+                held: Duration::ZERO,
+                waited: record.waited,
+                expires_in: None,
+            }));
+        }
+        found.push(Change::Ended(record));
+    }
+
+    fn tell_of_present(&mut self, state: &State, found: &mut Vec<Change>) {
+        for waiter in &state.waiters {
+            if self.queued.insert(waiter.ticket) {
+                found.push(Change::Queued(waiter.clone()));
+            }
+        }
+        for holder in &state.holders {
+            if self.granted.insert(holder.token) {
+                if self.queued.insert(holder.ticket) && holder.waited > Duration::ZERO {
+                    found.push(Change::Queued(Waiter {
+                        ticket: holder.ticket,
+                        mode: holder.mode,
+                        pid: holder.pid,
+                        uid: holder.uid,
+                        command: holder.command.clone(),
+                        since: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
+                        waited: Duration::ZERO,
+                        stalled: false,
+                        alive: true,
+                        same_pid_namespace: holder.same_pid_namespace,
+                    }));
+                }
+                found.push(Change::Granted(holder.clone()));
+            }
+        }
+        if state.foreign != self.foreign {
+            self.foreign = state.foreign;
+            found.push(Change::Foreign(state.foreign));
+        }
+        // Requests that vanished without a record (killed in the queue) are forgotten.
+        if self.queued.len() > 4096 {
+            let known: HashSet<u64> = state
+                .waiters
+                .iter()
+                .map(|w| w.ticket)
+                .chain(state.holders.iter().map(|h| h.ticket))
+                .collect();
+            self.queued.retain(|ticket| known.contains(ticket));
+        }
+        if self.granted.len() > 4096 {
+            let known: HashSet<u64> = state.holders.iter().map(|h| h.token).collect();
+            self.granted.retain(|token| known.contains(token));
+        }
+    }
+}
+
+fn positions(objects: &Objects) -> (u64, u64) {
+    let header = &objects.table.header;
+    (header.history_next.load(Acquire), header.gave_up_next.load(Acquire))
+}
