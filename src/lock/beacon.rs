@@ -51,10 +51,12 @@ pub(crate) fn light(table: &Table, file: BorrowedFd<'_>, path: &Path) -> Result<
             }
         }
         // A dead one's id in the table would come to life by our lock.
-        let stands = (0..REQUESTS).any(|i| {
-            let record = &table.requests[i];
-            record.holder.load(Relaxed) == id || record.keeper.load(Relaxed) == id
-        });
+        let in_use = usize::try_from(table.header.high_water.load(Relaxed))
+            .unwrap_or(REQUESTS)
+            .min(REQUESTS);
+        let stands = table.requests[..in_use]
+            .iter()
+            .any(|record| record.holder.load(Relaxed) == id || record.keeper.load(Relaxed) == id);
         if !stands && table.header.latch.load(Relaxed) & ID_MASK != id {
             return Ok(id);
         }

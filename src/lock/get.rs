@@ -97,6 +97,7 @@ impl ResourceLock {
                 Try::Queued(i, word) => {
                     let objects = current.objects.clone();
                     drop(current);
+                    self.note_conflict(&mut conflict);
                     let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
                     current = self.current();
                     match waited? {
@@ -109,7 +110,6 @@ impl ResourceLock {
                         }
                         Waited::TimedOut => break,
                         Waited::Again => {
-                            conflict = true;
                             self.fresh(&mut current, sys::monotonic(), true)?;
                             continue;
                         }
@@ -225,6 +225,9 @@ impl ResourceLock {
             let live = Live::new(&objects, now, until).describing(describe);
             match live.in_latch(|live, wakes| {
                 let asked = go(queue::request(live, ask, wakes));
+                if let Asked::Granted { .. } = asked {
+                    live.count_grant(now.saturating_sub(describe.queued));
+                }
                 let abandoned = objects.table.header.abandoned.load(Relaxed);
                 (asked, abandoned)
             }) {
@@ -310,7 +313,6 @@ impl ResourceLock {
         deadline: u64,
         options: &mut GetOptions<'_>,
     ) -> Result<Waited> {
-        objects.table.header.conflicts.fetch_add(1, Relaxed);
         let mut tell = options.on_wait.take();
         let tell_at = tell.as_ref().map_or(u64::MAX, |(after, _)| {
             describe
@@ -461,12 +463,14 @@ impl ResourceLock {
 /// The hold that a queued request has become.
 fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Hold {
     let now = sys::monotonic();
+    let live = Live::new(objects, now, now);
+    live.count_grant(now.saturating_sub(describe.queued));
     let mut token = 0;
     if let Some(record) = objects.table.requests.get(i) {
         record.granted.store(now, Relaxed);
         token = record.token.load(Relaxed);
         if let Some(detached) = describe.detached {
-            Live::new(objects, now, now).detach(i, detached, describe.bound_start);
+            live.detach(i, detached, describe.bound_start);
         }
     }
     objects.table.announce();

@@ -128,12 +128,12 @@ impl<'a> Live<'a> {
         sum.store(sum.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// In the latch: a grant's sums.
+    /// A grant's sums; a queued request counts its own when it accepts, outside the latch.
     pub(crate) fn count_grant(&self, waited_ns: u64) {
         let h = &self.table().header;
-        self.add(&h.acquisitions, 1);
+        h.acquisitions.fetch_add(1, Relaxed);
         if waited_ns != 0 {
-            self.add(&h.waited_ns, waited_ns);
+            h.waited_ns.fetch_add(waited_ns, Relaxed);
         }
         if h.consecutive_timeouts.load(Relaxed) != 0 {
             h.consecutive_timeouts.store(0, Relaxed);
@@ -277,7 +277,6 @@ impl World for Live<'_> {
         if let Some(record) = self.table().requests.get(i) {
             record.token.store(token, Relaxed);
             record.granted.store(self.now.get(), Relaxed);
-            self.count_grant(self.now.get().saturating_sub(record.queued.load(Relaxed)));
         }
         Ok(())
     }
