@@ -124,16 +124,16 @@ impl Supervision<'_> {
         loop {
             self.look_at_children();
             let mut timeout = TICK;
-            if let Some(how) = self.how {
-                if !self.whole_tree || self.tree_is_gone() {
-                    if !self.whole_tree || !self.watcher.kept_alive_elsewhere() {
-                        return Ended {
-                            how,
-                            limit_reached: self.limit_reached,
-                        };
-                    }
-                    timeout = ELSEWHERE;
+            if let Some(how) = self.how
+                && (!self.whole_tree || self.tree_is_gone())
+            {
+                if !(self.whole_tree && self.watcher.kept_alive_elsewhere()) {
+                    return Ended {
+                        how,
+                        limit_reached: self.limit_reached,
+                    };
                 }
+                timeout = ELSEWHERE;
             }
             let now = Instant::now();
             self.enforce_limit(now);
@@ -215,10 +215,10 @@ impl Supervision<'_> {
             }
         }
         if self.how.is_some() {
-            if !received.from_kernel() {
+            if !received.is_from_kernel() {
                 self.signal_tree(signal);
             }
-        } else if received.from_kernel() {
+        } else if received.is_from_kernel() {
             // The terminal's signals go to its whole foreground group, and the command is in it like us. Exceptions:
             let to_us_alone = match signal {
                 libc::SIGALRM => true, // an alarm(2) from before we were executed

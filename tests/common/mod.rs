@@ -6,6 +6,8 @@
 pub mod child;
 pub mod lock;
 pub mod peer;
+pub mod pty;
+pub mod run;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use child::LineChild;
 pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
+pub use pty::Pty;
 
 /// After this long a test stops waiting: far beyond what anything takes, so that a slow machine fails no test.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -93,13 +93,13 @@ impl Received {
     }
 
     /// Whether the kernel sent it of its own accord: the terminal's keys and hang-up, a timer.
-    pub fn from_kernel(&self) -> bool {
+    pub fn is_from_kernel(&self) -> bool {
         self.info.si_code > 0
     }
 
     /// The process that sent it, if one did. `None` for one outside this PID namespace as well.
     pub fn sender(&self) -> Option<u32> {
-        if self.from_kernel() {
+        if self.is_from_kernel() {
             return None;
         }
         // SAFETY: for codes <= 0 (kill, sigqueue, tgkill, timers, queues) the field is initialized: the kernel
