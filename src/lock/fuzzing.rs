@@ -51,7 +51,7 @@ pub fn table(bytes: &[u8]) {
     look(&objects);
     let now = sys::monotonic();
     let live = Live::new(&objects, now, now.saturating_add(60_000_000));
-    let visited = live.in_latch(|live, wakes| go(queue::visit(live, Sweep::All, wakes)));
+    let visited = live.in_latch_of_any(|live, _, wakes| go(queue::visit(live, Sweep::All, wakes)));
     look(&objects);
     assert!(visited.is_ok(), "a latch that nobody living holds was not taken over");
 }

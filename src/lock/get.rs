@@ -1,8 +1,8 @@
 //! Getting the lock: a try, a short patience outside the queue, then the queue.
 
-use crate::handle::{Current, ResourceLock, pid_of};
+use crate::handle::{Current, ResourceLock, busy};
 use crate::hold::{Hold, held};
-use crate::live::{Describe, LatchBusy, Live, Objects, go, kind_of};
+use crate::live::{Describe, Live, NotDone, Objects, go, kind_of};
 use crate::queue::{self, Ask, Asked, Place, Poll, Sweep};
 use crate::state::Ended;
 use crate::sys::{self, Watched};
@@ -52,8 +52,19 @@ enum Try {
 enum Waited {
     Granted(usize, Word),
     TimedOut,
+    /// Through the request's [`Cancel`](crate::Cancel).
+    Cancelled,
     /// Start again: the lock's files were replaced, or the request is gone from the table.
     Again,
+}
+
+/// Why a request leaves the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    TimeIsUp,
+    Cancelled,
+    /// The lock's files were deleted or replaced.
+    Replaced,
 }
 
 impl ResourceLock {
@@ -100,7 +111,7 @@ impl ResourceLock {
                     self.note_conflict(&mut conflict);
                     let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
                     current = self.current();
-                    match waited? {
+                    match waited {
                         Waited::Granted(i, word) => {
                             let hold = granted(&objects, i, word, describe);
                             match self.accepted(&mut current, hold, &options)? {
@@ -109,6 +120,7 @@ impl ResourceLock {
                             }
                         }
                         Waited::TimedOut => break,
+                        Waited::Cancelled => return Err(Error::Cancelled),
                         Waited::Again => {
                             self.fresh(&mut current, sys::monotonic(), true)?;
                             continue;
@@ -126,7 +138,7 @@ impl ResourceLock {
                     nap(&options, deadline.min(now.saturating_add(FULL_NS)));
                     current = self.current();
                     // All records taken: by the dead, perhaps.
-                    self.visit_now(&current.objects.clone(), Sweep::All)?;
+                    self.visit_now(&current.objects.clone(), Sweep::All);
                     self.fresh(&mut current, now, true)?;
                 }
                 Try::Busy => {
@@ -142,7 +154,7 @@ impl ResourceLock {
                             // Is its holder dead? Then this try was not the last one.
                             looked = true;
                             current = self.current();
-                            self.visit_now(&objects, Sweep::Active)?;
+                            self.visit_now(&objects, Sweep::Active);
                             self.fresh(&mut current, now, true)?;
                             continue;
                         } else {
@@ -216,9 +228,9 @@ impl ResourceLock {
     fn attempt(&self, current: &mut Current, describe: &Describe, now: u64, queue: bool, deadline: u64) -> Result<Try> {
         let (kind, slots) = kind_of(describe.mode);
         let ask = Ask { kind, slots, queue };
-        let objects = current.objects.clone();
         let mut turn = now;
         loop {
+            let objects = current.objects.clone();
             let until = deadline
                 .max(now.saturating_add(LATCH_LEAST_NS))
                 .min(turn.saturating_add(LATCH_TURN_NS));
@@ -250,12 +262,13 @@ impl ResourceLock {
                 Ok((Asked::SlotsDiffer { in_use }, _)) => {
                     return Err(Error::SlotsDiffer { asked: slots, in_use });
                 }
-                Err(LatchBusy(id)) => {
+                Err(NotDone::Stale) => {
+                    self.reopen(current)?;
+                }
+                Err(not_done) => {
                     turn = sys::monotonic();
                     if turn >= deadline.max(now.saturating_add(LATCH_LEAST_NS)) {
-                        return Err(Error::Busy {
-                            pid: pid_of(&objects, id),
-                        });
+                        return Err(busy(&objects, not_done));
                     }
                 }
             }
@@ -292,15 +305,14 @@ impl ResourceLock {
     }
 
     /// Repairs now, as far as the table is free.
-    fn visit_now(&self, objects: &Objects, what: Sweep) -> Result<()> {
+    fn visit_now(&self, objects: &Objects, what: Sweep) {
         let now = sys::monotonic();
         let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
-        let done = live.in_latch(|live, wakes| {
+        // Busy or stale: the next look tries again, or finds that the lock was replaced.
+        let _ = live.in_latch(|live, wakes| {
             live.refresh();
             go(queue::visit(live, what, wakes));
         });
-        let _ = done; // busy: the next look tries again
-        Ok(())
     }
 
     /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled.
@@ -312,7 +324,7 @@ impl ResourceLock {
         word: Word,
         deadline: u64,
         options: &mut GetOptions<'_>,
-    ) -> Result<Waited> {
+    ) -> Waited {
         let mut tell = options.on_wait.take();
         let tell_at = tell.as_ref().map_or(u64::MAX, |(after, _)| {
             describe
@@ -326,27 +338,31 @@ impl ResourceLock {
             let now = sys::monotonic();
             let live = Live::new(objects, now, now);
             match go(queue::poll(&live, i, word)) {
-                Poll::Granted => return Ok(Waited::Granted(i, word)),
-                Poll::Dropped => return Ok(Waited::Again),
+                Poll::Granted => return Waited::Granted(i, word),
+                Poll::Dropped => return Waited::Again,
                 Poll::Unstalled | Poll::Withdrawn => {
                     let _mine = self.current();
-                    self.visit_now(objects, Sweep::Active)?;
+                    self.visit_now(objects, Sweep::Active);
                     continue;
                 }
                 Poll::Waiting => {}
             }
-            let cancelled = options.cancel.is_some_and(crate::Cancel::is_cancelled);
-            if cancelled || now >= deadline {
-                return self.leave_queue(objects, describe, i, word, now, cancelled);
+            let leave = if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
+                Some(Leave::Cancelled)
+            } else if now >= deadline {
+                Some(Leave::TimeIsUp)
+            } else if !self.is_current(objects) {
+                Some(Leave::Replaced)
+            } else {
+                None
+            };
+            if let Some(why) = leave {
+                return self.leave_queue(objects, describe, (i, word), now, why);
             }
             if now >= tell_at
                 && let Some((_, mut tell)) = tell.take()
             {
                 tell(&self.state());
-            }
-            if !self.is_current(objects) {
-                self.leave_queue(objects, describe, i, word, now, false)?;
-                return Ok(Waited::Again);
             }
             let head_looked = &objects.table.header.head_looked;
             let late = now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
@@ -356,7 +372,7 @@ impl ResourceLock {
             {
                 visited = true;
                 let _mine = self.current();
-                self.visit_now(objects, what)?;
+                self.visit_now(objects, what);
                 continue;
             }
             visited = false;
@@ -405,16 +421,16 @@ impl ResourceLock {
         }
     }
 
-    /// Leaves the queue, unless the lock was granted at the last moment.
+    /// Leaves the queue. If the lock was granted at the last moment, that is accepted by a request whose time is up,
+    /// and given back by one that is not wanted any more.
     fn leave_queue(
         &self,
         objects: &Arc<Objects>,
         describe: &Describe,
-        i: usize,
-        word: Word,
+        (i, word): (usize, Word),
         now: u64,
-        cancelled: bool,
-    ) -> Result<Waited> {
+        why: Leave,
+    ) -> Waited {
         let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
         // Before leaving: afterwards the record may be another's.
         let ticket = objects
@@ -423,12 +439,16 @@ impl ResourceLock {
             .get(i)
             .map_or(0, |record| record.ticket.load(Relaxed));
         let left = go(queue::withdraw(&live, i, word));
+        if left == Poll::Granted && why == Leave::TimeIsUp {
+            return Waited::Granted(i, word);
+        }
+        if left == Poll::Granted {
+            go(queue::let_go(&live, i, word));
+        }
         let current = self.current();
-        let done = live.in_latch(|live, wakes| {
-            if left == Poll::Granted && cancelled {
-                go(queue::let_go(live, i, word));
-            }
-            if left == Poll::Withdrawn {
+        // Busy or stale: what is left undone, the next one's look will do.
+        let _ = live.in_latch(|live, wakes| {
+            if left == Poll::Withdrawn && why != Leave::Replaced {
                 let (kind, slots) = kind_of(describe.mode);
                 live.gave_up(&crate::live::Ending {
                     ticket,
@@ -443,19 +463,14 @@ impl ResourceLock {
                     what: pack_what(kind as u8, Ended::TimedOut, slots),
                 });
             }
-            if left != Poll::Granted || cancelled {
-                // It may have stood in others' way.
-                go(queue::visit(live, Sweep::Active, wakes));
-            }
+            // It may have stood in others' way.
+            go(queue::visit(live, Sweep::Active, wakes));
         });
         drop(current);
-        if done.is_err() && left == Poll::Granted && cancelled {
-            go(queue::let_go(&live, i, word));
-        }
-        match left {
-            _ if cancelled => Err(Error::Cancelled),
-            Poll::Granted => Ok(Waited::Granted(i, word)),
-            _ => Ok(Waited::TimedOut),
+        match why {
+            Leave::TimeIsUp => Waited::TimedOut,
+            Leave::Cancelled => Waited::Cancelled,
+            Leave::Replaced => Waited::Again,
         }
     }
 }

@@ -3,11 +3,11 @@
 use crate::clock::NoteClock;
 use crate::flag::Flag;
 use crate::hold::Hold;
-use crate::live::{Live, Objects};
+use crate::live::{Live, NotDone, Objects};
 use crate::note::{self, Note};
 use crate::objects::{self, Ownership};
 use crate::options::Target;
-use crate::queue::{self, Sweep, Which};
+use crate::queue::{self, Sweep, Wakes, Which};
 use crate::state::Ended;
 use crate::table::Table;
 use crate::{Error, GetOptions, Guard, HistoryRecord, LockName, Result, State, UngetOptions, beacon, sys};
@@ -90,7 +90,7 @@ fn adopt_flag(objects: &Objects) -> Result<()> {
     }
     let now = sys::monotonic();
     let live = Live::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
-    let done = live.in_latch(|live, _| {
+    let done = live.in_latch_of_any(|live, _, _| {
         if recorded.load(Relaxed) == objects.flag.inode {
             return;
         }
@@ -106,9 +106,16 @@ fn adopt_flag(objects: &Objects) -> Result<()> {
         recorded.store(objects.flag.inode, Relaxed);
         live.refresh();
     });
-    done.map_err(|busy| Error::Busy {
-        pid: pid_of(objects, busy.0),
-    })
+    done.map_err(|not_done| busy(objects, not_done))
+}
+
+/// The error of a table that stayed busy.
+pub(crate) fn busy(objects: &Objects, not_done: NotDone) -> Error {
+    let pid = match not_done {
+        NotDone::Busy(id) => pid_of(objects, id),
+        NotDone::Stale => None,
+    };
+    Error::Busy { pid }
 }
 
 /// The process with this beacon, as far as its requests tell.
@@ -218,6 +225,11 @@ impl ResourceLock {
         if self.is_current(&current.objects) {
             return Ok(false);
         }
+        self.reopen(current)
+    }
+
+    /// Opens the lock's objects afresh.
+    pub(crate) fn reopen(&self, current: &mut Current) -> Result<bool> {
         log::debug!("<{}> the lock's files were replaced: opened afresh", self.name);
         current.objects = open_objects(&self.name, &self.owner, self.note_size)?;
         Ok(true)
@@ -327,26 +339,42 @@ impl ResourceLock {
 
     fn force(&self, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
         use std::sync::atomic::Ordering::Relaxed;
-        let mut current = self.current();
-        let now = sys::monotonic();
-        self.fresh(&mut current, now, true)?;
-        let objects = current.objects.clone();
-        let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
-        let released = live.in_latch(|live, wakes| {
-            live.refresh();
-            let Some(which) = which(&objects) else { return false };
+        self.work_in_latch(|live, wakes| {
+            let table = &live.objects.table;
+            let Some(which) = which(live.objects) else {
+                return false;
+            };
             // A detached hold has no process that could release it: this is its ordinary end.
-            let how = |i: usize| match objects.table.requests.get(i) {
+            let how = |i: usize| match table.requests.get(i) {
                 Some(record) if record.holder.load(Relaxed) != 0 => Ended::Forced,
                 _ => Ended::Released,
             };
             let released = crate::live::go(queue::force(live, which, how, wakes));
-            objects.table.header.abandoned.store(0, Relaxed); // somebody has seen to it
+            table.header.abandoned.store(0, Relaxed); // somebody has seen to it
             released
-        });
-        released.map_err(|busy| Error::Busy {
-            pid: pid_of(&objects, busy.0),
         })
+    }
+
+    /// Runs `work` in the latch of the lock that stands at the paths now. Blocks for the table up to 1 s.
+    fn work_in_latch<R>(&self, work: impl Fn(&Live<'_>, &mut Wakes) -> R) -> Result<R> {
+        let mut current = self.current();
+        let now = sys::monotonic();
+        self.fresh(&mut current, now, true)?;
+        loop {
+            let objects = current.objects.clone();
+            let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
+            let done = live.in_latch(|live, wakes| {
+                live.refresh();
+                work(live, wakes)
+            });
+            match done {
+                Ok(result) => return Ok(result),
+                Err(NotDone::Stale) => {
+                    self.reopen(&mut current)?;
+                }
+                Err(not_done) => return Err(busy(&objects, not_done)),
+            }
+        }
     }
 
     /// Whether this handle has the lock (the seed's `I_have_the_lock`).
@@ -438,18 +466,7 @@ impl ResourceLock {
     /// [`Error::Busy`], [`Error::Forked`].
     pub fn repair(&self) -> Result<()> {
         self.check_fork()?;
-        let mut current = self.current();
-        let now = sys::monotonic();
-        self.fresh(&mut current, now, true)?;
-        let objects = current.objects.clone();
-        let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
-        live.in_latch(|live, wakes| {
-            live.refresh();
-            crate::live::go(queue::visit(live, Sweep::All, wakes));
-        })
-        .map_err(|busy| Error::Busy {
-            pid: pid_of(&objects, busy.0),
-        })
+        self.work_in_latch(|live, wakes| crate::live::go(queue::visit(live, Sweep::All, wakes)))
     }
 
     /// Does not release at the end.

@@ -1,8 +1,8 @@
 //! One hold of a handle, and how it ends.
 
 use crate::beacon::Keeper;
-use crate::handle::{ResourceLock, pid_of};
-use crate::live::{Describe, Ending, Live, Objects, go, kind_of};
+use crate::handle::{ResourceLock, busy};
+use crate::live::{Describe, Ending, Live, NotDone, Objects, go, kind_of};
 use crate::queue;
 use crate::state::Ended;
 use crate::table::pack_what;
@@ -106,17 +106,25 @@ impl ResourceLock {
             go(queue::dispatch(live, None, owned, false, wakes));
             released
         });
-        drop(current);
-        Ok(done.unwrap_or_else(|busy| {
-            log::warn!(
-                "<{}> the table stayed busy{}: released, the next in line will find out by itself",
-                self.name(),
-                pid_of(&hold.objects, busy.0)
-                    .map(|pid| format!(" (process {pid} is stopped inside?)"))
-                    .unwrap_or_default()
-            );
-            go(queue::let_go(&live, hold.i, hold.word))
-        }))
+        match done {
+            Ok(released) => Ok(released),
+            Err(not_done) => {
+                let released = go(queue::let_go(&live, hold.i, hold.word));
+                if not_done == NotDone::Stale {
+                    // The table has a new flag: whoever is next is served with that one.
+                    self.reopen(&mut current)?;
+                    drop(current);
+                    self.repair()?;
+                } else {
+                    log::warn!(
+                        "<{}> released, but the next in line has to find out by itself: {}",
+                        self.name(),
+                        busy(&hold.objects, not_done)
+                    );
+                }
+                Ok(released)
+            }
+        }
     }
 }
 

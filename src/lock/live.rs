@@ -3,7 +3,7 @@
 use crate::beacon;
 use crate::flag::Flag;
 use crate::identity;
-use crate::latch::{LatchWorld, Slept};
+use crate::latch::{Entry, LatchWorld, Slept};
 use crate::note::Note;
 use crate::queue::{Field, Kind, Wakes, World, visit};
 use crate::state::Ended;
@@ -84,9 +84,15 @@ pub(crate) fn go<T>(done: Result<T, Infallible>) -> T {
     value
 }
 
-/// The latch stayed taken, by the process with this beacon.
-#[derive(Debug)]
-pub(crate) struct LatchBusy(pub(crate) u32);
+/// Why work in the latch was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotDone {
+    /// The latch stayed taken, by the process with this beacon.
+    Busy(u32),
+    /// The table has another flag by now (ours was deleted): what our flag says of the table's holds means nothing,
+    /// the lock has to be opened afresh.
+    Stale,
+}
 
 impl<'a> Live<'a> {
     pub(crate) fn new(objects: &'a Objects, now: u64, deadline: u64) -> Self {
@@ -105,14 +111,26 @@ impl<'a> Live<'a> {
     }
 
     /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline.
-    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, LatchBusy> {
+    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
+        self.in_latch_of_any(|live, entry, wakes| {
+            if live.table().header.flag_inode.load(Relaxed) != live.objects.flag.inode {
+                return Err(NotDone::Stale);
+            }
+            if entry == Entry::Repair {
+                go(visit(live, crate::queue::Sweep::All, wakes));
+            }
+            Ok(work(live, wakes))
+        })?
+    }
+
+    /// The same without asking whether the table's flag is still ours, and without repairing.
+    pub(crate) fn in_latch_of_any<R>(&self, work: impl FnOnce(&Self, Entry, &mut Wakes) -> R) -> Result<R, NotDone> {
         let mut wakes = Wakes::default();
-        match go(crate::latch::enter(self)) {
-            crate::latch::Entry::Clean => {}
-            crate::latch::Entry::Repair => go(visit(self, crate::queue::Sweep::All, &mut wakes)),
-            crate::latch::Entry::Busy(id) => return Err(LatchBusy(id)),
+        let entry = go(crate::latch::enter(self));
+        if let Entry::Busy(id) = entry {
+            return Err(NotDone::Busy(id));
         }
-        let result = work(self, &mut wakes);
+        let result = work(self, entry, &mut wakes);
         go(crate::latch::leave(self));
         wakes.deliver(self);
         self.objects.table.announce();
