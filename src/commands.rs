@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod get;
 mod history;
+mod job;
 mod list;
 mod remove;
 mod run;
@@ -11,9 +12,10 @@ mod state;
 mod trace;
 mod unget;
 
-use crate::cli::{Common, Task};
+use crate::cli::{Common, Create, Task};
 use crate::exit::Exit;
-use resourcelock::Error;
+use crate::output::names;
+use resourcelock::{Error, ResourceLock};
 use std::fmt;
 
 /// Carries out one command.
@@ -106,4 +108,27 @@ impl fmt::Display for Cause {
 /// A lock's name without the leading slash that may be typed.
 pub fn bare(name: &str) -> &str {
     name.strip_prefix('/').unwrap_or(name)
+}
+
+/// Opens the lock to use it; creates what is missing.
+pub fn open(name: &str, create: &Create) -> Result<ResourceLock, Failure> {
+    let mut builder = ResourceLock::builder(name);
+    if let Some(mode) = create.mode {
+        builder = builder.mode(mode);
+    }
+    if let Some(group) = &create.group {
+        let gid = names::group(group)
+            .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
+        builder = builder.group(gid);
+    }
+    builder.open().map_err(|error| Failure::lock(name, error))
+}
+
+/// Opens the lock to look at it. `None`: nobody has used it yet.
+pub fn look(name: &str) -> Result<Option<ResourceLock>, Failure> {
+    match ResourceLock::builder(name).open_existing() {
+        Ok(lock) => Ok(Some(lock)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(Failure::lock(name, error)),
+    }
 }

@@ -2,10 +2,14 @@
 
 pub mod names;
 mod sentence;
+mod table;
+pub mod text;
+pub mod view;
 
 pub use sentence::{duration, note_text, refusal, waiting};
 
 use crate::exit::Exit;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
 /// One line on standard error. If that cannot be written there is nobody left to tell.
@@ -13,15 +17,59 @@ pub fn message(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Text on standard output.
+/// Text on standard output. False: the reader has gone away, so that there is no point in printing more.
 ///
 /// # Errors
-/// What the system said, except that a reader has gone away.
-pub fn print(text: &str) -> io::Result<()> {
+/// What the system said.
+pub fn print(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// One line of JSON on standard output; as [`print`].
+pub fn print_json(view: &impl Serialize) -> io::Result<bool> {
+    print(&format!("{}\n", serde_json::to_string(view)?))
+}
+
+/// Columns that standard output has, if it is a terminal.
+pub fn width() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    from_environment.or_else(|| crate::exec::sys::terminal_columns(&out)).filter(|&columns| columns > 0)
+}
+
+/// Whether words are coloured.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    colour: bool,
+}
+
+impl Style {
+    /// For standard output as it is.
+    pub fn of_stdout() -> Self {
+        Self {
+            colour: colour(&io::stdout()),
+        }
+    }
+
+    fn taken(self, word: &str) -> String {
+        self.paint("31", word)
+    }
+
+    fn free(self, word: &str) -> String {
+        self.paint("32", word)
+    }
+
+    /// SGR parameters as in ECMA-48.
+    fn paint(self, parameters: &str, word: &str) -> String {
+        if self.colour { format!("\x1b[{parameters}m{word}\x1b[0m") } else { word.to_owned() }
     }
 }
 
@@ -40,7 +88,7 @@ pub fn print_styled(text: &clap::builder::StyledStr) -> Exit {
         text.to_string()
     };
     match print(&text) {
-        Ok(()) => Exit::Done,
+        Ok(_) => Exit::Done,
         Err(_) => Exit::Failed,
     }
 }

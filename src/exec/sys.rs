@@ -4,6 +4,7 @@
 //! - [`signal`]: masks, dispositions, synchronous acceptance, sending
 //! - [`spawn`]: clone, execve, wait
 //! - [`process`]: a process that is known by descriptor, not by number
+//! - [`terminal_columns`]: the width of a terminal
 
 #![allow(unsafe_code)]
 
@@ -11,3 +12,6 @@ pub mod entry;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+mod window;
+
+pub use window::terminal_columns;

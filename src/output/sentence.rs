@@ -10,7 +10,7 @@ pub fn refusal(state: &State) -> String {
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
     } else {
-        "was not free in time".to_owned()
+        "not had in time".to_owned()
     };
     if !state.waiters.is_empty() {
         text.push_str(&format!("; {} waiting", state.waiters.len()));
@@ -46,7 +46,7 @@ fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {
         [] if state.foreign => "a program that uses the Python module or the bare semaphore".to_owned(),
         [] => "nobody that could be seen".to_owned(),
-        [one] => format!("{} for {}", holder(one), duration(one.held)),
+        [one] => format!("{} for {}", who(one), duration(one.held)),
         [first, others @ ..] => {
             let longest = state.holders.iter().map(|holder| holder.held).max().unwrap_or_default();
             let kind = match first.mode {
@@ -73,7 +73,7 @@ fn holders(state: &State) -> String {
 }
 
 /// `4711 (read_sensor.sh, alice)`.
-fn holder(holder: &Holder) -> String {
+pub fn who(holder: &Holder) -> String {
     let pid = match (holder.bound_pid, holder.detached) {
         (Some(pid), true) => pid,
         _ => holder.pid,
@@ -85,7 +85,7 @@ fn holder(holder: &Holder) -> String {
         &holder.command
     };
     if holder.detached && holder.bound_pid.is_none() {
-        format!("nobody running ('get' by {command}, {user})")
+        format!("'get' of {} ({command}, {user})", holder.pid)
     } else {
         format!("{pid} ({command}, {user})")
     }

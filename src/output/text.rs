@@ -1,0 +1,201 @@
+//! Locks in words and tables.
+
+use super::sentence::{duration, note_text, who};
+use super::table::Table;
+use super::{Style, names, view};
+use chrono::{DateTime, Local};
+use resourcelock::{HistoryRecord, Holder, LockName, Mode, State, Waiter};
+use std::fmt::Write;
+use std::time::SystemTime;
+
+/// All about one lock, for `state`.
+pub fn state(state: &State, style: Style) -> String {
+    let mut text = format!("{}: {}\n", state.name, headline(state, style));
+    for holder in &state.holders {
+        let _ = writeln!(text, "  held by    {}", holder_line(holder));
+    }
+    if state.foreign {
+        text.push_str("  held by    a program that uses the Python module or the bare semaphore\n");
+    }
+    for (place, waiter) in state.waiters.iter().enumerate() {
+        let _ = writeln!(text, "  {:<10} {}. {}", if place == 0 { "waiting" } else { "" }, place + 1, waiter_line(waiter));
+    }
+    if state.foreign_waiters > 0 {
+        let _ = writeln!(text, "  waiting    {} in the semaphore itself (the Python module)", state.foreign_waiters);
+    }
+    if !state.note.is_empty() {
+        let label = if state.locked { "note" } else { "last note" };
+        let _ = writeln!(text, "  {label:<10} {}", state.note);
+    }
+    if let Some(token) = state.abandoned {
+        let _ = writeln!(text, "  abandoned  the holder with token {token} died holding it; nobody has ended well since");
+    }
+    if state.value > 1 {
+        let _ = writeln!(text, "  value      {} (released by force too often; the next use sets it to 1)", state.value);
+    }
+    text
+}
+
+fn headline(state: &State, style: Style) -> String {
+    let held = state.holders.iter().filter(|holder| holder.alive).map(|holder| holder.held).max();
+    match (state.locked, held) {
+        (true, Some(held)) => format!("{} for {}{}", style.taken("locked"), duration(held), slots(state)),
+        (true, None) => style.taken("locked"),
+        (false, _) if !state.holders.is_empty() => {
+            format!("{} (its holder died; the next who asks gets it)", style.free("free"))
+        }
+        (false, _) => style.free("free"),
+    }
+}
+
+fn slots(state: &State) -> String {
+    match state.slots {
+        Some(slots) => format!(", {} of {slots} slots", state.holders.len()),
+        None => String::new(),
+    }
+}
+
+fn holder_line(holder: &Holder) -> String {
+    let mut text = format!("{}, {}", who(holder), view::mode(holder.mode));
+    match (holder.bound_pid, holder.detached) {
+        (Some(pid), false) => {
+            let _ = write!(text, ", command {pid}");
+        }
+        (Some(_), true) => text.push_str(", until that ends"),
+        (None, true) => text.push_str(", until released"),
+        (None, false) => {}
+    }
+    if let Some(left) = holder.expires_in {
+        let _ = write!(text, ", expires in {}", duration(left));
+    }
+    let _ = write!(text, ", since {} (waited {}), token {}", clock(holder.since), duration(holder.waited), holder.token);
+    if !holder.alive {
+        text.push_str(", DEAD");
+    }
+    if !holder.same_pid_namespace {
+        text.push_str(" (process ids of another container)");
+    }
+    text
+}
+
+fn waiter_line(waiter: &Waiter) -> String {
+    let mut text = format!(
+        "{} ({}, {}), {}, for {}",
+        waiter.pid,
+        waiter.command,
+        names::user(waiter.uid),
+        view::mode(waiter.mode),
+        duration(waiter.waited)
+    );
+    if waiter.stalled {
+        text.push_str(", stopped: passed over until it runs again");
+    }
+    if !waiter.alive {
+        text.push_str(", DEAD");
+    }
+    text
+}
+
+/// One line for `trace`: the time, the lock, who has it.
+pub fn trace(state: &State) -> String {
+    let mut text = format!("{} {}: ", precise_clock(state.read_at), state.name);
+    text.push_str(&summary(state));
+    if !state.waiters.is_empty() {
+        let _ = write!(text, "; {} waiting", state.waiters.len());
+    }
+    if !state.note.is_empty() {
+        let _ = write!(text, "; note: {}", state.note);
+    }
+    text
+}
+
+/// The same for a lock that does not exist.
+pub fn trace_absent(name: &str) -> String {
+    format!("{} {name}: free (never used)", precise_clock(SystemTime::now()))
+}
+
+fn summary(state: &State) -> String {
+    match state.holders.as_slice() {
+        _ if !state.locked => "free".to_owned(),
+        [] => "locked by the Python module or the bare semaphore".to_owned(),
+        [one] => format!("locked by {} for {}", who(one), duration(one.held)),
+        [first, others @ ..] => format!("locked by {} and {} more", who(first), others.len()),
+    }
+}
+
+/// A table of locks, for `list`. Locks that cannot be looked at come with the reason.
+pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<usize>) -> String {
+    let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
+    for state in states {
+        let held = state.holders.iter().filter(|holder| holder.alive).map(|holder| holder.held).max();
+        table.push([
+            state.name.to_string(),
+            word(state).to_owned(),
+            held.map(duration).unwrap_or_default(),
+            holder_cell(state),
+            match state.waiters.len() {
+                0 => String::new(),
+                waiting => waiting.to_string(),
+            },
+            note_text(&state.note).to_owned(),
+        ]);
+    }
+    for (name, reason) in unreadable {
+        let nothing = String::new;
+        table.push([name.to_string(), "?".to_owned(), nothing(), nothing(), nothing(), reason.clone()]);
+    }
+    table.render(width)
+}
+
+fn word(state: &State) -> &'static str {
+    match state.holders.first().map(|holder| holder.mode) {
+        _ if !state.locked => "free",
+        Some(Mode::Shared) => "shared",
+        Some(Mode::Slots(_)) => "slots",
+        _ => "locked",
+    }
+}
+
+fn holder_cell(state: &State) -> String {
+    match state.holders.as_slice() {
+        [] if state.foreign => "(Python module)".to_owned(),
+        [] => String::new(),
+        [one] => who(one),
+        [first, others @ ..] => format!("{} +{}", who(first), others.len()),
+    }
+}
+
+/// A table of ended requests, oldest first, for `history`.
+pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
+    let mut table = Table::new(&["ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND"]);
+    for record in records {
+        let granted = record.token != 0;
+        let if_granted = |text: String| if granted { text } else { "-".to_owned() };
+        table.push([
+            date_and_clock(record.ended),
+            record.how.as_str().to_owned(),
+            duration(record.waited),
+            if_granted(duration(record.held)),
+            record.pid.to_string(),
+            names::user(record.uid),
+            view::mode(record.mode).to_owned(),
+            if_granted(record.token.to_string()),
+            record.command.clone(),
+        ]);
+    }
+    table.render(width)
+}
+
+fn clock(time: SystemTime) -> String {
+    let time = DateTime::<Local>::from(time);
+    let format = if time.date_naive() == Local::now().date_naive() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    time.format(format).to_string()
+}
+
+fn precise_clock(time: SystemTime) -> String {
+    DateTime::<Local>::from(time).format("%H:%M:%S%.6f").to_string()
+}
+
+fn date_and_clock(time: SystemTime) -> String {
+    DateTime::<Local>::from(time).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}

@@ -1,0 +1,278 @@
+//! What is shown of a lock, as plain structs: the text and the JSON say the same. The JSON is described in
+//! docs/json.md and docs/schema; a change that readers could notice raises [`VERSION`].
+
+use super::names;
+use chrono::{DateTime, Local, SecondsFormat};
+use resourcelock::{Counters, HistoryRecord, Holder, Mode, State, Waiter};
+use serde::Serialize;
+use std::time::{Duration, SystemTime};
+
+/// Version of the JSON.
+pub const VERSION: u32 = 1;
+
+/// One lock.
+#[derive(Debug, Serialize)]
+pub struct LockView {
+    /// See [`VERSION`].
+    pub version: u32,
+    pub lock: String,
+    /// Whether its objects exist: a lock that nobody has used yet is free.
+    pub exists: bool,
+    pub locked: bool,
+    pub value: u32,
+    pub foreign: bool,
+    pub note: String,
+    pub slots: Option<u32>,
+    pub abandoned: Option<u64>,
+    pub holders: Vec<HolderView>,
+    pub waiters: Vec<WaiterView>,
+    pub foreign_waiters: u32,
+    pub counters: CountersView,
+    pub read_at: String,
+}
+
+/// One hold.
+#[derive(Debug, Serialize)]
+pub struct HolderView {
+    pub token: u64,
+    pub mode: &'static str,
+    pub pid: u32,
+    pub uid: u32,
+    pub user: String,
+    pub command: String,
+    pub bound_pid: Option<u32>,
+    pub detached: bool,
+    pub alive: bool,
+    pub same_pid_namespace: bool,
+    pub since: String,
+    pub held_seconds: f64,
+    pub waited_seconds: f64,
+    pub expires_in_seconds: Option<f64>,
+}
+
+/// One request that waits.
+#[derive(Debug, Serialize)]
+pub struct WaiterView {
+    pub mode: &'static str,
+    pub pid: u32,
+    pub uid: u32,
+    pub user: String,
+    pub command: String,
+    pub since: String,
+    pub waited_seconds: f64,
+    pub stalled: bool,
+    pub alive: bool,
+    pub same_pid_namespace: bool,
+}
+
+/// Sums since the lock's table was made.
+#[derive(Debug, Default, Serialize)]
+pub struct CountersView {
+    pub acquisitions: u64,
+    pub conflicts: u64,
+    pub timeouts: u64,
+    pub consecutive_timeouts: u64,
+    pub abandoned: u64,
+    pub forced: u64,
+    pub waited_seconds: f64,
+    pub held_seconds: f64,
+}
+
+/// One ended request.
+#[derive(Debug, Serialize)]
+pub struct RecordView {
+    pub sequence: u64,
+    /// Null if it was never granted.
+    pub token: Option<u64>,
+    pub mode: &'static str,
+    pub pid: u32,
+    pub uid: u32,
+    pub user: String,
+    pub command: String,
+    pub queued: String,
+    /// Null if it was never granted.
+    pub granted: Option<String>,
+    pub ended: String,
+    pub waited_seconds: f64,
+    pub held_seconds: f64,
+    pub how: &'static str,
+}
+
+/// The last ended requests of a lock.
+#[derive(Debug, Serialize)]
+pub struct HistoryView {
+    pub version: u32,
+    pub lock: String,
+    pub records: Vec<RecordView>,
+}
+
+/// All locks.
+#[derive(Debug, Serialize)]
+pub struct ListView {
+    pub version: u32,
+    pub locks: Vec<LockView>,
+    /// Locks that exist but could not be looked at.
+    pub unreadable: Vec<UnreadableView>,
+}
+
+/// A lock that could not be looked at.
+#[derive(Debug, Serialize)]
+pub struct UnreadableView {
+    pub lock: String,
+    pub reason: String,
+}
+
+/// How `get` ended.
+#[derive(Debug, Serialize)]
+pub struct GotView {
+    pub version: u32,
+    pub lock: String,
+    pub got: bool,
+    pub token: Option<u64>,
+    /// Who has it, if it was not had in time.
+    pub state: Option<LockView>,
+}
+
+/// How `unget` ended.
+#[derive(Debug, Serialize)]
+pub struct ReleasedView {
+    pub version: u32,
+    pub lock: String,
+    pub released: bool,
+}
+
+impl LockView {
+    /// A lock that nobody has used yet.
+    pub fn absent(name: &str) -> Self {
+        Self {
+            version: VERSION,
+            lock: name.to_owned(),
+            exists: false,
+            locked: false,
+            value: 1,
+            foreign: false,
+            note: String::new(),
+            slots: None,
+            abandoned: None,
+            holders: Vec::new(),
+            waiters: Vec::new(),
+            foreign_waiters: 0,
+            counters: CountersView::default(),
+            read_at: timestamp(SystemTime::now()),
+        }
+    }
+}
+
+impl From<&State> for LockView {
+    fn from(state: &State) -> Self {
+        Self {
+            version: VERSION,
+            lock: state.name.to_string(),
+            exists: true,
+            locked: state.locked,
+            value: state.value,
+            foreign: state.foreign,
+            note: state.note.clone(),
+            slots: state.slots,
+            abandoned: state.abandoned,
+            holders: state.holders.iter().map(HolderView::from).collect(),
+            waiters: state.waiters.iter().map(WaiterView::from).collect(),
+            foreign_waiters: state.foreign_waiters,
+            counters: CountersView::from(&state.counters),
+            read_at: timestamp(state.read_at),
+        }
+    }
+}
+
+impl From<&Holder> for HolderView {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            token: holder.token,
+            mode: mode(holder.mode),
+            pid: holder.pid,
+            uid: holder.uid,
+            user: names::user(holder.uid),
+            command: holder.command.clone(),
+            bound_pid: holder.bound_pid,
+            detached: holder.detached,
+            alive: holder.alive,
+            same_pid_namespace: holder.same_pid_namespace,
+            since: timestamp(holder.since),
+            held_seconds: seconds(holder.held),
+            waited_seconds: seconds(holder.waited),
+            expires_in_seconds: holder.expires_in.map(seconds),
+        }
+    }
+}
+
+impl From<&Waiter> for WaiterView {
+    fn from(waiter: &Waiter) -> Self {
+        Self {
+            mode: mode(waiter.mode),
+            pid: waiter.pid,
+            uid: waiter.uid,
+            user: names::user(waiter.uid),
+            command: waiter.command.clone(),
+            since: timestamp(waiter.since),
+            waited_seconds: seconds(waiter.waited),
+            stalled: waiter.stalled,
+            alive: waiter.alive,
+            same_pid_namespace: waiter.same_pid_namespace,
+        }
+    }
+}
+
+impl From<&Counters> for CountersView {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            acquisitions: counters.acquisitions,
+            conflicts: counters.conflicts,
+            timeouts: counters.timeouts,
+            consecutive_timeouts: counters.consecutive_timeouts,
+            abandoned: counters.abandoned,
+            forced: counters.forced,
+            waited_seconds: seconds(counters.waited),
+            held_seconds: seconds(counters.held),
+        }
+    }
+}
+
+impl From<&HistoryRecord> for RecordView {
+    fn from(record: &HistoryRecord) -> Self {
+        let was_granted = record.token != 0;
+        Self {
+            sequence: record.sequence,
+            token: was_granted.then_some(record.token),
+            mode: mode(record.mode),
+            pid: record.pid,
+            uid: record.uid,
+            user: names::user(record.uid),
+            command: record.command.clone(),
+            queued: timestamp(record.queued),
+            granted: was_granted.then(|| timestamp(record.queued + record.waited)),
+            ended: timestamp(record.ended),
+            waited_seconds: seconds(record.waited),
+            held_seconds: seconds(record.held),
+            how: record.how.as_str(),
+        }
+    }
+}
+
+/// One word for a mode.
+pub fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+        Mode::Slots(_) => "slot",
+    }
+}
+
+/// RFC 3339 in local time, to the microsecond.
+pub fn timestamp(time: SystemTime) -> String {
+    DateTime::<Local>::from(time).to_rfc3339_opts(SecondsFormat::Micros, false)
+}
+
+/// Seconds to the microsecond.
+pub fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
+}
