@@ -20,7 +20,7 @@ pub use args::{
     RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
 pub use parse::{Parsed, parse};
-pub use usage::Usage;
+
 pub use values::backend;
 
 use clap::{Arg, ArgAction, value_parser};

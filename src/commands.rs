@@ -15,7 +15,7 @@ mod unget;
 use crate::cli::{Common, Create, Task};
 use crate::exit::Exit;
 use crate::output::names;
-use resourcelock::{Error, ResourceLock};
+use resourcelock::{Error, ResourceLock, Viewer};
 use std::fmt;
 
 /// Carries out one command.
@@ -125,7 +125,7 @@ pub fn open(name: &str, create: &Create) -> Result<ResourceLock, Failure> {
 }
 
 /// Opens the lock to look at it. `None`: nobody has used it yet.
-pub fn look(name: &str) -> Result<Option<ResourceLock>, Failure> {
+pub fn look(name: &str) -> Result<Option<Viewer>, Failure> {
     match ResourceLock::builder(name).open_existing() {
         Ok(lock) => Ok(Some(lock)),
         Err(Error::NotFound { .. }) => Ok(None),

@@ -6,7 +6,7 @@ mod table;
 pub mod text;
 pub mod view;
 
-pub use sentence::{duration, note_text, refusal, waiting};
+pub use sentence::{duration, refusal, waiting};
 
 use crate::exit::Exit;
 use serde::Serialize;
@@ -42,7 +42,9 @@ pub fn width() -> Option<usize> {
         return None;
     }
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    from_environment.or_else(|| crate::exec::sys::terminal_columns(&out)).filter(|&columns| columns > 0)
+    from_environment
+        .or_else(|| crate::exec::sys::terminal_columns(&out))
+        .filter(|&columns| columns > 0)
 }
 
 /// Whether words are coloured.
@@ -69,7 +71,11 @@ impl Style {
 
     /// SGR parameters as in ECMA-48.
     fn paint(self, parameters: &str, word: &str) -> String {
-        if self.colour { format!("\x1b[{parameters}m{word}\x1b[0m") } else { word.to_owned() }
+        if self.colour {
+            format!("\x1b[{parameters}m{word}\x1b[0m")
+        } else {
+            word.to_owned()
+        }
     }
 }
 

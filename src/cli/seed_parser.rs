@@ -152,7 +152,7 @@ fn is_exception(line: &[String], answer: &Value) -> bool {
     answer["LockName"] == "help" || line.iter().any(bad_time) || line.iter().any(bundled_equals)
 }
 
-fn compare(python: &Value, ours: &Result<Parsed, super::Usage>) -> Result<(), String> {
+fn compare(python: &Value, ours: &Result<Parsed, super::usage::Usage>) -> Result<(), String> {
     let (common, task) = match (python.as_str(), ours) {
         (Some("help" | "version"), Ok(Parsed::Text(text))) => {
             let is_version = text.to_string().lines().count() == 1;

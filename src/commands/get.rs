@@ -7,7 +7,7 @@ use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::{Cancel, Detached, Error, GetOptions, ResourceLock, UngetOptions, Wait};
+use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, UngetOptions, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,30 +29,67 @@ pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
         args,
         lock: open(&args.name, &args.create)?,
     };
-    let own = Job::inherited().tokens(&get.lock);
+    let own = Job::inherited().tokens(get.lock.name(), |token| get.lock.is_held(token));
     if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
         return get.report(token, "held by this job already");
     }
     if job::waits_for_itself(&get.lock.state(), &own, args.mode) {
         get.warn_of_self_wait()?;
     }
-    let got = match get.acquire() {
-        Ok(got) => got,
+    let guard = match get.acquire() {
+        Ok(Some(guard)) => guard,
+        Ok(None) => return get.not_had(),
         Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => return Err(get.failed(error)),
     };
-    if !got {
-        return get.not_had();
-    }
-    let token = get.lock.token().unwrap_or_default();
+    let hold = Hold::new(guard, &get);
     match (exec::interrupt(), args.auto_unget) {
         // It came when the lock was being granted.
         (Some(signal), _) => {
-            get.release(token)?;
+            hold.release(&get)?;
             Ok(Exit::Signal(signal))
         }
-        (None, Some(time)) => get.keep(token, time),
-        (None, None) => get.report(token, "taken"),
+        (None, Some(time)) => get.keep(hold, time),
+        (None, None) => get.report(hold.token(), "taken"),
+    }
+}
+
+/// What was granted.
+enum Hold<'a> {
+    /// To this process: with `-a` alone. It is given back also if this process is killed.
+    Own(Guard<'a>),
+    /// To nobody in particular, under this token.
+    Detached(u64),
+}
+
+impl<'a> Hold<'a> {
+    fn new(guard: Guard<'a>, get: &Get<'_>) -> Self {
+        if get.is_detached() {
+            let token = guard.token();
+            guard.leave_held();
+            Self::Detached(token)
+        } else {
+            Self::Own(guard)
+        }
+    }
+
+    fn token(&self) -> u64 {
+        match self {
+            Self::Own(guard) => guard.token(),
+            Self::Detached(token) => *token,
+        }
+    }
+
+    /// False: somebody else had done so already.
+    fn release(self, get: &Get<'_>) -> Result<bool, Failure> {
+        let where_called = format!("{} - auto unget", get.args.message);
+        let released = match self {
+            Self::Own(guard) => guard.release(),
+            Self::Detached(token) => get
+                .lock
+                .unget_lock(UngetOptions::new().token(token).where_called(&where_called)),
+        };
+        released.map_err(|error| get.failed(error))
     }
 }
 
@@ -89,16 +126,19 @@ impl Get<'_> {
         }
     }
 
-    fn acquire(&self) -> Result<bool, Error> {
+    fn is_detached(&self) -> bool {
+        self.args.auto_unget.is_none() || self.args.pid.is_some() || self.args.ttl.is_some()
+    }
+
+    fn acquire(&self) -> Result<Option<Guard<'_>>, Error> {
         let args = self.args;
-        let command = command_name(args.pid);
+        let command = self.is_detached().then(|| command_name(args.pid));
         let (quiet, wordy) = (self.common.quiet, self.common.verbose > 0);
         let said = AtomicBool::new(false);
         let mut options = GetOptions::new()
             .wait(args.wait)
             .mode(args.mode)
             .lock_info(&args.message)
-            .command(&command)
             .cancel(&CANCEL)
             .queue_at_once(true)
             .on_wait(PATIENCE, |state| {
@@ -107,19 +147,22 @@ impl Get<'_> {
                     said.store(true, Ordering::Relaxed);
                 }
             });
-        // With -a alone this process holds the lock itself: it is given back also if this process is killed.
-        if args.auto_unget.is_none() || args.pid.is_some() || args.ttl.is_some() {
-            options = options.detached(Detached {
+        if let Some(command) = &command {
+            options = options.command(command).detached(Detached {
                 pid: args.pid,
                 ttl: args.ttl,
             });
         }
         let asked = Instant::now();
-        let got = self.lock.get_lock(options)?;
-        if got && said.load(Ordering::Relaxed) {
-            output::message(&format!("got {} after {}", self.name(), output::duration(asked.elapsed())));
+        let guard = self.lock.try_acquire(options)?;
+        if guard.is_some() && said.load(Ordering::Relaxed) {
+            output::message(&format!(
+                "got {} after {}",
+                self.name(),
+                output::duration(asked.elapsed())
+            ));
         }
-        Ok(got)
+        Ok(guard)
     }
 
     fn not_had(&self) -> Result<Exit, Failure> {
@@ -156,8 +199,8 @@ impl Get<'_> {
     }
 
     /// `-a`: keeps the lock for `time`, or until a signal comes.
-    fn keep(&self, token: u64, time: Duration) -> Result<Exit, Failure> {
-        self.report(token, &format!("taken for {}", output::duration(time)))?;
+    fn keep(&self, hold: Hold<'_>, time: Duration) -> Result<Exit, Failure> {
+        self.report(hold.token(), &format!("taken for {}", output::duration(time)))?;
         let since = Instant::now();
         while exec::interrupt().is_none()
             && let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
@@ -166,22 +209,19 @@ impl Get<'_> {
             let slice = left.min(LOOK).as_millis().max(1);
             let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
         }
-        let was_ours = self.release(token)?;
+        let was_ours = hold.release(self)?;
         if let Some(signal) = exec::interrupt() {
             return Ok(Exit::Signal(signal));
         }
         if !self.common.quiet && !self.args.json {
-            let what = if was_ours { "released" } else { "somebody else had released it already" };
+            let what = if was_ours {
+                "released"
+            } else {
+                "somebody else had released it already"
+            };
             output::print(&format!("{}: {what}\n", self.name()))?;
         }
         Ok(Exit::Done)
-    }
-
-    fn release(&self, token: u64) -> Result<bool, Failure> {
-        let where_called = format!("{} - auto unget", self.args.message);
-        self.lock
-            .unget_lock(UngetOptions::new().token(token).where_called(&where_called))
-            .map_err(|error| self.failed(error))
     }
 }
 
@@ -191,5 +231,9 @@ fn command_name(pid: Option<u32>) -> String {
     let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end_matches('\n');
-    if name.is_empty() { "resourcelock".to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        "resourcelock".to_owned()
+    } else {
+        name.to_owned()
+    }
 }

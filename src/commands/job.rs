@@ -4,7 +4,7 @@
 //! outermost first.
 
 use crate::commands::bare;
-use resourcelock::{Mode, ResourceLock, State};
+use resourcelock::{LockName, Mode, State};
 use std::env;
 use std::ffi::OsString;
 
@@ -30,10 +30,10 @@ impl Job {
         }
     }
 
-    /// The tokens of this job's holds of `lock` that still stand, outermost first.
-    pub fn tokens(&self, lock: &ResourceLock) -> Vec<u64> {
-        tokens_of(&self.held, lock.name().as_str())
-            .filter(|token| lock.is_held(*token))
+    /// The tokens of this job's holds of the lock `name` that still stand according to `is_held`, outermost first.
+    pub fn tokens(&self, name: &LockName, is_held: impl Fn(u64) -> bool) -> Vec<u64> {
+        tokens_of(&self.held, name.as_str())
+            .filter(|token| is_held(*token))
             .collect()
     }
 

@@ -1,10 +1,38 @@
-//! `remove`.
+//! `remove`: delete an idle lock's objects; with `--force` also those of a lock in use.
 
-use super::Failure;
+use super::{Failure, bare, look};
 use crate::cli::{Common, RemoveArgs};
 use crate::exit::Exit;
+use crate::output;
+use resourcelock::Error;
 
 /// Carries it out.
-pub fn perform(_common: &Common, _args: &RemoveArgs) -> Result<Exit, Failure> {
-    Err(Failure::general("'remove' is not built yet"))
+pub fn perform(common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
+    let name = bare(&args.name);
+    match resourcelock::remove(&args.name, args.force) {
+        Ok(true) => {
+            if !common.quiet {
+                output::print(&format!("{name}: removed\n"))?;
+            }
+            Ok(Exit::Done)
+        }
+        Ok(false) => Err(Failure::about(name, format!("not removed: {}", reason(&args.name)?))),
+        Err(Error::NotFound { .. }) => {
+            if !common.quiet {
+                output::print(&format!("{name}: there is no such lock\n"))?;
+            }
+            Ok(Exit::Done)
+        }
+        Err(error) => Err(Failure::lock(&args.name, error)),
+    }
+}
+
+/// Why it is not idle.
+fn reason(name: &str) -> Result<String, Failure> {
+    let state = look(name)?.map(|lock| lock.state());
+    Ok(match state {
+        Some(state) if state.locked => output::refusal(&state),
+        Some(state) if !state.waiters.is_empty() => format!("{} waiting for it", state.waiters.len()),
+        _ => "it was in use a moment ago: try again".to_owned(),
+    })
 }

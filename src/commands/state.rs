@@ -9,7 +9,7 @@ use crate::output::{self, Style, text, view};
 /// Carries it out.
 pub fn perform(common: &Common, args: &StateArgs) -> Result<Exit, Failure> {
     let lock = look(&args.name)?;
-    let state = lock.as_ref().map(resourcelock::ResourceLock::state);
+    let state = lock.as_ref().map(resourcelock::Viewer::state);
     if args.json {
         output::print_json(&match &state {
             Some(state) => view::LockView::from(state),
@@ -22,7 +22,11 @@ pub fn perform(common: &Common, args: &StateArgs) -> Result<Exit, Failure> {
         })?;
     }
     let holds = if args.mine {
-        lock.is_some_and(|lock| !Job::inherited().tokens(&lock).is_empty())
+        lock.is_some_and(|lock| {
+            !Job::inherited()
+                .tokens(lock.name(), |token| lock.is_held(token))
+                .is_empty()
+        })
     } else {
         !common.quiet || state.is_some_and(|state| state.locked)
     };

@@ -6,6 +6,7 @@ use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, text, view};
 use nix::poll::{PollTimeout, poll};
+use resourcelock::Cancel;
 use std::time::{Duration, Instant};
 
 /// The shortest interval: 0 is not a busy loop.
@@ -14,27 +15,33 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// After a signal that came just before it fell asleep, it wakes within this time.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Ends the wait for the next event; triggered by the signal handler.
+static CANCEL: Cancel = Cancel::new();
+
 /// Carries it out.
 pub fn perform(_common: &Common, args: &TraceArgs) -> Result<Exit, Failure> {
-    exec::catch_interrupts(|| ());
+    exec::catch_interrupts(|| CANCEL.cancel());
+    if args.follow {
+        follow(args)?;
+    } else {
+        repeat(args)?;
+    }
+    Ok(match exec::interrupt() {
+        // Ctrl-C is how one leaves it, as in the Python tool, which treats TERM alike.
+        Some(signal) if signal != libc::SIGINT && signal != libc::SIGTERM => Exit::Signal(signal),
+        _ => Exit::Done,
+    })
+}
+
+/// A line at each interval, until a signal comes or nobody reads any more.
+fn repeat(args: &TraceArgs) -> Result<(), Failure> {
     let interval = args.update.max(SHORTEST);
     let mut next = Instant::now();
-    while exec::interrupt().is_none() {
-        if !show(args)? {
-            return Ok(Exit::Done); // nobody reads it any more
-        }
+    while exec::interrupt().is_none() && show(args)? {
         next += interval;
         pause_until(next);
     }
-    Ok(ended_by(exec::interrupt()))
-}
-
-/// Ctrl-C is how one leaves it, as in the Python tool, which treats TERM alike.
-fn ended_by(signal: Option<i32>) -> Exit {
-    match signal {
-        Some(signal) if signal != libc::SIGINT && signal != libc::SIGTERM => Exit::Signal(signal),
-        _ => Exit::Done,
-    }
+    Ok(())
 }
 
 /// One line. The lock is opened anew each time: it may be created, removed and created again meanwhile.
@@ -59,4 +66,28 @@ fn pause_until(deadline: Instant) {
         let slice = left.min(LOOK).as_millis().max(1);
         let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
     }
+}
+
+/// A line for each event.
+fn follow(args: &TraceArgs) -> Result<(), Failure> {
+    let Some(lock) = look(&args.name)? else {
+        return Err(Failure::about(
+            &args.name,
+            "there is no such lock yet: nothing to follow",
+        ));
+    };
+    let name = bare(&args.name);
+    let mut watch = lock.watch();
+    while let Some(change) = watch.next(&CANCEL) {
+        let event = view::EventView::new(name, &change);
+        let is_read = if args.json {
+            output::print_json(&event)?
+        } else {
+            output::print(&format!("{}\n", text::event(&change)))?
+        };
+        if !is_read {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -47,10 +47,14 @@ fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failu
             output::print(&format!("{name}: released\n"))?;
         }
         (false, Some(pid), _) => {
-            output::message(&format!("resourcelock: {name}: not held on behalf of {pid}: nothing released"));
+            output::message(&format!(
+                "resourcelock: {name}: not held on behalf of {pid}: nothing released"
+            ));
         }
         (false, None, Some(token)) => {
-            output::message(&format!("resourcelock: {name}: not held under token {token}: nothing released"));
+            output::message(&format!(
+                "resourcelock: {name}: not held under token {token}: nothing released"
+            ));
         }
         (false, None, None) => {
             output::print(&format!("{name}: was not taken\n"))?;

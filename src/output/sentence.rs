@@ -55,7 +55,7 @@ fn holders(state: &State) -> String {
             };
             format!(
                 "{} and {} more{kind} for up to {}",
-                holder(first),
+                who(first),
                 others.len(),
                 duration(longest)
             )

@@ -4,7 +4,7 @@ use super::sentence::{duration, note_text, who};
 use super::table::Table;
 use super::{Style, names, view};
 use chrono::{DateTime, Local};
-use resourcelock::{HistoryRecord, Holder, LockName, Mode, State, Waiter};
+use resourcelock::{Change, HistoryRecord, Holder, LockName, Mode, State, Waiter};
 use std::fmt::Write;
 use std::time::SystemTime;
 
@@ -18,26 +18,48 @@ pub fn state(state: &State, style: Style) -> String {
         text.push_str("  held by    a program that uses the Python module or the bare semaphore\n");
     }
     for (place, waiter) in state.waiters.iter().enumerate() {
-        let _ = writeln!(text, "  {:<10} {}. {}", if place == 0 { "waiting" } else { "" }, place + 1, waiter_line(waiter));
+        let _ = writeln!(
+            text,
+            "  {:<10} {}. {}",
+            if place == 0 { "waiting" } else { "" },
+            place + 1,
+            waiter_line(waiter)
+        );
     }
     if state.foreign_waiters > 0 {
-        let _ = writeln!(text, "  waiting    {} in the semaphore itself (the Python module)", state.foreign_waiters);
+        let _ = writeln!(
+            text,
+            "  waiting    {} in the semaphore itself (the Python module)",
+            state.foreign_waiters
+        );
     }
     if !state.note.is_empty() {
         let label = if state.locked { "note" } else { "last note" };
         let _ = writeln!(text, "  {label:<10} {}", state.note);
     }
     if let Some(token) = state.abandoned {
-        let _ = writeln!(text, "  abandoned  the holder with token {token} died holding it; nobody has ended well since");
+        let _ = writeln!(
+            text,
+            "  abandoned  the holder with token {token} died holding it; nobody has ended well since"
+        );
     }
     if state.value > 1 {
-        let _ = writeln!(text, "  value      {} (released by force too often; the next use sets it to 1)", state.value);
+        let _ = writeln!(
+            text,
+            "  value      {} (released by force too often; the next use sets it to 1)",
+            state.value
+        );
     }
     text
 }
 
 fn headline(state: &State, style: Style) -> String {
-    let held = state.holders.iter().filter(|holder| holder.alive).map(|holder| holder.held).max();
+    let held = state
+        .holders
+        .iter()
+        .filter(|holder| holder.alive)
+        .map(|holder| holder.held)
+        .max();
     match (state.locked, held) {
         (true, Some(held)) => format!("{} for {}{}", style.taken("locked"), duration(held), slots(state)),
         (true, None) => style.taken("locked"),
@@ -68,7 +90,13 @@ fn holder_line(holder: &Holder) -> String {
     if let Some(left) = holder.expires_in {
         let _ = write!(text, ", expires in {}", duration(left));
     }
-    let _ = write!(text, ", since {} (waited {}), token {}", clock(holder.since), duration(holder.waited), holder.token);
+    let _ = write!(
+        text,
+        ", since {} (waited {}), token {}",
+        clock(holder.since),
+        duration(holder.waited),
+        holder.token
+    );
     if !holder.alive {
         text.push_str(", DEAD");
     }
@@ -114,6 +142,39 @@ pub fn trace_absent(name: &str) -> String {
     format!("{} {name}: free (never used)", precise_clock(SystemTime::now()))
 }
 
+/// One line for `trace -f`: the time, what happened, to whom.
+pub fn event(change: &Change) -> String {
+    let mut text = format!("{} {:<9} ", precise_clock(change.at()), view::event(change));
+    match change {
+        Change::Queued(waiter) => {
+            let _ = write!(text, "{} ({}, {})", waiter.pid, waiter.command, names::user(waiter.uid));
+        }
+        Change::Granted(holder) => {
+            let _ = write!(
+                text,
+                "{}, token {}, waited {}",
+                who(holder),
+                holder.token,
+                duration(holder.waited)
+            );
+        }
+        Change::Ended(record) => {
+            let _ = write!(text, "{} ({}, {})", record.pid, record.command, names::user(record.uid));
+            if record.token == 0 {
+                let _ = write!(text, ", waited {}", duration(record.waited));
+            } else {
+                let _ = write!(text, ", token {}, held {}", record.token, duration(record.held));
+            }
+        }
+        Change::Foreign(_) => text.push_str("by a program that uses the Python module or the bare semaphore"),
+        Change::Missed(missed) => {
+            let _ = write!(text, "{missed} ended before they could be read");
+        }
+        _ => {}
+    }
+    text
+}
+
 fn summary(state: &State) -> String {
     match state.holders.as_slice() {
         _ if !state.locked => "free".to_owned(),
@@ -127,7 +188,12 @@ fn summary(state: &State) -> String {
 pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<usize>) -> String {
     let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
     for state in states {
-        let held = state.holders.iter().filter(|holder| holder.alive).map(|holder| holder.held).max();
+        let held = state
+            .holders
+            .iter()
+            .filter(|holder| holder.alive)
+            .map(|holder| holder.held)
+            .max();
         table.push([
             state.name.to_string(),
             word(state).to_owned(),
@@ -142,7 +208,14 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     }
     for (name, reason) in unreadable {
         let nothing = String::new;
-        table.push([name.to_string(), "?".to_owned(), nothing(), nothing(), nothing(), reason.clone()]);
+        table.push([
+            name.to_string(),
+            "?".to_owned(),
+            nothing(),
+            nothing(),
+            nothing(),
+            reason.clone(),
+        ]);
     }
     table.render(width)
 }
@@ -167,7 +240,9 @@ fn holder_cell(state: &State) -> String {
 
 /// A table of ended requests, oldest first, for `history`.
 pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
-    let mut table = Table::new(&["ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND"]);
+    let mut table = Table::new(&[
+        "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND",
+    ]);
     for record in records {
         let granted = record.token != 0;
         let if_granted = |text: String| if granted { text } else { "-".to_owned() };
@@ -188,7 +263,11 @@ pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
 
 fn clock(time: SystemTime) -> String {
     let time = DateTime::<Local>::from(time);
-    let format = if time.date_naive() == Local::now().date_naive() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    let format = if time.date_naive() == Local::now().date_naive() {
+        "%H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
     time.format(format).to_string()
 }
 
@@ -197,5 +276,7 @@ fn precise_clock(time: SystemTime) -> String {
 }
 
 fn date_and_clock(time: SystemTime) -> String {
-    DateTime::<Local>::from(time).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+    DateTime::<Local>::from(time)
+        .format("%Y-%m-%d %H:%M:%S%.3f")
+        .to_string()
 }

@@ -3,7 +3,7 @@
 
 use super::names;
 use chrono::{DateTime, Local, SecondsFormat};
-use resourcelock::{Counters, HistoryRecord, Holder, Mode, State, Waiter};
+use resourcelock::{Change, Counters, HistoryRecord, Holder, Mode, State, Waiter};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
@@ -139,6 +139,63 @@ pub struct ReleasedView {
     pub version: u32,
     pub lock: String,
     pub released: bool,
+}
+
+/// Something that happened to a lock, for `trace -f`.
+#[derive(Debug, Serialize)]
+pub struct EventView {
+    pub version: u32,
+    pub lock: String,
+    pub at: String,
+    /// `queued`, `granted`, `released`, `abandoned`, `expired`, `forced`, `timed out`, `foreign taken`,
+    /// `foreign released`, `missed`.
+    pub event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiter: Option<WaiterView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<HolderView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordView>,
+    /// How many ended requests were overwritten before they could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
+}
+
+impl EventView {
+    /// Of the lock `name`.
+    pub fn new(name: &str, change: &Change) -> Self {
+        let mut view = Self {
+            version: VERSION,
+            lock: name.to_owned(),
+            at: timestamp(change.at()),
+            event: event(change),
+            waiter: None,
+            holder: None,
+            record: None,
+            missed: None,
+        };
+        match change {
+            Change::Queued(waiter) => view.waiter = Some(WaiterView::from(waiter)),
+            Change::Granted(holder) => view.holder = Some(HolderView::from(holder)),
+            Change::Ended(record) => view.record = Some(RecordView::from(record)),
+            Change::Missed(missed) => view.missed = Some(*missed),
+            _ => {}
+        }
+        view
+    }
+}
+
+/// An event in a word or two.
+pub fn event(change: &Change) -> &'static str {
+    match change {
+        Change::Queued(_) => "queued",
+        Change::Granted(_) => "granted",
+        Change::Ended(record) => record.how.as_str(),
+        Change::Foreign(true) => "foreign taken",
+        Change::Foreign(false) => "foreign released",
+        Change::Missed(_) => "missed",
+        _ => "changed",
+    }
 }
 
 impl LockView {
