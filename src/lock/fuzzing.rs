@@ -74,3 +74,23 @@ pub fn note(bytes: &[u8]) {
     assert!(std::str::from_utf8(&back).is_ok());
     assert!(bytes.is_empty() || whole == (back.len() == expected.len()));
 }
+
+/// `bytes` as a lock's name: refused, or three files directly in /dev/shm that say whose they are.
+pub fn name(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(name) = LockName::new(&text) else { return };
+    assert_eq!(
+        LockName::new(name.as_str()).ok().as_ref(),
+        Some(&name),
+        "the bare name means the same lock"
+    );
+    let [flag, note, table] = [name.flag_path(), name.note_path(), name.table_path()];
+    for path in [&flag, &note, &table] {
+        assert_eq!(path.parent(), Some(std::path::Path::new("/dev/shm")));
+    }
+    // No other lock's note has the file name of this one's flag or table: such names are refused.
+    for path in [&flag, &table] {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        assert!(LockName::new(&file).is_err());
+    }
+}

@@ -87,15 +87,9 @@ fn requests(objects: &Objects) -> Vec<Seen> {
             }
         }
     }
-    seen.sort_by(|a, b| {
-        if a.word.is_before(b.word) {
-            std::cmp::Ordering::Less
-        } else if b.word.is_before(a.word) {
-            std::cmp::Ordering::Greater
-        } else {
-            std::cmp::Ordering::Equal
-        }
-    });
+    // Read after the words: none of those seen is younger.
+    let next = table.header.next_ticket.load(Acquire);
+    seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
     seen
 }
 

@@ -64,6 +64,12 @@ impl Word {
         let distance = (other.0 >> Self::STAGE_BITS).wrapping_sub(self.0 >> Self::STAGE_BITS) & Self::TICKET_MASK;
         distance != 0 && distance <= Self::TICKET_MASK / 2
     }
+
+    /// How many tickets ago it was given its own, counted back from `next`, the ticket that is given next: a total
+    /// order of any words, hostile ones too (which [`is_before`](Self::is_before) is not), for sorting.
+    pub(crate) fn age(self, next: u64) -> u32 {
+        (next as u32).wrapping_sub(self.0 >> Self::STAGE_BITS) & Self::TICKET_MASK
+    }
 }
 
 impl fmt::Debug for Word {
@@ -125,6 +131,7 @@ mod tests {
         let a = Word::new(Stage::Waiting, (1 << 29) - 1);
         let b = Word::new(Stage::Held, 1 << 29);
         assert!(a.is_before(b) && !b.is_before(a) && !a.is_before(a));
+        assert!(a.age((1 << 29) + 1) > b.age((1 << 29) + 1));
         assert_eq!(a.at(Stage::Held).stage(), Stage::Held);
         assert_ne!(Word::new(Stage::Waiting, 7), Word::new(Stage::Waiting, 8));
     }

@@ -15,7 +15,15 @@ def open_lock(name, note_size):
     lock = resource_lock(name, note_size)
 
 
-def work(folder, rounds, pause):
+def hold(rounds, length):
+    """Takes the lock `rounds` times for `length` seconds each, and asks for it again at once."""
+    for _ in range(rounds):
+        lock.get_lock(timeout=None, lock_info="python holder")
+        time.sleep(length)
+        lock.unget_lock()
+
+
+def work(folder, rounds):
     """Adds 1 to folder/counter in each round, under the lock. Returns how often somebody else was inside as well."""
     marker, counter = os.path.join(folder, "inside"), os.path.join(folder, "counter")
     overlaps = 0
@@ -27,7 +35,6 @@ def work(folder, rounds, pause):
             overlaps += 1
         with open(counter) as file:
             value = int(file.read())
-        time.sleep(pause)
         with open(counter, "w") as file:
             file.write(str(value + 1))
         try:
@@ -42,11 +49,13 @@ REQUESTS = {
     "open": open_lock,
     "get": lambda timeout, info: lock.get_lock(timeout=timeout, lock_info=info),
     "unget": lambda force: lock.unget_lock(force=force),
+    "post": lambda: lock.lock.release(),
     "value": lambda: lock.lock_value(),
     "is_locked": lambda: lock.is_locked(),
     "have": lambda: lock.I_have_the_lock,
     "info": lambda: lock.get_lock_info(),
     "set_info": lambda text: lock.set_lock_info(text),
+    "hold": hold,
     "work": work,
 }
 
