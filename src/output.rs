@@ -1,12 +1,14 @@
 //! What a person or a script sees: view structs, text, JSON. A reader that has gone away (a broken pipe) is no error.
 
+pub mod metrics;
 pub mod names;
 mod sentence;
 mod table;
 pub mod text;
+pub mod timeline;
 pub mod view;
 
-pub use sentence::{duration, refusal, waiting};
+pub use sentence::{duration, refusal, shell_word, waiting};
 
 use crate::exit::Exit;
 use serde::Serialize;

@@ -3,19 +3,45 @@
 use super::{Failure, bare, look};
 use crate::cli::{Common, HistoryArgs};
 use crate::exit::Exit;
-use crate::output::{self, text, view};
+use crate::output::{self, text, timeline::Timeline, view};
+use std::fs;
+use std::path::Path;
 
 /// Carries it out.
 pub fn perform(_common: &Common, args: &HistoryArgs) -> Result<Exit, Failure> {
-    let records = look(&args.name)?.map(|lock| lock.history()).unwrap_or_default();
+    let lock = look(&args.name)?;
+    let name = bare(&args.name);
+    let records = lock.as_ref().map(|lock| lock.history()).unwrap_or_default();
+    if args.svg.is_some() || args.html.is_some() {
+        let state = lock.as_ref().map(|lock| lock.state());
+        let timeline = Timeline::new(name, &records, state.as_ref());
+        write(name, args.svg.as_deref(), || timeline.svg())?;
+        write(name, args.html.as_deref(), || timeline.html())?;
+        if !args.json {
+            return Ok(Exit::Done);
+        }
+    }
     if args.json {
         output::print_json(&view::HistoryView {
             version: view::VERSION,
-            lock: bare(&args.name).to_owned(),
+            lock: name.to_owned(),
             records: records.iter().map(view::RecordView::from).collect(),
         })?;
     } else {
         output::print(&text::history(&records, output::width()))?;
     }
     Ok(Exit::Done)
+}
+
+/// Writes a picture to `path`, if there is one; `-` is standard output.
+fn write(name: &str, path: Option<&Path>, picture: impl FnOnce() -> String) -> Result<(), Failure> {
+    match path {
+        None => Ok(()),
+        Some(path) if path == Path::new("-") => {
+            output::print(&picture())?;
+            Ok(())
+        }
+        Some(path) => fs::write(path, picture())
+            .map_err(|error| Failure::about(name, format!("cannot write {}: {error}", path.display()))),
+    }
 }

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::cli::{Common, ListArgs};
 use crate::exit::Exit;
-use crate::output::{self, text, view};
+use crate::output::{self, metrics, text, view};
 use resourcelock::{Error, LockName, ResourceLock, State};
 
 /// Carries it out.
@@ -21,6 +21,8 @@ pub fn perform(_common: &Common, args: &ListArgs) -> Result<Exit, Failure> {
                 })
                 .collect(),
         })?;
+    } else if args.prometheus {
+        output::print(&metrics::prometheus(&states))?;
     } else {
         output::print(&text::list(&states, &unreadable, output::width()))?;
     }

@@ -17,7 +17,7 @@ pub fn refusal(state: &State) -> String {
     }
     text.push_str(&format!(
         "; 'resourcelock {} unget' would release it",
-        word(state.name.as_str())
+        shell_word(state.name.as_str())
     ));
     text
 }
@@ -114,7 +114,7 @@ pub fn duration(time: Duration) -> String {
 }
 
 /// A lock's name as a word for the shell.
-fn word(name: &str) -> String {
+pub fn shell_word(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-+,:@%/".contains(c);
     if !name.starts_with('-') && name.chars().all(plain) {
         name.to_owned()
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn words_for_the_shell() {
-        assert_eq!(word("i2c"), "i2c");
-        assert_eq!(word("a b"), "'a b'");
-        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word("i2c"), "i2c");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

@@ -1,6 +1,7 @@
 //! Locks in words and tables.
 
-use super::sentence::{duration, note_text, who};
+pub use super::sentence::who;
+use super::sentence::{duration, note_text};
 use super::table::Table;
 use super::{Style, names, view};
 use chrono::{DateTime, Local};

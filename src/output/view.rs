@@ -198,6 +198,24 @@ pub fn event(change: &Change) -> &'static str {
     }
 }
 
+/// What `doctor` found.
+#[derive(Debug, Serialize)]
+pub struct DoctorView {
+    pub version: u32,
+    pub findings: Vec<FindingView>,
+}
+
+/// Something that could hurt.
+#[derive(Debug, Serialize)]
+pub struct FindingView {
+    pub kind: &'static str,
+    pub lock: Option<String>,
+    pub what: String,
+    pub why: &'static str,
+    pub mend: String,
+    pub mended: bool,
+}
+
 impl LockView {
     /// A lock that nobody has used yet.
     pub fn absent(name: &str) -> Self {

@@ -1,0 +1,146 @@
+//! Holders that wait for each other: A waits for B's holder, B for A's.
+
+use super::{Finding, Remedy};
+use crate::output;
+use resourcelock::{Holder, State};
+use std::collections::HashMap;
+use std::fs;
+
+/// Every cycle of holds once.
+pub fn findings(states: &[State]) -> Vec<Finding> {
+    let holds: Vec<(&State, &Holder)> = states
+        .iter()
+        .flat_map(|state| state.holders.iter().map(move |holder| (state, holder)))
+        .collect();
+    let mut parents = Parents::default();
+    // For each hold: the holds that it waits for.
+    let waits_for: Vec<Vec<usize>> = holds
+        .iter()
+        .map(|(_, holder)| {
+            let waited = states.iter().filter(|state| {
+                state
+                    .waiters
+                    .iter()
+                    .any(|waiter| waiter.same_pid_namespace && parents.works_for(waiter.pid, holder))
+            });
+            waited
+                .flat_map(|state| {
+                    let of_this = holds
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, (other, _))| other.name == state.name);
+                    of_this.map(|(at, _)| at)
+                })
+                .collect()
+        })
+        .collect();
+    let mut seen = vec![false; holds.len()];
+    let mut findings = Vec::new();
+    for start in 0..holds.len() {
+        if let Some(cycle) = cycle_through(start, &waits_for)
+            && cycle.iter().all(|&at| !seen[at])
+        {
+            for &at in &cycle {
+                seen[at] = true;
+            }
+            findings.push(finding(&cycle.iter().map(|&at| holds[at]).collect::<Vec<_>>()));
+        }
+    }
+    findings
+}
+
+fn finding(cycle: &[(&State, &Holder)]) -> Finding {
+    let chain: Vec<String> = cycle
+        .iter()
+        .enumerate()
+        .map(|(at, (state, holder))| {
+            let (next, _) = cycle[(at + 1) % cycle.len()];
+            format!(
+                "{} has {} and waits for {}",
+                output::text::who(holder),
+                state.name,
+                next.name
+            )
+        })
+        .collect();
+    let (first, _) = cycle[0];
+    Finding {
+        kind: "cycle",
+        lock: None,
+        what: chain.join("; "),
+        why: "none of them can go on",
+        mend: format!(
+            "resourcelock {} unget, or end one of them; then let all take the locks in the same order",
+            output::shell_word(first.name.as_str())
+        ),
+        remedy: Remedy::None,
+    }
+}
+
+/// The shortest way from `start` back to itself.
+fn cycle_through(start: usize, next: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let mut came_from: HashMap<usize, usize> = HashMap::new();
+    let mut edge = vec![start];
+    while !edge.is_empty() {
+        let mut reached = Vec::new();
+        for from in edge {
+            for &to in &next[from] {
+                if to == start {
+                    let mut cycle = vec![from];
+                    while let Some(&earlier) = came_from.get(cycle.last()?) {
+                        cycle.push(earlier);
+                    }
+                    cycle.reverse();
+                    return Some(cycle);
+                }
+                if !came_from.contains_key(&to) {
+                    came_from.insert(to, from);
+                    reached.push(to);
+                }
+            }
+        }
+        edge = reached;
+    }
+    None
+}
+
+/// Who started whom, read once each.
+#[derive(Default)]
+struct Parents(HashMap<u32, Option<u32>>);
+
+impl Parents {
+    /// Whether `pid` is the holder's process or one that it started: what it waits for, the holder waits for.
+    fn works_for(&mut self, pid: u32, holder: &Holder) -> bool {
+        let mut pid = Some(pid);
+        while let Some(current) = pid.filter(|&pid| pid > 1) {
+            if holder.same_pid_namespace && (current == holder.pid || Some(current) == holder.bound_pid) {
+                return true;
+            }
+            pid = self.parent(current);
+        }
+        false
+    }
+
+    fn parent(&mut self, pid: u32) -> Option<u32> {
+        *self.0.entry(pid).or_insert_with(|| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The command's name, in parentheses, may contain anything.
+            let (_, after) = stat.rsplit_once(") ")?;
+            after.split(' ').nth(1)?.parse().ok()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cycle_through;
+
+    #[test]
+    fn shortest_cycles() {
+        let next = [vec![1], vec![2, 0], vec![0], vec![3], vec![0]];
+        assert_eq!(cycle_through(0, &next), Some(vec![0, 1]));
+        assert_eq!(cycle_through(2, &next), Some(vec![2, 0, 1]));
+        assert_eq!(cycle_through(3, &next), Some(vec![3]));
+        assert_eq!(cycle_through(4, &next), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! What this machine does to everything in /dev/shm.
+
+use super::{Finding, Remedy};
+use crate::output::names;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::unistd::getuid;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Less than this is as good as full: a table is a few hundred KiB.
+const SCARCE: u64 = 4 << 20;
+
+pub fn findings() -> Vec<Finding> {
+    [remove_ipc(), private(), folder(), space()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn finding(kind: &'static str, what: String, why: &'static str, mend: &str) -> Finding {
+    Finding {
+        kind,
+        lock: None,
+        what,
+        why,
+        mend: mend.to_owned(),
+        remedy: Remedy::None,
+    }
+}
+
+/// systemd-logind deletes an ordinary user's objects at the end of the last session (logind.conf(5), RemoveIPC).
+fn remove_ipc() -> Option<Finding> {
+    let uid = getuid().as_raw();
+    let user = names::user(uid);
+    let is_ordinary = (1000..60000).contains(&uid);
+    let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    let logind_runs = Path::new("/run/systemd/seats").exists();
+    (is_ordinary && logind_runs && !lingers && removes_ipc()).then(|| {
+        finding(
+            "remove-ipc",
+            format!("systemd deletes all locks of {user} when {user} logs out"),
+            "a job that goes on in the background then believes to have a lock that others can take",
+            &format!("loginctl enable-linger {user}, or RemoveIPC=no in /etc/systemd/logind.conf"),
+        )
+    })
+}
+
+/// The setting as systemd reads it: drop-in files last, the last assignment wins; yes if there is none.
+fn removes_ipc() -> bool {
+    let mut files = vec![Path::new("/etc/systemd/logind.conf").to_owned()];
+    for folder in [
+        "/usr/lib/systemd/logind.conf.d",
+        "/run/systemd/logind.conf.d",
+        "/etc/systemd/logind.conf.d",
+    ] {
+        let mut drop_ins: Vec<_> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        drop_ins.sort();
+        files.extend(drop_ins);
+    }
+    let mut removes = true;
+    for file in files {
+        for line in fs::read_to_string(file).unwrap_or_default().lines() {
+            if let Some(value) = line.trim().strip_prefix("RemoveIPC") {
+                let value = value.trim_start().trim_start_matches('=').trim();
+                removes = !matches!(
+                    value.to_ascii_lowercase().as_str(),
+                    "no" | "false" | "off" | "0" | "n" | "f"
+                );
+            }
+        }
+    }
+    removes
+}
+
+/// Whether other programs of this machine have another /dev/shm: seen (by root) through the first process, else known
+/// by the marks that container engines leave.
+fn private() -> Option<Finding> {
+    let device = |path: &str| fs::metadata(path).ok().map(|folder| folder.dev());
+    let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    let what = match (device("/proc/1/root/dev/shm"), device("/dev/shm")) {
+        (Some(first), Some(ours)) if first != ours => {
+            "/dev/shm is not the one of the machine's first process".to_owned()
+        }
+        _ => {
+            let mark = marks.into_iter().find(|mark| Path::new(mark).exists())?;
+            format!("this is a container ({mark} exists)")
+        }
+    };
+    Some(finding(
+        "private",
+        what,
+        "programs outside or in other containers do not see the locks that are made here",
+        "share it where that is wanted: docker run --ipc=host; a systemd unit without PrivateIPC",
+    ))
+}
+
+fn folder() -> Option<Finding> {
+    let is_memory = statfs("/dev/shm").is_ok_and(|file_system| file_system.filesystem_type() == TMPFS_MAGIC);
+    (!is_memory).then(|| {
+        finding(
+            "not in memory",
+            "/dev/shm is not a tmpfs".to_owned(),
+            "locks would survive a restart of the machine, or be slow",
+            "mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
+        )
+    })
+}
+
+fn space() -> Option<Finding> {
+    let file_system = statfs("/dev/shm").ok()?;
+    let free = file_system
+        .blocks_available()
+        .saturating_mul(u64::try_from(file_system.block_size()).ok()?);
+    (file_system.blocks() > 0 && free < SCARCE).then(|| {
+        finding(
+            "full",
+            format!("/dev/shm has {} KiB left", free >> 10),
+            "a new lock cannot be created",
+            "see what is big there: du -ah /dev/shm | sort -h",
+        )
+    })
+}

@@ -1,0 +1,114 @@
+//! What is wrong with locks' files: other versions, wrong kinds, owners and permissions that do not fit together.
+
+use super::{Finding, Remedy};
+use crate::output::{self, names};
+use resourcelock::{LockName, State};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Finding> {
+    let mut findings = other_versions();
+    findings.extend(states.iter().filter_map(|state| permissions(&state.name)));
+    // Locks that belong to others are none of our business; what cannot be used at all is.
+    for (name, reason) in unreadable.iter().filter(|(_, reason)| reason != "no permission") {
+        findings.push(Finding {
+            kind: "unusable",
+            lock: Some(name.to_string()),
+            what: reason.clone(),
+            why: "nobody can take the lock",
+            mend: format!("resourcelock {} remove --force", output::shell_word(name.as_str())),
+            remedy: Remedy::None,
+        });
+    }
+    findings
+}
+
+/// Tables of another layout: `resourcelock`, digits, a dot.
+fn other_versions() -> Vec<Finding> {
+    let mut names: Vec<String> = fs::read_dir("/dev/shm")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|file| {
+            file.strip_prefix("resourcelock")
+                .and_then(|rest| rest.split_once('.'))
+                .is_some_and(|(version, _)| !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+        .collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|file| Finding {
+            kind: "other version",
+            lock: file.split_once('.').map(|(_, name)| name.escape_debug().to_string()),
+            what: format!(
+                "/dev/shm/{} is the table of another version of this program",
+                file.escape_debug()
+            ),
+            why: "both versions exclude each other, but do not see each other's queue: the order is not kept",
+            mend: "use one version; the file goes away with a restart of the machine".to_owned(),
+            remedy: Remedy::None,
+        })
+        .collect()
+}
+
+/// Who may use the flag must be able to use note and table, and nobody else.
+fn permissions(name: &LockName) -> Option<Finding> {
+    let look = |path: &PathBuf| fs::symlink_metadata(path).ok();
+    let flag = look(&name.flag_path())?;
+    for path in [name.note_path(), name.table_path()] {
+        if let Some(other) = look(&path)
+            && access(&other) != access(&flag)
+        {
+            return Some(finding(
+                name,
+                format!(
+                    "{} is {}, but its semaphore is {}",
+                    path.display(),
+                    describe(&other),
+                    describe(&flag)
+                ),
+                "some can use one and not the other: they fail, or hold without being seen",
+                format!(
+                    "resourcelock {} remove, as its owner, when it is idle",
+                    output::shell_word(name.as_str())
+                ),
+            ));
+        }
+    }
+    let (read, write) = (flag.mode() >> 2 & 0o111, flag.mode() >> 1 & 0o111);
+    (read != write).then(|| {
+        finding(
+            name,
+            format!("its semaphore is {}: some may only read it", describe(&flag)),
+            "who can read a lock's files can make a dead holder look alive, and nobody else could tell",
+            format!("chmod 660 or 600 {}", name.flag_path().display()),
+        )
+    })
+}
+
+fn finding(name: &LockName, what: String, why: &'static str, mend: String) -> Finding {
+    Finding {
+        kind: "permissions",
+        lock: Some(name.to_string()),
+        what,
+        why,
+        mend,
+        remedy: Remedy::None,
+    }
+}
+
+fn access(file: &Metadata) -> (u32, u32, u32) {
+    (file.uid(), file.gid(), file.mode() & 0o777)
+}
+
+fn describe(file: &Metadata) -> String {
+    format!(
+        "{:o} of user {} and group {}",
+        file.mode() & 0o777,
+        names::user(file.uid()),
+        file.gid()
+    )
+}

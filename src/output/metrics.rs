@@ -1,0 +1,104 @@
+//! Metrics in the Prometheus text exposition format, for node_exporter's textfile collector.
+
+use resourcelock::State;
+use std::fmt::Write;
+
+/// Name without prefix, type, help, value.
+type Metric = (&'static str, &'static str, &'static str, fn(&State) -> f64);
+
+const METRICS: [Metric; 12] = [
+    ("held", "gauge", "Whether the lock is held (1) or free (0).", |state| {
+        f64::from(u8::from(state.locked))
+    }),
+    (
+        "holders",
+        "gauge",
+        "Holds that stand, users of the bare semaphore counted as one.",
+        |state| {
+            let ours = state.holders.iter().filter(|holder| holder.alive).count();
+            ours.max(usize::from(state.foreign)) as f64
+        },
+    ),
+    ("waiters", "gauge", "Requests that wait in the queue.", |state| {
+        state.waiters.len() as f64
+    }),
+    (
+        "oldest_wait_seconds",
+        "gauge",
+        "How long the longest waiting request has waited.",
+        |state| {
+            state
+                .waiters
+                .iter()
+                .map(|waiter| waiter.waited.as_secs_f64())
+                .fold(0.0, f64::max)
+        },
+    ),
+    (
+        "consecutive_conflicts",
+        "gauge",
+        "Requests that went without the lock since the last grant.",
+        |state| state.counters.consecutive_timeouts as f64,
+    ),
+    ("acquisitions_total", "counter", "Grants.", |state| {
+        state.counters.acquisitions as f64
+    }),
+    (
+        "conflicts_total",
+        "counter",
+        "Requests that found the lock taken.",
+        |state| state.counters.conflicts as f64,
+    ),
+    (
+        "timeouts_total",
+        "counter",
+        "Requests that ended without the lock.",
+        |state| state.counters.timeouts as f64,
+    ),
+    ("abandoned_total", "counter", "Holds whose holder died.", |state| {
+        state.counters.abandoned as f64
+    }),
+    (
+        "forced_total",
+        "counter",
+        "Holds that were released by force.",
+        |state| state.counters.forced as f64,
+    ),
+    (
+        "wait_seconds_total",
+        "counter",
+        "Time waited by requests that were granted.",
+        |state| state.counters.waited.as_secs_f64(),
+    ),
+    (
+        "hold_seconds_total",
+        "counter",
+        "Time held, by holds that have ended.",
+        |state| state.counters.held.as_secs_f64(),
+    ),
+];
+
+/// One block a metric, one line a lock.
+pub fn prometheus(states: &[State]) -> String {
+    let mut text = String::new();
+    for (name, kind, help, value) in METRICS {
+        let _ = writeln!(
+            text,
+            "# HELP resourcelock_{name} {help}\n# TYPE resourcelock_{name} {kind}"
+        );
+        for state in states {
+            let _ = writeln!(
+                text,
+                "resourcelock_{name}{{lock=\"{}\"}} {}",
+                escape(state.name.as_str()),
+                value(state)
+            );
+        }
+    }
+    text
+}
+
+/// A label's value, as the format wants it.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
