@@ -644,7 +644,7 @@ pub(crate) enum Place {
     Head,
     /// Watches the head.
     Second,
-    /// Relies on those two.
+    /// Relies on those two, and does the same if they are late.
     Further,
 }
 
@@ -660,8 +660,9 @@ pub(crate) struct Look {
     pub(crate) second: Option<usize>,
 }
 
-/// Without the latch. What a waiter has to do: the head looks at flag, holders and offers; the second does so if the
-/// head is late (`head_late`), and at the head itself. `cursor` takes up to 8 holders a look in turn.
+/// Without the latch. What a waiter has to do: the head looks at flag, holders and offers; the second looks at the
+/// head, and if that is late (`head_late`), does its work; all others do so, too, for the case that both are dead or
+/// stopped. `cursor` takes up to 8 holders a look in turn.
 pub(crate) fn look<W: World>(
     w: &W,
     i: usize,
@@ -670,7 +671,7 @@ pub(crate) fn look<W: World>(
     cursor: &mut usize,
 ) -> Result<Look, W::Stop> {
     let top = high_water(w)?;
-    let mut before: Option<usize> = None;
+    let mut head: Option<(usize, Word)> = None;
     let mut many_before = false;
     let mut active = 0usize;
     let mut active_kind = None;
@@ -682,14 +683,16 @@ pub(crate) fn look<W: World>(
             active_kind = Some(w.kind(k)?);
         } else if other.stage() == Stage::Waiting && k != i {
             if other.is_before(word) {
-                many_before |= before.is_some();
-                before = Some(k);
+                many_before |= head.is_some();
+                if head.is_none_or(|(_, h)| other.is_before(h)) {
+                    head = Some((k, other));
+                }
             } else if second.is_none_or(|(_, s)| other.is_before(s)) {
                 second = Some((k, other));
             }
         }
     }
-    let place = match before {
+    let place = match head {
         None => Place::Head,
         Some(_) if !many_before => Place::Second,
         Some(_) => Place::Further,
@@ -700,18 +703,17 @@ pub(crate) fn look<W: World>(
         foreign: false,
         second: second.map(|(k, _)| k),
     };
-    match (place, before) {
-        (Place::Further, _) => return Ok(found),
-        (Place::Second, Some(head)) => {
-            if w.is_gone(head)? {
-                found.visit = Some(Sweep::All);
-                return Ok(found);
-            }
-            if !head_late {
-                return Ok(found);
-            }
+    if let Some((head, _)) = head {
+        if place == Place::Further && !head_late {
+            return Ok(found);
         }
-        _ => {}
+        if w.is_gone(head)? {
+            found.visit = Some(Sweep::All);
+            return Ok(found);
+        }
+        if !head_late {
+            return Ok(found);
+        }
     }
     let flag = w.flag()?;
     let owned = flag.mark() == w.mark() && flag.value() == 0;

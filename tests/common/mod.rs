@@ -8,6 +8,7 @@ pub mod lock;
 pub mod peer;
 pub mod pty;
 pub mod run;
+pub mod worker;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +18,7 @@ pub use child::LineChild;
 pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
 pub use pty::Pty;
+pub use worker::{Ask, Grant, Worker};
 
 /// After this long a test stops waiting: far beyond what anything takes, so that a slow machine fails no test.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,6 +33,12 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A process's state as `ps` shows it: `S` asleep, `T` stopped, `Z` ended but not reaped; none = there is no such process.
+pub fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries
