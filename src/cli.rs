@@ -9,6 +9,7 @@ mod args;
 mod generated;
 mod help;
 mod parse;
+mod quick;
 #[cfg(test)]
 mod seed_parser;
 mod usage;

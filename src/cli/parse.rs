@@ -1,6 +1,7 @@
 //! From words to a typed command.
 
 use super::args::{self, Common, Task};
+use super::quick;
 use super::usage::Usage;
 use super::words::{self, Arranged, Command, Opt};
 use std::ffi::{OsStr, OsString};
@@ -19,6 +20,15 @@ pub enum Parsed {
 /// # Errors
 /// [`Usage`] says in one line what is wrong and what to do.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Usage> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    match quick::read(&words) {
+        Some((common, task)) => Ok(Parsed::Task(common, task)),
+        None => generally(words),
+    }
+}
+
+/// The same for every line, at the cost of building the definitions.
+pub(super) fn generally(words: Vec<OsString>) -> Result<Parsed, Usage> {
     match words::arrange(words, options).map_err(Usage::disorder)? {
         Arranged::Version => Ok(Parsed::Text(super::tree().render_version().into())),
         Arranged::Help(None) => Ok(Parsed::Text(super::tree().render_help())),
