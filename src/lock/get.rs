@@ -87,6 +87,9 @@ impl ResourceLock {
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             Wait::Forever => u64::MAX,
         };
+        if !options.queue_at_once {
+            identity::pid_namespace(); // once; a process that takes one lock in its life names it later, if at all
+        }
         let mut describe = self.describe(&options, start)?;
         let mut current = self.current();
         self.fresh(&mut current, start, false)?;
@@ -109,6 +112,7 @@ impl ResourceLock {
                     let objects = current.objects.clone();
                     drop(current);
                     self.note_conflict(&mut conflict);
+                    Live::new(&objects, now, now).name_namespace(i);
                     let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
                     current = self.current();
                     match waited {

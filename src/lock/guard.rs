@@ -104,7 +104,12 @@ impl Guard<'_> {
     /// [`Error::NoProcess`] if it has ended, or cannot be examined.
     pub fn bind(&self, pid: u32) -> Result<()> {
         // The descriptor first: as long as it is open and the process runs, the number is not another's.
-        let examined = sys::pidfd(pid).and_then(|_fd| identity::stat(pid));
+        let own = pid == std::process::id();
+        let examined = if own {
+            identity::stat(pid)
+        } else {
+            sys::pidfd(pid).and_then(|_fd| identity::stat(pid))
+        };
         let stat = examined.map_err(|source| Error::NoProcess { pid, source })?;
         if stat.ended {
             return Err(Error::NoProcess {

@@ -52,10 +52,8 @@ impl Hold {
 
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) {
-        if let Some(record) = self.objects.table.requests.get(self.i) {
-            record.bound_start.store(start, Relaxed);
-            record.bound_pid.store(pid, std::sync::atomic::Ordering::Release);
-        }
+        let now = sys::monotonic();
+        Live::new(&self.objects, now, now).bind(self.i, pid, start);
     }
 
     fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {

@@ -4,9 +4,15 @@ use crate::sys;
 use std::io;
 use std::sync::OnceLock;
 
+static NAMESPACE: OnceLock<u64> = OnceLock::new();
+
+/// The same if it has been asked for before, else 0: asking costs a walk through /proc.
+pub(crate) fn pid_namespace_if_known() -> u64 {
+    NAMESPACE.get().copied().unwrap_or(0)
+}
+
 /// Inode of this process's PID namespace; 0 if it cannot be read (then nobody's PIDs are ours to judge).
 pub(crate) fn pid_namespace() -> u64 {
-    static NAMESPACE: OnceLock<u64> = OnceLock::new();
     *NAMESPACE.get_or_init(|| nix::sys::stat::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino))
 }
 

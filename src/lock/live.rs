@@ -279,7 +279,7 @@ impl World for Live<'_> {
         record.command[1].store(d.command[1], Relaxed);
         record.pid.store(d.pid, Relaxed);
         record.uid.store(d.uid, Relaxed);
-        record.pid_namespace.store(identity::pid_namespace(), Relaxed);
+        record.pid_namespace.store(identity::pid_namespace_if_known(), Relaxed);
         record.keeper.store(0, Relaxed);
         record.expires.store(0, Relaxed);
         record.bound_pid.store(0, Relaxed);
@@ -404,6 +404,22 @@ impl Live<'_> {
         }
     }
 
+    /// Says in which PID namespace the own request's PIDs are meant.
+    pub(crate) fn name_namespace(&self, i: usize) {
+        if let Some(record) = self.table().requests.get(i) {
+            record.pid_namespace.store(identity::pid_namespace(), Relaxed);
+        }
+    }
+
+    /// Binds the own hold to a process. Its number comes last: until it stands there, nothing depends on it.
+    pub(crate) fn bind(&self, i: usize, pid: u32, start: u64) {
+        self.name_namespace(i);
+        if let Some(record) = self.table().requests.get(i) {
+            record.bound_start.store(start, Relaxed);
+            record.bound_pid.store(pid, Release);
+        }
+    }
+
     /// Turns the own held (or about to be held) request into a detached one.
     pub(crate) fn detach(&self, i: usize, detached: Detached, bound_start: u64) {
         let Some(record) = self.table().requests.get(i) else {
@@ -413,8 +429,9 @@ impl Live<'_> {
             let ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
             record.expires.store(sys::boottime().saturating_add(ns), Relaxed);
         }
-        record.bound_start.store(bound_start, Relaxed);
-        record.bound_pid.store(detached.pid.unwrap_or(0), Release);
+        if let Some(pid) = detached.pid {
+            self.bind(i, pid, bound_start);
+        }
         record.holder.store(0, Release); // last: until here the beacon counts
     }
 

@@ -77,7 +77,10 @@ fn requests(objects: &Objects) -> Vec<Seen> {
                 bound_pid: record.bound_pid.load(Relaxed),
                 detached: record.holder.load(Relaxed) == 0,
                 alive: !(go(live.is_gone(i)) || held && go(live.is_expired(i))),
-                same_pid_namespace: record.pid_namespace.load(Relaxed) == identity::pid_namespace(),
+                same_pid_namespace: {
+                    let theirs = record.pid_namespace.load(Relaxed);
+                    theirs == 0 || theirs == identity::pid_namespace() // 0: not said yet
+                },
                 expires: record.expires.load(Relaxed),
             };
             std::sync::atomic::fence(Acquire);

@@ -150,7 +150,7 @@ impl Inherited {
 const STACK: usize = 32 * 1024;
 
 #[repr(align(16))]
-struct Stack(MaybeUninit<[u8; STACK]>);
+struct Stack([u8; STACK]);
 
 /// What the child needs to know, and where it leaves errno.
 struct Order<'a> {
@@ -174,14 +174,15 @@ pub fn spawn(image: &Image, inherited: Inherited, own_group: bool) -> Result<u32
         own_group,
         errno: Cell::new(0),
     };
-    let mut stack = Stack(MaybeUninit::uninit());
+    // On the heap: a frame of that size would be probed page by page, and only the last page is used.
+    let mut stack = Box::<Stack>::new_uninit();
     // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
     // function keeps to the rules at the top of this file.
     let pid = unsafe {
         libc::clone(
             in_child,
-            (&raw mut stack.0).cast::<u8>().add(STACK).cast::<c_void>(),
+            stack.as_mut_ptr().cast::<u8>().add(STACK).cast::<c_void>(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
             (&raw const order).cast_mut().cast::<c_void>(),
         )
