@@ -329,8 +329,7 @@ impl ResourceLock {
         deadline: u64,
         options: &mut GetOptions<'_>,
     ) -> Waited {
-        let mut tell = options.on_wait.take();
-        let tell_at = tell.as_ref().map_or(u64::MAX, |(after, _)| {
+        let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
             describe
                 .queued
                 .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
@@ -364,7 +363,7 @@ impl ResourceLock {
                 return self.leave_queue(objects, describe, (i, word), now, why);
             }
             if now >= tell_at
-                && let Some((_, mut tell)) = tell.take()
+                && let Some((_, mut tell)) = options.on_wait.take()
             {
                 tell(&self.state());
             }
@@ -400,7 +399,7 @@ impl ResourceLock {
                 Place::Further => FURTHER_NS + (i as u64 % 64) * MS,
             };
             let until = |every: u64| {
-                let told = if tell.is_some() { tell_at } else { u64::MAX };
+                let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };
                 now.saturating_add(every).min(deadline).min(told)
             };
             let own = Watched::Word(
