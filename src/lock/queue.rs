@@ -403,6 +403,8 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
         return Ok(Asked::Busy);
     }
     let Some(i) = s.vacant else { return Ok(Asked::Full) };
+    // Usually `Word::VACANT`; but in a damaged table stages that mean nothing count as vacant, too.
+    let vacant = w.word(i)?;
     let taken = free && (owned || take_flag(w)?);
     if !taken && !ask.queue {
         return Ok(Asked::Busy);
@@ -417,12 +419,12 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
         let token = next_token(w)?;
         w.set_grant(i, token)?;
         let word = Word::new(Stage::Held, ticket);
-        w.swap_word(i, Word::VACANT, word)?;
+        w.swap_word(i, vacant, word)?;
         count_streak(w)?;
         return Ok(Asked::Granted { i, word, token });
     }
     let word = Word::new(Stage::Waiting, ticket);
-    w.swap_word(i, Word::VACANT, word)?;
+    w.swap_word(i, vacant, word)?;
     dispatch(w, Some(i), owned, false, wakes)?;
     Ok(Asked::Queued { i, word })
 }
