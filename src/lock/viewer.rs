@@ -6,6 +6,7 @@ use crate::note::Note;
 use crate::table::Table;
 use crate::watch::Watch;
 use crate::{Error, HistoryRecord, LockName, Result, State, snapshot};
+use std::io::ErrorKind;
 
 /// A lock that is only looked at (see [`Builder::open_existing`](crate::Builder::open_existing)).
 pub struct Viewer {
@@ -25,6 +26,9 @@ impl Viewer {
         // Writing is for being woken by what happens (`watch`); who may only read looks now and then.
         let may_write = |result: Result<Table>| match result {
             Err(Error::Permission { .. }) => Table::open(&name, false).map(|table| (table, false)),
+            Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Table::open(&name, false).map(|table| (table, false))
+            }
             other => other.map(|table| (table, true)),
         };
         let flag = Flag::open(&name, false)?;
