@@ -131,8 +131,9 @@ impl Log for Console {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let text = record.args().to_string();
+        let text = record.args().to_string();
+        // What opening a lock reports is no part of the Python program's listing.
+        if self.enabled(record.metadata()) && !text.ends_with("> opened") {
             println!(
                 "{:>15}.{:<20} - {:>8}:  {text}",
                 "resourcelock",
