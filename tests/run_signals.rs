@@ -192,6 +192,7 @@ fn the_lock_stays_while_the_command_outlives_a_killed_wrapper() {
         if script.contains("closed") {
             running.says("closed");
         }
+        running.wait_until_recorded(&lock);
         signal(running.wrapper, Signal::SIGKILL);
         running.child.wait();
         assert!(lives(running.command));

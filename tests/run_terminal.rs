@@ -105,9 +105,7 @@ fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought
             "{} &",
             typed(&lock, options, r#"sh -c 'read line; echo ""got $line; exit 3'"#)
         ));
-        wait_until("it holds the lock", || {
-            lock.state().holders.iter().any(|holder| holder.bound_pid.is_some())
-        });
+        wait_until("it holds the lock", || !lock.state().holders.is_empty());
         let wrapper = lock.state().holders[0].pid;
         wait_until("it stops", || state_letter(wrapper) == Some('T'));
         shell.line("fg");
@@ -124,11 +122,10 @@ fn continued_in_the_background() {
     let lock = TestLock::new("bg2");
     let mut shell = Pty::shell();
     let folder = tempfile::tempdir().unwrap();
-    let end = folder.path().join("end");
-    let script = format!(
-        r#"sh -c 'echo u""p; until [ -e {} ]; do sleep 0.01; done; exit 3'"#,
-        end.display()
-    );
+    let fifo = folder.path().join("end");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Waits without a child of its own: a process that is stopped between vfork and exec would hold up its parent.
+    let script = format!(r#"sh -c 'echo u""p; read -r _ < {}; exit 3'"#, fifo.display());
     shell.line(&typed(&lock, "", &script));
     shell.see("up");
     shell.keys("\x1a");
@@ -138,7 +135,7 @@ fn continued_in_the_background() {
     wait_until("both run", || {
         state_letter(holder.pid) != Some('T') && state_letter(holder.bound_pid.unwrap()) != Some('T')
     });
-    std::fs::write(end, "").unwrap();
+    std::fs::write(fifo, "\n").unwrap();
     shell.line("wait %1");
     see_status(&mut shell, 3);
 }
@@ -221,20 +218,21 @@ fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
     let lock = TestLock::new("limit-tty");
     let mut shell = Pty::shell();
     // A script: everything is in the terminal's foreground group, the script too.
-    let script = "sh -c 'sleep 1000 & echo u\"\"p $!.; wait'";
+    let script = "sh -c 'for i in 1 2 3 4; do sleep 1000 & pids=\"$pids $!\"; done; echo u\"\"p$pids.; wait'";
     let line = typed(&lock, "--limit 0.3", script).replace('\'', r"'\''");
     shell.line(&format!("bash -c '{line}; echo \"\"survived $?.'"));
     shell.see("up ");
     shell.see("survived 124.");
     let screen = shell.screen();
-    let sleeper: u32 = screen
+    let pids = screen
         .rsplit("up ")
         .next()
         .and_then(|rest| rest.split('.').next())
-        .unwrap()
-        .parse()
         .unwrap();
-    wait_until("the grandchild has ended", || !lives(sleeper));
+    let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 4);
+    // When the command ends, they are its descendants no longer.
+    wait_until("the grandchildren have ended", || !pids.iter().any(|pid| lives(*pid)));
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Run<'_> {
             (None, Payload::Words(_)) => command.clone(),
         };
         if args.replace {
-            replace::ask_holders_to_end(&lock.state(), own, self.common.quiet);
+            replace::ask_holders_to_end(lock, own, self.common.quiet);
         }
         let mut options = GetOptions::new()
             .wait(args.wait)

@@ -1,6 +1,6 @@
 //! Who is whose child, read from /proc.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 /// Two fields of /proc/PID/stat (proc_pid_stat(5)).
@@ -46,35 +46,33 @@ pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// All processes that can be seen, with their parents.
-fn parents() -> Vec<(u32, u32)> {
+/// All processes that can be seen.
+fn all() -> Vec<(u32, Stat)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?.parent))).collect()
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
 /// The children of `pid`.
 pub fn children(pid: u32) -> HashSet<u32> {
-    parents()
+    all()
         .into_iter()
-        .filter(|(_, parent)| *parent == pid)
+        .filter(|(_, s)| s.parent == pid)
         .map(|(child, _)| child)
         .collect()
 }
 
-/// All that descend from any of `roots`, the roots included, as far as it can be seen.
-pub fn descendants(roots: &HashSet<u32>) -> HashSet<u32> {
-    let parents = parents();
-    let mut family = roots.clone();
+/// All that descend from any of `roots`, the roots included, as far as it can be seen; each with its start time.
+pub fn descendants(roots: &HashSet<u32>) -> HashMap<u32, u64> {
+    let all = all();
+    let in_roots = all.iter().filter(|(pid, _)| roots.contains(pid));
+    let mut family: HashMap<u32, u64> = in_roots.map(|(pid, s)| (*pid, s.start_time)).collect();
     loop {
         let before = family.len();
-        let next = parents
-            .iter()
-            .filter(|(_, parent)| family.contains(parent))
-            .map(|(pid, _)| *pid);
-        let next: Vec<u32> = next.collect();
+        let next = all.iter().filter(|(_, s)| family.contains_key(&s.parent));
+        let next: Vec<(u32, u64)> = next.map(|(pid, s)| (*pid, s.start_time)).collect();
         family.extend(next);
         if family.len() == before {
             return family;
@@ -106,6 +104,6 @@ mod tests {
         assert!(descends_from(me, parent));
         assert!(!descends_from(parent, me));
         assert!(children(parent).contains(&me));
-        assert!(descendants(&HashSet::from([parent])).contains(&me));
+        assert_eq!(descendants(&HashSet::from([parent])).get(&me).copied(), start_time(me));
     }
 }

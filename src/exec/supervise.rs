@@ -278,18 +278,23 @@ impl Supervision<'_> {
     fn signal_tree(&self, signal: c_int) {
         let mut done = HashSet::new();
         for _ in 0..KILL_ROUNDS {
-            let family = processes::descendants(&self.roots());
-            let new: Vec<u32> = family.difference(&done).copied().collect();
-            if new.is_empty() {
+            let mut family = processes::descendants(&self.roots());
+            family.retain(|pid, _| !done.contains(pid));
+            if family.is_empty() {
                 return;
             }
-            for pid in &new {
-                self.signal_descendant(*pid, signal);
+            // All are made sure of before any is signalled: when one ends, its children become somebody else's.
+            let same: Vec<Process> = family
+                .iter()
+                .filter_map(|(pid, start)| same_process(*pid, *start))
+                .collect();
+            for process in same {
+                let _ = process.signal(signal);
             }
-            done.extend(new);
             if signal != libc::SIGKILL {
                 return; // those that are made from now on are made by processes that know
             }
+            done.extend(family.into_keys());
         }
     }
 
@@ -306,21 +311,6 @@ impl Supervision<'_> {
         roots
     }
 
-    fn signal_descendant(&self, pid: u32, signal: c_int) {
-        // Between the look at /proc and now the number may have come to mean another process.
-        let Ok(process) = Process::open(pid) else {
-            return;
-        };
-        let ancestor = if self.whole_tree {
-            std::process::id()
-        } else {
-            self.child
-        };
-        if processes::descends_from(pid, ancestor) {
-            let _ = process.signal(signal);
-        }
-    }
-
     fn tree_is_gone(&self) -> bool {
         if self.strangers.is_empty() {
             spawn::wait(Whose::Any, Block::No) == Report::NoChildren
@@ -328,4 +318,11 @@ impl Supervision<'_> {
             self.roots().is_empty()
         }
     }
+}
+
+/// The process that has this PID, if it is the one that was started then: the number may have come to mean another
+/// one since /proc was read.
+fn same_process(pid: u32, start_time: u64) -> Option<Process> {
+    let process = Process::open(pid).ok()?;
+    (processes::start_time(pid) == Some(start_time)).then_some(process)
 }

@@ -31,7 +31,19 @@ pub struct Running {
 impl Running {
     /// `resourcelock NAME run OPTIONS bash -c LISTENER`.
     pub fn listener(lock: &TestLock, options: &[&str]) -> Self {
-        Self::started(lock.command(&[&["run"], options, &["bash", "-c", LISTENER]].concat()))
+        let running = Self::started(lock.command(&[&["run"], options, &["bash", "-c", LISTENER]].concat()));
+        running.wait_until_recorded(lock);
+        running
+    }
+
+    /// Waits until the table names the command's process, which it does just after the command has been executed.
+    pub fn wait_until_recorded(&self, lock: &TestLock) {
+        wait_until("the command's process is recorded", || {
+            lock.state()
+                .holders
+                .iter()
+                .any(|holder| holder.bound_pid == Some(self.command))
+        });
     }
 
     /// Waits for the line `up WRAPPER-PID OWN-PID` of the command.

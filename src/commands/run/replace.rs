@@ -2,29 +2,45 @@
 
 use crate::exec::{self, Process};
 use crate::output;
-use resourcelock::{Holder, State};
+use resourcelock::{Holder, ResourceLock};
 use std::io;
+use std::time::Duration;
 
-/// Sends TERM to the commands that run under the lock. What cannot be asked is said (unless `quiet`) and waited for.
-/// `own` are this job's tokens: a job does not end itself.
-pub fn ask_holders_to_end(state: &State, own: &[u64], quiet: bool) {
+/// How long a new holder may take to start its command and to say which process that is.
+const STARTING: Duration = Duration::from_secs(1);
+
+/// Sends TERM to the commands that run under the lock now, once to each. What cannot be asked is said (unless
+/// `quiet`) and waited for. `own` are this job's tokens: a job does not end itself.
+pub fn ask_holders_to_end(lock: &ResourceLock, own: &[u64], quiet: bool) {
+    let say = |what: &str| {
+        if !quiet {
+            output::message(&format!("resourcelock: {}: {what}; waiting for it", lock.name()));
+        }
+    };
+    let state = lock.state();
+    if state.foreign {
+        say("its holder uses the Python module and cannot be asked to end");
+    }
     for holder in state.holders.iter().filter(|h| h.alive && !own.contains(&h.token)) {
-        if let Err(why) = ask(holder)
-            && !quiet
-        {
-            let command = &holder.command;
-            output::message(&format!(
-                "resourcelock: {}: {} ({command}) was not asked to end: {why}; waiting for it",
-                state.name, holder.pid
-            ));
+        let Some(holder) = when_started(lock, holder) else {
+            continue; // it has ended
+        };
+        if let Err(why) = ask(&holder) {
+            let Holder { pid, command, .. } = &holder;
+            say(&format!("{pid} ({command}) was not asked to end: {why}"));
         }
     }
-    if state.foreign && !quiet {
-        output::message(&format!(
-            "resourcelock: {}: its holder uses the Python module and cannot be asked to end; waiting for it",
-            state.name
-        ));
+}
+
+/// The holder as it is when its command has been started: it is granted the lock before. `None`: it has given the
+/// lock back.
+fn when_started(lock: &ResourceLock, holder: &Holder) -> Option<Holder> {
+    let mut holder = holder.clone();
+    while holder.bound_pid.is_none() && holder.held < STARTING {
+        std::thread::sleep(Duration::from_millis(2));
+        holder = lock.state().holders.into_iter().find(|h| h.token == holder.token)?;
     }
+    Some(holder)
 }
 
 /// Signals the command of one holder, after making sure that its PID still means that command.
