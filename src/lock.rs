@@ -156,6 +156,11 @@ mod watch;
 #[path = "lock/word.rs"]
 mod word;
 
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use folder::{list, remove};

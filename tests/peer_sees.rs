@@ -7,6 +7,7 @@ use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::process::Command;
 
 fn at_once(text: &str) -> GetOptions<'_> {
     GetOptions::new().wait(Wait::No).lock_info(text)
@@ -185,6 +186,32 @@ fn what_is_no_text_is_shown_escaped() {
     );
     let state = printed(&mut lock.command(&["state"]));
     assert!(!state.contains('\x1b'), "{state:?}");
+}
+
+/// The module's own command-line tool, which has the same name as ours.
+#[test]
+fn both_command_line_tools_on_one_lock() {
+    let lock = TestLock::new("peer");
+    let theirs = |command: &str| {
+        let tool = common::peer::python().with_file_name("resourcelock");
+        printed(Command::new(tool).args([lock.name(), command]))
+    };
+    assert!(theirs("get").contains("Returned <True>"));
+    assert_eq!(lock.command(&["get", "-n", "-q"]).status().unwrap().code(), Some(75));
+    printed(&mut lock.command(&["unget"]));
+    assert!(theirs("state").contains("Currently locked: <False>"));
+
+    printed(&mut lock.command(&["get", "-m", "by ours"]));
+    let shown = theirs("state");
+    assert!(
+        shown.contains("Currently locked: <True>") && shown.contains("by ours"),
+        "{shown}"
+    );
+    assert!(theirs("get").contains("Returned <False>"));
+    assert!(theirs("unget").contains("Returned <True>"));
+    printed(&mut lock.command(&["get", "-n"]));
+    assert!(theirs("unget").contains("Returned <True>"));
+    assert!(!lock.open().is_locked());
 }
 
 /// A value above 1 (two forced releases at once leave it) lets two in: it is taken down to 1.
