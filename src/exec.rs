@@ -18,7 +18,7 @@ mod terminal;
 
 pub use processes::start_time;
 pub use resolve::{NotRun, Program, resolve};
-pub use signals::{Signals, catch_interrupts, die_of, interrupt};
+pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt};
 pub use supervise::run;
 pub use sys::process::Process;
 

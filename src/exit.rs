@@ -14,6 +14,7 @@ pub enum Exit {
     /// The previous holder died, and `--on-abandoned fail` was asked for (EX_DATAERR of sysexits.h).
     Abandoned,
     /// The engine cannot be reached; the command never started (EX_UNAVAILABLE).
+    #[cfg_attr(not(test), expect(dead_code, reason = "this machine's own engine is always there"))]
     Unavailable,
     /// The lock was not had in time (EX_TEMPFAIL), or the status that the user chose for that.
     NotHad(Option<u8>),
@@ -49,6 +50,33 @@ impl Exit {
             Self::Failed => 125,
             Self::CannotExecute => 126,
             Self::NotFound => 127,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_documented_statuses() {
+        for (exit, status) in [
+            (Exit::Done, 0),
+            (Exit::Command(3), 3),
+            (Exit::Signal(15), 143),
+            (Exit::No, 1),
+            (Exit::Abandoned, 65),
+            (Exit::Unavailable, 69),
+            (Exit::NotHad(None), 75),
+            (Exit::NotHad(Some(0)), 0),
+            (Exit::Lost, 76),
+            (Exit::Limit, 124),
+            (Exit::LimitKilled, 137),
+            (Exit::Failed, 125),
+            (Exit::CannotExecute, 126),
+            (Exit::NotFound, 127),
+        ] {
+            assert_eq!(exit.status(), status, "{exit:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ mod exit;
 mod logging;
 mod output;
 
-use cli::{Common, Parsed};
+use cli::{Common, Parsed, Task};
 use exit::Exit;
 use std::ffi::OsString;
 
@@ -23,7 +23,11 @@ fn start(args: Vec<OsString>) -> i32 {
 
 /// The whole program. `words` begins with the program's own name.
 fn run(words: Vec<OsString>) -> Exit {
-    let (common, task) = match cli::parse(words.into_iter().skip(1)) {
+    let parsed = cli::parse(words.into_iter().skip(1));
+    if !matches!(parsed, Ok(Parsed::Task(_, Task::Run(_)))) {
+        exec::ignore_broken_pipes();
+    }
+    let (common, task) = match parsed {
         Ok(Parsed::Task(common, task)) => (common, task),
         Ok(Parsed::Text(text)) => return output::print_styled(&text),
         Err(usage) => return fail(&usage),

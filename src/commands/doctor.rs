@@ -5,7 +5,7 @@ mod host;
 mod objects;
 
 use super::Failure;
-use super::list::look_at_all;
+use super::list::{Seen, look_at_all};
 use crate::cli::{Common, DoctorArgs};
 use crate::exit::Exit;
 use crate::output::{self, view};
@@ -36,7 +36,7 @@ enum Remedy {
 
 /// Carries it out.
 pub fn perform(common: &Common, args: &DoctorArgs) -> Result<Exit, Failure> {
-    let (states, unreadable) = look_at_all()?;
+    let Seen { states, unreadable } = look_at_all()?;
     let mut findings = host::findings();
     findings.extend(objects::findings(&states, &unreadable));
     for state in &states {

@@ -6,9 +6,12 @@ use crate::exit::Exit;
 use crate::output::{self, metrics, text, view};
 use resourcelock::{Error, LockName, ResourceLock, State};
 
+/// Said of a lock that belongs to somebody else.
+pub const NO_PERMISSION: &str = "no permission";
+
 /// Carries it out.
 pub fn perform(_common: &Common, args: &ListArgs) -> Result<Exit, Failure> {
-    let (states, unreadable) = look_at_all()?;
+    let Seen { states, unreadable } = look_at_all()?;
     if args.json {
         output::print_json(&view::ListView {
             version: view::VERSION,
@@ -29,17 +32,24 @@ pub fn perform(_common: &Common, args: &ListArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What can be seen of all locks, and why some cannot be looked at; sorted by name.
-pub fn look_at_all() -> Result<(Vec<State>, Vec<(LockName, String)>), Failure> {
-    let names = resourcelock::list().map_err(|error| Failure::general(error.to_string()))?;
-    let (mut states, mut unreadable) = (Vec::with_capacity(names.len()), Vec::new());
-    for name in names {
+/// What can be seen of all locks, by name.
+#[derive(Default)]
+pub struct Seen {
+    pub states: Vec<State>,
+    /// Those that cannot be looked at, and why.
+    pub unreadable: Vec<(LockName, String)>,
+}
+
+/// Looks at all locks of this machine.
+pub fn look_at_all() -> Result<Seen, Failure> {
+    let mut seen = Seen::default();
+    for name in resourcelock::list().map_err(|error| Failure::general(error.to_string()))? {
         match ResourceLock::builder(name.as_str()).open_existing() {
-            Ok(lock) => states.push(lock.state()),
+            Ok(lock) => seen.states.push(lock.state()),
             Err(Error::NotFound { .. }) => {} // removed since the folder was read
-            Err(Error::Permission { .. }) => unreadable.push((name, "no permission".to_owned())),
-            Err(error) => unreadable.push((name, error.to_string())),
+            Err(Error::Permission { .. }) => seen.unreadable.push((name, NO_PERMISSION.to_owned())),
+            Err(error) => seen.unreadable.push((name, error.to_string())),
         }
     }
-    Ok((states, unreadable))
+    Ok(seen)
 }

@@ -3,15 +3,14 @@
 //! Order: find the command → open the lock → wait (a signal ends that) → from here on signals are the command's →
 //! what a previous holder left behind → the command → give the lock back → end as the command did.
 
-mod job;
 mod replace;
 
+use super::job::{self, Job};
 use super::{Failure, bare};
 use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until};
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Signals, Watcher};
 use crate::exit::Exit;
-use crate::output::{self, names};
-use job::Job;
+use crate::output;
 use resourcelock::{Cancel, Error, GetOptions, Guard, Lost, ResourceLock, State, Wait};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -43,9 +42,9 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
     };
     let mut signals = Signals::while_waiting(|| CANCEL.cancel());
     // Closed by the end of the process, which is faster and comes at once after.
-    let lock = std::mem::ManuallyDrop::new(run.open()?);
+    let lock = std::mem::ManuallyDrop::new(super::open(&args.name, &args.create)?);
     let job = Job::inherited();
-    let own = job.tokens(&lock);
+    let own = job.tokens(lock.name(), |token| lock.is_held(token));
     if let (true, Some(token)) = (args.same_process_ok, own.last()) {
         return run.under_inherited(&mut signals, &program, &lock, &job, *token);
     }
@@ -97,21 +96,6 @@ impl Run<'_> {
         } else {
             Exit::CannotExecute
         }
-    }
-
-    fn open(&self) -> Result<ResourceLock, Failure> {
-        let create = &self.args.create;
-        let mut builder = ResourceLock::builder(&self.args.name);
-        if let Some(mode) = create.mode {
-            builder = builder.mode(mode);
-        }
-        if let Some(group) = &create.group {
-            let gid = names::group(group).ok_or_else(|| {
-                Failure::about(&self.args.name, format!("there is no group '{}'", group.escape_debug()))
-            })?;
-            builder = builder.group(gid);
-        }
-        builder.open().map_err(|e| self.failed(e))
     }
 
     /// A request for what this very job holds already, in a way that excludes it.

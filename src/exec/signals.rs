@@ -31,6 +31,12 @@ pub fn catch_interrupts(notify: fn()) {
     signal::catch_interrupts(&INTERRUPTS, notify);
 }
 
+/// From now on a write to a pipe that nobody reads fails, instead of ending this process. For a program that starts no
+/// command (which would inherit that).
+pub fn ignore_broken_pipes() {
+    signal::set_disposition(libc::SIGPIPE, Disposition::Ignored);
+}
+
 /// Ends this process by `signal`, without a core file, so that its parent sees what happened. Returns the status to
 /// exit with where that is impossible (process 1 of a PID namespace).
 pub fn die_of(signal: c_int) -> c_int {

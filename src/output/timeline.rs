@@ -324,7 +324,7 @@ impl Scale {
         let length = self.length.as_micros();
         let decimal = (0..6).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u128.pow(power)));
         let sexagesimal = STEPS.map(|step| step * SECOND);
-        let daily = (0..20).map(|power| 2 * 3600 * SECOND << power);
+        let daily = (0..20).map(|power| (2 * 3600 * SECOND) << power);
         let step = decimal
             .chain(sexagesimal)
             .chain(daily)

@@ -4,6 +4,7 @@ use super::{Finding, Remedy};
 use crate::output;
 use resourcelock::{Holder, State};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 
 /// Every cycle of holds once.
@@ -93,8 +94,8 @@ fn cycle_through(start: usize, next: &[Vec<usize>]) -> Option<Vec<usize>> {
                     cycle.reverse();
                     return Some(cycle);
                 }
-                if !came_from.contains_key(&to) {
-                    came_from.insert(to, from);
+                if let Entry::Vacant(entry) = came_from.entry(to) {
+                    entry.insert(from);
                     reached.push(to);
                 }
             }

@@ -1,6 +1,7 @@
 //! What is wrong with locks' files: other versions, wrong kinds, owners and permissions that do not fit together.
 
 use super::{Finding, Remedy};
+use crate::commands::list::NO_PERMISSION;
 use crate::output::{self, names};
 use resourcelock::{LockName, State};
 use std::fs::{self, Metadata};
@@ -11,7 +12,7 @@ pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Find
     let mut findings = other_versions();
     findings.extend(states.iter().filter_map(|state| permissions(&state.name)));
     // Locks that belong to others are none of our business; what cannot be used at all is.
-    for (name, reason) in unreadable.iter().filter(|(_, reason)| reason != "no permission") {
+    for (name, reason) in unreadable.iter().filter(|(_, reason)| reason != NO_PERMISSION) {
         findings.push(Finding {
             kind: "unusable",
             lock: Some(name.to_string()),
