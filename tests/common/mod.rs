@@ -6,6 +6,7 @@
 pub mod child;
 pub mod lock;
 pub mod peer;
+pub mod private;
 pub mod pty;
 pub mod run;
 pub mod worker;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use child::LineChild;
 pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
+pub use private::{in_private_shm, printed_in_private_shm};
 pub use pty::Pty;
 pub use worker::{Ask, Grant, Worker};
 
