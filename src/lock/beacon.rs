@@ -69,6 +69,9 @@ pub(crate) fn light(table: &Table, file: BorrowedFd<'_>, path: &Path) -> Result<
 /// Whether nobody keeps this beacon lit. What cannot be found out counts as lit. Must not be asked about a beacon on
 /// the table's own open file: one's own locks are not seen.
 pub(crate) fn is_out(table: &Table, id: u32) -> bool {
+    if table.is_inherited() {
+        return false;
+    }
     let mut probe = byte(id & ID_MASK);
     match fcntl(table.file(), FcntlArg::F_OFD_GETLK(&mut probe)) {
         Ok(_) => probe.l_type == libc::F_UNLCK as libc::c_short,

@@ -377,9 +377,10 @@ impl ResourceLock {
         }
     }
 
-    /// Whether this handle has the lock (the seed's `I_have_the_lock`).
+    /// Whether this handle has the lock (the seed's `I_have_the_lock`). False in the child of a fork: the hold is its
+    /// parent's.
     pub fn have_the_lock(&self) -> bool {
-        self.current().holds.iter().any(|hold| hold.is_held())
+        self.check_fork().is_ok() && self.current().holds.iter().any(|hold| hold.is_held())
     }
 
     /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (what the seed

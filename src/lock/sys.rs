@@ -359,6 +359,11 @@ impl NotInherited {
         }
     }
 
+    /// Whether this process is a forked child of the one that opened it: closed here.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != fork_generation()
+    }
+
     /// The descriptor, for a call.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: open until drop (in a forked child it is closed, but there no handle gets this far; a call would
@@ -369,7 +374,7 @@ impl NotInherited {
 
 impl Drop for NotInherited {
     fn drop(&mut self) {
-        if self.generation != fork_generation() {
+        if self.is_inherited() {
             return; // closed at the fork; the number may belong to somebody else by now
         }
         let mut block = &BEACONS;

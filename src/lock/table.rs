@@ -190,6 +190,10 @@ impl Table {
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
+                Ok(table) => match table.with_file_apart(name)? {
+                    Some(table) => return Ok(table),
+                    None => continue, // replaced meanwhile
+                },
                 other => return other,
             }
             let path = name.table_path();
@@ -201,6 +205,19 @@ impl Table {
                 owner,
             })?;
         }
+    }
+
+    /// The same with a descriptor on an open file of its own, for the beacon: a mapping keeps its open file open, also
+    /// in the child of a fork, where it would keep a dead parent's beacon lit. `None` = the path leads elsewhere now.
+    fn with_file_apart(self, name: &LockName) -> Result<Option<Self>> {
+        let Opened { file, inode, .. } = match objects::open(&name.table_path(), true) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            opened => opened?,
+        };
+        Ok((inode == self.inode).then(|| Self {
+            file: NotInherited::new(file),
+            ..self
+        }))
     }
 
     /// Opens an existing table.
@@ -262,6 +279,11 @@ impl Table {
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// Whether this is a forked child's copy: its descriptor is closed, its number perhaps another's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.file.is_inherited()
     }
 
     /// Wakes whoever sleeps until something happens ([`crate::watch`]). Called after every change.

@@ -111,30 +111,37 @@ impl<'a> Watch<'a> {
     /// Compares with what was known.
     fn look(&mut self) {
         let state = self.viewer.state();
-        let mut found: Vec<Change> = Vec::new();
+        let mut found: Vec<(SystemTime, Change)> = Vec::new();
+        let mut over: HashSet<u64> = HashSet::new();
         if let Some(objects) = self.viewer.objects() {
             // After the requests: an end that is missing here is seen as a holder there.
             let ended = snapshot::history_from(&objects.table, self.ended);
             let gave_up = snapshot::gave_up_from(&objects.table, self.gave_up);
-            if let Some(first) = ended.first().filter(|first| first.sequence > self.ended) {
-                found.push(Change::Missed(first.sequence - self.ended));
+            if let Some(last) = ended.last() {
+                // Overwritten before we came, or left unfinished by a killed process.
+                let missed = (last.sequence + 1 - self.ended).saturating_sub(ended.len() as u64);
+                if missed > 0 {
+                    self.due.push_back(Change::Missed(missed));
+                }
+                self.ended = last.sequence + 1;
             }
-            self.ended = ended.last().map_or(self.ended, |last| last.sequence + 1);
             self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
             for record in ended.into_iter().chain(gave_up) {
+                over.insert(record.ticket);
                 self.tell_of_past(record, &mut found);
             }
         }
-        self.tell_of_present(&state, &mut found);
-        found.sort_by_key(Change::at);
-        self.due.extend(found);
+        self.tell_of_present(&state, &over, &mut found);
+        found.sort_by_key(|(at, _)| *at); // stable: a request's own steps stay in order
+        self.due.extend(found.into_iter().map(|(_, change)| change));
     }
 
     /// An ended request, with those of its steps that have not been told yet.
-    fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<Change>) {
+    fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<(SystemTime, Change)>) {
         let queued = self.queued.remove(&record.ticket);
+        let granted_at = record.queued + record.waited;
         if !queued && record.waited > Duration::ZERO {
-            found.push(Change::Queued(Waiter {
+            let waiter = Waiter {
                 ticket: record.ticket,
                 mode: record.mode,
                 pid: record.pid,
@@ -145,10 +152,11 @@ impl<'a> Watch<'a> {
                 stalled: false,
                 alive: true,
                 same_pid_namespace: true,
-            }));
+            };
+            found.push((record.queued, Change::Queued(waiter)));
         }
         if record.how != Ended::TimedOut && !self.granted.remove(&record.token) {
-            found.push(Change::Granted(Holder {
+            let holder = Holder {
                 token: record.token,
                 ticket: record.ticket,
                 mode: record.mode,
@@ -160,25 +168,28 @@ impl<'a> Watch<'a> {
                 detached: false,
                 alive: true,
                 same_pid_namespace: true,
-                since: record.queued + record.waited,
+                since: granted_at,
                 held: Duration::ZERO,
                 waited: record.waited,
                 expires_in: None,
-            }));
+            };
+            found.push((granted_at, Change::Granted(holder)));
         }
-        found.push(Change::Ended(record));
+        // Not before its grant, though the two may come from clocks that were read differently.
+        found.push((record.ended.max(granted_at), Change::Ended(record)));
     }
 
-    fn tell_of_present(&mut self, state: &State, found: &mut Vec<Change>) {
-        for waiter in &state.waiters {
+    /// What stands in the table, but for requests that were `over` by the time their end was looked for.
+    fn tell_of_present(&mut self, state: &State, over: &HashSet<u64>, found: &mut Vec<(SystemTime, Change)>) {
+        for waiter in state.waiters.iter().filter(|waiter| !over.contains(&waiter.ticket)) {
             if self.queued.insert(waiter.ticket) {
-                found.push(Change::Queued(waiter.clone()));
+                found.push((waiter.since, Change::Queued(waiter.clone())));
             }
         }
-        for holder in &state.holders {
+        for holder in state.holders.iter().filter(|holder| !over.contains(&holder.ticket)) {
             if self.granted.insert(holder.token) {
                 if self.queued.insert(holder.ticket) && holder.waited > Duration::ZERO {
-                    found.push(Change::Queued(Waiter {
+                    let waiter = Waiter {
                         ticket: holder.ticket,
                         mode: holder.mode,
                         pid: holder.pid,
@@ -189,14 +200,15 @@ impl<'a> Watch<'a> {
                         stalled: false,
                         alive: true,
                         same_pid_namespace: holder.same_pid_namespace,
-                    }));
+                    };
+                    found.push((waiter.since, Change::Queued(waiter)));
                 }
-                found.push(Change::Granted(holder.clone()));
+                found.push((holder.since, Change::Granted(holder.clone())));
             }
         }
         if state.foreign != self.foreign {
             self.foreign = state.foreign;
-            found.push(Change::Foreign(state.foreign));
+            found.push((SystemTime::now(), Change::Foreign(state.foreign)));
         }
         // Requests that vanished without a record (killed in the queue) are forgotten.
         if self.queued.len() > 4096 {
