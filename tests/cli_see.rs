@@ -145,22 +145,59 @@ fn followed_events_have_their_times() {
     let lock = TestLock::new("follow");
     drop(lock.open());
     let mut trace = LineChild::spawn(&mut lock.command(&["trace", "-f"]));
-    let mut first = None;
+    let mut granted = None;
     wait_until("it follows", || {
         assert_eq!(status(&lock, &["get", "-q"]), 0);
         assert_eq!(status(&lock, &["unget", "-q"]), 0);
-        first = first.take().or_else(|| trace.try_line());
-        first.is_some()
+        granted = std::iter::from_fn(|| trace.try_line()).find(|line| line.contains(" granted "));
+        granted.is_some()
     });
-    let first = first.expect("a line");
-    let (clock, event) = first.split_once(' ').expect("two words");
-    assert_eq!(clock.len(), "12:34:56.123456".len(), "{first}");
-    assert!(event.starts_with("granted   'get' of "), "{first}");
+    let granted = granted.expect("a line");
+    let (clock, event) = granted.split_once(' ').expect("two words");
+    assert_eq!(clock.len(), "12:34:56.123456".len(), "{granted}");
+    assert!(event.starts_with("granted   'get' of "), "{granted}");
     let killed = Command::new("kill")
         .args(["-s", "INT", &trace.id().to_string()])
         .status();
     assert!(killed.expect("kill runs").success());
     assert_eq!(trace.wait().code(), Some(0));
+}
+
+/// However fast they come: every end of a hold is told, or counted as missed.
+#[test]
+fn no_event_is_lost_silently() {
+    const GRANTS: u64 = 20_000;
+    let lock = TestLock::new("fast");
+    let handle = lock.open();
+    let once = || {
+        let options = resourcelock::GetOptions::new().wait(resourcelock::Wait::No);
+        let guard = handle.try_acquire(options).expect("no error").expect("it is free");
+        let token = guard.token();
+        assert!(guard.release().expect("no error"));
+        token
+    };
+    let mut trace = LineChild::spawn(&mut lock.command(&["trace", "-f", "--json"]));
+    wait_until("it follows", || {
+        once();
+        trace.try_line().is_some()
+    });
+    let before = once();
+    let last = (0..GRANTS).map(|_| once()).last().expect("a token");
+    let (mut told, mut missed, mut latest) = (0, 0, 0);
+    while latest < last {
+        let event: serde_json::Value = serde_json::from_str(&trace.line()).expect("JSON");
+        missed += event["missed"].as_u64().unwrap_or(0);
+        if let Some(token) = event["record"]["token"].as_u64() {
+            assert!(token > latest, "{token} after {latest}");
+            latest = token;
+            told += u64::from(token > before);
+        }
+    }
+    println!("{told} told, {missed} missed");
+    assert!(
+        told <= GRANTS && told + missed >= GRANTS,
+        "{told} told, {missed} missed of {GRANTS}"
+    );
 }
 
 #[test]
