@@ -19,16 +19,16 @@ fn a_clock_put_forward_does_not_shorten_a_wait() {
     let holder = held(&lock);
     // Half an hour is over at once for who counts on the wall clock.
     let mut waiter = waiter_with_a_clock_of_its_own(&lock, "1800", folder.path());
-    let before = wall_clock(&waiter.line());
+    let before = wall_clock(&waiter.0.line());
     wait_until("it waits", || lock.state().waiters.len() == 1);
     set_clock(folder.path(), "+1h");
-    while wall_clock(&waiter.line()) < before + HOUR {}
+    while wall_clock(&waiter.0.line()) < before + HOUR {}
     // A waiter looks about itself once a second at the latest: it does so under the new time, and stays.
     for _ in 0..30 {
-        assert!(waiter.line().starts_with("wall clock"), "it goes on waiting");
+        assert!(waiter.0.line().starts_with("wall clock"), "it goes on waiting");
     }
     assert!(holder.unget_lock(UngetOptions::new()).unwrap());
-    waiter.wait_for_line("granted");
+    waiter.0.wait_for_line("granted");
 }
 
 #[test]
@@ -36,11 +36,11 @@ fn a_clock_put_back_does_not_lengthen_a_wait() {
     let (lock, folder) = (TestLock::new("clock"), tempfile::tempdir().unwrap());
     let _holder = held(&lock);
     let mut waiter = waiter_with_a_clock_of_its_own(&lock, "3", folder.path());
-    let before = wall_clock(&waiter.line());
+    let before = wall_clock(&waiter.0.line());
     set_clock(folder.path(), "-1h");
     let mut stepped = false;
     let last = loop {
-        let line = waiter.line();
+        let line = waiter.0.line();
         if !line.starts_with("wall clock") {
             break line;
         }
@@ -91,7 +91,7 @@ fn held(lock: &TestLock) -> ResourceLock {
 }
 
 /// `examples/wait.rs` with libfaketime, whose clock [`set_clock`] sets.
-fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path) -> LineChild {
+fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path) -> Waiter {
     set_clock(folder, "+0");
     let mut command = example("wait");
     command
@@ -100,7 +100,20 @@ fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path)
         .env("FAKETIME_TIMESTAMP_FILE", folder.join("clock"))
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    LineChild::spawn(&mut command)
+    Waiter(LineChild::spawn(&mut command))
+}
+
+/// Removes what libfaketime leaves in /dev/shm for a process that is killed.
+struct Waiter(LineChild);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.kill();
+        self.0.wait();
+        for file in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = fs::remove_file(format!("/dev/shm/{file}{}", self.0.id()));
+        }
+    }
 }
 
 /// `+1h`, `-1h`: relative to the system's clock.
