@@ -11,6 +11,7 @@ mod run;
 mod state;
 mod trace;
 mod unget;
+mod waiting;
 
 use crate::cli::{Common, Create, Task};
 use crate::exit::Exit;

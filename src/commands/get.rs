@@ -1,19 +1,14 @@
 //! `get`: take the lock and leave it taken, as the Python tool does; with `-a` keep it for a time only.
 
-use super::job::{self, Job};
+use super::waiting::{Waiting, own_tokens};
 use super::{Failure, bare, open};
 use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, UngetOptions, Wait};
-use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicBool, Ordering};
+use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, UngetOptions};
 use std::time::{Duration, Instant};
-
-/// A wait that lasts longer than this says so.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// While it keeps the lock for `-a`, it looks this often whether a signal came just before it fell asleep.
 const LOOK: Duration = Duration::from_millis(200);
@@ -28,14 +23,13 @@ pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
         common,
         args,
         lock: open(&args.name, &args.create)?,
+        waiting: Waiting::new(common, &args.name),
     };
-    let own = Job::inherited().tokens(get.lock.name(), |token| get.lock.is_held(token));
+    let own = own_tokens(&get.lock);
     if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
         return get.report(token, "held by this job already");
     }
-    if job::waits_for_itself(&get.lock.state(), &own, args.mode) {
-        get.warn_of_self_wait()?;
-    }
+    get.waiting.check_self_wait(&get.lock, &own, args.mode, args.wait)?;
     let guard = match get.acquire() {
         Ok(Some(guard)) => guard,
         Ok(None) => return get.not_had(),
@@ -97,6 +91,7 @@ struct Get<'a> {
     common: &'a Common,
     args: &'a GetArgs,
     lock: ResourceLock,
+    waiting: Waiting<'a>,
 }
 
 impl Get<'_> {
@@ -108,24 +103,6 @@ impl Get<'_> {
         Failure::lock(&self.args.name, error)
     }
 
-    /// A request for what this very job holds already, in a way that excludes it.
-    fn warn_of_self_wait(&self) -> Result<(), Failure> {
-        match self.args.wait {
-            Wait::Forever => Err(Failure::about(
-                &self.args.name,
-                "this job holds the lock itself and would wait for itself: use --same-process-ok, or limit the wait (-t)",
-            )),
-            Wait::For(_) if !self.common.quiet => {
-                output::message(&format!(
-                    "resourcelock: {}: this job holds the lock itself and now waits for itself, until its time is up",
-                    self.name()
-                ));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn is_detached(&self) -> bool {
         self.args.auto_unget.is_none() || self.args.pid.is_some() || self.args.ttl.is_some()
     }
@@ -133,40 +110,26 @@ impl Get<'_> {
     fn acquire(&self) -> Result<Option<Guard<'_>>, Error> {
         let args = self.args;
         let command = self.is_detached().then(|| command_name(args.pid));
-        let (quiet, wordy) = (self.common.quiet, self.common.verbose > 0);
-        let said = AtomicBool::new(false);
         let mut options = GetOptions::new()
             .wait(args.wait)
             .mode(args.mode)
             .lock_info(&args.message)
             .cancel(&CANCEL)
-            .queue_at_once(true)
-            .on_wait(PATIENCE, |state| {
-                if !quiet && (wordy || io::stderr().is_terminal()) {
-                    output::message(&output::waiting(state));
-                    said.store(true, Ordering::Relaxed);
-                }
-            });
+            .queue_at_once(true);
         if let Some(command) = &command {
             options = options.command(command).detached(Detached {
                 pid: args.pid,
                 ttl: args.ttl,
             });
         }
-        let asked = Instant::now();
-        let guard = self.lock.try_acquire(options)?;
-        if guard.is_some() && said.load(Ordering::Relaxed) {
-            output::message(&format!(
-                "got {} after {}",
-                self.name(),
-                output::duration(asked.elapsed())
-            ));
+        let guard = self.lock.try_acquire(self.waiting.told_by(options))?;
+        if guard.is_some() {
+            self.waiting.over();
         }
         Ok(guard)
     }
 
     fn not_had(&self) -> Result<Exit, Failure> {
-        let code = self.args.conflict_exit_code;
         let state = self.lock.state();
         if self.args.json {
             output::print_json(&view::GotView {
@@ -177,10 +140,7 @@ impl Get<'_> {
                 state: Some(view::LockView::from(&state)),
             })?;
         }
-        if !self.common.quiet && code != Some(0) {
-            output::message(&format!("resourcelock: {}: {}", self.name(), output::refusal(&state)));
-        }
-        Ok(Exit::NotHad(code))
+        Ok(self.waiting.in_vain(&state, self.args.conflict_exit_code))
     }
 
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {

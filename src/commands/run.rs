@@ -6,19 +6,14 @@
 mod replace;
 
 use super::job::{self, Job};
+use super::waiting::Waiting;
 use super::{Failure, bare};
 use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until};
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Signals, Watcher};
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::{Cancel, Error, GetOptions, Guard, Lost, ResourceLock, State, Wait};
+use resourcelock::{Cancel, Error, GetOptions, Guard, Lost, ResourceLock};
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// A wait that lasts longer than this says so.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Ends the wait; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();
@@ -30,7 +25,11 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
         let what = "--ttl is for engines with leases (--backend): a lock of this machine lasts as long as its command";
         return Err(Failure::about(&args.name, what));
     }
-    let run = Run { common, args: &args };
+    let run = Run {
+        common,
+        args: &args,
+        waiting: Waiting::new(common, &args.name),
+    };
     // Before the wait: a command that does not exist is not worth queueing for.
     let program = match &args.payload {
         Payload::Words(words) => exec::resolve(words.clone()),
@@ -48,16 +47,14 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
     if let (true, Some(token)) = (args.same_process_ok, own.last()) {
         return run.under_inherited(&mut signals, &program, &lock, &job, *token);
     }
-    if !own.is_empty() {
-        run.check_self_wait(&lock, &own)?;
-    }
+    run.waiting.check_self_wait(&lock, &own, args.mode, args.wait)?;
     match run.acquire(&lock, &program, &own) {
         Ok(Some(guard)) => match signals.settle() {
             Ok(()) => run.under(guard, &mut signals, &program, &job),
             // It came when the lock was being granted. The guard gives it back.
             Err(signal) => Ok(Exit::Signal(signal)),
         },
-        Ok(None) => Ok(run.not_had(&lock.state())),
+        Ok(None) => Ok(run.waiting.in_vain(&lock.state(), args.conflict_exit_code)),
         Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => Err(run.failed(error)),
     }
@@ -66,6 +63,7 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
 struct Run<'a> {
     common: &'a Common,
     args: &'a RunArgs,
+    waiting: Waiting<'a>,
 }
 
 impl Run<'_> {
@@ -98,24 +96,6 @@ impl Run<'_> {
         }
     }
 
-    /// A request for what this very job holds already, in a way that excludes it.
-    fn check_self_wait(&self, lock: &ResourceLock, own: &[u64]) -> Result<(), Failure> {
-        if !job::waits_for_itself(&lock.state(), own, self.args.mode) {
-            return Ok(());
-        }
-        match self.args.wait {
-            Wait::Forever => Err(Failure::about(
-                &self.args.name,
-                "this job holds the lock itself and would wait for itself: use --same-process-ok, or limit the wait (-t)",
-            )),
-            Wait::For(_) if !self.common.quiet => {
-                self.say("this job holds the lock itself and now waits for itself, until its time is up");
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn acquire<'l>(&self, lock: &'l ResourceLock, program: &Program, own: &[u64]) -> Result<Option<Guard<'l>>, Error> {
         let args = self.args;
         let command = program.name();
@@ -127,38 +107,18 @@ impl Run<'_> {
         if args.replace {
             replace::ask_holders_to_end(lock, own, self.common.quiet);
         }
-        let mut options = GetOptions::new()
+        let options = GetOptions::new()
             .wait(args.wait)
             .mode(args.mode)
             .lock_info(&note)
             .command(&command)
             .cancel(&CANCEL)
             .queue_at_once(true);
-        let said = AtomicBool::new(false);
-        // Whether anybody wants to read it is found out when there is something to say.
-        let quiet = self.common.quiet;
-        let wordy = self.common.verbose > 0;
-        options = options.on_wait(PATIENCE, |state| {
-            if !quiet && (wordy || io::stderr().is_terminal()) {
-                output::message(&output::waiting(state));
-                said.store(true, Ordering::Relaxed);
-            }
-        });
-        let asked = Instant::now();
-        let guard = lock.try_acquire(options)?;
-        if guard.is_some() && said.load(Ordering::Relaxed) {
-            let waited = output::duration(asked.elapsed());
-            output::message(&format!("got {} after {waited}", self.name().escape_debug()));
+        let guard = lock.try_acquire(self.waiting.told_by(options))?;
+        if guard.is_some() {
+            self.waiting.over();
         }
         Ok(guard)
-    }
-
-    fn not_had(&self, state: &State) -> Exit {
-        let code = self.args.conflict_exit_code;
-        if !self.common.quiet && code != Some(0) {
-            self.say(&output::refusal(state));
-        }
-        Exit::NotHad(code)
     }
 
     /// With the lock in hand.
