@@ -22,13 +22,18 @@ impl Flag {
     ///
     /// Made as sem_open(3) makes it (complete under no name, then linked), but with owner and mode set before it can
     /// be seen.
-    pub(crate) fn open_or_create(name: &LockName, owner: &Ownership) -> Result<Self> {
+    pub(crate) fn open_or_create(
+        name: &LockName,
+        owner: &Ownership,
+        before_creating: impl Fn() -> Result<()>,
+    ) -> Result<Self> {
         let path = name.flag_path();
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
                 other => return other,
             }
+            before_creating()?;
             let content = sys::new_semaphore();
             objects::publish(&NewFile {
                 path: &path,

@@ -5,7 +5,7 @@ use crate::flag::Flag;
 use crate::hold::Hold;
 use crate::live::{Live, NotDone, Objects};
 use crate::note::{self, Note};
-use crate::objects::{self, Ownership};
+use crate::objects::{self, NewFile, Ownership};
 use crate::options::Target;
 use crate::queue::{self, Sweep, Wakes, Which};
 use crate::state::Ended;
@@ -71,13 +71,30 @@ impl Builder {
 pub use crate::viewer::Viewer;
 
 pub(crate) fn open_objects(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Arc<Objects>> {
-    let flag = Flag::open_or_create(name, owner)?;
+    // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
+    let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
     let note = Note::open_or_create(name, note_size, &flag.owner)?;
     let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
     let id = beacon::light(&table, table.file(), &name.table_path())?;
     let objects = Arc::new(Objects { flag, note, table, id });
     adopt_flag(&objects)?;
     Ok(objects)
+}
+
+/// Whether there is room for all three objects.
+fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> {
+    let sizes = [
+        (name.flag_path(), sys::new_semaphore().len()),
+        (name.note_path(), note_size),
+        (name.table_path(), Table::SIZE),
+    ];
+    let new = sizes.each_ref().map(|(path, size)| NewFile {
+        path,
+        size: *size as u64,
+        content: &[],
+        owner,
+    });
+    objects::rehearse(&new)
 }
 
 /// The table records its flag's inode. If the flag at the path is another one (deleted and made anew): it is taken

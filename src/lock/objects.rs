@@ -145,6 +145,26 @@ pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
     }
 }
 
+/// Makes sure that there is room for new objects, as far as one can know: makes files without a name and drops them.
+/// So a full /dev/shm is noticed before the first object of a new lock stands there.
+pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
+    let mut files = Vec::new();
+    for one in new {
+        let folder = one.path.parent().unwrap_or(Path::new("/"));
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        match nix::fcntl::open(folder, flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => {
+                fill(&file, one)?;
+                files.push(file);
+            }
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => return Err(fail("create", one.path, errno)),
+            // Whatever else is wrong, publishing will say it.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
 fn link(from: &Path, to: &Path, flags: AtFlags) -> Result<()> {
     match nix::unistd::linkat(AT_FDCWD, from, AT_FDCWD, to, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),

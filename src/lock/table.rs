@@ -185,6 +185,9 @@ impl std::ops::Deref for Table {
 }
 
 impl Table {
+    /// Of its file, in bytes.
+    pub(crate) const SIZE: usize = size_of::<Layout>();
+
     /// Opens the table at `name`'s path, or makes one for the flag with this inode.
     pub(crate) fn open_or_create(name: &LockName, flag_inode: u64, owner: &Ownership) -> Result<Self> {
         loop {
