@@ -110,6 +110,16 @@ fn no_fork_is_the_command_itself() {
 }
 
 #[test]
+fn the_end_of_a_no_fork_command_is_no_accident() {
+    let lock = TestLock::new("lapse");
+    assert_eq!(run(&lock, &["-F", "true"]).status.code(), Some(0));
+    let next = run(&lock, &["sh", "-c", "echo ${RESOURCELOCK_ABANDONED-unset}"]);
+    assert_eq!(String::from_utf8_lossy(&next.stdout), "unset\n");
+    assert_eq!(run(&lock, &["-F", "true"]).status.code(), Some(0));
+    assert_eq!(run(&lock, &["--on-abandoned", "fail", "true"]).status.code(), Some(0));
+}
+
+#[test]
 fn no_fork_gives_back_what_could_not_be_executed() {
     let lock = TestLock::new("nofork-126");
     assert_eq!(run(&lock, &["-F", "/etc/passwd"]).status.code(), Some(126));

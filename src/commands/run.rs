@@ -139,6 +139,7 @@ impl Run<'_> {
         }
         if self.args.no_fork {
             guard.bind(std::process::id()).map_err(|e| self.failed(e))?;
+            guard.let_lapse();
             // The guard gives the lock back if this returns.
             return Ok(self.not_run(&exec::exec_here(signals, program, &environment)));
         }

@@ -146,8 +146,19 @@ impl Guard<'_> {
         self.end(false)
     }
 
+    /// From now on the end of the process (or of what inherits [`Guard::keep_alive_descriptor`]) is the hold's ordinary
+    /// end: it counts as released, and the next holder is not told that anybody died. For a process that is about to
+    /// exec a command, after which nobody is left to release.
+    pub fn let_lapse(&self) {
+        self.with(|hold| {
+            if let Some(record) = hold.objects.table.requests.get(hold.i) {
+                record.lapses.store(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+    }
+
     /// Lets go of the guard without releasing: the hold lasts as long as this process, or whatever inherits the
-    /// descriptor of [`Guard::keep_alive_descriptor`], lives. For a process that is about to exec.
+    /// descriptor of [`Guard::keep_alive_descriptor`], lives.
     pub fn leave_held(self) {
         self.with(|hold| hold.left = true);
         std::mem::forget(self);

@@ -283,6 +283,7 @@ impl World for Live<'_> {
         record.keeper.store(0, Relaxed);
         record.expires.store(0, Relaxed);
         record.bound_pid.store(0, Relaxed);
+        record.lapses.store(0, Relaxed);
         match d.detached {
             // While it waits, a request that will be detached lives by its beacon like any other.
             Some(detached) if held => self.detach(i, detached, d.bound_start),
@@ -325,6 +326,14 @@ impl World for Live<'_> {
                     record.bound_start.load(Relaxed),
                     record.pid_namespace.load(Relaxed),
                 )))
+    }
+
+    fn lapses(&self, i: usize) -> Result<bool, Infallible> {
+        Ok(self
+            .table()
+            .requests
+            .get(i)
+            .is_some_and(|record| record.lapses.load(Relaxed) == 1))
     }
 
     fn is_expired(&self, i: usize) -> Result<bool, Infallible> {

@@ -135,6 +135,10 @@ pub(crate) trait World {
     fn token(&self, i: usize) -> Result<u64, Self::Stop>;
     /// Whether a request's owner, and all that keeps it alive, is proven to be gone.
     fn is_gone(&self, i: usize) -> Result<bool, Self::Stop>;
+    /// Whether a hold was meant to end with its process: then that is no accident.
+    fn lapses(&self, _i: usize) -> Result<bool, Self::Stop> {
+        Ok(false)
+    }
     /// Whether a hold has expired.
     fn is_expired(&self, i: usize) -> Result<bool, Self::Stop>;
     /// Whether an offer has not been accepted in time.
@@ -506,7 +510,11 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
         match word.stage() {
             Stage::Vacant => {}
             Stage::Held => {
-                if w.is_gone(i)? {
+                if w.is_gone(i)? && w.lapses(i)? {
+                    if w.swap_word(i, word, Word::VACANT)? {
+                        w.ended(i, Ended::Released)?;
+                    }
+                } else if w.is_gone(i)? {
                     // Before the word: the next holder is told at least once.
                     let token = w.token(i)?;
                     w.set_field(Field::Abandoned, token)?;

@@ -90,7 +90,9 @@ pub(crate) struct Record {
     pub(crate) bound_pid: AtomicU32,
     pub(crate) slots: AtomicU32,
     pub(crate) command: [AtomicU64; 2],
-    _pad: [AtomicU64; 2],
+    /// 1 = the hold is meant to end with its process.
+    pub(crate) lapses: AtomicU32,
+    _pad: [AtomicU32; 3],
 }
 
 /// One ended request. `sequence` is 0 while it is written, else its number + 1.

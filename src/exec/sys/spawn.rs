@@ -11,7 +11,6 @@ use super::signal::{self, Disposition, SignalSet};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -145,12 +144,9 @@ impl Inherited {
     }
 }
 
-/// Bytes of stack for the child. It needs less than a page; system calls on some architectures and a debug build's
+/// Bytes of stack for the child, a multiple of 16. It needs less than a page; system calls on some architectures and a debug build's
 /// frames are counted generously.
 const STACK: usize = 32 * 1024;
-
-#[repr(align(16))]
-struct Stack([u8; STACK]);
 
 /// What the child needs to know, and where it leaves errno.
 struct Order<'a> {
@@ -175,7 +171,7 @@ pub fn spawn(image: &Image, inherited: Inherited, own_group: bool) -> Result<u32
         errno: Cell::new(0),
     };
     // On the heap: a frame of that size would be probed page by page, and only the last page is used.
-    let mut stack = Box::<Stack>::new_uninit();
+    let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>()); // u128: aligned to 16 bytes
     // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
     // function keeps to the rules at the top of this file.
