@@ -4,18 +4,21 @@ mod common;
 
 use common::{LineChild, Peer, TestLock, example, wait_until};
 use resourcelock::{GetOptions, ResourceLock, Wait};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Three Python and three Rust processes raise one counter in a file: read it, add 1, write it back. A marker file
-/// shows whether two were inside at once.
+/// Three Python and three Rust processes raise one counter in a file: read it, add 1, write it back. A mark shows
+/// whether two were at work at once: then they fail.
 #[test]
 fn three_python_and_three_rust_workers_lose_nothing() {
-    const PYTHON_ROUNDS: u64 = 300;
-    const RUST_ROUNDS: u64 = 1000;
+    const PYTHON_ROUNDS: usize = 300;
+    const RUST_ROUNDS: usize = 1000;
     let (lock, folder) = (TestLock::new("load"), tempfile::tempdir().unwrap());
     fs::write(folder.path().join("counter"), "0").unwrap();
     let mut pythons: Vec<Peer> = (0..3).map(|_| Peer::open(&lock)).collect();
@@ -23,38 +26,119 @@ fn three_python_and_three_rust_workers_lose_nothing() {
     for python in &mut pythons {
         python.send(json!(["work", folder.path(), PYTHON_ROUNDS]));
     }
-    for python in &mut pythons {
-        assert_eq!(python.answer(), json!(0), "overlaps that a Python worker saw");
-    }
+    let mut numbers = Numbers::default();
     for worker in &mut ours {
-        assert_eq!(worker.line(), "overlaps 0");
-        assert!(worker.wait().success());
+        assert!(worker.wait().success(), "nobody else was at work");
+        numbers.add_lines(worker);
     }
-    assert_counter(folder.path(), 3 * (PYTHON_ROUNDS + RUST_ROUNDS));
+    for python in &mut pythons {
+        numbers.add_answer(&python.answer());
+    }
+    let all = 3 * (PYTHON_ROUNDS + RUST_ROUNDS);
+    assert_eq!(numbers.0.len(), all);
+    assert_counter(folder.path(), all);
     assert_eq!(lock.flag_word().value, 1);
-    assert_eq!(lock.state().counters.acquisitions, 3 * RUST_ROUNDS);
+    assert_eq!(lock.state().counters.acquisitions, 3 * RUST_ROUNDS as u64);
 }
 
-/// The same with commands: each round is a process of its own that starts, waits, runs and ends.
+/// Rust workers are killed at random instants and replaced, while others and two Python workers go on.
+#[test]
+fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
+    const KILLS: usize = 150;
+    const PYTHON_ROUNDS: usize = 200;
+    let (lock, folder) = (TestLock::new("load"), tempfile::tempdir().unwrap());
+    fs::write(folder.path().join("counter"), "0").unwrap();
+    let mut pythons: Vec<Peer> = (0..2).map(|_| Peer::open(&lock)).collect();
+    for python in &mut pythons {
+        python.send(json!(["work", folder.path(), PYTHON_ROUNDS]));
+    }
+    let start = || rust_worker(&lock, folder.path(), 1_000_000);
+    let mut ours: Vec<LineChild> = (0..3).map(|_| start()).collect();
+    let mut numbers = Numbers::default();
+    for kill in 0..KILLS {
+        let victim = &mut ours[kill % 3];
+        // At work by now; killed at any instant of its rounds.
+        numbers.add(victim.line().parse().unwrap());
+        std::thread::sleep(Duration::from_micros(kill as u64 * 7919 % 2000));
+        numbers.add_lines_of_killed(victim);
+        ours[kill % 3] = start();
+    }
+    for python in &mut pythons {
+        numbers.add_answer(&python.answer());
+    }
+    for worker in &mut ours {
+        numbers.add_lines_of_killed(worker);
+    }
+    // Whoever was killed may have written a number without printing it.
+    let counter: usize = fs::read_to_string(folder.path().join("counter"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let unsaid = counter - numbers.0.len();
+    assert!(
+        unsaid <= KILLS + 3,
+        "{unsaid} numbers of {counter} were written by nobody"
+    );
+    let abandoned = lock.state().counters.abandoned;
+    println!("{counter} rounds, {KILLS} kills, {abandoned} of them while holding");
+    let last = lock.open();
+    assert!(last.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());
+    assert!(last.unget_lock(Default::default()).unwrap());
+    assert_eq!(lock.flag_word().value, 1);
+}
+
+/// The numbers that workers have written: none of them twice.
+#[derive(Default)]
+struct Numbers(HashSet<u64>);
+
+impl Numbers {
+    fn add(&mut self, number: u64) {
+        assert!(self.0.insert(number), "{number} was written twice: an update was lost");
+    }
+
+    fn add_answer(&mut self, answer: &Value) {
+        answer
+            .as_array()
+            .expect("a list")
+            .iter()
+            .for_each(|number| self.add(number.as_u64().unwrap()));
+    }
+
+    /// What a worker that has ended printed.
+    fn add_lines(&mut self, worker: &mut LineChild) {
+        worker.rest().iter().for_each(|line| self.add(line.parse().unwrap()));
+    }
+
+    fn add_lines_of_killed(&mut self, worker: &mut LineChild) {
+        worker.kill();
+        assert_eq!(worker.wait().signal(), Some(9), "it had not failed");
+        self.add_lines(worker);
+    }
+}
+
+/// Each round is a command of its own that starts, waits, runs and ends.
 #[test]
 fn python_workers_and_commands_lose_nothing() {
-    const ROUNDS: u64 = 60;
+    const ROUNDS: usize = 60;
     let (lock, folder) = (TestLock::new("load"), tempfile::tempdir().unwrap());
     fs::write(folder.path().join("counter"), "0").unwrap();
     let mut python = Peer::open(&lock);
     python.send(json!(["work", folder.path(), ROUNDS]));
-    let raise = "mkdir inside || echo overlap; echo $(($(cat counter) + 1)) > counter; rmdir inside || echo overlap";
+    let raise = "echo $$ > pid.$$ && ln pid.$$ inside || exit 9; number=$(($(cat counter) + 1))
+                 echo $number > counter.$$; mv counter.$$ counter; rm inside; echo $number";
+    let numbers = Mutex::new(Numbers::default());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     let mut run = lock.command(&["run", "--", "sh", "-c", raise]);
-                    assert_eq!(common::printed(run.current_dir(folder.path())), "");
+                    let number = common::printed(run.current_dir(folder.path()));
+                    numbers.lock().unwrap().add(number.trim().parse().unwrap());
                 }
             });
         }
     });
-    assert_eq!(python.answer(), json!(0), "overlaps that the Python worker saw");
+    numbers.lock().unwrap().add_answer(&python.answer());
     assert_counter(folder.path(), 3 * ROUNDS);
 }
 
@@ -113,11 +197,11 @@ fn hold_again_and_again(lock: &ResourceLock, done: &AtomicBool) -> u64 {
     grants
 }
 
-fn rust_worker(lock: &TestLock, folder: &Path, rounds: u64) -> LineChild {
+fn rust_worker(lock: &TestLock, folder: &Path, rounds: usize) -> LineChild {
     LineChild::spawn(example("count").arg(lock.name()).arg(folder).arg(rounds.to_string()))
 }
 
-fn assert_counter(folder: &Path, expected: u64) {
+fn assert_counter(folder: &Path, expected: usize) {
     let counter = fs::read_to_string(folder.join("counter")).unwrap();
     assert_eq!(counter.trim(), expected.to_string(), "counts were lost");
 }

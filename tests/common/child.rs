@@ -67,6 +67,11 @@ impl LineChild {
         self.lines.try_recv().ok()
     }
 
+    /// All lines that were not read yet, up to the end of its output.
+    pub fn rest(&mut self) -> Vec<String> {
+        self.lines.iter().collect()
+    }
+
     /// SIGKILL, without waiting for its end.
     pub fn kill(&mut self) {
         self.child.kill().expect("the child can be killed");

@@ -11,8 +11,10 @@ pub mod pty;
 pub mod run;
 pub mod worker;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use child::LineChild;
@@ -45,20 +47,30 @@ pub fn process_state(pid: u32) -> Option<char> {
 
 /// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries
 /// are, but not its examples, and builds those only when all tests are asked for.)
-pub fn example(name: &str) -> Command {
+pub fn example(name: &'static str) -> Command {
+    static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     let binary = PathBuf::from(lock::binary().get_program());
     let folder = binary.parent().expect("the binary lies in a folder");
+    // A test that failed while it built does not matter to the others.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(name) {
+        build_example(name, folder.ends_with("release"));
+        built.insert(name);
+    }
+    Command::new(folder.join("examples").join(name))
+}
+
+fn build_example(name: &str, release: bool) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--example", name, "--manifest-path"]);
     cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
-    if folder.ends_with("release") {
+    if release {
         cargo.arg("--release");
     }
     assert!(
         cargo.status().expect("cargo runs").success(),
         "example {name} does not build"
     );
-    Command::new(folder.join("examples").join(name))
 }
 
 /// What a command that had to succeed printed.

@@ -24,25 +24,49 @@ def hold(rounds, length):
 
 
 def work(folder, rounds):
-    """Adds 1 to folder/counter in each round, under the lock. Returns how often somebody else was inside as well."""
-    marker, counter = os.path.join(folder, "inside"), os.path.join(folder, "counter")
-    overlaps = 0
+    """Adds 1 to folder/counter in each round, under the lock, as examples/count.rs does. Returns the numbers."""
+    pid = str(os.getpid())
+    own, inside, counter = (os.path.join(folder, name) for name in ["pid." + pid, "inside", "counter"])
+    write(own, pid)
+    numbers = []
     for _ in range(rounds):
         lock.get_lock(timeout=None, lock_info="python worker")
-        try:
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            overlaps += 1
+        mark(own, inside)
         with open(counter) as file:
-            value = int(file.read())
-        with open(counter, "w") as file:
-            file.write(str(value + 1))
-        try:
-            os.unlink(marker)
-        except FileNotFoundError:
-            overlaps += 1
+            number = int(file.read()) + 1
+        write(counter + "." + pid, str(number))
+        os.rename(counter + "." + pid, counter)
+        with open(inside) as file:
+            assert file.read() == pid, "somebody has taken over"
+        os.unlink(inside)
         lock.unget_lock()
-    return overlaps
+        numbers.append(number)
+    return numbers
+
+
+def mark(own, inside):
+    """Fails if a living process is at work."""
+    while True:
+        try:
+            return os.link(own, inside)
+        except FileExistsError:
+            with open(inside) as file:
+                pid = file.read()
+        assert not exists(pid), f"process {pid} is at work as well"
+        os.unlink(inside)
+
+
+def exists(pid):
+    """A process that is ending has no memory, and so no program, before it gives up its locks."""
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return False
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
 
 
 REQUESTS = {
