@@ -243,8 +243,10 @@ pub struct DoctorArgs {
 /// `completions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletionsArgs {
-    /// `bash`, `zsh` or `fish`.
+    /// `bash`, `zsh` or `fish`; `words` asks what could follow.
     pub shell: String,
+    /// For `words`: what is typed so far, the last word unfinished.
+    pub words: Vec<OsString>,
 }
 
 /// Reads the matches of `command`'s definitions.
@@ -295,6 +297,7 @@ pub(super) fn read(command: Command, name: Option<&OsStr>, matches: &mut ArgMatc
         }),
         Command::Completions => Task::Completions(CompletionsArgs {
             shell: matches.remove_one("SHELL").unwrap_or_default(),
+            words: matches.remove_many("WORDS").unwrap_or_default().collect(),
         }),
     };
     Ok((common, task))

@@ -1,39 +1,24 @@
-//! Completion scripts and the manual page are generated from the definitions and committed; this test compares them.
+//! The manual page is generated from the definitions and committed; this test compares it.
 //! `BLESS=1 cargo test generated` writes them anew.
 
 use super::words::Command;
-use clap_complete::{Shell, generate};
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn committed_files_are_what_the_definitions_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut stale = Vec::new();
-    for (file, content) in [
-        ("completions/resourcelock.bash", completion(Shell::Bash)),
-        ("completions/_resourcelock", completion(Shell::Zsh)),
-        ("completions/resourcelock.fish", completion(Shell::Fish)),
-        ("man/resourcelock.1", manual(&root.join("man/sections.roff"))),
-    ] {
-        let path = root.join(file);
-        if bless {
-            fs::write(&path, &content).unwrap_or_else(|error| panic!("{file}: {error}"));
-        } else if fs::read_to_string(&path).ok().as_deref() != Some(content.as_str()) {
-            stale.push(file);
-        }
+fn the_committed_page_is_what_the_definitions_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let content = manual(&folder.join("sections.roff"));
+    let page = folder.join("resourcelock.1");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&page, content).expect("the page can be written");
+    } else {
+        let committed = fs::read_to_string(&page).expect("the page is there");
+        assert!(
+            committed == content,
+            "the page differs from the definitions: BLESS=1 cargo test generated"
+        );
     }
-    assert!(
-        stale.is_empty(),
-        "{stale:?} differ from the definitions: BLESS=1 cargo test generated"
-    );
-}
-
-fn completion(shell: Shell) -> String {
-    let mut script = Vec::new();
-    generate(shell, &mut super::tree(), "resourcelock", &mut script);
-    String::from_utf8(script).expect("a script is UTF-8")
 }
 
 /// The page: the hand-written sections, with title, synopsis and a section for each command from the definitions.

@@ -39,11 +39,19 @@ pub(super) fn generally(words: Vec<OsString>) -> Result<Parsed, Usage> {
             options,
             operands,
         } => {
-            let separator = (command == Command::Run).then(|| OsString::from("--"));
-            let words = std::iter::once(OsString::from("resourcelock"))
-                .chain(options)
-                .chain(separator)
-                .chain(operands);
+            // Words behind the separator are never looked at.
+            let looked_at = match command {
+                Command::Run => 0,
+                Command::Completions => 1.min(operands.len()),
+                _ => operands.len(),
+            };
+            let mut words = vec![OsString::from("resourcelock")];
+            words.extend(options);
+            words.extend_from_slice(&operands[..looked_at]);
+            if looked_at < operands.len() {
+                words.push(OsString::from("--"));
+                words.extend_from_slice(&operands[looked_at..]);
+            }
             let mut matches = super::definition(command)
                 .try_get_matches_from(words)
                 .map_err(|error| Usage::refused(command, &error))?;
@@ -54,7 +62,7 @@ pub(super) fn generally(words: Vec<OsString>) -> Result<Parsed, Usage> {
 }
 
 /// The options of a command, or of all, as the ordering step wants them.
-fn options(command: Option<Command>) -> Vec<Opt> {
+pub(super) fn options(command: Option<Command>) -> Vec<Opt> {
     let definition = match command {
         Some(command) => super::definition(command),
         None => super::all_options(),

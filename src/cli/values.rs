@@ -109,6 +109,13 @@ pub fn signal(text: &str) -> Result<i32, String> {
         .ok_or_else(unknown)
 }
 
+/// The names that [`signal`] knows, without `SIG`.
+pub fn signal_names() -> Vec<String> {
+    nix::sys::signal::Signal::iterator()
+        .map(|signal| signal.as_str().trim_start_matches("SIG").to_owned())
+        .collect()
+}
+
 /// Checks where the lock lives. Only this machine's engine is built in.
 pub fn backend(url: &str) -> Result<(), String> {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);

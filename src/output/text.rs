@@ -221,7 +221,8 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     table.render(width)
 }
 
-fn word(state: &State) -> &'static str {
+/// Free, or how it is held.
+pub fn word(state: &State) -> &'static str {
     match state.holders.first().map(|holder| holder.mode) {
         _ if !state.locked => "free",
         Some(Mode::Shared) => "shared",
