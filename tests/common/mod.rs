@@ -9,6 +9,7 @@ pub mod peer;
 pub mod private;
 pub mod pty;
 pub mod run;
+pub mod witness;
 pub mod worker;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
 pub use private::{in_private_shm, printed_in_private_shm};
 pub use pty::Pty;
+pub use witness::Witness;
 pub use worker::{Ask, Grant, Worker};
 
 /// After this long a test stops waiting: far beyond what anything takes, so that a slow machine fails no test.

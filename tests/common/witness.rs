@@ -1,0 +1,119 @@
+//! A resource that notices when two use it at once, and that survives kills: an occupancy marker, and a counter whose
+//! updates get lost if they overlap.
+
+use super::worker::monotonic;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The resource, opened by one process.
+pub struct Witness {
+    /// Its first byte is locked while somebody is inside. A lock of fcntl(2)'s classic kind: the kernel drops it when
+    /// the process dies, before it drops anything else of it, beacons included.
+    inside: File,
+    /// Value, token and time (monotonic ns) of the last visit.
+    counter: File,
+}
+
+/// The counter as last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Number of visits.
+    pub value: u64,
+    /// The last visitor's token.
+    pub token: u64,
+    /// When the last visitor came.
+    pub at: u64,
+}
+
+/// What a visitor saw.
+#[derive(Debug)]
+pub struct Visit {
+    /// Signs that somebody else was inside, or that tokens do not grow.
+    pub wrong: Option<String>,
+    /// Time since the visit before, ns.
+    pub gap: u64,
+}
+
+impl Witness {
+    /// Opens the resource in this folder; makes it, if it is not there.
+    pub fn open(folder: &Path) -> Self {
+        let open = |name| {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false);
+            options.open(folder.join(name)).expect("a file in the test's folder")
+        };
+        Self {
+            inside: open("inside"),
+            counter: open("counter"),
+        }
+    }
+
+    fn mark(&self, kind: i32) -> bool {
+        let byte = nix::libc::flock {
+            l_type: kind as i16,
+            l_whence: nix::libc::SEEK_SET as i16,
+            l_start: 0,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.inside, FcntlArg::F_SETLK(&byte)).is_ok()
+    }
+
+    /// Comes in under `token`, adds 1, does `work` between reading and writing, and leaves.
+    pub fn visit(&self, token: u64, work: impl FnOnce()) -> Visit {
+        let at = monotonic();
+        let mut wrong = None;
+        if !self.mark(nix::libc::F_WRLCK) {
+            wrong = Some("somebody else was inside".to_owned());
+        }
+        let before = self.read();
+        if before.token >= token {
+            wrong = Some(format!("token {token} after {}", before.token));
+        }
+        work();
+        let mine = Count {
+            value: before.value + 1,
+            token,
+            at,
+        };
+        if self.read() != before {
+            wrong = Some(format!("{before:?} became {:?}", self.read()));
+        }
+        let words = [mine.value, mine.token, mine.at].map(u64::to_le_bytes);
+        self.counter.write_all_at(words.as_flattened(), 0).expect("written");
+        if self.read() != mine {
+            wrong = Some(format!("{mine:?} became {:?}", self.read()));
+        }
+        self.mark(nix::libc::F_UNLCK);
+        Visit {
+            wrong,
+            gap: at.saturating_sub(before.at),
+        }
+    }
+
+    /// The counter now.
+    pub fn read(&self) -> Count {
+        let mut bytes = [0; 24];
+        match self.counter.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            Err(_) => return Count::default(), // not visited yet
+        }
+        let word = |i: usize| u64::from_le_bytes(bytes[i * 8..][..8].try_into().expect("8 bytes"));
+        Count {
+            value: word(0),
+            token: word(1),
+            at: word(2),
+        }
+    }
+}
+
+/// The value below which `percent` of the values lie, ms.
+pub fn percentile(times_ns: &mut [u64], percent: usize) -> f64 {
+    times_ns.sort_unstable();
+    let last = times_ns.len().saturating_sub(1);
+    times_ns
+        .get(last * percent / 100)
+        .map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+}
