@@ -110,6 +110,9 @@ mod cancel;
 mod clock;
 #[path = "lock/error.rs"]
 mod error;
+#[cfg(test)]
+#[path = "lock/failpoint.rs"]
+mod failpoint;
 #[path = "lock/flag.rs"]
 mod flag;
 #[path = "lock/folder.rs"]

@@ -148,6 +148,8 @@ impl<'a> Live<'a> {
 
     /// A grant's sums; a queued request counts its own when it accepts, outside the latch.
     pub(crate) fn count_grant(&self, waited_ns: u64) {
+        #[cfg(test)]
+        crate::failpoint::here();
         let h = &self.table().header;
         h.acquisitions.fetch_add(1, Relaxed);
         if waited_ns != 0 {
@@ -175,6 +177,8 @@ impl<'a> Live<'a> {
     }
 
     fn record(&self, next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
+        #[cfg(test)]
+        crate::failpoint::here();
         let number = next.load(Relaxed);
         next.store(number.wrapping_add(1), Relaxed);
         let Some(past) = ring.get(number as usize % len) else {
@@ -194,6 +198,8 @@ impl<'a> Live<'a> {
         past.command[0].store(end.command[0], Relaxed);
         past.command[1].store(end.command[1], Relaxed);
         past.what.store(end.what, Relaxed);
+        #[cfg(test)]
+        crate::failpoint::here();
         past.sequence.store(number.wrapping_add(1), Release);
     }
 }
@@ -233,6 +239,8 @@ impl World for Live<'_> {
     }
 
     fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         let swapped =
             |word: &std::sync::atomic::AtomicU32| word.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok();
         Ok(self.table().words.get(i).is_some_and(swapped))
@@ -243,6 +251,8 @@ impl World for Live<'_> {
     }
 
     fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         Ok(self.objects.flag.swap(from, to))
     }
 
@@ -251,6 +261,8 @@ impl World for Live<'_> {
     }
 
     fn set_field(&self, field: Field, value: u64) -> Result<(), Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         self.slot(field).store(value, Relaxed);
         Ok(())
     }
@@ -264,6 +276,8 @@ impl World for Live<'_> {
     }
 
     fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         let (Some(record), Some(kind), Some(d)) =
             (self.table().requests.get(i), self.table().kinds.get(i), self.describe)
         else {
@@ -293,6 +307,8 @@ impl World for Live<'_> {
     }
 
     fn set_grant(&self, i: usize, token: u64) -> Result<(), Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         if let Some(record) = self.table().requests.get(i) {
             record.token.store(token, Relaxed);
             record.granted.store(self.now.get(), Relaxed);
@@ -386,6 +402,8 @@ impl World for Live<'_> {
     }
 
     fn wake_request(&self, i: usize) {
+        #[cfg(test)]
+        crate::failpoint::here();
         if let Some(word) = self.table().words.get(i) {
             sys::futex_wake(word, 1);
         }
@@ -394,6 +412,8 @@ impl World for Live<'_> {
     }
 
     fn wake_flag(&self) {
+        #[cfg(test)]
+        crate::failpoint::here();
         sys::futex_wake_low(self.objects.flag.word(), 1);
     }
 }
@@ -431,6 +451,8 @@ impl Live<'_> {
 
     /// Turns the own held (or about to be held) request into a detached one.
     pub(crate) fn detach(&self, i: usize, detached: Detached, bound_start: u64) {
+        #[cfg(test)]
+        crate::failpoint::here();
         let Some(record) = self.table().requests.get(i) else {
             return;
         };
@@ -441,6 +463,8 @@ impl Live<'_> {
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);
         }
+        #[cfg(test)]
+        crate::failpoint::here();
         record.holder.store(0, Release); // last: until here the beacon counts
     }
 
@@ -462,6 +486,8 @@ impl LatchWorld for Live<'_> {
     }
 
     fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Infallible> {
+        #[cfg(test)]
+        crate::failpoint::here();
         Ok(self
             .table()
             .header
@@ -499,6 +525,8 @@ impl LatchWorld for Live<'_> {
     }
 
     fn wake_latch(&self) {
+        #[cfg(test)]
+        crate::failpoint::here();
         sys::futex_wake(&self.table().header.latch, 1);
     }
 

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use resourcelock::{Cancel, Detached, GetOptions, Guard, Lost, Mode, ResourceLock, UngetOptions, Wait};
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -203,9 +204,13 @@ impl Worker {
     }
 
     /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it had ended before by itself.
     pub fn kill(&mut self) {
         self.child.kill();
-        self.child.wait();
+        let status = self.child.wait();
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
     }
 
     /// SIGKILL, without waiting.
