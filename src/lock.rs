@@ -134,6 +134,9 @@ mod identity;
 mod latch;
 #[path = "lock/live.rs"]
 mod live;
+#[cfg(test)]
+#[path = "lock/model.rs"]
+mod model;
 #[path = "lock/name.rs"]
 mod name;
 #[path = "lock/note.rs"]

@@ -219,6 +219,22 @@ pub(crate) struct Ending {
     pub(crate) what: u64,
 }
 
+/// On whose life a request depends: two beacons and a process, 0 = none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lifelines {
+    holder: u32,
+    keeper: u32,
+    bound: u32,
+}
+
+/// Whether everything that a request depends on is gone. Asking takes a while, in which its owner may detach it and
+/// end: then those who are gone are not those who count.
+fn proven_gone(read: impl Fn() -> Lifelines, gone: impl FnOnce(Lifelines) -> bool) -> bool {
+    let before = read();
+    let detached = before.holder == 0 && before.keeper == 0 && before.bound == 0;
+    !detached && gone(before) && read() == before
+}
+
 impl World for Live<'_> {
     type Stop = Infallible;
 
@@ -328,20 +344,21 @@ impl World for Live<'_> {
         let Some(record) = self.table().requests.get(i) else {
             return Ok(false);
         };
-        let holder = record.holder.load(Relaxed);
-        let keeper = record.keeper.load(Relaxed);
-        let bound = record.bound_pid.load(Acquire);
-        if holder == 0 && keeper == 0 && bound == 0 {
-            return Ok(false); // detached for good
-        }
-        Ok((holder == 0 || go(self.is_id_gone(holder)))
-            && (keeper == 0 || go(self.is_id_gone(keeper)))
-            && (bound == 0
-                || identity::is_gone(
-                    bound,
-                    record.bound_start.load(Relaxed),
-                    record.pid_namespace.load(Relaxed),
-                )))
+        let lifelines = || Lifelines {
+            holder: record.holder.load(Acquire),
+            keeper: record.keeper.load(Acquire),
+            bound: record.bound_pid.load(Acquire),
+        };
+        Ok(proven_gone(lifelines, |on| {
+            (on.holder == 0 || go(self.is_id_gone(on.holder)))
+                && (on.keeper == 0 || go(self.is_id_gone(on.keeper)))
+                && (on.bound == 0
+                    || identity::is_gone(
+                        on.bound,
+                        record.bound_start.load(Relaxed),
+                        record.pid_namespace.load(Relaxed),
+                    ))
+        }))
     }
 
     fn lapses(&self, i: usize) -> Result<bool, Infallible> {
@@ -532,5 +549,34 @@ impl LatchWorld for Live<'_> {
 
     fn is_id_gone(&self, id: u32) -> Result<bool, Infallible> {
         Ok(id != self.objects.id && beacon::is_out(self.table(), id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(holder: u32, bound: u32) -> Lifelines {
+        Lifelines {
+            holder,
+            keeper: 0,
+            bound,
+        }
+    }
+
+    #[test]
+    fn a_hold_that_is_detached_while_its_owner_ends_stays() {
+        let now = Cell::new(on(7, 0));
+        assert!(proven_gone(|| now.get(), |_| true));
+        for detached in [on(0, 0), on(0, 4242)] {
+            now.set(on(7, 0));
+            let ends_meanwhile = |_| {
+                now.set(detached);
+                true
+            };
+            assert!(!proven_gone(|| now.get(), ends_meanwhile));
+        }
+        now.set(on(0, 0));
+        assert!(!proven_gone(|| now.get(), |_| true), "detached for good");
     }
 }

@@ -1,6 +1,6 @@
 //! The protocol: who gets the lock next, and what is mended after a crash. Pure: every access to the shared objects,
 //! the clock and the other processes goes through [`World`], so that the same code runs on the real table and under
-//! the model checker (`tests/model.rs`), which stops or kills a process between any two actions.
+//! the model checker (`src/lock/model.rs`), which stops or kills a process between any two actions.
 //!
 //! # Objects
 //! The *flag* (glibc's semaphore word, shared with users of the Python module), and the *table*: the latch, a few
@@ -495,7 +495,7 @@ fn trailing_vacant<W: World>(w: &W, top: usize) -> Result<usize, W::Stop> {
 }
 
 /// What a sweep examines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sweep {
     /// Holders and offers.
     Active,
