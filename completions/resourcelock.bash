@@ -1,61 +1,53 @@
-# Completion of resourcelock for bash. The program itself knows what could follow.
+# bash completion for resourcelock: commands, options, and the names of the locks that exist now.
+#
+# What may stand at the cursor is asked of the program itself, with one call (see src/commands/completions.rs).
 
 _resourcelock() {
-    # Bash splits words at '=' and ':' as well: put them together again. starts[i] is where word i begins.
-    local words=() starts=() i word line=$COMP_LINE cur
-    for ((i = 0; i <= COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
-        if ((i > 0)) && [[ -n $word && $line == "$word"* ]]; then
-            words[${#words[@]} - 1]+=$word
-        else
-            words+=("$word")
-            starts+=("$i")
-        fi
-        line=${line#"${line%%[![:space:]]*}"}
-        line=${line#"$word"}
-    done
-    cur=${words[${#words[@]} - 1]}
-    # Quotes that are still open, and backslashes, are the shell's.
-    local unquoted=${cur#[\'\"]}
-    unquoted=${unquoted//\\/}
-    words[${#words[@]} - 1]=$unquoted
+    local tool=$1 replaced=$2 rest=${COMP_LINE:0:COMP_POINT} i
+    local -a words=() starts=() answer=()
+    type -P -- "$tool" >/dev/null || tool=resourcelock
 
-    local answer found=()
-    {
-        IFS= read -r answer
-        while IFS= read -r line; do found+=("${line%%$'\t'*}"); done
-    } < <("$1" completions words -- "${words[@]:1}" 2>/dev/null)
+    # Bash takes words apart at = : @ as well. What no blank separates belongs together.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        if ((i == 0)) || [[ $rest == [[:blank:]]* ]]; then
+            rest=${rest#"${rest%%[![:blank:]]*}"}
+            words+=("") starts+=("$i")
+        fi
+        local part=${COMP_WORDS[i]}
+        ((i < COMP_CWORD)) || part=$rest
+        words[${#words[@]} - 1]+=$part
+        rest=${rest#"$part"}
+    done
+    local current=${words[${#words[@]} - 1]}
+    mapfile -t answer < <("$tool" completions bash -- \
+        "${words[@]:1:${#words[@]} - 2}" "${current%"$replaced"}" "$replaced" 2>/dev/null)
 
     COMPREPLY=()
-    case $answer in
-        words)
-            # Readline replaces only what stands after the last '=' or ':'.
-            local kept=${unquoted%"${COMP_WORDS[COMP_CWORD]}"}
-            [[ ${COMP_WORDS[COMP_CWORD]} == [=:] ]] && kept=$unquoted
-            [[ $cur == [\'\"]* ]] && kept=
-            for word in "${found[@]}"; do
-                word=${word#"$kept"}
-                case $cur in
-                    [\'\"]*) COMPREPLY+=("$word") ;;
-                    *) COMPREPLY+=("$(printf %q "$word")") ;;
-                esac
-            done
-            ;;
-        files) compopt -o default 2>/dev/null ;;
-        programs) mapfile -t COMPREPLY < <(compgen -c -- "$unquoted") ;;
-        line\ *)
-            local first=${starts[${answer#line } + 1]}
-            if declare -F _comp_command_offset >/dev/null; then
-                _comp_command_offset "$first"
-            elif declare -F _command_offset >/dev/null; then
-                _command_offset "$first"
-            elif ((first == COMP_CWORD)); then
-                mapfile -t COMPREPLY < <(compgen -c -- "$unquoted")
-            else
-                compopt -o default 2>/dev/null
-            fi
-            ;;
+    case ${answer[0]-} in
+        words) COMPREPLY=("${answer[@]:1}") ;;
+        command\ *) _resourcelock_command "$((${answer[0]#command } + 1))" "$replaced" ;;
+        program) mapfile -t COMPREPLY < <(compgen -c -- "$replaced") ;;
+        file) compopt -o default ;;
+        group) mapfile -t COMPREPLY < <(compgen -g -- "$replaced") ;;
+        process) mapfile -t COMPREPLY < <(compgen -W "$(ps -e -o pid=)" -- "$replaced") ;;
     esac
+}
+
+# The command line of the command under the lock, from word $1 on: as if it stood alone, if the package
+# bash-completion is there, else a program's name and then files.
+_resourcelock_command() {
+    local offset
+    for offset in _comp_command_offset _command_offset; do
+        if declare -F "$offset" >/dev/null; then
+            "$offset" "${starts[$1]}"
+            return
+        fi
+    done
+    if (($1 == ${#words[@]} - 1)) && [[ $2 != */* ]]; then
+        mapfile -t COMPREPLY < <(compgen -c -- "$2")
+    else
+        compopt -o default
+    fi
 }
 
 complete -F _resourcelock resourcelock

@@ -1,23 +1,32 @@
-# Completion of resourcelock for fish. The program itself knows what could follow.
+# fish completion for resourcelock: commands, options, and the names of the locks that exist now, with their state.
+#
+# What may stand at the cursor is asked of the program itself, with one call (see src/commands/completions.rs).
 
 function __resourcelock_complete
-    set -l typed (commandline -opc)
+    set -l words (commandline -opc)
     set -l current (commandline -ct)
-    set -l answer ($typed[1] completions words -- $typed[2..-1] (string unescape -- $current; or echo $current) 2>/dev/null)
+    set -l tool $words[1]
+    command -q -- $tool; or set tool resourcelock
+    set -e words[1]
+    set -l answer (command $tool completions fish -- $words "$current" 2>/dev/null)
+
+    # A value that is attached to its option: the candidates contain the option.
+    set -l option (string match -r -- '^--[^=]*=' $current)
+    set -l value (string replace -r -- '^--[^=]*=' '' "$current")
     switch "$answer[1]"
         case words
-            printf '%s\n' $answer[2..-1]
-        case files
-            __fish_complete_path $current
-        case programs
-            __fish_complete_command
-        case 'line *'
-            set -l first (math (string replace 'line ' '' -- $answer[1]) + 2)
-            if test $first -gt (count $typed)
-                complete -C "$current"
-            else
-                complete -C (string join ' ' -- (string escape -- $typed[$first..-1]) "$current")
-            end
+            printf '%s\n' $answer[2..]
+        case 'command *'
+            set -l first (math (string replace 'command ' '' -- $answer[1]) + 1)
+            complete -C (string join ' ' -- (string escape -- $words[$first..]) "$current")
+        case program
+            complete -C "$value"
+        case file
+            printf "$option%s\n" (__fish_complete_path "$value")
+        case group
+            printf "$option%s\n" (__fish_complete_groups)
+        case process
+            printf "$option%s\n" (__fish_complete_pids)
     end
 end
 

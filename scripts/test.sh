@@ -20,8 +20,9 @@ command -v timeout                                | coreutils    | the peer whos
 command -v ps && command -v pkill                 | procps       | looks at process trees
 command -v strace                                 | strace       | shows which clocks a wait uses
 test -e /usr/lib/*/faketime/libfaketime.so.1      | libfaketime  | steps the wall clock of one process
-command -v zsh                                    | zsh          | loads the generated completions
-command -v fish                                   | fish         | loads the generated completions
+command -v zsh                                    | zsh          | completes command lines
+command -v fish                                   | fish         | completes command lines
+test -e /usr/share/bash-completion/bash_completion | bash-completion | completes the command of run
 command -v sem                                    | parallel     | the peer of counting locks (sem)
 command -v ts                                     | moreutils    | stamps the lines of a job's output
 command -v mandoc                                 | mandoc       | checks the man page

@@ -5,6 +5,7 @@
 //! them together for help, completions and the manual page.
 
 mod args;
+mod bash_words;
 mod complete;
 #[cfg(test)]
 mod generated;
@@ -21,12 +22,12 @@ pub use args::{
     Common, CompletionsArgs, Create, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs,
     RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
-pub use complete::{Completion, complete};
+pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};
+pub use complete::{Candidate, Offer, offer, typed_name};
 pub use parse::{Parsed, parse};
 
 pub use values::backend;
 
-use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, value_parser};
 use words::Command;
 
@@ -331,18 +332,12 @@ fn completions() -> Vec<Arg> {
         Arg::new("SHELL")
             .help("bash, zsh or fish")
             .required(true)
-            .value_parser([
-                PossibleValue::new("bash"),
-                PossibleValue::new("zsh"),
-                PossibleValue::new("fish"),
-                PossibleValue::new("words").hide(true),
-            ]),
-        // What the scripts ask: the words typed so far, the last one unfinished.
-        Arg::new("WORDS")
+            .value_parser(["bash", "zsh", "fish"])
+            .hide_possible_values(true),
+        // An unfinished command line, for the scripts themselves: what may stand at its end is printed.
+        Arg::new("WORD")
             .hide(true)
             .num_args(0..)
-            .last(true)
-            .action(ArgAction::Append)
             .value_parser(value_parser!(std::ffi::OsString)),
     ]
 }

@@ -31,7 +31,7 @@ pub fn perform(common: &Common, task: Task) -> Result<Exit, Failure> {
         Task::Remove(args) => remove::perform(common, &args),
         Task::List(args) => list::perform(common, &args),
         Task::Doctor(args) => doctor::perform(common, &args),
-        Task::Completions(args) => completions::perform(args),
+        Task::Completions(args) => completions::perform(&args),
     }
 }
 

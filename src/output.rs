@@ -8,7 +8,7 @@ pub mod text;
 pub mod timeline;
 pub mod view;
 
-pub use sentence::{duration, refusal, shell_word, waiting};
+pub use sentence::{duration, refusal, shell_word, standing, waiting};
 
 use crate::exit::Exit;
 use serde::Serialize;

@@ -243,9 +243,10 @@ pub struct DoctorArgs {
 /// `completions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletionsArgs {
-    /// `bash`, `zsh` or `fish`; `words` asks what could follow.
+    /// `bash`, `zsh` or `fish`.
     pub shell: String,
-    /// For `words`: what is typed so far, the last word unfinished.
+    /// An unfinished command line, without the program's name; the cursor is at the end of the last word. Empty: the
+    /// script itself is wanted.
     pub words: Vec<OsString>,
 }
 
@@ -297,7 +298,7 @@ pub(super) fn read(command: Command, name: Option<&OsStr>, matches: &mut ArgMatc
         }),
         Command::Completions => Task::Completions(CompletionsArgs {
             shell: matches.remove_one("SHELL").unwrap_or_default(),
-            words: matches.remove_many("WORDS").unwrap_or_default().collect(),
+            words: matches.remove_many("WORD").unwrap_or_default().collect(),
         }),
     };
     Ok((common, task))

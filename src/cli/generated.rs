@@ -1,4 +1,4 @@
-//! The manual page is generated from the definitions and committed; this test compares it.
+//! The manual page is generated from the definitions and committed; this test compares them.
 //! `BLESS=1 cargo test generated` writes them anew.
 
 use super::words::Command;
@@ -8,15 +8,16 @@ use std::path::Path;
 #[test]
 fn the_committed_page_is_what_the_definitions_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
-    let content = manual(&folder.join("sections.roff"));
     let page = folder.join("resourcelock.1");
+    let generated = manual(&folder.join("sections.roff"));
     if std::env::var_os("BLESS").is_some() {
-        fs::write(&page, content).expect("the page can be written");
+        fs::write(&page, generated).expect("the page can be written");
     } else {
-        let committed = fs::read_to_string(&page).expect("the page is there");
+        let committed = fs::read_to_string(&page).unwrap_or_default();
         assert!(
-            committed == content,
-            "the page differs from the definitions: BLESS=1 cargo test generated"
+            committed == generated,
+            "{} is stale: BLESS=1 cargo test generated",
+            page.display()
         );
     }
 }

@@ -39,19 +39,13 @@ pub(super) fn generally(words: Vec<OsString>) -> Result<Parsed, Usage> {
             options,
             operands,
         } => {
-            // Words behind the separator are never looked at.
-            let looked_at = match command {
-                Command::Run => 0,
-                Command::Completions => 1.min(operands.len()),
-                _ => operands.len(),
-            };
-            let mut words = vec![OsString::from("resourcelock")];
-            words.extend(options);
-            words.extend_from_slice(&operands[..looked_at]);
-            if looked_at < operands.len() {
-                words.push(OsString::from("--"));
-                words.extend_from_slice(&operands[looked_at..]);
-            }
+            // Their operands are other programs' words: options among them are not ours.
+            let foreign = matches!(command, Command::Run | Command::Completions);
+            let separator = foreign.then(|| OsString::from("--"));
+            let words = std::iter::once(OsString::from("resourcelock"))
+                .chain(options)
+                .chain(separator)
+                .chain(operands);
             let mut matches = super::definition(command)
                 .try_get_matches_from(words)
                 .map_err(|error| Usage::refused(command, &error))?;

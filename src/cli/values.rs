@@ -109,7 +109,7 @@ pub fn signal(text: &str) -> Result<i32, String> {
         .ok_or_else(unknown)
 }
 
-/// The names that [`signal`] knows, without `SIG`.
+/// The names that [`signal`] takes, without real-time signals.
 pub fn signal_names() -> Vec<String> {
     nix::sys::signal::Signal::iterator()
         .map(|signal| signal.as_str().trim_start_matches("SIG").to_owned())

@@ -156,49 +156,6 @@ pub fn arrange(
     mut definitions: impl FnMut(Option<Command>) -> Vec<Opt>,
 ) -> Result<Arranged, Disorder> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let (seen, _) = scan(words, &mut definitions)?;
-    seen.arranged(definitions)
-}
-
-/// Where a word stands that is still being typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Among NAME, COMMAND and options. The operands so far, the command if it is known, whether options may follow.
-    Ours(Vec<OsString>, Option<Command>, bool),
-    /// The value of this option.
-    Value(String),
-    /// In the command of `run`, which begins with this word, counted from 0.
-    Payload(usize),
-}
-
-/// Where the word that follows `words` stands; `None` after a mistake.
-pub fn place(words: Vec<OsString>, mut definitions: impl FnMut(Option<Command>) -> Vec<Opt>) -> Option<Place> {
-    let last_is_option = words.last().is_some_and(|word| starts_with_dash(word));
-    match scan(words, &mut definitions) {
-        Ok((_, Reached::Payload(first))) => Some(Place::Payload(first)),
-        Ok((seen, Reached::End { known, only_operands })) => Some(Place::Ours(seen.operands, known, !only_operands)),
-        Err(Disorder::ValueMissing(option)) if last_is_option => Some(Place::Value(option)),
-        Err(_) => None,
-    }
-}
-
-/// How far [`scan`] came.
-enum Reached {
-    /// All words are known.
-    End {
-        known: Option<Command>,
-        only_operands: bool,
-    },
-    /// The command of `run` begins with this word.
-    Payload(usize),
-}
-
-/// Tells options and operands apart.
-fn scan(
-    words: Vec<OsString>,
-    definitions: &mut impl FnMut(Option<Command>) -> Vec<Opt>,
-) -> Result<(Seen, Reached), Disorder> {
-    let count = words.len();
     let mut known = match (words.first(), words.get(1)) {
         // The usual case needs the definitions of one command only.
         (Some(name), Some(word)) if !starts_with_dash(name) => lock_command(name, word),
@@ -208,15 +165,14 @@ fn scan(
     let mut seen = Seen::default();
     let mut rest = words.into_iter().peekable();
     let mut only_operands = false;
-    let mut payload = None;
 
     while let Some(word) = rest.next() {
         let in_run = known == Some(Command::Run) && seen.operands.len() == 2;
-        let class = classify(&word, &options);
-        match class {
+        match classify(&word, &options) {
             // What follows COMMAND, or a double dash, is the command's own.
-            Class::DashDash if in_run => {
-                payload = Some(count - rest.len());
+            Class::DashDash if in_run => break,
+            Class::Operand if in_run => {
+                seen.operands.push(word);
                 break;
             }
             Class::DashDash if !only_operands => only_operands = true,
@@ -225,13 +181,11 @@ fn scan(
                 Err(_) if seen.asked.is_some() => break,
                 taken => taken?,
             },
-            _ => {
+            _ if in_run => {
                 seen.operands.push(word);
-                if in_run {
-                    payload = Some(count - rest.len() - 1);
-                    break;
-                }
+                break;
             }
+            _ => seen.operands.push(word),
         }
         if let [name, word] = seen.operands.as_slice() {
             let command = lock_command(name, word);
@@ -242,11 +196,7 @@ fn scan(
         }
     }
     seen.operands.extend(rest);
-    let reached = match payload {
-        Some(first) => Reached::Payload(first),
-        None => Reached::End { known, only_operands },
-    };
-    Ok((seen, reached))
+    seen.arranged(definitions)
 }
 
 /// Whether these two words are a lock and a command for it.

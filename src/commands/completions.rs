@@ -1,46 +1,102 @@
-//! `completions SHELL`: prints the script that a package installs. The scripts ask `completions words -- WORD...` what
-//! could follow.
+//! `completions SHELL`: prints the committed script, so that a package and a home directory get the same one.
+//!
+//! `completions SHELL -- WORD…` is what the scripts call: WORDs are the words of the command line up to the cursor,
+//! without the program's own name, and what may stand at the cursor is printed. First a line that says what is wanted:
+//! `words` (they follow), `command N` (from word N on it is another program's command line), `program`, `file`,
+//! `group`, `process`, or `nothing`. Then the words, one a line, each with a tab and what it means. For bash, whose
+//! words are still quoted, the last word comes in two parts, what stays and what is replaced, and what replaces it is
+//! printed, quoted. A lock's name contains neither tabs nor line ends.
 
 use super::Failure;
-use super::list::look_at_all;
-use crate::cli::{self, Completion, CompletionsArgs};
+use super::list::{NO_PERMISSION, look_at_all};
+use crate::cli::{Candidate, CompletionsArgs, Offer, bash_meaning, bash_replacement, offer, typed_name};
 use crate::exit::Exit;
 use crate::output;
+use std::ffi::{OsStr, OsString};
 
 /// Carries it out.
-pub fn perform(args: CompletionsArgs) -> Result<Exit, Failure> {
-    match args.shell.as_str() {
-        "bash" => output::print(include_str!("../../completions/resourcelock.bash"))?,
-        "zsh" => output::print(include_str!("../../completions/_resourcelock"))?,
-        "fish" => output::print(include_str!("../../completions/resourcelock.fish"))?,
-        _ => output::print(&answer(&cli::complete(args.words, locks)))?,
+pub fn perform(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let bash = args.shell == "bash";
+    let text = match args.words.as_slice() {
+        [] => script(&args.shell).to_owned(),
+        [before @ .., kept, replaced] if bash => answer_for_bash(before, kept, replaced),
+        words => printed(words, |candidate, _| {
+            Some(format!("{}\t{}", candidate.word, candidate.about))
+        }),
     };
+    output::print(&text)?;
     Ok(Exit::Done)
 }
 
-/// For a script: what to offer, in the first line; words and descriptions, a tab between them, in the others.
-fn answer(completion: &Completion) -> String {
-    match completion {
-        Completion::Nothing => "words\n".to_owned(),
-        Completion::Files => "files\n".to_owned(),
-        Completion::Programs => "programs\n".to_owned(),
-        Completion::CommandLine(first) => format!("line {first}\n"),
-        Completion::Words(words) => {
-            let mut text = "words\n".to_owned();
-            for (word, description) in words {
-                text.push_str(&format!("{word}\t{description}\n"));
-            }
-            text
-        }
+fn script(shell: &str) -> &'static str {
+    match shell {
+        "bash" => include_str!("../../completions/resourcelock.bash"),
+        "zsh" => include_str!("../../completions/_resourcelock"),
+        _ => include_str!("../../completions/resourcelock.fish"),
     }
 }
 
-/// The locks that exist, and whether they are free.
-fn locks() -> Vec<(String, String)> {
-    let seen = look_at_all().unwrap_or_default();
-    let states = seen
+fn answer_for_bash(before: &[OsString], kept: &OsStr, replaced: &OsStr) -> String {
+    let kept = kept.to_string_lossy();
+    let last = format!("{kept}{}", replaced.to_string_lossy());
+    let words: Vec<OsString> = before
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .chain([last])
+        .map(|word| bash_meaning(&word).into())
+        .collect();
+    printed(&words, |candidate, current| {
+        let fits = candidate.word.as_bytes().starts_with(current.as_encoded_bytes());
+        bash_replacement(&kept, &candidate.word).filter(|_| fits)
+    })
+}
+
+/// The answer: its first line, and each word as `line` writes it, given the word at the cursor.
+fn printed(words: &[OsString], line: impl Fn(&Candidate, &OsStr) -> Option<String>) -> String {
+    let current = words.last().map(OsString::as_os_str).unwrap_or_default();
+    let wanted = match offer(words) {
+        Offer::Nothing => "nothing".to_owned(),
+        Offer::CommandLine(first) => format!("command {first}"),
+        Offer::Program => "program".to_owned(),
+        Offer::File => "file".to_owned(),
+        Offer::Group => "group".to_owned(),
+        Offer::Process => "process".to_owned(),
+        Offer::Words(candidates) => return answer(&candidates, |candidate| line(candidate, current)),
+        Offer::Locks(own_words) => {
+            let mut candidates = locks(current);
+            candidates.extend(own_words);
+            return answer(&candidates, |candidate| line(candidate, current));
+        }
+    };
+    format!("{wanted}\n")
+}
+
+fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>) -> String {
+    let mut text = "words\n".to_owned();
+    for line in candidates.iter().filter_map(line) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// The locks of this machine, with what is going on with them. None if they cannot be listed: completion is silent.
+fn locks(current: &OsStr) -> Vec<Candidate> {
+    if std::env::var_os("RESOURCELOCK_BACKEND").is_some_and(|url| !url.is_empty()) {
+        return Vec::new();
+    }
+    let Ok(seen) = look_at_all() else { return Vec::new() };
+    let readable = seen
         .states
         .iter()
-        .map(|state| (state.name.to_string(), output::text::word(state).to_owned()));
-    states.collect()
+        .map(|state| (state.name.as_str(), output::standing(state)));
+    let others = seen
+        .unreadable
+        .iter()
+        .map(|(name, _)| (name.as_str(), NO_PERMISSION.to_owned()));
+    let mut all: Vec<_> = readable.chain(others).collect();
+    all.sort();
+    all.into_iter()
+        .map(|(name, standing)| Candidate::new(typed_name(name, current), standing))
+        .collect()
 }

@@ -41,6 +41,20 @@ pub fn waiting(state: &State) -> String {
     text
 }
 
+/// A lock in a few words, for a choice among several: `free`, `held by 4711 (scan.sh, alice) for 12 s: bus scan; 2
+/// waiting`.
+pub fn standing(state: &State) -> String {
+    let mut text = if state.locked || !state.holders.is_empty() {
+        format!("held by {}", holders(state))
+    } else {
+        "free".to_owned()
+    };
+    if !state.waiters.is_empty() {
+        text.push_str(&format!("; {} waiting", state.waiters.len()));
+    }
+    text
+}
+
 /// Who has the lock, for how long, with what note.
 fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {

@@ -221,8 +221,7 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     table.render(width)
 }
 
-/// Free, or how it is held.
-pub fn word(state: &State) -> &'static str {
+fn word(state: &State) -> &'static str {
     match state.holders.first().map(|holder| holder.mode) {
         _ if !state.locked => "free",
         Some(Mode::Shared) => "shared",

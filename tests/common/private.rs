@@ -3,18 +3,22 @@
 use super::lock::binary;
 use std::process::{Command, Output};
 
-/// Runs a shell script in a mount namespace with an empty /dev/shm. `$RL` is the real binary.
-pub fn in_private_shm(script: &str) -> Output {
+/// `sh -c SCRIPT` in a mount namespace with an empty /dev/shm. `$RL` is the real binary.
+pub fn private_shm(script: &str) -> Command {
     let mut command = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     let script = format!("mount -t tmpfs -o mode=1777 tmpfs /dev/shm || exit 99\n{script}");
-    let output = command
+    command
         .args(["--mount", "sh", "-c", &script])
-        .env("RL", binary().get_program())
-        .output()
-        .expect("unshare runs");
+        .env("RL", binary().get_program());
+    command
+}
+
+/// Runs such a script.
+pub fn in_private_shm(script: &str) -> Output {
+    let output = private_shm(script).output().expect("unshare runs");
     assert_ne!(
         output.status.code(),
         Some(99),

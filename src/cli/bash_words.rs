@@ -1,0 +1,123 @@
+//! Words as bash's completion sees and wants them: still quoted, and only the part behind the last separator (`=`,
+//! `:`, `@`, a quote) is replaced.
+
+/// Which quotes are open where a text ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quote {
+    None,
+    Single,
+    Double,
+}
+
+/// The text that quoted words mean, and the quotes that are open at its end.
+fn read(quoted: &str, mut quote: Quote) -> (String, Quote) {
+    let mut text = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        quote = match (letter, quote) {
+            ('\'', Quote::None) => Quote::Single,
+            ('\'', Quote::Single) | ('"', Quote::Double) => Quote::None,
+            ('"', Quote::None) => Quote::Double,
+            ('\\', Quote::None | Quote::Double) => {
+                match letters.next() {
+                    Some(escaped) if quote == Quote::None || "\"\\$`".contains(escaped) => text.push(escaped),
+                    Some(other) => text.extend(['\\', other]),
+                    None => {}
+                }
+                quote
+            }
+            _ => {
+                text.push(letter);
+                quote
+            }
+        };
+    }
+    (text, quote)
+}
+
+/// What a quoted word means.
+pub fn meaning(quoted: &str) -> String {
+    read(quoted, Quote::None).0
+}
+
+/// What replaces the end of a word, so that the whole word means `wanted`: `kept` is the quoted beginning that stays.
+/// Open quotes stay open: bash closes them. None: the beginning means something else.
+pub fn replacement(kept: &str, wanted: &str) -> Option<String> {
+    let (beginning, quote) = read(kept, Quote::None);
+    let rest = wanted.strip_prefix(beginning.as_str())?;
+    let mut quoted = String::new();
+    for (at, letter) in rest.char_indices() {
+        match quote {
+            Quote::Single if letter == '\'' => quoted.push_str(r"'\''"),
+            // Nothing quotes ! inside of double quotes from the history.
+            Quote::Double if letter == '!' => quoted.push_str("\"'!'\""),
+            Quote::Double if "\"\\$`".contains(letter) => quoted.extend(['\\', letter]),
+            Quote::None if !is_plain(letter) || (letter == '~' && at == 0) => quoted.extend(['\\', letter]),
+            _ => quoted.push(letter),
+        }
+    }
+    Some(quoted)
+}
+
+/// Whether a letter means itself outside of quotes.
+fn is_plain(letter: char) -> bool {
+    letter.is_alphanumeric() || "._-+,:=@%/~^".contains(letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_words_are_read() {
+        for (quoted, text) in [
+            ("bus", "bus"),
+            (r"a\ b", "a b"),
+            ("'a b", "a b"),
+            ("\"a b", "a b"),
+            (r#""a\"b\n"c'd e'"#, r#"a"b\ncd e"#),
+            (r"'it'\''s'", "it's"),
+            ("a\\", "a"),
+        ] {
+            assert_eq!(meaning(quoted), text, "{quoted}");
+        }
+    }
+
+    #[test]
+    fn what_replaces_a_words_end() {
+        for (kept, wanted, replaces) in [
+            ("", "bus", "bus"),
+            ("", "a b;c", r"a\ b\;c"),
+            ("", "~x", r"\~x"),
+            ("\"", "a $b!", "a \\$b\"'!'\""),
+            ("'", "it's", r"it'\''s"),
+            ("a@", "a@b c", r"b\ c"),
+            ("--until=", "--until=tree", "tree"),
+            ("", "größe", "größe"),
+        ] {
+            assert_eq!(replacement(kept, wanted).as_deref(), Some(replaces), "{kept} {wanted}");
+        }
+        assert_eq!(replacement("b@", "a"), None);
+    }
+
+    #[test]
+    fn a_replaced_word_means_what_was_wanted() {
+        for wanted in [
+            "bus",
+            "a b",
+            "it's",
+            "a\"b",
+            "$x `y` \\z",
+            "~home",
+            "-x",
+            "a#b*?[c]{d,e}",
+            "x!y",
+        ] {
+            for kept in ["", "'", "\""] {
+                let close = kept;
+                let word = format!("{kept}{}{close}", replacement(kept, wanted).unwrap());
+                assert_eq!(meaning(&word), wanted, "{word}");
+            }
+        }
+    }
+}
