@@ -26,8 +26,6 @@ pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};
 pub use complete::{Candidate, Offer, offer, typed_name};
 pub use parse::{Parsed, parse};
 
-pub use values::backend;
-
 use clap::{Arg, ArgAction, value_parser};
 use words::Command;
 

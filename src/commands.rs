@@ -2,6 +2,7 @@
 
 mod completions;
 mod doctor;
+mod engine;
 mod get;
 mod history;
 mod job;
@@ -21,6 +22,9 @@ use std::fmt;
 
 /// Carries out one command.
 pub fn perform(common: &Common, task: Task) -> Result<Exit, Failure> {
+    if let Some(engine) = engine::chosen(common)? {
+        return engine::perform(&*engine, common, task);
+    }
     match task {
         Task::Get(args) => get::perform(common, &args),
         Task::Unget(args) => unget::perform(common, &args),
@@ -57,6 +61,14 @@ impl Failure {
         }
     }
 
+    /// An engine failed, not about one lock.
+    pub fn engine(error: Error) -> Self {
+        Self {
+            name: None,
+            cause: Cause::Lock(error),
+        }
+    }
+
     /// Something else failed for the lock `name`.
     pub fn about(name: &str, what: impl Into<String>) -> Self {
         Self {
@@ -75,7 +87,10 @@ impl Failure {
 
     /// The exit status that goes with it.
     pub fn exit(&self) -> Exit {
-        Exit::Failed
+        match self.cause {
+            Cause::Lock(Error::Unreachable { .. }) => Exit::Unavailable,
+            _ => Exit::Failed,
+        }
     }
 }
 

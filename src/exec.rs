@@ -9,13 +9,16 @@
 //!
 //! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
+mod guard;
 mod processes;
 mod resolve;
 mod signals;
 mod supervise;
 pub mod sys;
 mod terminal;
+mod tree;
 
+pub use guard::{Guard, Rules};
 pub use processes::start_time;
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt};
@@ -38,6 +41,9 @@ pub struct Plan<'a> {
     /// When and how it is ended. With a limit the command gets a process group of its own, unless this process is in
     /// the terminal's foreground group (where a command in another group could not use the terminal).
     pub limit: Option<Limit>,
+    /// A process that ends the command in time if this one does not. With it the command gets a group as with a
+    /// limit.
+    pub guard: Option<&'a Guard>,
     /// Wait for all processes that it leaves behind, too.
     pub whole_tree: bool,
 }

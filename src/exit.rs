@@ -14,7 +14,6 @@ pub enum Exit {
     /// The previous holder died, and `--on-abandoned fail` was asked for (EX_DATAERR of sysexits.h).
     Abandoned,
     /// The engine cannot be reached; the command never started (EX_UNAVAILABLE).
-    #[cfg_attr(not(test), expect(dead_code, reason = "this machine's own engine is always there"))]
     Unavailable,
     /// The lock was not had in time (EX_TEMPFAIL), or the status that the user chose for that.
     NotHad(Option<u8>),

@@ -102,6 +102,8 @@ compile_error!(
      them out differently, so a lock built there would not exclude the others"
 );
 
+#[path = "lock/backend.rs"]
+pub mod backend;
 #[path = "lock/beacon.rs"]
 mod beacon;
 #[path = "lock/cancel.rs"]

@@ -8,7 +8,7 @@ mod exit;
 mod logging;
 mod output;
 
-use cli::{Common, Parsed, Task};
+use cli::{Parsed, Task};
 use exit::Exit;
 use std::ffi::OsString;
 
@@ -33,9 +33,6 @@ fn run(words: Vec<OsString>) -> Exit {
         Err(usage) => return fail(&usage),
     };
     logging::set_up(common.verbose);
-    if let Err(refusal) = check_backend(&common) {
-        return fail(&refusal);
-    }
     match commands::perform(&common, task) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -43,15 +40,6 @@ fn run(words: Vec<OsString>) -> Exit {
             fail(&failure);
             exit
         }
-    }
-}
-
-/// The engine that `--backend` or the environment asks for must be built in.
-fn check_backend(common: &Common) -> Result<(), String> {
-    let from_environment = || std::env::var_os("RESOURCELOCK_BACKEND").map(|url| url.to_string_lossy().into_owned());
-    match common.backend.clone().or_else(from_environment) {
-        Some(url) if !url.is_empty() => cli::backend(&url),
-        _ => Ok(()),
     }
 }
 

@@ -116,22 +116,6 @@ pub fn signal_names() -> Vec<String> {
         .collect()
 }
 
-/// Checks where the lock lives. Only this machine's engine is built in.
-pub fn backend(url: &str) -> Result<(), String> {
-    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-    match scheme {
-        "local" => Ok(()),
-        "etcd" | "etcds" => Err("this build has no etcd support; build with --features etcd".to_owned()),
-        "postgres" | "postgresql" => {
-            Err("this build has no postgres support; build with --features postgres".to_owned())
-        }
-        _ => Err(format!(
-            "'{}' is no engine that is known here: local:, etcd://HOST or postgres://HOST/DB",
-            url.escape_debug()
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,13 +188,5 @@ mod tests {
         for bad in ["", "0", "-1", "65", "SIG", "NOPE", "RTMIN-1", "RTMAX+1", "RTMIN+99"] {
             assert!(signal(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn engines() {
-        assert_eq!(backend("local:"), Ok(()));
-        assert!(backend("etcd://h").unwrap_err().contains("--features etcd"));
-        assert!(backend("postgresql://h/d").unwrap_err().contains("--features postgres"));
-        assert!(backend("redis://h").is_err());
     }
 }

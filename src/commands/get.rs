@@ -7,7 +7,7 @@ use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, UngetOptions};
+use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, State, UngetOptions};
 use std::time::{Duration, Instant};
 
 /// While it keeps the lock for `-a`, it looks this often whether a signal came just before it fell asleep.
@@ -29,7 +29,8 @@ pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
     if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
         return get.report(token, "held by this job already");
     }
-    get.waiting.check_self_wait(&get.lock, &own, args.mode, args.wait)?;
+    get.waiting
+        .check_self_wait(|| get.lock.state(), &own, args.mode, args.wait)?;
     let guard = match get.acquire() {
         Ok(Some(guard)) => guard,
         Ok(None) => return get.not_had(),
@@ -130,32 +131,11 @@ impl Get<'_> {
     }
 
     fn not_had(&self) -> Result<Exit, Failure> {
-        let state = self.lock.state();
-        if self.args.json {
-            output::print_json(&view::GotView {
-                version: view::VERSION,
-                lock: self.name().to_owned(),
-                got: false,
-                token: None,
-                state: Some(view::LockView::from(&state)),
-            })?;
-        }
-        Ok(self.waiting.in_vain(&state, self.args.conflict_exit_code))
+        not_had(&self.waiting, self.args, &self.lock.state())
     }
 
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {
-        if self.args.json {
-            output::print_json(&view::GotView {
-                version: view::VERSION,
-                lock: self.name().to_owned(),
-                got: true,
-                token: Some(token),
-                state: None,
-            })?;
-        } else if !self.common.quiet {
-            output::print(&format!("{}: {what} (token {token})\n", self.name()))?;
-        }
-        Ok(Exit::Done)
+        report(self.common, self.args, token, what)
     }
 
     /// `-a`: keeps the lock for `time`, or until a signal comes.
@@ -165,9 +145,7 @@ impl Get<'_> {
         while exec::interrupt().is_none()
             && let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
         {
-            // Unlike std's sleep this ends early when a signal comes.
-            let slice = left.min(LOOK).as_millis().max(1);
-            let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
+            pause(left);
         }
         let was_ours = hold.release(self)?;
         if let Some(signal) = exec::interrupt() {
@@ -185,9 +163,46 @@ impl Get<'_> {
     }
 }
 
+/// Not had in time: says why.
+pub fn not_had(waiting: &Waiting<'_>, args: &GetArgs, state: &State) -> Result<Exit, Failure> {
+    if args.json {
+        output::print_json(&view::GotView {
+            version: view::VERSION,
+            lock: bare(&args.name).to_owned(),
+            got: false,
+            token: None,
+            state: Some(view::LockView::from(state)),
+        })?;
+    }
+    Ok(waiting.in_vain(state, args.conflict_exit_code))
+}
+
+/// Had: says so.
+pub fn report(common: &Common, args: &GetArgs, token: u64, what: &str) -> Result<Exit, Failure> {
+    let name = bare(&args.name);
+    if args.json {
+        output::print_json(&view::GotView {
+            version: view::VERSION,
+            lock: name.to_owned(),
+            got: true,
+            token: Some(token),
+            state: None,
+        })?;
+    } else if !common.quiet {
+        output::print(&format!("{name}: {what} (token {token})\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Sleeps that long, or less: unlike std's sleep it ends early when a signal comes.
+pub fn pause(time: Duration) {
+    let slice = time.min(LOOK).as_millis().max(1);
+    let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
+}
+
 /// On whose behalf: the process that the hold is bound to, else the one that started this program (this one is gone
 /// when others look).
-fn command_name(pid: Option<u32>) -> String {
+pub fn command_name(pid: Option<u32>) -> String {
     let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end_matches('\n');

@@ -37,6 +37,11 @@ impl Job {
             .collect()
     }
 
+    /// Whether it has, or had, a hold of this lock at all.
+    pub fn mentions(&self, lock: &LockName) -> bool {
+        tokens_of(&self.held, lock.as_str()).next().is_some()
+    }
+
     /// What the command finds in its environment when it runs under `token` of the lock `name`.
     pub fn environment(&self, name: &str, token: u64, abandoned: bool) -> [(&'static str, Option<OsString>); 4] {
         let held = if tokens_of(&self.held, name).any(|t| t == token) {

@@ -3,6 +3,7 @@
 //! Order: find the command → open the lock → wait (a signal ends that) → from here on signals are the command's →
 //! what a previous holder left behind → the command → give the lock back → end as the command did.
 
+pub mod remote;
 mod replace;
 
 use super::job::{self, Job};
@@ -30,14 +31,9 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
         args: &args,
         waiting: Waiting::new(common, &args.name),
     };
-    // Before the wait: a command that does not exist is not worth queueing for.
-    let program = match &args.payload {
-        Payload::Words(words) => exec::resolve(words.clone()),
-        Payload::Shell(text) => Program::shell(text.clone()),
-    };
-    let program = match program {
+    let program = match run.program() {
         Ok(program) => program,
-        Err(not_run) => return Ok(run.not_run(&not_run)),
+        Err(exit) => return Ok(exit),
     };
     let mut signals = Signals::while_waiting(|| CANCEL.cancel());
     // Closed by the end of the process, which is faster and comes at once after.
@@ -47,7 +43,8 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
     if let (true, Some(token)) = (args.same_process_ok, own.last()) {
         return run.under_inherited(&mut signals, &program, &lock, &job, *token);
     }
-    run.waiting.check_self_wait(&lock, &own, args.mode, args.wait)?;
+    run.waiting
+        .check_self_wait(|| lock.state(), &own, args.mode, args.wait)?;
     match run.acquire(&lock, &program, &own) {
         Ok(Some(guard)) => match signals.settle() {
             Ok(()) => run.under(guard, &mut signals, &program, &job),
@@ -69,6 +66,24 @@ struct Run<'a> {
 impl Run<'_> {
     fn name(&self) -> &str {
         bare(&self.args.name)
+    }
+
+    /// Before the wait: a command that does not exist is not worth queueing for.
+    fn program(&self) -> Result<Program, Exit> {
+        let program = match &self.args.payload {
+            Payload::Words(words) => exec::resolve(words.clone()),
+            Payload::Shell(text) => Program::shell(text.clone()),
+        };
+        program.map_err(|not_run| self.not_run(&not_run))
+    }
+
+    /// What others read: the message, else the command.
+    fn note(&self, command: &str) -> String {
+        match (&self.args.message, &self.args.payload) {
+            (Some(message), _) => message.clone(),
+            (None, Payload::Shell(text)) => text.to_string_lossy().into_owned(),
+            (None, Payload::Words(_)) => command.to_owned(),
+        }
     }
 
     fn failed(&self, error: Error) -> Failure {
@@ -99,11 +114,7 @@ impl Run<'_> {
     fn acquire<'l>(&self, lock: &'l ResourceLock, program: &Program, own: &[u64]) -> Result<Option<Guard<'l>>, Error> {
         let args = self.args;
         let command = program.name();
-        let note = match (&args.message, &args.payload) {
-            (Some(message), _) => message.clone(),
-            (None, Payload::Shell(text)) => text.to_string_lossy().into_owned(),
-            (None, Payload::Words(_)) => command.clone(),
-        };
+        let note = self.note(&command);
         if args.replace {
             replace::ask_holders_to_end(lock, own, self.common.quiet);
         }
@@ -183,6 +194,7 @@ impl Run<'_> {
                 signal: self.args.signal.unwrap_or(libc::SIGTERM),
                 kill_after: self.args.kill_after,
             }),
+            guard: None,
             whole_tree: self.args.until == Until::Tree,
         }
     }

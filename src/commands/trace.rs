@@ -6,11 +6,12 @@ use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, text, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::Cancel;
+use resourcelock::{Cancel, Change};
+use std::io;
 use std::time::{Duration, Instant};
 
 /// The shortest interval: 0 is not a busy loop.
-const SHORTEST: Duration = Duration::from_millis(1);
+pub const SHORTEST: Duration = Duration::from_millis(1);
 
 /// After a signal that came just before it fell asleep, it wakes within this time.
 const LOOK: Duration = Duration::from_millis(200);
@@ -26,11 +27,16 @@ pub fn perform(_common: &Common, args: &TraceArgs) -> Result<Exit, Failure> {
     } else {
         repeat(args)?;
     }
-    Ok(match exec::interrupt() {
+    Ok(left())
+}
+
+/// How it ends when it has been left.
+pub fn left() -> Exit {
+    match exec::interrupt() {
         // Ctrl-C is how one leaves it, as in the Python tool, which treats TERM alike.
         Some(signal) if signal != libc::SIGINT && signal != libc::SIGTERM => Exit::Signal(signal),
         _ => Exit::Done,
-    })
+    }
 }
 
 /// A line at each interval, until a signal comes or nobody reads any more.
@@ -57,7 +63,7 @@ fn show(args: &TraceArgs) -> Result<bool, Failure> {
 }
 
 /// Sleeps; a signal ends it.
-fn pause_until(deadline: Instant) {
+pub fn pause_until(deadline: Instant) {
     while exec::interrupt().is_none() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -79,15 +85,18 @@ fn follow(args: &TraceArgs) -> Result<(), Failure> {
     let name = bare(&args.name);
     let mut watch = lock.watch();
     while let Some(change) = watch.next(&CANCEL) {
-        let event = view::EventView::new(name, &change);
-        let is_read = if args.json {
-            output::print_json(&event)?
-        } else {
-            output::print(&format!("{}\n", text::event(&change)))?
-        };
-        if !is_read {
+        if !print_event(name, &change, args.json)? {
             break;
         }
     }
     Ok(())
+}
+
+/// Prints one event of the lock `name`: whether anybody still reads.
+pub fn print_event(name: &str, change: &Change, json: bool) -> io::Result<bool> {
+    if json {
+        output::print_json(&view::EventView::new(name, change))
+    } else {
+        output::print(&format!("{}\n", text::event(change)))
+    }
 }

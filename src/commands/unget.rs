@@ -29,7 +29,8 @@ fn options(args: &UngetArgs) -> UngetOptions<'_> {
     }
 }
 
-fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
+/// Says what came of it.
+pub fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
     let name = bare(&args.name);
     if args.json {
         output::print_json(&view::ReleasedView {

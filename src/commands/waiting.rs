@@ -41,8 +41,14 @@ impl<'a> Waiting<'a> {
 
     /// A request for what this very job holds already (under the tokens `own`), in a way that excludes it: without a
     /// time limit that is refused, with one it is worth a warning.
-    pub fn check_self_wait(&self, lock: &ResourceLock, own: &[u64], mode: Mode, wait: Wait) -> Result<(), Failure> {
-        if own.is_empty() || !job::waits_for_itself(&lock.state(), own, mode) {
+    pub fn check_self_wait(
+        &self,
+        state: impl FnOnce() -> State,
+        own: &[u64],
+        mode: Mode,
+        wait: Wait,
+    ) -> Result<(), Failure> {
+        if own.is_empty() || !job::waits_for_itself(&state(), own, mode) {
             return Ok(());
         }
         match wait {

@@ -7,6 +7,9 @@ use std::fs;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     parent: u32,
+    group: u32,
+    /// It has ended and only waits to be reaped.
+    zombie: bool,
     /// In clock ticks since boot. Together with the PID it names one process for good.
     start_time: u64,
 }
@@ -19,10 +22,17 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The second field is the command's name in parentheses and may contain anything, a ')' too.
     let after_name = text.iter().rposition(|b| *b == b')')? + 1;
     let mut fields = str::from_utf8(text.get(after_name..)?).ok()?.split_ascii_whitespace();
-    // Fields 3 (state), 4 (parent), …, 22 (start time).
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start_time = fields.nth(17)?.parse().ok()?;
-    Some(Stat { parent, start_time })
+    // Fields 3 (state), 4 (parent), 5 (group), …, 22 (start time).
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(16)?.parse().ok()?;
+    Some(Stat {
+        parent,
+        group,
+        zombie,
+        start_time,
+    })
 }
 
 /// When the process was started, in clock ticks since boot. `None`: no such process, or it cannot be read.
@@ -64,6 +74,11 @@ pub fn children(pid: u32) -> HashSet<u32> {
         .collect()
 }
 
+/// Whether a process of this group runs.
+pub fn group_lives(group: u32) -> bool {
+    all().iter().any(|(_, s)| s.group == group && !s.zombie)
+}
+
 /// All that descend from any of `roots`, the roots included, as far as it can be seen; each with its start time.
 pub fn descendants(roots: &HashSet<u32>) -> HashMap<u32, u64> {
     let all = all();
@@ -89,6 +104,8 @@ mod tests {
         let line = b"77 (a) S 1 (b)) S 42 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 2 3\n";
         let expected = Stat {
             parent: 42,
+            group: 77,
+            zombie: false,
             start_time: 123_456,
         };
         assert_eq!(parse_stat(line), Some(expected));

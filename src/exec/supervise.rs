@@ -11,11 +11,10 @@
 //! All signals are blocked and taken by sigtimedwait(2), one at a time, so nothing here runs at the same time as
 //! anything else and no signal is lost. The command's PID cannot come to mean another process: only this loop reaps.
 
-use super::sys::process::Process;
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
-use super::{Ended, How, Limit, NotRun, Plan, Signals, Watcher, processes};
+use super::{Ended, Guard, How, Limit, NotRun, Plan, Signals, Watcher, processes, tree};
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -27,9 +26,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the watcher is asked whether somebody else keeps the command alive.
 const ELSEWHERE: Duration = Duration::from_millis(100);
 
-/// Rounds of killing a tree whose processes make new ones meanwhile.
-const KILL_ROUNDS: usize = 16;
-
 /// Runs the command to its end. [`Signals::settle`] must have been called.
 ///
 /// # Errors
@@ -38,17 +34,28 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     let program = plan.program;
     let image = Image::new(&program.paths, &program.args, plan.environment)
         .map_err(|e| program.not_run(spawn::Failure::NotExecuted(e)))?;
-    let own_group = plan.limit.is_some() && !Terminal::open().is_some_and(|t| t.is_ours());
+    let own_group = (plan.limit.is_some() || plan.guard.is_some()) && !Terminal::open().is_some_and(|t| t.is_ours());
     let mut strangers = HashSet::new();
     if plan.whole_tree {
         strangers = adopt_orphans();
     }
     let inherited = signals.for_child();
-    let child = spawn::spawn(&image, inherited, own_group).map_err(|f| program.not_run(f))?;
+    if let Some(guard) = plan.guard {
+        guard.own_group(own_group);
+    }
+    let cell = plan.guard.map(Guard::cell);
+    let started = spawn::spawn(&image, inherited, own_group, cell);
+    let child = started.map_err(|failure| {
+        if let Some(guard) = plan.guard {
+            guard.command_ended();
+        }
+        program.not_run(failure)
+    })?;
     let started = Instant::now();
     watcher.started(child);
     let supervision = Supervision {
         watcher,
+        guard: plan.guard,
         accepted: signals.accepted(),
         child,
         own_group,
@@ -62,7 +69,11 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
             .map_or(Stage::Open, |l| Stage::until(started, l.after, Stage::Running)),
         limit_reached: false,
     };
-    Ok(supervision.run(started))
+    let ended = supervision.run(started);
+    if let Some(guard) = plan.guard {
+        guard.command_ended();
+    }
+    Ok(ended)
 }
 
 /// From now on orphaned descendants become children of this process. Returns the children that it has already: a
@@ -103,6 +114,7 @@ impl Stage {
 
 struct Supervision<'a> {
     watcher: &'a mut dyn Watcher,
+    guard: Option<&'a Guard>,
     accepted: SignalSet,
     child: u32,
     /// The command leads a process group of its own (with its PID as number).
@@ -138,6 +150,8 @@ impl Supervision<'_> {
             let now = Instant::now();
             self.enforce_limit(now);
             if now >= next_tick {
+                // It is our child, but not the command's.
+                self.strangers.extend(self.guard.and_then(Guard::ensure_alive));
                 self.watcher.tick();
                 next_tick = now + TICK;
             }
@@ -276,26 +290,7 @@ impl Supervision<'_> {
 
     /// Sends `signal` to the command and its descendants.
     fn signal_tree(&self, signal: c_int) {
-        let mut done = HashSet::new();
-        for _ in 0..KILL_ROUNDS {
-            let mut family = processes::descendants(&self.roots());
-            family.retain(|pid, _| !done.contains(pid));
-            if family.is_empty() {
-                return;
-            }
-            // All are made sure of before any is signalled: when one ends, its children become somebody else's.
-            let same: Vec<Process> = family
-                .iter()
-                .filter_map(|(pid, start)| same_process(*pid, *start))
-                .collect();
-            for process in same {
-                let _ = process.signal(signal);
-            }
-            if signal != libc::SIGKILL {
-                return; // those that are made from now on are made by processes that know
-            }
-            done.extend(family.into_keys());
-        }
+        tree::signal(|| self.roots(), signal);
     }
 
     /// Where the command's tree begins: itself while it lives, and with `whole_tree` what became our child.
@@ -318,11 +313,4 @@ impl Supervision<'_> {
             self.roots().is_empty()
         }
     }
-}
-
-/// The process that has this PID, if it is the one that was started then: the number may have come to mean another
-/// one since /proc was read.
-fn same_process(pid: u32, start_time: u64) -> Option<Process> {
-    let process = Process::open(pid).ok()?;
-    (processes::start_time(pid) == Some(start_time)).then_some(process)
 }

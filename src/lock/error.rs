@@ -75,6 +75,44 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// A URL that names no engine, or not well.
+    #[error("'{url}' names no engine: {reason}")]
+    Url {
+        /// The URL, without a password.
+        url: String,
+        /// Why it is refused, and what is wanted.
+        reason: String,
+    },
+    /// The engine is not part of this build.
+    #[error("this build has no {engine} support; build with --features {engine}")]
+    NotBuiltIn {
+        /// The engine, and the feature.
+        engine: &'static str,
+    },
+    /// The engine cannot be reached, or has no leader: whether and who has the lock is not known.
+    #[error("{engine} cannot be reached: {what}")]
+    Unreachable {
+        /// The engine and where it is, without a password.
+        engine: String,
+        /// What happened.
+        what: String,
+    },
+    /// The engine was reached and refuses.
+    #[error("{engine} refuses: {what}")]
+    Refused {
+        /// The engine and where it is, without a password.
+        engine: String,
+        /// What it said, and what to do.
+        what: String,
+    },
+    /// The engine cannot do that.
+    #[error("not on {engine}: {what}")]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// What it cannot, and what to use instead.
+        what: String,
+    },
     /// The lock's table stayed busy until the deadline (a process stopped inside it?).
     #[error("the lock's table stayed busy{}: continue or end the process that is stopped inside it", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
     Busy {

@@ -408,7 +408,7 @@ impl ResourceLock {
     pub fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
         let hold = self.current().holds.pop();
-        Ok(hold.is_some_and(|hold| hold.detach()))
+        Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default())))
     }
 
     /// Token of this handle's latest hold, if it has one.

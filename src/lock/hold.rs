@@ -41,11 +41,11 @@ impl Hold {
     }
 
     /// Makes it a detached one: from here on nobody's life keeps it.
-    pub(crate) fn detach(&self) -> bool {
+    pub(crate) fn detach(&self, detached: Detached) -> bool {
         let held = self.is_held();
         if held {
             let now = sys::monotonic();
-            Live::new(&self.objects, now, now).detach(self.i, Detached::default(), 0);
+            Live::new(&self.objects, now, now).detach(self.i, detached, 0);
         }
         held
     }

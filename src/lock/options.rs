@@ -49,6 +49,7 @@ pub struct GetOptions<'a> {
     pub(crate) cancel: Option<&'a Cancel>,
     pub(crate) on_wait: Option<OnWait<'a>>,
     pub(crate) queue_at_once: bool,
+    pub(crate) lease: Option<Duration>,
 }
 
 impl Default for GetOptions<'_> {
@@ -70,6 +71,7 @@ impl<'a> GetOptions<'a> {
             cancel: None,
             on_wait: None,
             queue_at_once: false,
+            lease: None,
         }
     }
 
@@ -120,6 +122,14 @@ impl<'a> GetOptions<'a> {
     /// Calls `tell` once if the wait lasts longer than `after`, with what is known of holders and waiters.
     pub fn on_wait(mut self, after: Duration, tell: impl FnMut(&State) + Send + 'a) -> Self {
         self.on_wait = Some((after, Box::new(tell)));
+        self
+    }
+
+    /// The length of the lease, on an engine that gives leases (default:
+    /// [`USUAL_TTL`](crate::backend::USUAL_TTL)). Not less than
+    /// [`SHORTEST_TTL`](crate::backend::SHORTEST_TTL).
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.lease = Some(ttl);
         self
     }
 

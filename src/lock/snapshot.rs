@@ -123,6 +123,8 @@ fn holder(seen: Seen) -> (usize, Word, Holder) {
         held: Duration::from_nanos(seen.held),
         waited: Duration::from_nanos(seen.waited),
         expires_in,
+        host: None,
+        user: None,
     };
     (seen.i, seen.word, holder)
 }
@@ -139,6 +141,8 @@ fn waiter(seen: Seen) -> Waiter {
         stalled: seen.word.stage() == Stage::Stalled,
         alive: seen.alive,
         same_pid_namespace: seen.same_pid_namespace,
+        host: None,
+        user: None,
     }
 }
 
@@ -221,6 +225,8 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             held: Duration::from_nanos(past.held_ns.load(Relaxed)),
             ended: wall(past.ended_wall_us.load(Relaxed)),
             how,
+            host: None,
+            user: None,
         };
         std::sync::atomic::fence(Acquire);
         if past.sequence.load(Relaxed) == sequence {

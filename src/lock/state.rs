@@ -69,6 +69,10 @@ pub struct Holder {
     pub waited: Duration,
     /// When it will expire.
     pub expires_in: Option<Duration>,
+    /// The machine on which it asked, if the lock is kept by an engine that serves several.
+    pub host: Option<String>,
+    /// The user's name there.
+    pub user: Option<String>,
 }
 
 /// One request that waits.
@@ -95,6 +99,10 @@ pub struct Waiter {
     pub alive: bool,
     /// Whether `pid` belongs to the reader's PID namespace.
     pub same_pid_namespace: bool,
+    /// The machine on which it asked, if the lock is kept by an engine that serves several.
+    pub host: Option<String>,
+    /// The user's name there.
+    pub user: Option<String>,
 }
 
 /// How a request ended.
@@ -154,6 +162,10 @@ pub struct HistoryRecord {
     pub ended: SystemTime,
     /// How it ended.
     pub how: Ended,
+    /// The machine on which it asked, if the lock is kept by an engine that serves several.
+    pub host: Option<String>,
+    /// The user's name there.
+    pub user: Option<String>,
 }
 
 /// Sums since the table was made.

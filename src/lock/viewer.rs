@@ -4,7 +4,7 @@ use crate::flag::Flag;
 use crate::live::Objects;
 use crate::note::Note;
 use crate::table::Table;
-use crate::watch::Watch;
+use crate::watch::{Viewed, Watch};
 use crate::{Error, HistoryRecord, LockName, Result, State, snapshot};
 use std::io::ErrorKind;
 
@@ -62,7 +62,7 @@ impl Viewer {
 
     /// Follows what happens from now on, without polling where the reader may write the lock's files.
     pub fn watch(&self) -> Watch<'_> {
-        Watch::new(self)
+        Watch::new(Viewed::Lent(self))
     }
 
     /// The lock's name.

@@ -9,6 +9,7 @@ use crate::state::{Ended, HistoryRecord, Holder, Waiter};
 use crate::sys::{self, Watched};
 use crate::{Cancel, State, snapshot};
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::time::{Duration, SystemTime};
 
@@ -47,7 +48,7 @@ impl Change {
 
 /// Follows a lock (see [`Viewer::watch`]).
 pub struct Watch<'a> {
-    viewer: &'a Viewer,
+    viewer: Viewed<'a>,
     ended: u64,
     gave_up: u64,
     queued: HashSet<u64>,
@@ -56,8 +57,24 @@ pub struct Watch<'a> {
     due: VecDeque<Change>,
 }
 
+/// Lent by the caller, or brought along.
+pub(crate) enum Viewed<'a> {
+    Lent(&'a Viewer),
+    Own(Box<Viewer>),
+}
+
+impl std::ops::Deref for Viewed<'_> {
+    type Target = Viewer;
+    fn deref(&self) -> &Viewer {
+        match self {
+            Self::Lent(viewer) => viewer,
+            Self::Own(viewer) => viewer,
+        }
+    }
+}
+
 impl<'a> Watch<'a> {
-    pub(crate) fn new(viewer: &'a Viewer) -> Self {
+    pub(crate) fn new(viewer: Viewed<'a>) -> Self {
         let state = viewer.state();
         let (ended, gave_up) = viewer.objects().map_or((0, 0), positions);
         Self {
@@ -86,26 +103,25 @@ impl<'a> Watch<'a> {
                 return None;
             }
             // The bit first, then the look: what happens after the look finds the bit and wakes us.
-            let asleep = self.viewer.objects().filter(|_| self.viewer.writable).map(|objects| {
-                let events = &objects.table.header.events;
-                (events, events.fetch_or(1, SeqCst) | 1)
-            });
+            let seen = self.events().map(|events| events.fetch_or(1, SeqCst) | 1);
             self.look();
             if !self.due.is_empty() {
                 continue;
             }
-            let every = if asleep.is_some() {
-                LOOK_EVERY
-            } else {
-                READER_LOOKS_EVERY
-            };
+            let every = if seen.is_some() { LOOK_EVERY } else { READER_LOOKS_EVERY };
             let until = sys::monotonic().saturating_add(every.as_nanos() as u64);
             let stop = Watched::Word(&cancel.0, 0);
-            match asleep {
+            match self.events().zip(seen) {
                 Some((events, seen)) => sys::futex_wait(&[Watched::Word(events, seen), stop], until),
                 None => sys::futex_wait(&[stop], until),
             }
         }
+    }
+
+    /// The table's word for watchers, where the reader may write it.
+    fn events(&self) -> Option<&AtomicU32> {
+        let objects = self.viewer.objects().filter(|_| self.viewer.writable)?;
+        Some(&objects.table.header.events)
     }
 
     /// Compares with what was known.
@@ -152,6 +168,8 @@ impl<'a> Watch<'a> {
                 stalled: false,
                 alive: true,
                 same_pid_namespace: true,
+                host: None,
+                user: None,
             };
             found.push((record.queued, Change::Queued(waiter)));
         }
@@ -172,6 +190,8 @@ impl<'a> Watch<'a> {
                 held: Duration::ZERO,
                 waited: record.waited,
                 expires_in: None,
+                host: None,
+                user: None,
             };
             found.push((granted_at, Change::Granted(holder)));
         }
@@ -200,6 +220,8 @@ impl<'a> Watch<'a> {
                         stalled: false,
                         alive: true,
                         same_pid_namespace: holder.same_pid_namespace,
+                        host: None,
+                        user: None,
                     };
                     found.push((waiter.since, Change::Queued(waiter)));
                 }

@@ -18,6 +18,19 @@ pub fn user(uid: u32) -> String {
     users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
 }
 
+/// The user of a request: by the name that it brought from another machine, else as known here.
+pub fn user_of(brought: &Option<String>, uid: u32) -> String {
+    brought.clone().unwrap_or_else(|| user(uid))
+}
+
+/// A process, with its machine if that may be another one: `4711` or `4711@web2`.
+pub fn process(pid: u32, host: &Option<String>) -> String {
+    match host {
+        Some(host) => format!("{pid}@{host}"),
+        None => pid.to_string(),
+    }
+}
+
 /// The number of a group that is given by name or number.
 pub fn group(name: &str) -> Option<u32> {
     let text = std::fs::read("/etc/group").unwrap_or_default();

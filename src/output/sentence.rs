@@ -92,14 +92,15 @@ pub fn who(holder: &Holder) -> String {
         (Some(pid), true) => pid,
         _ => holder.pid,
     };
-    let user = names::user(holder.uid);
+    let pid = names::process(pid, &holder.host);
+    let user = names::user_of(&holder.user, holder.uid);
     let command = if holder.command.is_empty() {
         "?"
     } else {
         &holder.command
     };
     if holder.detached && holder.bound_pid.is_none() {
-        format!("'get' of {} ({command}, {user})", holder.pid)
+        format!("'get' of {pid} ({command}, {user})")
     } else {
         format!("{pid} ({command}, {user})")
     }

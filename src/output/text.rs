@@ -101,7 +101,7 @@ fn holder_line(holder: &Holder) -> String {
     if !holder.alive {
         text.push_str(", DEAD");
     }
-    if !holder.same_pid_namespace {
+    if !holder.same_pid_namespace && holder.host.is_none() {
         text.push_str(" (process ids of another container)");
     }
     text
@@ -110,9 +110,9 @@ fn holder_line(holder: &Holder) -> String {
 fn waiter_line(waiter: &Waiter) -> String {
     let mut text = format!(
         "{} ({}, {}), {}, for {}",
-        waiter.pid,
+        names::process(waiter.pid, &waiter.host),
         waiter.command,
-        names::user(waiter.uid),
+        names::user_of(&waiter.user, waiter.uid),
         view::mode(waiter.mode),
         duration(waiter.waited)
     );
@@ -148,7 +148,13 @@ pub fn event(change: &Change) -> String {
     let mut text = format!("{} {:<9} ", precise_clock(change.at()), view::event(change));
     match change {
         Change::Queued(waiter) => {
-            let _ = write!(text, "{} ({}, {})", waiter.pid, waiter.command, names::user(waiter.uid));
+            let _ = write!(
+                text,
+                "{} ({}, {})",
+                names::process(waiter.pid, &waiter.host),
+                waiter.command,
+                names::user_of(&waiter.user, waiter.uid)
+            );
         }
         Change::Granted(holder) => {
             let _ = write!(
@@ -160,7 +166,13 @@ pub fn event(change: &Change) -> String {
             );
         }
         Change::Ended(record) => {
-            let _ = write!(text, "{} ({}, {})", record.pid, record.command, names::user(record.uid));
+            let _ = write!(
+                text,
+                "{} ({}, {})",
+                names::process(record.pid, &record.host),
+                record.command,
+                names::user_of(&record.user, record.uid)
+            );
             if record.token == 0 {
                 let _ = write!(text, ", waited {}", duration(record.waited));
             } else {
@@ -253,7 +265,7 @@ pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
             duration(record.waited),
             if_granted(duration(record.held)),
             record.pid.to_string(),
-            names::user(record.uid),
+            names::user_of(&record.user, record.uid),
             view::mode(record.mode).to_owned(),
             if_granted(record.token.to_string()),
             record.command.clone(),

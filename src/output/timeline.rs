@@ -42,7 +42,7 @@ impl Span {
         Self {
             command: record.command.clone(),
             pid: record.pid,
-            user: names::user(record.uid),
+            user: names::user_of(&record.user, record.uid),
             mode: view::mode(record.mode),
             token: record.token,
             queued: record.queued,
@@ -102,7 +102,7 @@ impl Timeline {
             spans.extend(state.holders.iter().map(|holder| Span {
                 command: holder.command.clone(),
                 pid: holder.pid,
-                user: names::user(holder.uid),
+                user: names::user_of(&holder.user, holder.uid),
                 mode: view::mode(holder.mode),
                 token: holder.token,
                 queued: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
@@ -113,7 +113,7 @@ impl Timeline {
             spans.extend(state.waiters.iter().map(|waiter| Span {
                 command: waiter.command.clone(),
                 pid: waiter.pid,
-                user: names::user(waiter.uid),
+                user: names::user_of(&waiter.user, waiter.uid),
                 mode: view::mode(waiter.mode),
                 token: 0,
                 queued: waiter.since,

@@ -14,6 +14,7 @@
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,7 +65,7 @@ pub fn guarded(body: impl FnOnce() -> c_int) -> c_int {
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(FAILED)
 }
 
-/// The command line as the kernel passed it.
+/// The command line as the kernel passed it. Passwords are overwritten where `ps` reads them.
 ///
 /// # Safety
 /// `argv` points to `argc` pointers to NUL-terminated strings.
@@ -74,9 +75,26 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
         .map(|i| {
             // SAFETY: `i` < argc, so by the caller's promise this is a pointer to a NUL-terminated string.
             let text = unsafe { CStr::from_ptr(*argv.add(i)) };
-            OsString::from_vec(text.to_bytes().to_vec())
+            let own = OsString::from_vec(text.to_bytes().to_vec());
+            if let Some((from, to)) = password(text.to_bytes()) {
+                // SAFETY: the bytes of this string, which the kernel put on this process's stack for it to use. Nobody
+                // else reads them in this process: it goes on with its own copy.
+                unsafe { ptr::write_bytes(argv.add(i).read().cast_mut().add(from), b'x', to - from) };
+            }
+            own
         })
         .collect()
+}
+
+/// Where a URL of an engine has a password, if `argument` is or contains one: `ps` is not to show it.
+fn password(argument: &[u8]) -> Option<(usize, usize)> {
+    let find = |text: &[u8], what: &[u8]| text.windows(what.len()).position(|part| part == what);
+    let url = ["etcd://", "etcds://", "postgres://", "postgresql://"]
+        .iter()
+        .find_map(|scheme| Some(find(argument, scheme.as_bytes())? + scheme.len()))?;
+    let end = url + argument.get(url..)?.iter().rposition(|b| *b == b'@')?;
+    let start = url + argument.get(url..end)?.iter().position(|b| *b == b':')? + 1;
+    Some((start, end))
 }
 
 /// Occupies the standard descriptors that the caller closed.
@@ -145,6 +163,16 @@ fn write_error(text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_found() {
+        let hidden = |text: &str| password(text.as_bytes()).map(|(from, to)| text[from..to].to_owned());
+        assert_eq!(hidden("etcd://u:p@ss@h/x").as_deref(), Some("p@ss"));
+        assert_eq!(hidden("--backend=postgres://u:pw@h/d").as_deref(), Some("pw"));
+        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", ""] {
+            assert_eq!(hidden(plain), None, "{plain}");
+        }
+    }
 
     #[test]
     fn a_panic_unwinds_and_becomes_125() {

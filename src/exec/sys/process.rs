@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A pidfd (pidfd_open(2)).
 pub struct Process(OwnedFd);
@@ -20,6 +20,13 @@ impl Process {
         }
         // SAFETY: a new descriptor (close-on-exec, as the kernel makes all pidfds) that belongs to nobody else.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as c_int) }))
+    }
+
+    /// Whether it has ended (it may not have been reaped yet).
+    pub fn has_ended(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut watched, PollTimeout::ZERO).is_ok_and(|n| n > 0)
     }
 
     /// Sends it a signal.
@@ -42,5 +49,12 @@ impl Process {
         } else {
             Err(io::Error::last_os_error())
         }
+    }
+}
+
+/// Readable when the process has ended.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

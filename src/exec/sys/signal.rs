@@ -29,6 +29,11 @@ impl SignalSet {
         Self(bits)
     }
 
+    /// All signals.
+    pub const fn all() -> Self {
+        Self(!0)
+    }
+
     /// The real-time signals that are free for programs to use: 34 to 64.
     pub const fn real_time() -> Self {
         Self(!0 << 33)

@@ -7,6 +7,7 @@
 //! The child shares this process's memory. So between clone and execve it makes system calls only: no allocation, no
 //! locks, no panic; everything that it needs is prepared in an [`Image`].
 
+use super::guard::Number;
 use super::signal::{self, Disposition, SignalSet};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
@@ -158,12 +159,14 @@ struct Order<'a> {
 
 /// Starts the command in a child process; returns its PID once it has been executed.
 ///
+/// The kernel writes its PID to `cell` before its first instruction.
+///
 /// The dispositions of caught signals must be set to default before, and those signals be blocked: a handler must
 /// not run in the child.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn spawn(image: &Image, inherited: Inherited, own_group: bool) -> Result<u32, Failure> {
+pub fn spawn(image: &Image, inherited: Inherited, own_group: bool, cell: Option<&Number>) -> Result<u32, Failure> {
     let order = Order {
         image,
         inherited,
@@ -172,15 +175,17 @@ pub fn spawn(image: &Image, inherited: Inherited, own_group: bool) -> Result<u32
     };
     // On the heap: a frame of that size would be probed page by page, and only the last page is used.
     let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>()); // u128: aligned to 16 bytes
+    let tell = cell.map_or(0, |_| libc::CLONE_PARENT_SETTID);
     // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
-    // function keeps to the rules at the top of this file.
+    // function keeps to the rules at the top of this file. The cell is an atomic number, or null and not looked at.
     let pid = unsafe {
         libc::clone(
             in_child,
             stack.as_mut_ptr().cast::<u8>().add(STACK).cast::<c_void>(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | tell,
             (&raw const order).cast_mut().cast::<c_void>(),
+            cell.map_or(ptr::null_mut(), Number::as_ptr),
         )
     };
     if pid < 0 {

@@ -1,0 +1,223 @@
+//! `run` under a lock that an engine on another machine keeps.
+//!
+//! The order is the same as with a lock of this machine. What is added: a guard process stands by before the command
+//! is started, and ends it before the lease can.
+
+use super::{CANCEL, Run, exit_of};
+use crate::cli::{Common, OnAbandoned, RunArgs};
+use crate::commands::engine::{is_for_files, name, refuse};
+use crate::commands::job::Job;
+use crate::commands::waiting::Waiting;
+use crate::commands::{Failure, bare};
+use crate::exec::{self, Guard, Program, Rules, Signals, Watcher};
+use crate::exit::Exit;
+use resourcelock::backend::{Engine, Held, Validity};
+use resourcelock::{Error, GetOptions, LockName, State};
+
+const LOST: &str = "the lock was lost while the command ran: others may have had it at the same time";
+const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
+
+/// Carries it out.
+pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<Exit, Failure> {
+    exec::sys::entry::set_subject(bare(&args.name));
+    refuse_what_is_local(engine, args)?;
+    let lock = name(&args.name)?;
+    let run = Remote {
+        run: Run {
+            common,
+            args,
+            waiting: Waiting::new(common, &args.name),
+        },
+        engine,
+        lock,
+    };
+    let program = match run.run.program() {
+        Ok(program) => program,
+        Err(exit) => return Ok(exit),
+    };
+    let mut signals = Signals::while_waiting(|| CANCEL.cancel());
+    let job = Job::inherited();
+    if job.mentions(&run.lock) {
+        let state = run.state()?;
+        let own = job.tokens(&run.lock, |token| holds(&state, token));
+        if let (true, Some(token)) = (args.same_process_ok, own.last()) {
+            return run.under_inherited(&mut signals, &program, &job, *token);
+        }
+        run.run.waiting.check_self_wait(|| state, &own, args.mode, args.wait)?;
+    }
+    match run.acquire(&program) {
+        Ok(Some(held)) => match signals.settle() {
+            Ok(()) => run.under(held, &mut signals, &program, &job),
+            // It came when the lock was being granted; dropping it gives it back.
+            Err(signal) => Ok(Exit::Signal(signal)),
+        },
+        Ok(None) => Ok(run.run.waiting.in_vain(&run.state()?, args.conflict_exit_code)),
+        Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
+        Err(error) => Err(run.run.failed(error)),
+    }
+}
+
+fn refuse_what_is_local(engine: &dyn Engine, args: &RunArgs) -> Result<(), Failure> {
+    let tells = engine.capabilities().tells_abandoned;
+    let refused = [
+        (args.no_fork, "-F: nobody would be left to renew the lease"),
+        (args.replace, "--replace: the holder may run on another machine"),
+        (
+            !tells && args.on_abandoned == OnAbandoned::Fail,
+            "--on-abandoned: it does not tell whether the previous holder died",
+        ),
+        (
+            !tells && args.recover.is_some(),
+            "--recover: it does not tell whether the previous holder died",
+        ),
+        (
+            is_for_files(&args.create),
+            "--mode and --group are for the files of a lock of this machine",
+        ),
+    ];
+    refuse(engine, &args.name, &refused)
+}
+
+fn holds(state: &State, token: u64) -> bool {
+    state.holders.iter().any(|holder| holder.token == token)
+}
+
+struct Remote<'a> {
+    run: Run<'a>,
+    engine: &'a dyn Engine,
+    lock: LockName,
+}
+
+impl Remote<'_> {
+    fn state(&self) -> Result<State, Failure> {
+        self.engine.state(&self.lock).map_err(|e| self.run.failed(e))
+    }
+
+    fn acquire(&self, program: &Program) -> Result<Option<Box<dyn Held>>, Error> {
+        let args = self.run.args;
+        let command = program.name();
+        let note = self.run.note(&command);
+        let mut options = GetOptions::new()
+            .wait(args.wait)
+            .mode(args.mode)
+            .lock_info(&note)
+            .command(&command)
+            .cancel(&CANCEL);
+        if let Some(ttl) = args.ttl {
+            options = options.lease(ttl);
+        }
+        let held = self.engine.acquire(&self.lock, self.run.waiting.told_by(options))?;
+        if held.is_some() {
+            self.run.waiting.over();
+        }
+        Ok(held)
+    }
+
+    /// With the lock in hand.
+    fn under(
+        &self,
+        mut held: Box<dyn Held>,
+        signals: &mut Signals,
+        program: &Program,
+        job: &Job,
+    ) -> Result<Exit, Failure> {
+        let environment = job.environment(self.run.name(), held.token(), false);
+        let guard = self.guard(&mut *held)?;
+        let mut plan = self.run.plan(program, &environment);
+        plan.guard = guard.as_ref();
+        let ended = match exec::run(signals, &plan, &mut Unwatched) {
+            Ok(ended) => ended,
+            Err(not_run) => {
+                self.give_back(held);
+                return Ok(self.run.not_run(&not_run));
+            }
+        };
+        let ended_in_time = guard.as_ref().is_some_and(Guard::has_acted);
+        let was_certain = held.validity().is_certain();
+        // Before the answer of a server that may be gone is waited for.
+        drop(guard);
+        let released = self.give_back(held);
+        Ok(if ended_in_time {
+            self.run.say(ENDED);
+            Exit::Lost
+        } else if !was_certain || released == Some(false) {
+            self.run.say(LOST);
+            Exit::Lost
+        } else {
+            exit_of(ended)
+        })
+    }
+
+    /// The guard process, if the hold can end by itself.
+    fn guard(&self, held: &mut dyn Held) -> Result<Option<Guard>, Failure> {
+        let lease = match held.validity() {
+            Validity::Unlimited => return Ok(None),
+            Validity::Until(lease) => lease,
+            Validity::Lost => {
+                return Err(Failure::about(
+                    self.run.name(),
+                    "the lock was lost before the command was started",
+                ));
+            }
+        };
+        let rules = Rules {
+            ask_after: lease.ask_after(),
+            kill_after: lease.kill_after(),
+        };
+        let guard = Guard::start(rules, lease.begun, held.keep_open())
+            .map_err(|e| Failure::about(self.run.name(), format!("cannot start the guard process: {e}")))?;
+        let line = guard.line();
+        held.on_change(Box::new(move |validity| match validity {
+            Validity::Until(lease) => line.renewed(lease.begun),
+            Validity::Lost => line.lost(),
+            Validity::Unlimited => {}
+        }));
+        Ok(Some(guard))
+    }
+
+    /// Whether it was ours until now; `None` = not known, since the engine cannot be reached.
+    fn give_back(&self, held: Box<dyn Held>) -> Option<bool> {
+        match held.release() {
+            Ok(released) => Some(released),
+            Err(error) => {
+                self.run.say(&format!("not released, it ends by itself: {error}"));
+                None
+            }
+        }
+    }
+
+    /// `--same-process-ok` for a lock that this job has already: whoever took it sees to its lease.
+    fn under_inherited(
+        &self,
+        signals: &mut Signals,
+        program: &Program,
+        job: &Job,
+        token: u64,
+    ) -> Result<Exit, Failure> {
+        let environment = job.environment(self.run.name(), token, false);
+        if let Err(signal) = signals.settle() {
+            return Ok(Exit::Signal(signal));
+        }
+        let ended = match exec::run(signals, &self.run.plan(program, &environment), &mut Unwatched) {
+            Ok(ended) => ended,
+            Err(not_run) => return Ok(self.run.not_run(&not_run)),
+        };
+        Ok(if holds(&self.state()?, token) {
+            exit_of(ended)
+        } else {
+            self.run.say(LOST);
+            Exit::Lost
+        })
+    }
+}
+
+/// Nothing is to be done while the command runs: the library renews, the guard process ends.
+struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn started(&mut self, _pid: u32) {}
+    fn tick(&mut self) {}
+    fn kept_alive_elsewhere(&mut self) -> bool {
+        false
+    }
+}

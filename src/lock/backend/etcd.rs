@@ -1,0 +1,431 @@
+//! etcd, 3.4 and later.
+//!
+//! # The layout
+//! A request is a key, `PREFIX/NAME/LEASE` (without a prefix: `NAME/LEASE`; LEASE in hexadecimal), that hangs on a
+//! lease of its own. Requests are ordered by the revision that created the key, which is also the token. The first one
+//! has the lock. This is the layout of etcd's own Go mutex: `etcdctl lock PREFIX/NAME` stands in the same queue. The
+//! value says who asks ([`Who`]); other programs' values are not looked into.
+//!
+//! # Steps of a request
+//! 1. a lease, whose number we choose: asked twice, there is one;
+//! 2. one transaction: put the key if it is not there, and read the queue;
+//! 3. not first: watch the predecessor until it goes, and read the queue again; renew the lease meanwhile. If the own
+//!    key has gone (a forced release, or a lease that ended while this process was stopped), begin anew;
+//! 4. released: delete the key if it is still the same creation, and give the lease back.
+//!
+//! # Invariants
+//! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is.
+//! 2. The lease is counted from before it was asked for, and from before each renewal's request: here it ends first.
+//! 3. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
+
+#[path = "etcd/follow.rs"]
+mod follow;
+#[path = "etcd/gateway.rs"]
+mod gateway;
+#[path = "etcd/queue.rs"]
+mod queue;
+#[path = "etcd/session.rs"]
+mod session;
+#[path = "etcd/tls.rs"]
+mod tls;
+#[path = "etcd/wait.rs"]
+mod wait;
+
+use super::url::EtcdUrl;
+use super::who::{self, Who};
+use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL, Validity};
+use crate::{Error, GetOptions, LockName, Result, State, Wait};
+use gateway::{Contact, Gateway, encoded};
+use queue::{Request, Verdict};
+use serde_json::{Value, json};
+use session::{Session, if_still};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Opens it; does not connect yet.
+pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(Etcd {
+        gateway: Arc::new(Gateway::new(&url)?),
+        prefix: url.prefix,
+    }))
+}
+
+struct Etcd {
+    gateway: Arc<Gateway>,
+    prefix: String,
+}
+
+impl Etcd {
+    /// What all keys begin with.
+    fn root(&self) -> String {
+        if self.prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", self.prefix)
+        }
+    }
+
+    /// What the keys of a lock begin with.
+    fn folder(&self, name: &LockName) -> String {
+        format!("{}{name}/", self.root())
+    }
+
+    fn fail(&self, fault: gateway::Fault) -> Error {
+        self.gateway.error(fault)
+    }
+
+    /// The queue, and the revision at which it was so.
+    fn queue(&self, name: &LockName, contact: Contact) -> Result<(Vec<Request>, i64)> {
+        let range = below(&self.folder(name));
+        let answer = self
+            .gateway
+            .call("kv/range", &range, contact)
+            .map_err(|f| self.fail(f))?;
+        Ok((queue::requests(&answer.value), revision(&answer.value)))
+    }
+
+    fn ask(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<Place>> {
+        let ttl = lease_length(options.lease)?;
+        let deadline = wait::deadline(options.wait);
+        let who = Who::asks(options);
+        if options.wait == Wait::No {
+            // Only a look, if that is enough: a refused request should not cost etcd two writes.
+            let (mut requests, _) = self.queue(name, Contact::First)?;
+            requests.push(Request {
+                key: String::new(),
+                created: u64::MAX,
+                lease: 0,
+                who: who.clone(),
+            });
+            match queue::verdict(&requests, u64::MAX) {
+                Verdict::Granted => {}
+                Verdict::SlotsDiffer(in_use) => return Err(slots_differ(&who, in_use)),
+                _ => return Ok(None),
+            }
+        }
+        loop {
+            let session = Session::begin(&self.gateway, ttl, Contact::First).map_err(|f| self.fail(f))?;
+            let mut place = Place::new(session, &self.folder(name), who.clone());
+            let (requests, revision) = place.stand()?;
+            let waited = self.wait(&mut place, name, requests, revision, options, deadline)?;
+            match waited {
+                wait::Waited::Granted { at_once } => {
+                    place.granted(at_once)?;
+                    return Ok(Some(place));
+                }
+                wait::Waited::TimedOut => return Ok(None),
+                wait::Waited::Gone => log::warn!("<{name}> the request was removed from the queue: asking again"),
+            }
+        }
+    }
+}
+
+impl Engine for Etcd {
+    fn kind(&self) -> &'static str {
+        "etcd"
+    }
+
+    fn place(&self) -> String {
+        self.gateway.place().to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            order: true,
+            token: true,
+            lease: true,
+            detached: true,
+            shared: true,
+            slots: true,
+            tells_abandoned: false,
+            history: false,
+            survives_a_server: true,
+        }
+    }
+
+    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+        match self.ask(name, &mut options) {
+            Ok(place) => Ok(place.map(|place| Box::new(place) as Box<dyn Held>)),
+            // A signal may have ended a request; what counts is why.
+            Err(_) if options.cancel.is_some_and(crate::Cancel::is_cancelled) => Err(Error::Cancelled),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn state(&self, name: &LockName) -> Result<State> {
+        let (requests, _) = self.queue(name, Contact::First)?;
+        Ok(state(name, &requests))
+    }
+
+    fn list(&self) -> Result<Vec<State>> {
+        let root = self.root();
+        let range = if root.is_empty() {
+            // From the first key to the last.
+            json!({"key": encoded("\0"), "range_end": encoded("\0")})
+        } else {
+            below(&root)
+        };
+        let answer = self
+            .gateway
+            .call("kv/range", &range, Contact::First)
+            .map_err(|f| self.fail(f))?;
+        let mut locks: BTreeMap<LockName, Vec<Request>> = BTreeMap::new();
+        for request in queue::requests(&answer.value) {
+            if let Some(name) = name_of(&request, &root) {
+                locks.entry(name).or_default().push(request);
+            }
+        }
+        Ok(locks.iter().map(|(name, requests)| state(name, requests)).collect())
+    }
+
+    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
+        let (requests, revision) = self.queue(name, Contact::First)?;
+        Ok(Box::new(follow::Following::new(
+            &self.gateway,
+            name,
+            &self.folder(name),
+            requests,
+            revision,
+        )?))
+    }
+
+    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
+        let (requests, _) = self.queue(name, Contact::First)?;
+        let (holders, _) = queue::split(&requests);
+        let mut broken = false;
+        for holder in holders {
+            if token.is_none_or(|token| token == holder.created) {
+                let delete = if_still(
+                    &holder.key,
+                    holder.created,
+                    &json!({"request_delete_range": {"key": encoded(&holder.key)}}),
+                );
+                let answer = self.gateway.call("kv/txn", &delete, Contact::Running);
+                let answer = answer.map_err(|f| self.fail(f))?;
+                broken |= succeeded(&answer.value) || answer.repeated;
+            }
+        }
+        Ok(broken)
+    }
+}
+
+/// A request's place in the queue, and later the hold. Dropping it gives it up.
+struct Place {
+    session: Session,
+    key: String,
+    /// The revision that created the key; 0 = not known yet.
+    created: u64,
+    who: Who,
+    given_up: bool,
+}
+
+impl Place {
+    fn new(session: Session, folder: &str, who: Who) -> Self {
+        Self {
+            key: format!("{folder}{:x}", session.lease),
+            session,
+            created: 0,
+            who,
+            given_up: false,
+        }
+    }
+
+    fn fail(&self, fault: gateway::Fault) -> Error {
+        self.session.gateway.error(fault)
+    }
+
+    /// The put of this request's value as it is now.
+    fn put(&self, lease: i64) -> Value {
+        let value = serde_json::to_string(&self.who).unwrap_or_default();
+        json!({"request_put": {"key": encoded(&self.key), "value": encoded(&value), "lease": lease.to_string()}})
+    }
+
+    /// Joins the queue, and returns it as it is then, with its revision.
+    fn stand(&mut self) -> Result<(Vec<Request>, i64)> {
+        let folder = self.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let range = json!({"request_range": below(&format!("{folder}/"))});
+        let transaction = json!({
+            "compare": [{"target": "CREATE", "key": encoded(&self.key), "create_revision": "0"}],
+            "success": [self.put(self.session.lease), range],
+            "failure": [range],
+        });
+        let answer = self.session.gateway.call("kv/txn", &transaction, Contact::Running);
+        let answer = answer.map_err(|f| self.fail(f))?.value;
+        let responses = answer["responses"].as_array().map_or(&[][..], Vec::as_slice);
+        let range = responses
+            .iter()
+            .map(|response| &response["response_range"])
+            .find(|range| range.is_object());
+        let requests = queue::requests(range.unwrap_or(&Value::Null));
+        self.created = requests
+            .iter()
+            .find(|request| request.key == self.key)
+            .map_or(0, |request| request.created);
+        Ok((requests, revision(&answer)))
+    }
+
+    /// It is the holder's now.
+    fn granted(&mut self, at_once: bool) -> Result<()> {
+        self.session.keep()?;
+        if !at_once {
+            self.who = self.who.granted_now();
+            self.session
+                .errand(if_still(&self.key, self.created, &self.put(self.session.lease)));
+        }
+        Ok(())
+    }
+
+    /// Leaves the queue, or releases: false = it was not there any more.
+    fn give_up(&mut self) -> Result<bool, gateway::Fault> {
+        if std::mem::replace(&mut self.given_up, true) {
+            return Ok(false);
+        }
+        self.session.standing.silence();
+        if self.created == 0 {
+            return self.session.end().map(|()| false);
+        }
+        let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
+        let delete = if_still(&self.key, self.created, &delete);
+        let answer = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+        let certain = self.session.standing.now().is_certain();
+        match answer {
+            Ok(answer) => {
+                // The key is gone: that the lease is not is nobody's loss.
+                let _ = self.session.end();
+                // The first of two tries may have deleted it.
+                Ok(certain && (succeeded(&answer.value) || answer.repeated))
+            }
+            Err(fault) => {
+                self.session.stop();
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Held for Place {
+    fn token(&self) -> u64 {
+        self.created
+    }
+
+    fn validity(&self) -> Validity {
+        match self.session.standing.now() {
+            Validity::Until(lease) if lease.left().is_zero() => Validity::Lost,
+            other => other,
+        }
+    }
+
+    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
+        self.session.standing.on_change(tell);
+    }
+
+    fn detach(mut self: Box<Self>, ttl: Option<Duration>) -> Result<()> {
+        // The key stays, with its name and its creation; only what it hangs on changes.
+        let mut own = match ttl {
+            Some(ttl) => {
+                let ttl = lease_length(Some(ttl))?;
+                Some(Session::begin(&self.session.gateway, ttl, Contact::Running).map_err(|f| self.fail(f))?)
+            }
+            None => None,
+        };
+        self.who = self.who.detached_now(ttl);
+        let put = if_still(
+            &self.key,
+            self.created,
+            &self.put(own.as_ref().map_or(0, |own| own.lease)),
+        );
+        let answer = self.session.gateway.call("kv/txn", &put, Contact::Running);
+        let kept = answer.map(|answer| succeeded(&answer.value));
+        match kept.map_err(|f| self.fail(f)) {
+            Ok(true) => {
+                self.given_up = true;
+                let _ = self.session.end();
+                Ok(())
+            }
+            other => {
+                if let Some(own) = &mut own {
+                    let _ = own.end();
+                }
+                other.and(Err(Error::Refused {
+                    engine: self.session.gateway.place().to_owned(),
+                    what: "the lock was released by force in the same instant".to_owned(),
+                }))
+            }
+        }
+    }
+
+    fn release(mut self: Box<Self>) -> Result<bool> {
+        self.give_up().map_err(|f| self.fail(f))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.given_up
+            && let Err(fault) = self.give_up()
+        {
+            log::warn!("not released, ends with its lease: {}", self.fail(fault));
+        }
+    }
+}
+
+/// A range of all keys that begin with `folder`, which ends with a slash.
+fn below(folder: &str) -> Value {
+    let end = format!("{}0", folder.strip_suffix('/').unwrap_or(folder)); // '0' comes after '/'
+    json!({"key": encoded(folder), "range_end": encoded(&end)})
+}
+
+fn revision(answer: &Value) -> i64 {
+    gateway::number(&answer["header"]["revision"])
+}
+
+fn succeeded(answer: &Value) -> bool {
+    answer["succeeded"].as_bool().unwrap_or(false)
+}
+
+fn slots_differ(who: &Who, in_use: u32) -> Error {
+    let asked = match who.mode() {
+        crate::Mode::Slots(asked) => asked,
+        _ => 1,
+    };
+    Error::SlotsDiffer { asked, in_use }
+}
+
+fn lease_length(asked: Option<Duration>) -> Result<Duration> {
+    match asked.unwrap_or(USUAL_TTL) {
+        ttl if ttl < SHORTEST_TTL => Err(Error::Unsupported {
+            engine: "etcd",
+            what: format!(
+                "a lease of {} s; the shortest is {} s, as renewals need time on a busy machine or network",
+                ttl.as_secs_f64(),
+                SHORTEST_TTL.as_secs()
+            ),
+        }),
+        ttl => Ok(ttl),
+    }
+}
+
+fn state(name: &LockName, requests: &[Request]) -> State {
+    let (holders, waiters) = queue::split(requests);
+    who::state(
+        name,
+        holders
+            .iter()
+            .map(|request| request.who.holder(request.created))
+            .collect(),
+        waiters
+            .iter()
+            .map(|request| request.who.waiter(request.created))
+            .collect(),
+        holders.first().map(|request| &request.who),
+    )
+}
+
+/// The lock that a key belongs to, if it is one of a lock: `ROOT NAME / hexadecimal number`.
+fn name_of(request: &Request, root: &str) -> Option<LockName> {
+    let (name, lease) = request.key.strip_prefix(root)?.split_once('/')?;
+    let is_lease = !lease.is_empty() && lease.len() <= 16 && lease.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_request = request.lease != 0 || !request.who.host.is_empty();
+    LockName::new(name).ok().filter(|_| is_lease && is_request)
+}

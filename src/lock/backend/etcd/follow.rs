@@ -1,0 +1,107 @@
+//! Following a lock: every event of its keys, one by one, so that nothing is missed however quickly it goes.
+
+use super::gateway::{Contact, Fault, Gateway, decoded};
+use super::queue::{self, Request};
+use super::wait::{Filter, Watch};
+use super::{below, revision, state};
+use crate::backend::Follow;
+use crate::backend::follow::Looks;
+use crate::backend::thread;
+use crate::{Cancel, Change, LockName, Result};
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub(super) struct Following {
+    gateway: Arc<Gateway>,
+    name: LockName,
+    keys: Value,
+    requests: BTreeMap<String, Request>,
+    looks: Looks,
+    watch: Watch,
+    due: VecDeque<Change>,
+}
+
+impl Following {
+    /// From the queue as it was at `revision`.
+    pub(super) fn new(
+        gateway: &Arc<Gateway>,
+        name: &LockName,
+        folder: &str,
+        requests: Vec<Request>,
+        revision: i64,
+    ) -> Result<Self> {
+        let keys = below(folder);
+        Ok(Self {
+            gateway: gateway.clone(),
+            name: name.clone(),
+            looks: Looks::first(&state(name, &requests)),
+            requests: by_key(requests),
+            watch: Watch::start(gateway, keys.clone(), revision + 1, Filter::All)?,
+            keys,
+            due: VecDeque::new(),
+        })
+    }
+
+    fn look(&mut self) {
+        let requests: Vec<Request> = {
+            let mut requests: Vec<Request> = self.requests.values().cloned().collect();
+            requests.sort_by_key(|request| request.created);
+            requests
+        };
+        self.due.extend(self.looks.next(&state(&self.name, &requests)));
+    }
+
+    fn apply(&mut self, event: &Value) {
+        let kv = &event["kv"];
+        if event["type"] == "DELETE" {
+            self.requests.remove(&decoded(&kv["key"]));
+        } else {
+            let request = Request::read(kv);
+            self.requests.insert(request.key.clone(), request);
+        }
+        self.look();
+    }
+
+    /// The watch has ended: begin again from what is there now.
+    fn again(&mut self) -> Result<(), Fault> {
+        let answer = self.gateway.call("kv/range", &self.keys, Contact::Running)?;
+        self.requests = by_key(queue::requests(&answer.value));
+        self.look();
+        let from = revision(&answer.value) + 1;
+        let watch = Watch::start(&self.gateway, self.keys.clone(), from, Filter::All);
+        self.watch = watch.map_err(|e| Fault::Unreachable(e.to_string()))?;
+        Ok(())
+    }
+}
+
+impl Follow for Following {
+    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
+        loop {
+            if let Some(change) = self.due.pop_front() {
+                return Ok(Some(change));
+            }
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            self.watch.news.clear();
+            let (events, ended) = self.watch.look().map_err(|f| self.gateway.error(f))?;
+            for event in &events {
+                self.apply(event);
+            }
+            if ended {
+                self.again().map_err(|f| self.gateway.error(f))?;
+            }
+            if self.due.is_empty() && events.is_empty() && !ended {
+                thread::sleep(&[&self.watch.news], Some(cancel), u64::MAX);
+            }
+        }
+    }
+}
+
+fn by_key(requests: Vec<Request>) -> BTreeMap<String, Request> {
+    requests
+        .into_iter()
+        .map(|request| (request.key.clone(), request))
+        .collect()
+}

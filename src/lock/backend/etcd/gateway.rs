@@ -1,0 +1,384 @@
+//! Talking to etcd: its v3 JSON gateway, over HTTP.
+//!
+//! Several servers are tried in turn, beginning with the one that answered last. What is sent can be sent again: leases
+//! and keys bear names that the sender has chosen, and what is deleted is named by the revision that created it. So an
+//! answer that was lost costs a repetition, nothing else.
+
+use crate::backend::url::EtcdUrl;
+use crate::{Error, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use ureq::Agent;
+
+/// How long an answer may take, over all servers.
+pub(crate) const BUDGET: Duration = Duration::from_secs(4);
+/// One server is given at least this.
+const LEAST: Duration = Duration::from_secs(1);
+/// Between rounds of asking all servers.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// gRPC status codes, as the gateway passes them on.
+pub(crate) mod code {
+    pub(crate) const INVALID_ARGUMENT: i64 = 3;
+    pub(crate) const DEADLINE_EXCEEDED: i64 = 4;
+    pub(crate) const NOT_FOUND: i64 = 5;
+    pub(crate) const PERMISSION_DENIED: i64 = 7;
+    pub(crate) const EXHAUSTED: i64 = 8;
+    pub(crate) const FAILED_PRECONDITION: i64 = 9;
+    pub(crate) const UNAVAILABLE: i64 = 14;
+    pub(crate) const UNAUTHENTICATED: i64 = 16;
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Nobody could be reached; the last reason.
+    Unreachable(String),
+    /// etcd has said so.
+    Said { code: i64, message: String },
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    /// It was asked more than once, and an earlier time may have had effect.
+    pub(crate) repeated: bool,
+}
+
+/// Whether it is worth asking again when nobody listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// Nothing is at stake yet: if all servers refuse the connection, that is the answer.
+    First,
+    /// A restart or an election is waited for, within the budget.
+    Running,
+}
+
+/// See the module.
+pub(crate) struct Gateway {
+    agent: Agent,
+    bases: Vec<String>,
+    /// Index of the server that answered last.
+    last: AtomicUsize,
+    user: Option<(String, String)>,
+    token: Mutex<Option<String>>,
+    place: String,
+}
+
+impl Gateway {
+    pub(crate) fn new(url: &EtcdUrl) -> Result<Self> {
+        let scheme = if url.tls { "https" } else { "http" };
+        let place = format!("etcd at {}", url.servers.join(","));
+        Ok(Self {
+            agent: super::tls::agent(url.tls, &place)?,
+            bases: url
+                .servers
+                .iter()
+                .map(|server| format!("{scheme}://{server}/v3/"))
+                .collect(),
+            last: AtomicUsize::new(0),
+            user: credentials(url),
+            token: Mutex::new(None),
+            place,
+        })
+    }
+
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The fault, for callers.
+    pub(crate) fn error(&self, fault: Fault) -> Error {
+        let engine = self.place.clone();
+        match fault {
+            Fault::Unreachable(what) => Error::Unreachable { engine, what },
+            Fault::Said { code, message } => {
+                let advice = match code {
+                    code::PERMISSION_DENIED => " (the user needs to read and write the lock's keys)",
+                    code::INVALID_ARGUMENT if message.contains("user name is empty") => {
+                        " (give the user: etcd://USER:PASSWORD@…, or ETCDCTL_USER)"
+                    }
+                    _ => "",
+                };
+                let what = format!("{}{advice}", message.escape_debug());
+                Error::Refused { engine, what }
+            }
+        }
+    }
+
+    /// Asks; blocks for 4 seconds at most.
+    pub(crate) fn call(&self, path: &str, body: &Value, contact: Contact) -> Result<Answer, Fault> {
+        let end = Instant::now() + BUDGET;
+        if self.user.is_some() && self.token().is_none() {
+            self.log_in(end, contact)?;
+        }
+        match self.persist(path, body, contact, end) {
+            // Tokens last for some minutes.
+            Err(Fault::Said { code, .. }) if code == code::UNAUTHENTICATED && self.user.is_some() => {
+                self.log_in(end, contact)?;
+                self.persist(path, body, contact, end)
+            }
+            result => result,
+        }
+    }
+
+    fn persist(&self, path: &str, body: &Value, contact: Contact, end: Instant) -> Result<Answer, Fault> {
+        let first = self.last.load(Ordering::Relaxed);
+        let count = self.bases.len();
+        let mut repeated = false;
+        loop {
+            let mut nobody_listens = true;
+            let mut reason = String::new();
+            for i in (first..first + count).map(|i| i % count) {
+                let left = end.saturating_duration_since(Instant::now());
+                let time = left.min(LEAST.max(BUDGET / u32::try_from(count).unwrap_or(1)));
+                match self.ask(i, path, body, time) {
+                    Ok(value) => {
+                        self.last.store(i, Ordering::Relaxed);
+                        return Ok(Answer { value, repeated });
+                    }
+                    Err(Try::Said { code, message }) => return Err(Fault::Said { code, message }),
+                    Err(Try::Again { nobody, what }) => {
+                        log::debug!("{}: {what}", self.bases.get(i).map_or("", String::as_str));
+                        nobody_listens &= nobody;
+                        repeated |= !nobody;
+                        reason = what;
+                    }
+                }
+            }
+            let give_up = contact == Contact::First && nobody_listens;
+            if give_up || Instant::now() + PAUSE >= end {
+                return Err(Fault::Unreachable(reason));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Asks one server once.
+    fn ask(&self, i: usize, path: &str, body: &Value, time: Duration) -> Result<Value, Try> {
+        let time = time.max(Duration::from_millis(1));
+        let request = self.request(&self.agent, i, path);
+        let answer = request
+            .config()
+            .timeout_global(Some(time))
+            .build()
+            .send(body.to_string().as_bytes());
+        let mut answer = answer.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().map_err(failed)?;
+        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+        check(status, &value, &text)?;
+        Ok(value)
+    }
+
+    fn request(&self, agent: &Agent, i: usize, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let base = self.bases.get(i).map_or("", String::as_str);
+        let request = agent.post(format!("{base}{path}")).content_type("application/json");
+        match self.token() {
+            Some(token) => request.header("Authorization", token),
+            None => request,
+        }
+    }
+
+    fn token(&self) -> Option<String> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn log_in(&self, end: Instant, contact: Contact) -> Result<(), Fault> {
+        let Some((name, password)) = &self.user else {
+            return Ok(());
+        };
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let body = json!({"name": name, "password": password});
+        match self.persist("auth/authenticate", &body, contact, end) {
+            Ok(answer) => {
+                let token = answer.value["token"].as_str().unwrap_or_default().to_owned();
+                *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                Ok(())
+            }
+            // A server without authentication asks nobody: as etcdctl sees it.
+            Err(Fault::Said { code, message })
+                if code == code::FAILED_PRECONDITION && message.contains("not enabled") =>
+            {
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Opens a stream of answers. `agent` makes its connection, so that shutting that one down ends the stream. Reading
+    /// fails when nothing has come for `idle`.
+    pub(crate) fn stream(&self, agent: &Agent, path: &str, body: &Value, idle: Duration) -> Result<Stream, Fault> {
+        let first = self.last.load(Ordering::Relaxed);
+        let count = self.bases.len();
+        let mut reason = String::new();
+        for i in (first..first + count).map(|i| i % count) {
+            let request = self.request(agent, i, path).config();
+            let request = request
+                .timeout_connect(Some(LEAST))
+                .timeout_recv_response(Some(BUDGET))
+                .timeout_per_read(Some(idle))
+                .build();
+            match request.send(body.to_string().as_bytes()).map_err(failed) {
+                Ok(answer) if answer.status().is_success() => {
+                    return Ok(Stream(BufReader::new(answer.into_body().into_reader())));
+                }
+                Ok(mut answer) => {
+                    let status = answer.status().as_u16();
+                    let text = answer.body_mut().read_to_string().unwrap_or_default();
+                    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+                    match check(status, &value, &text) {
+                        Err(Try::Said { code, message }) => return Err(Fault::Said { code, message }),
+                        Err(Try::Again { what, .. }) => reason = what,
+                        Ok(()) => reason = format!("HTTP status {status}"),
+                    }
+                }
+                Err(Try::Again { what, .. }) => reason = what,
+                Err(Try::Said { code, message }) => return Err(Fault::Said { code, message }),
+            }
+        }
+        Err(Fault::Unreachable(reason))
+    }
+
+    /// An agent of one's own, for a stream.
+    pub(crate) fn stream_agent(&self) -> Agent {
+        // The same settings, other connections.
+        Agent::new_with_config(self.agent.config().clone())
+    }
+}
+
+/// A stream of answers, one a line.
+pub(crate) struct Stream(BufReader<ureq::BodyReader<'static>>);
+
+impl Stream {
+    /// The next answer's `result`. `Ok(None)`: nothing came for the idle time.
+    pub(crate) fn next(&mut self) -> Result<Option<Value>, Fault> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => Err(Fault::Unreachable("the connection was closed".to_owned())),
+            Ok(_) => {
+                let mut value: Value = serde_json::from_str(&line).unwrap_or_default();
+                match check(200, &value, &line) {
+                    Ok(()) => Ok(Some(value["result"].take())),
+                    Err(Try::Said { code, message }) => Err(Fault::Said { code, message }),
+                    Err(Try::Again { what, .. }) => Err(Fault::Unreachable(what)),
+                }
+            }
+            Err(e) if is_silence(&e) => Ok(None),
+            Err(e) => Err(Fault::Unreachable(e.to_string())),
+        }
+    }
+}
+
+/// Whether nothing has come for the idle time.
+fn is_silence(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    matches!(inner, Some(ureq::Error::Timeout(_)))
+        || matches!(
+            error.kind(),
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock
+        )
+}
+
+/// Why one server has not answered.
+enum Try {
+    /// Another one, or a later time, may help. `nobody`: the request has certainly not arrived.
+    Again {
+        nobody: bool,
+        what: String,
+    },
+    Said {
+        code: i64,
+        message: String,
+    },
+}
+
+fn failed(error: ureq::Error) -> Try {
+    let nobody = match &error {
+        ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::HostNotFound => true,
+        _ => false,
+    };
+    let what = match error {
+        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+        // getaddrinfo's own words are in `Io`.
+        ureq::Error::HostNotFound => "the host is not known".to_owned(),
+        other => other.to_string(),
+    };
+    Try::Again { nobody, what }
+}
+
+/// Whether an answer is an error.
+fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
+    // One answer has its error's parts at the top, one of a stream below `error`.
+    let part = |name: &str| {
+        [&value[name], &value["error"][name]]
+            .into_iter()
+            .find(|part| !part.is_null())
+    };
+    let error = &value["error"];
+    if status < 300 && error.is_null() && value.is_object() {
+        return Ok(());
+    }
+    let message = part("message").and_then(Value::as_str).or(error.as_str());
+    let code = part("code").or(part("grpc_code")).and_then(Value::as_i64);
+    let (Some(message), Some(code)) = (message, code) else {
+        let start: String = text.chars().take(80).collect();
+        let what = format!("HTTP status {status}, and not etcd's words: '{}'", start.escape_debug());
+        return Err(match status {
+            502..=504 => Try::Again { nobody: false, what },
+            _ => Try::Said { code: 0, message: what },
+        });
+    };
+    let message = message.to_owned();
+    let passing = matches!(code, code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::EXHAUSTED)
+        || message.contains("leader changed")
+        || message.contains("no leader")
+        || message.contains("timed out");
+    Err(if passing {
+        Try::Again {
+            nobody: false,
+            what: message,
+        }
+    } else {
+        Try::Said { code, message }
+    })
+}
+
+/// The user from the URL, else from the environment, as etcdctl reads it: `ETCDCTL_USER` with or without a password,
+/// `ETCDCTL_PASSWORD`.
+fn credentials(url: &EtcdUrl) -> Option<(String, String)> {
+    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let password = || environment("ETCDCTL_PASSWORD").unwrap_or_default();
+    if let Some(user) = &url.user {
+        return Some((user.clone(), url.password.clone().unwrap_or_else(password)));
+    }
+    let user = environment("ETCDCTL_USER")?;
+    Some(match user.split_once(':') {
+        Some((user, password)) => (user.to_owned(), password.to_owned()),
+        None => (user, password()),
+    })
+}
+
+/// Bytes as the gateway wants them.
+pub(crate) fn encoded(bytes: &str) -> String {
+    BASE64.encode(bytes)
+}
+
+/// Text from the gateway's bytes.
+pub(crate) fn decoded(value: &Value) -> String {
+    let bytes = BASE64.decode(value.as_str().unwrap_or_default()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A 64-bit number: the gateway writes it as text, and leaves out a 0.
+pub(crate) fn number(value: &Value) -> i64 {
+    let text = value.as_str().and_then(|text| text.parse().ok());
+    text.or(value.as_i64()).unwrap_or(0)
+}

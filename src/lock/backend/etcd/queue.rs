@@ -1,0 +1,150 @@
+//! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. Pure.
+
+use super::gateway::{decoded, number};
+use crate::Mode;
+use crate::backend::who::Who;
+use serde_json::Value;
+
+/// One request: a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) key: String,
+    /// The revision that created it: its place in the order, and its token.
+    pub(crate) created: u64,
+    /// The lease it lives by; 0 = none.
+    pub(crate) lease: i64,
+    pub(crate) who: Who,
+}
+
+impl Request {
+    /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
+    pub(crate) fn read(kv: &Value) -> Self {
+        Self {
+            key: decoded(&kv["key"]),
+            created: number(&kv["create_revision"]).unsigned_abs(),
+            lease: number(&kv["lease"]),
+            who: serde_json::from_str(&decoded(&kv["value"])).unwrap_or_default(),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.who.mode()
+    }
+}
+
+/// The requests of a range's answer, in order.
+pub(crate) fn requests(range: &Value) -> Vec<Request> {
+    let kvs = range["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut requests: Vec<Request> = kvs.iter().map(Request::read).collect();
+    requests.sort_by_key(|request| request.created);
+    requests
+}
+
+/// What one's request has to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is granted.
+    Granted,
+    /// This key has to go before a look is worth it.
+    Behind(String),
+    /// Any key of the queue has to go.
+    BehindAny,
+    /// It is a counting lock of another size now.
+    SlotsDiffer(u32),
+    /// It stands there no more.
+    Gone,
+}
+
+/// Decides for the request that was created at revision `own`.
+///
+/// A request is granted when all before it go together with it. `etcdctl lock` and etcd's Go mutex wait until nothing
+/// is before them, so they are excluded by all of ours, and all of ours by them.
+pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
+    let Some(at) = requests.iter().position(|request| request.created == own) else {
+        return Verdict::Gone;
+    };
+    let (before, mine) = requests.split_at(at);
+    let Some(mode) = mine.first().map(Request::mode) else {
+        return Verdict::Gone;
+    };
+    match mode {
+        Mode::Exclusive => before
+            .last()
+            .map_or(Verdict::Granted, |last| Verdict::Behind(last.key.clone())),
+        Mode::Shared => before
+            .iter()
+            .rev()
+            .find(|request| request.mode() != Mode::Shared)
+            .map_or(Verdict::Granted, |last| Verdict::Behind(last.key.clone())),
+        Mode::Slots(slots) => {
+            let other = before
+                .iter()
+                .rev()
+                .find(|request| !matches!(request.mode(), Mode::Slots(_)));
+            let differs = before.iter().find_map(|request| match request.mode() {
+                Mode::Slots(n) if n != slots => Some(n),
+                _ => None,
+            });
+            match (differs, other) {
+                (Some(n), _) => Verdict::SlotsDiffer(n),
+                (None, Some(other)) => Verdict::Behind(other.key.clone()),
+                (None, None) if before.len() < slots as usize => Verdict::Granted,
+                (None, None) => Verdict::BehindAny,
+            }
+        }
+    }
+}
+
+/// Splits requests into holders and waiters.
+pub(crate) fn split(requests: &[Request]) -> (Vec<&Request>, Vec<&Request>) {
+    requests
+        .iter()
+        .partition(|request| verdict(requests, request.created) == Verdict::Granted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(modes: &[&str]) -> Vec<Request> {
+        let request = |(i, mode): (usize, &&str)| Request {
+            key: format!("n/{i}"),
+            created: i as u64,
+            lease: 1,
+            who: Who {
+                mode: (*mode).to_owned(),
+                ..Who::default()
+            },
+        };
+        modes.iter().enumerate().map(request).collect()
+    }
+
+    fn holders(modes: &[&str]) -> Vec<u64> {
+        let requests = queue(modes);
+        split(&requests).0.iter().map(|request| request.created).collect()
+    }
+
+    #[test]
+    fn who_holds() {
+        assert_eq!(holders(&[]), [0; 0]);
+        assert_eq!(holders(&["", "exclusive", "shared"]), [0]);
+        assert_eq!(
+            holders(&["shared", "shared", "", "shared"]),
+            [0, 1],
+            "nobody overtakes one who is alone"
+        );
+        assert_eq!(holders(&["slots:2", "slots:2", "slots:2"]), [0, 1]);
+        assert_eq!(holders(&["exclusive", "slots:2"]), [0]);
+        assert_eq!(holders(&["slots:3", "shared"]), [0]);
+    }
+
+    #[test]
+    fn whom_to_wait_for() {
+        let behind = |key: &str| Verdict::Behind(key.to_owned());
+        assert_eq!(verdict(&queue(&["", "", ""]), 2), behind("n/1"));
+        assert_eq!(verdict(&queue(&["", "shared", "shared"]), 2), behind("n/0"));
+        assert_eq!(verdict(&queue(&["slots:1", "slots:1"]), 1), Verdict::BehindAny);
+        assert_eq!(verdict(&queue(&["slots:1", "slots:2"]), 1), Verdict::SlotsDiffer(1));
+        assert_eq!(verdict(&queue(&["", ""]), 7), Verdict::Gone);
+    }
+}

@@ -1,0 +1,230 @@
+//! A lease and the thread that renews it.
+
+use super::gateway::{Contact, Fault, Gateway, code, encoded, number};
+use crate::backend::standing::Standing;
+use crate::backend::thread::{self, Event};
+use crate::backend::{Lease, Validity};
+use crate::{Result, sys, table};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// After a renewal that failed: before the next one.
+const PAUSE_NS: u64 = 200_000_000;
+
+/// See the module. Dropping it stops the renewals; [`Session::end`] gives the lease back.
+pub(super) struct Session {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) lease: i64,
+    pub(super) standing: Arc<Standing>,
+    /// etcd could not be reached for as long as a request may take.
+    pub(super) failing: Arc<Event>,
+    ttl: Duration,
+    renewals: Option<Arc<Renewals>>,
+}
+
+/// What the renewing thread is told.
+#[derive(Default)]
+struct Renewals {
+    /// Something to do before the next renewal, or the end.
+    wake: Event,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Default)]
+struct Orders {
+    stop: bool,
+    /// A transaction to be made by the way.
+    errand: Option<Value>,
+}
+
+impl Session {
+    /// Asks for a lease.
+    pub(super) fn begin(gateway: &Arc<Gateway>, ttl: Duration, contact: Contact) -> Result<Self, Fault> {
+        // etcd counts in whole seconds: ours is never longer than its own.
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        loop {
+            // A number of our own choice, so that asking twice gives one lease.
+            let lease = (table::random() >> 1) as i64;
+            let begun = sys::boottime();
+            let body = json!({"TTL": seconds.to_string(), "ID": lease.to_string()});
+            match gateway.call("lease/grant", &body, contact) {
+                Ok(_) => {}
+                Err(Fault::Said { code, message })
+                    if code == code::FAILED_PRECONDITION && message.contains("already exists") =>
+                {
+                    // Ours, from an earlier try; or, once in 2^63 times, somebody else's: nothing is attached to
+                    // ours yet, and if it cannot be given back it ends by itself.
+                    let _ = revoke(gateway, lease);
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            }
+            return Ok(Self {
+                gateway: gateway.clone(),
+                lease,
+                standing: Arc::new(Standing::new(Lease { begun, ttl })),
+                failing: Arc::new(Event::default()),
+                ttl,
+                renewals: None,
+            });
+        }
+    }
+
+    /// Starts renewing it.
+    pub(super) fn keep(&mut self) -> Result<()> {
+        if self.renewals.is_some() {
+            return Ok(());
+        }
+        let renewals = Arc::new(Renewals::default());
+        let renewer = Renewer {
+            gateway: self.gateway.clone(),
+            lease: self.lease,
+            ttl: self.ttl,
+            standing: self.standing.clone(),
+            failing: self.failing.clone(),
+            renewals: renewals.clone(),
+        };
+        // Not joined: it may be in the middle of a request, and holds nothing.
+        thread::background("lease", move || renewer.run())?;
+        self.renewals = Some(renewals);
+        Ok(())
+    }
+
+    /// Has a transaction made in the background, once.
+    pub(super) fn errand(&self, transaction: Value) {
+        if let Some(renewals) = &self.renewals {
+            renewals.order(|orders| orders.errand = Some(transaction));
+        }
+    }
+
+    /// Stops renewing; the lease ends by itself.
+    pub(super) fn stop(&mut self) {
+        self.standing.silence();
+        if let Some(renewals) = self.renewals.take() {
+            renewals.order(|orders| orders.stop = true);
+        }
+    }
+
+    /// Stops, and gives the lease back, with every key that hangs on it.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.stop();
+        revoke(&self.gateway, self.lease)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Renewals {
+    fn order(&self, what: impl FnOnce(&mut Orders)) {
+        what(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.set();
+    }
+}
+
+struct Renewer {
+    gateway: Arc<Gateway>,
+    lease: i64,
+    ttl: Duration,
+    standing: Arc<Standing>,
+    failing: Arc<Event>,
+    renewals: Arc<Renewals>,
+}
+
+impl Renewer {
+    fn run(self) {
+        let third = u64::try_from(self.ttl.as_nanos() / 3).unwrap_or(u64::MAX);
+        let mut failed_at = None;
+        loop {
+            let Validity::Until(lease) = self.standing.now() else {
+                return;
+            };
+            if lease.left().is_zero() {
+                // Whatever the next answer says: somebody else may have had the lock.
+                self.standing.lost();
+                return;
+            }
+            let now = sys::boottime();
+            let next = match failed_at {
+                None => lease.begun.saturating_add(third),
+                Some(at) => PAUSE_NS.saturating_add(at),
+            };
+            if now < next {
+                self.renewals.wake.clear();
+                let errand = {
+                    let mut orders = self.renewals.orders.lock().unwrap_or_else(PoisonError::into_inner);
+                    if orders.stop {
+                        return;
+                    }
+                    orders.errand.take()
+                };
+                if let Some(transaction) = errand {
+                    // For the eyes of others only: if it fails, they see a little less.
+                    let _ = self.gateway.call("kv/txn", &transaction, Contact::Running);
+                    continue;
+                }
+                thread::sleep(
+                    &[&self.renewals.wake],
+                    None,
+                    sys::monotonic().saturating_add(next - now),
+                );
+                continue;
+            }
+            failed_at = match self.renew() {
+                Renewed::Yes => None,
+                Renewed::No => Some(sys::boottime()),
+                Renewed::NeverAgain => return,
+            };
+        }
+    }
+
+    fn renew(&self) -> Renewed {
+        let begun = sys::boottime();
+        match self.gateway.call(
+            "lease/keepalive",
+            &json!({"ID": self.lease.to_string()}),
+            Contact::Running,
+        ) {
+            Ok(answer) if number(&answer.value["result"]["TTL"]) > 0 => {
+                self.standing.renewed(begun);
+                Renewed::Yes
+            }
+            Ok(_) => {
+                log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
+                self.standing.lost();
+                Renewed::NeverAgain
+            }
+            Err(fault) => {
+                log::warn!("the lease could not be renewed: {}", self.gateway.error(fault));
+                self.failing.set();
+                Renewed::No
+            }
+        }
+    }
+}
+
+enum Renewed {
+    Yes,
+    No,
+    NeverAgain,
+}
+
+fn revoke(gateway: &Gateway, lease: i64) -> Result<(), Fault> {
+    match gateway.call("lease/revoke", &json!({"ID": lease.to_string()}), Contact::Running) {
+        Ok(_) => Ok(()),
+        Err(Fault::Said { code, .. }) if code == code::NOT_FOUND => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// A transaction that does `then` if `key` is still what revision `created` made, and nothing else.
+pub(super) fn if_still(key: &str, created: u64, then: &Value) -> Value {
+    json!({
+        "compare": [{"target": "CREATE", "key": encoded(key), "create_revision": created.to_string()}],
+        "success": [then],
+    })
+}

@@ -1,0 +1,259 @@
+//! Waiting in the queue.
+
+use super::gateway::{BUDGET, Contact, Fault, Gateway, encoded};
+use super::queue::{self, Request, Verdict};
+use super::{Etcd, Place, below, slots_differ};
+use crate::backend::thread::{self, Event};
+use crate::{Cancel, Error, GetOptions, LockName, Result, Wait, sys};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use ureq::Agent;
+
+/// Longest sleep without a look at the queue.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Between tries to watch.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a wait ended.
+pub(super) enum Waited {
+    /// The lock is had; `at_once`: without a wait.
+    Granted { at_once: bool },
+    /// The time is up.
+    TimedOut,
+    /// The request is not in the queue any more.
+    Gone,
+}
+
+/// The end of the wait on the monotonic clock, ns.
+pub(super) fn deadline(wait: Wait) -> u64 {
+    let now = sys::monotonic();
+    match wait {
+        Wait::No => now,
+        Wait::For(time) => now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+        Wait::Forever => u64::MAX,
+    }
+}
+
+impl Etcd {
+    /// Waits for the turn of `place`. `requests`: the queue at `revision`.
+    pub(super) fn wait(
+        &self,
+        place: &mut Place,
+        name: &LockName,
+        mut requests: Vec<Request>,
+        mut revision: i64,
+        options: &mut GetOptions<'_>,
+        deadline: u64,
+    ) -> Result<Waited> {
+        let begun = sys::monotonic();
+        let mut at_once = true;
+        loop {
+            let watched = match queue::verdict(&requests, place.created) {
+                Verdict::Granted if place.session.standing.now().is_certain() => {
+                    return Ok(Waited::Granted { at_once });
+                }
+                Verdict::Granted | Verdict::Gone => return Ok(Waited::Gone),
+                Verdict::SlotsDiffer(in_use) => return Err(slots_differ(&place.who, in_use)),
+                Verdict::Behind(key) => json!({"key": encoded(&key)}),
+                Verdict::BehindAny => below(&self.folder(name)),
+            };
+            at_once = false;
+            if sys::monotonic() >= deadline {
+                return Ok(Waited::TimedOut);
+            }
+            place.session.keep()?;
+            let watch = Watch::start(&self.gateway, watched, revision + 1, Filter::Deletes)?;
+            loop {
+                let now = sys::monotonic();
+                if watch.news.is_set() {
+                    watch.look().map_err(|f| self.fail(f))?;
+                    break;
+                }
+                if options.cancel.is_some_and(Cancel::is_cancelled) {
+                    return Err(Error::Cancelled);
+                }
+                if place.session.failing.is_set() {
+                    // Whether we are still in the queue cannot be known: not worth waiting for.
+                    let what = "the lease could not be renewed while waiting".to_owned();
+                    return Err(self.fail(Fault::Unreachable(what)));
+                }
+                if now >= deadline {
+                    return Ok(Waited::TimedOut);
+                }
+                let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
+                    begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+                });
+                if now >= tell_at {
+                    if let Some((_, mut tell)) = options.on_wait.take() {
+                        // For the eyes only: if it cannot be read now, nothing is said.
+                        if let Ok(state) = crate::backend::Engine::state(self, name) {
+                            tell(&state);
+                        }
+                    }
+                    continue;
+                }
+                thread::sleep(
+                    &[&watch.news, &place.session.failing],
+                    options.cancel,
+                    deadline.min(tell_at),
+                );
+            }
+            drop(watch);
+            (requests, revision) = self.queue(name, Contact::Running)?;
+        }
+    }
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filter {
+    Deletes,
+    All,
+}
+
+/// A thread that watches keys: `news` is set when something has happened, nothing has happened for a while, or etcd
+/// could not be reached for the time that a request may take. Dropping it ends the thread.
+pub(super) struct Watch {
+    pub(super) news: Arc<Event>,
+    found: Arc<Mutex<Found>>,
+    stop: Arc<AtomicBool>,
+    agent: Agent,
+}
+
+/// What the thread has found.
+#[derive(Default)]
+struct Found {
+    events: Vec<Value>,
+    fault: Option<Fault>,
+    /// The thread has ended: look at the keys, and watch again.
+    ended: bool,
+}
+
+impl Watch {
+    /// Watches `keys` (a key or a range) from revision `from` on. With [`Filter::Deletes`] it ends at the first event.
+    pub(super) fn start(gateway: &Arc<Gateway>, keys: Value, from: i64, filter: Filter) -> Result<Self> {
+        let watch = Self {
+            news: Arc::new(Event::default()),
+            found: Arc::new(Mutex::new(Found::default())),
+            stop: Arc::new(AtomicBool::new(false)),
+            agent: gateway.stream_agent(),
+        };
+        let mut create = keys;
+        create["start_revision"] = from.to_string().into();
+        if filter == Filter::Deletes {
+            create["filters"] = json!(["NOPUT"]);
+        }
+        let watcher = Watcher {
+            gateway: gateway.clone(),
+            body: json!({"create_request": create}),
+            once: filter == Filter::Deletes,
+            news: watch.news.clone(),
+            found: watch.found.clone(),
+            stop: watch.stop.clone(),
+            agent: watch.agent.clone(),
+        };
+        // Not joined: it ends as soon as its connection is shut down.
+        thread::background("watch", move || watcher.run())?;
+        Ok(watch)
+    }
+
+    /// The events since the last look, and whether the thread has ended. To be called after `news.clear()`, or when
+    /// one look is enough.
+    pub(super) fn look(&self) -> Result<(Vec<Value>, bool), Fault> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = std::mem::take(&mut found.events);
+        match found.fault.take() {
+            Some(fault) if events.is_empty() => Err(fault),
+            fault => {
+                found.fault = fault;
+                Ok((events, found.ended))
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.agent.clone().shutdown();
+    }
+}
+
+struct Watcher {
+    gateway: Arc<Gateway>,
+    body: Value,
+    once: bool,
+    news: Arc<Event>,
+    found: Arc<Mutex<Found>>,
+    stop: Arc<AtomicBool>,
+    agent: Agent,
+}
+
+impl Watcher {
+    fn run(self) {
+        let fault = self.watch();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.fault = fault;
+        found.ended = true;
+        drop(found);
+        self.news.set();
+    }
+
+    /// Until there is a reason to look at the keys, or to give up.
+    fn watch(&self) -> Option<Fault> {
+        let mut heard = Instant::now();
+        let mut reason = None;
+        while !self.stop.load(Ordering::SeqCst) {
+            if let Some(fault) = reason.take_if(|_| heard.elapsed() >= BUDGET) {
+                return Some(fault);
+            }
+            if reason.is_some() {
+                std::thread::sleep(PAUSE);
+            }
+            let mut stream = match self.gateway.stream(&self.agent, "watch", &self.body, LOOK_EVERY) {
+                Ok(stream) => stream,
+                Err(Fault::Unreachable(what)) => {
+                    reason = Some(Fault::Unreachable(what));
+                    continue;
+                }
+                Err(said) => return Some(said),
+            };
+            loop {
+                match stream.next() {
+                    // Silence: the watch may have been forgotten. Look.
+                    Ok(None) => return None,
+                    Ok(Some(result)) => {
+                        heard = Instant::now();
+                        if result["canceled"].as_bool().unwrap_or(false) {
+                            // The revision was compacted away: look.
+                            return None;
+                        }
+                        let events = result["events"].as_array().map_or(&[][..], Vec::as_slice);
+                        if events.is_empty() {
+                            continue;
+                        }
+                        if self.once {
+                            return None;
+                        }
+                        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                        found.events.extend(events.iter().cloned());
+                        drop(found);
+                        self.news.set();
+                    }
+                    Err(Fault::Unreachable(what)) => {
+                        if !self.once {
+                            // Events may have been missed: look, and watch from there.
+                            return None;
+                        }
+                        reason = Some(Fault::Unreachable(what));
+                        break;
+                    }
+                    Err(said) => return Some(said),
+                }
+            }
+        }
+        None
+    }
+}

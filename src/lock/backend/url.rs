@@ -1,0 +1,229 @@
+//! What a URL means. Passwords are taken out here and shown by nobody.
+
+use crate::{Error, Result};
+use std::fmt;
+
+/// etcd's port for clients.
+const ETCD_PORT: u16 = 2379;
+
+/// An engine, named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineUrl {
+    /// This machine: no URL, or `local:`.
+    Local,
+    /// `etcd://…` or `etcds://…`.
+    Etcd(EtcdUrl),
+    /// `postgres://…` or `postgresql://…`.
+    Postgres(PostgresUrl),
+}
+
+/// `etcd://[user:pass@]host[:2379][,host…][/prefix]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdUrl {
+    pub(crate) tls: bool,
+    /// `host:port` each; IPv6 addresses in brackets.
+    pub(crate) servers: Vec<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    /// What keys begin with, without the slash that follows it; may be empty.
+    pub(crate) prefix: String,
+}
+
+/// `postgres://…`, as libpq understands it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl {
+    /// With the password, if it has one.
+    pub(crate) secret: String,
+}
+
+impl EngineUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// [`Error::Url`], which says what is wanted and shows no password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let refuse = |reason: &str| {
+            Err(Error::Url {
+                url: without_password(url).escape_debug().to_string(),
+                reason: reason.to_owned(),
+            })
+        };
+        if url.is_empty() || url == "local:" {
+            return Ok(Self::Local);
+        }
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        match scheme {
+            "etcd" | "etcds" => match etcd(rest, scheme == "etcds") {
+                Ok(url) => Ok(Self::Etcd(url)),
+                Err(reason) => refuse(reason),
+            },
+            "postgres" | "postgresql" if !rest.is_empty() => Ok(Self::Postgres(PostgresUrl { secret: url.to_owned() })),
+            _ => refuse(
+                "local:, etcd://HOST[:PORT][,HOST…][/PREFIX], etcds://… or postgres://USER@HOST/DATABASE is wanted",
+            ),
+        }
+    }
+}
+
+/// The part behind `etcd://`.
+fn etcd(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
+    let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('?') || prefix.contains('?') {
+        return Err("options ('?') are not known for etcd");
+    }
+    // Behind the last '@', as a password may contain one.
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (Some(user), hosts),
+        None => (None, authority),
+    };
+    let (user, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+        None => (None, None),
+        Some(("", _)) => return Err("the user's name is missing before the '@'"),
+        Some((user, "")) => (Some(decoded(user)?), None),
+        Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
+    };
+    Ok(EtcdUrl {
+        tls,
+        servers: hosts.split(',').map(server).collect::<Result<_, _>>()?,
+        user,
+        password,
+        prefix: decoded(prefix.trim_end_matches('/'))?,
+    })
+}
+
+/// `host:port` from `host[:port]`.
+fn server(text: &str) -> Result<String, &'static str> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (host, port) = match bracketed {
+        Some((address, port)) => (format!("[{address}]"), port.strip_prefix(':')),
+        None => match text.split_once(':') {
+            Some((host, port)) => (host.to_owned(), Some(port)),
+            None => (text.to_owned(), None),
+        },
+    };
+    let fits = |c: char| c.is_alphanumeric() || "-._[]:".contains(c);
+    if host.is_empty() || !host.chars().all(fits) {
+        return Err("a host is missing or is none: etcd://HOST[:PORT][,HOST…][/PREFIX]");
+    }
+    match port.map_or(Ok(ETCD_PORT), str::parse) {
+        Ok(port) if port != 0 => Ok(format!("{host}:{port}")),
+        _ => Err("a port is a number from 1 to 65535 (an IPv6 address is written in brackets)"),
+    }
+}
+
+/// Text in which `%XX` stands for a byte.
+fn decoded(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "'%' has to be followed by two hexadecimal digits ('%25' is a '%')";
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = after.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        let digits = digits.filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()));
+        bytes.push(digits.and_then(|d| u8::from_str_radix(d, 16).ok()).ok_or(WRONG)?);
+        rest = after.get(2..).unwrap_or_default();
+    }
+    String::from_utf8(bytes).map_err(|_| "what '%' stands for is not valid UTF-8")
+}
+
+/// The URL without what could be a password, whatever it looks like.
+pub(crate) fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    // To the last '@': somebody may have forgotten to write '%40' or '%2F'.
+    let rest = rest
+        .rsplit_once('@')
+        .map_or(rest.to_owned(), |(_, rest)| format!("…@{rest}"));
+    // Options may hold one as well.
+    let rest = rest.split_once('?').map_or(rest.as_str(), |(rest, _)| rest);
+    format!("{scheme}{separator}{rest}")
+}
+
+impl fmt::Debug for EtcdUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EtcdUrl({}/{})", self.servers.join(","), self.prefix)
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({})", without_password(&self.secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn etcd(url: &str) -> EtcdUrl {
+        match EngineUrl::parse(url) {
+            Ok(EngineUrl::Etcd(url)) => url,
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_names_this_machine() {
+        assert_eq!(EngineUrl::parse("").unwrap(), EngineUrl::Local);
+        assert_eq!(EngineUrl::parse("local:").unwrap(), EngineUrl::Local);
+    }
+
+    #[test]
+    fn parts_of_an_etcd_url() {
+        let plain = etcd("etcd://one");
+        assert_eq!(
+            (plain.servers, plain.prefix, plain.tls),
+            (vec!["one:2379".to_owned()], String::new(), false)
+        );
+        let full = etcd("etcds://ann:p%40ss:w@one:1,[::1]:2,10.0.0.3/locks/nightly/");
+        assert_eq!(full.servers, ["one:1", "[::1]:2", "10.0.0.3:2379"]);
+        assert_eq!(
+            (full.user.as_deref(), full.password.as_deref()),
+            (Some("ann"), Some("p@ss:w"))
+        );
+        assert_eq!((full.prefix.as_str(), full.tls), ("locks/nightly", true));
+        assert_eq!(etcd("etcd://h//locks").prefix, "/locks", "a leading slash is possible");
+        assert_eq!(etcd("etcd://ann@h").password, None);
+    }
+
+    #[test]
+    fn refusals_say_what_is_wanted_and_show_no_password() {
+        for url in [
+            "etcd://",
+            "etcd://h:0",
+            "etcd://h:x",
+            "etcd://::1",
+            "etcd://u:secret@",
+            "etcd://u:secret@h:99999",
+            "etcd://:secret@h",
+            "etcd://u:sec/ret@h:x",
+            "etcd://u:%zz@h",
+            "etcd://h/p?x",
+            "redis://u:secret@h",
+            "postgres://",
+            "u:secret@h",
+            "etcd:h",
+        ] {
+            let error = EngineUrl::parse(url).unwrap_err().to_string();
+            assert!(error.contains("names no engine: "), "{error}");
+            assert!(!error.contains("secret") && !error.contains("sec/"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debugging_output_shows_no_password() {
+        let urls = [
+            "etcd://u:secret@h/p",
+            "postgres://u:secret@h/d?password=secret",
+            "postgres://u:s@secret@h/d",
+        ];
+        for url in urls {
+            let shown = format!("{:?}", EngineUrl::parse(url).unwrap());
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+"""A command that writes down that it runs: token and time, again and again.
+
+beat.py FILE SECONDS [stubborn]    (stubborn: ignores TERM)
+"""
+
+import os
+import signal
+import sys
+import time
+
+file, seconds = sys.argv[1], float(sys.argv[2])
+if "stubborn" in sys.argv[3:]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+token = os.environ["RESOURCELOCK_TOKEN"]
+out = os.open(file, os.O_WRONLY | os.O_APPEND)
+end = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * 1e9)
+while True:
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    os.write(out, f"{token} {os.getpid()} {now}\n".encode())
+    if now >= end:
+        break
+    time.sleep(0.002)

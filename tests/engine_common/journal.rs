@@ -1,0 +1,206 @@
+//! The judge of every fault: who ran when, written down by the commands themselves.
+
+use super::{signal, wait_until};
+use assert_cmd::cargo::cargo_bin_cmd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// What a command has written: from its first to its last sign of life, in ns on CLOCK_BOOTTIME.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    pub token: u64,
+    pub pid: u32,
+    pub first: u64,
+    pub last: u64,
+}
+
+/// A file in which commands write, and the engine that they are run under.
+pub struct Journal {
+    folder: TempDir,
+    url: String,
+    name: String,
+}
+
+/// A `resourcelock … run` of a command that writes in the journal.
+pub struct Run {
+    child: Child,
+}
+
+impl Journal {
+    pub fn new(url: &str, subject: &str) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("resourcelock-journal-")
+            .tempdir()
+            .expect("a folder");
+        std::fs::write(folder.path().join("beats"), "").expect("a file");
+        Self {
+            folder,
+            url: url.to_owned(),
+            name: super::lock_name(subject),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("beats")
+    }
+
+    /// `resourcelock NAME WORD…` for the engine.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = binary(&self.url);
+        command.arg(&self.name).args(words);
+        command
+    }
+
+    /// The words of the command that writes for `seconds`.
+    pub fn beat(&self, seconds: u32, how: &[&str]) -> Vec<String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine_common/beat.py");
+        let words = [
+            "python3".to_owned(),
+            script.display().to_string(),
+            self.file().display().to_string(),
+            seconds.to_string(),
+        ];
+        words
+            .into_iter()
+            .chain(how.iter().map(|word| (*word).to_owned()))
+            .collect()
+    }
+
+    /// Starts `resourcelock NAME run OPTION… -- beat`.
+    pub fn run(&self, options: &[&str], seconds: u32, how: &[&str]) -> Run {
+        let mut command = self.command(&["run"]);
+        command.args(options).arg("--").args(self.beat(seconds, how));
+        Run::start(&mut command)
+    }
+
+    /// All intervals, by their beginnings.
+    pub fn intervals(&self) -> Vec<Interval> {
+        let text = std::fs::read_to_string(self.file()).expect("the journal can be read");
+        let mut intervals: Vec<Interval> = Vec::new();
+        // The last line may be half written.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let numbers: Vec<u64> = line.split_whitespace().map(|n| n.parse().expect("a number")).collect();
+            let [token, pid, now] = numbers[..] else {
+                panic!("{line}")
+            };
+            let pid = u32::try_from(pid).expect("a process");
+            match intervals.iter_mut().find(|i| i.token == token && i.pid == pid) {
+                Some(interval) => interval.last = now,
+                None => intervals.push(Interval {
+                    token,
+                    pid,
+                    first: now,
+                    last: now,
+                }),
+            }
+        }
+        intervals.sort_by_key(|interval| interval.first);
+        intervals
+    }
+
+    /// Waits until `count` commands have begun; returns the last one as it is then.
+    pub fn wait_for(&self, count: usize) -> Interval {
+        wait_until(&format!("{count} commands have begun"), || {
+            self.intervals().len() >= count
+        });
+        self.intervals()[count - 1]
+    }
+
+    /// The judgement: no two commands ran at once, tokens grow strictly, and there were `count`.
+    pub fn judge(&self, count: usize) -> Vec<Interval> {
+        let intervals = self.intervals();
+        assert_eq!(intervals.len(), count, "{intervals:#?}");
+        for pair in intervals.windows(2) {
+            assert!(pair[0].last < pair[1].first, "two at once: {pair:#?}");
+            assert!(pair[0].token < pair[1].token, "tokens have to grow: {pair:#?}");
+        }
+        intervals
+    }
+
+    /// Whether `count` requests wait, as the engine says.
+    pub fn waiting(&self) -> usize {
+        let output = self.command(&["state", "--json"]).output().expect("it runs");
+        let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        state["waiters"].as_array().map_or(0, Vec::len)
+    }
+}
+
+/// `resourcelock --backend URL`, without what the caller's environment could tell it.
+pub fn binary(url: &str) -> Command {
+    let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("RESOURCELOCK_") || name.starts_with("ETCDCTL_") || name.starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command.env("RESOURCELOCK_BACKEND", url);
+    command
+}
+
+/// CLOCK_BOOTTIME in ns.
+pub fn boottime() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("the clock runs");
+    u64::try_from(now.tv_sec()).expect("positive") * 1_000_000_000 + u64::try_from(now.tv_nsec()).expect("positive")
+}
+
+impl Run {
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self {
+            child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(start.elapsed() < super::PATIENCE, "it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// Its exit status.
+    pub fn status(&mut self) -> i32 {
+        self.wait().code().expect("it exits")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a process runs.
+pub fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().next());
+    !matches!(state, None | Some("Z" | "X"))
+}
+
+/// Prints a figure, for the guide.
+pub fn figure(what: &str, ns: u64) {
+    println!("figure: {what}: {:.3} s", ns as f64 / 1e9);
+}

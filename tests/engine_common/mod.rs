@@ -1,0 +1,81 @@
+//! Real servers for the tests of engines: started on loopback with free ports and folders of their own, stopped and
+//! removed when dropped.
+// Every test program compiles this module and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(feature = "etcd")]
+pub mod journal;
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// After this long a test stops waiting.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Polls until `condition` holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// A lock name that no other test uses.
+pub fn lock_name(subject: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("test-engine-{subject}-{}-{number}", std::process::id())
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
+    assert!(status.expect("kill runs").success(), "kill -{name} {pid}");
+}
+
+/// A server process; killed and reaped when dropped.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Starts it without standard input and output. Its standard error goes to `log`.
+    pub fn start(command: &mut Command, log: &std::path::Path) -> Self {
+        let log = std::fs::File::create(log).expect("a log can be made");
+        let output = log.try_clone().expect("a descriptor is free");
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(log).spawn();
+        Self(child.unwrap_or_else(|error| {
+            panic!("{command:?}: {error}; scripts/test.sh --engines installs what these tests need")
+        }))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
