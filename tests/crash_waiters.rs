@@ -166,3 +166,16 @@ fn repair_gives_back_what_the_dead_left() {
     assert_eq!(lock.flag_word().value, 1);
     assert!(handle.state().abandoned.is_some());
 }
+
+/// Nobody is left to notice; whoever looks at the lock is told all the same that it is free to take.
+#[test]
+fn an_offer_to_the_dead_counts_as_free() {
+    let lock = TestLock::new("crash");
+    let (mut holder, mut waiters) = queue(&lock, 1);
+    waiters[0].stop();
+    assert!(holder.release());
+    waiters[0].kill();
+    let state = lock.state();
+    assert!(!state.locked && state.value == 0, "{state:?}");
+    assert!(holder.get(Ask::now()).is_some_and(|grant| !grant.abandoned));
+}

@@ -25,6 +25,8 @@ const HEAD_EAGER_NS: u64 = 2_000 * MS;
 /// The second looks at the head this often; it does the head's work if that has not been done for this long.
 const SECOND_NS: u64 = 20 * MS;
 const HEAD_LATE_NS: u64 = 100 * MS;
+/// The third looks after both.
+const THIRD_NS: u64 = 100 * MS;
 /// All others.
 const FURTHER_NS: u64 = 1_000 * MS;
 /// The head, while a foreign process holds the flag and will wake it.
@@ -338,6 +340,7 @@ impl ResourceLock {
         let mut cursor = 0;
         let mut head_since = None;
         let mut visited = false;
+        let mut first_look = true;
         loop {
             let now = sys::monotonic();
             let live = Live::new(objects, now, now);
@@ -369,7 +372,8 @@ impl ResourceLock {
                 tell(&self.state());
             }
             let head_looked = &objects.table.header.head_looked;
-            let late = now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
+            // A newcomer may have come behind the dead only.
+            let late = std::mem::take(&mut first_look) || now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
             let look = go(queue::look(&live, i, word, late, &mut cursor));
             if let Some(what) = look.visit
                 && !visited
@@ -397,6 +401,7 @@ impl ResourceLock {
                     }
                 }
                 Place::Second => SECOND_NS,
+                Place::Third => THIRD_NS,
                 Place::Further => FURTHER_NS + (i as u64 % 64) * MS,
             };
             let until = |every: u64| {

@@ -655,6 +655,8 @@ pub(crate) enum Place {
     /// Watches the head.
     Second,
     /// Relies on those two, and does the same if they are late.
+    Third,
+    /// The same, less often.
     Further,
 }
 
@@ -682,7 +684,7 @@ pub(crate) fn look<W: World>(
 ) -> Result<Look, W::Stop> {
     let top = high_water(w)?;
     let mut head: Option<(usize, Word)> = None;
-    let mut many_before = false;
+    let mut ahead = 0usize;
     let mut active = 0usize;
     let mut active_kind = None;
     let mut second: Option<(usize, Word)> = None;
@@ -693,7 +695,7 @@ pub(crate) fn look<W: World>(
             active_kind = Some(w.kind(k)?);
         } else if other.stage() == Stage::Waiting && k != i {
             if other.is_before(word) {
-                many_before |= head.is_some();
+                ahead += 1;
                 if head.is_none_or(|(_, h)| other.is_before(h)) {
                     head = Some((k, other));
                 }
@@ -702,10 +704,11 @@ pub(crate) fn look<W: World>(
             }
         }
     }
-    let place = match head {
-        None => Place::Head,
-        Some(_) if !many_before => Place::Second,
-        Some(_) => Place::Further,
+    let place = match ahead {
+        0 => Place::Head,
+        1 => Place::Second,
+        2 => Place::Third,
+        _ => Place::Further,
     };
     let mut found = Look {
         place,
@@ -714,7 +717,7 @@ pub(crate) fn look<W: World>(
         second: second.map(|(k, _)| k),
     };
     if let Some((head, _)) = head {
-        if place == Place::Further && !head_late {
+        if place != Place::Second && !head_late {
             return Ok(found);
         }
         if w.is_gone(head)? {

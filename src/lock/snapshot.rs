@@ -185,7 +185,7 @@ pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&
     let foreign = taken && !ours;
     // Ours, with living holders; or with requests that are just being offered it.
     let held_by_ours =
-        taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && !waiters.is_empty()));
+        taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && waiters.iter().any(|w| w.alive)));
     State {
         name: name.clone(),
         locked: foreign || held_by_ours,
