@@ -1,5 +1,5 @@
-//! The manual page is generated from the definitions and committed; this test compares them.
-//! `BLESS=1 cargo test generated` writes them anew.
+//! The manual page is generated from the definitions and committed; this test compares it.
+//! `BLESS=1 cargo test generated` writes it anew.
 
 use super::words::Command;
 use std::fs;
@@ -22,12 +22,10 @@ fn the_committed_page_is_what_the_definitions_say() {
     }
 }
 
-/// The page: the hand-written sections, with title, synopsis and a section for each command from the definitions.
+/// The page: the hand-written sections, with title, synopsis and the lists of options from the definitions. A line
+/// `.\" OPTIONS run` stands for the options of `run`.
 fn manual(sections: &Path) -> String {
     let by_hand = fs::read_to_string(sections).expect("the hand-written sections can be read");
-    let (before, after) = by_hand
-        .split_once(".\\\" COMMANDS\n")
-        .expect("the place of the commands is marked");
     let about = super::tree().get_about().expect("the tool has one").to_string();
     let about = about.trim_end_matches('.').replacen("Named", "named", 1);
     let mut text = format!(
@@ -47,36 +45,53 @@ fn manual(sections: &Path) -> String {
             .map(|synopsis| format!(".B resourcelock\n{synopsis}\n"))
             .join(".br\n"),
     );
-    text.push_str(before);
-    text.push_str(".SH COMMANDS\n");
-    for command in Command::ALL {
-        text.push_str(&command_section(command));
+    let mut listed = Vec::new();
+    for line in by_hand.lines() {
+        match line.strip_prefix(".\\\" OPTIONS ") {
+            Some(whose) => {
+                text.push_str(&options(whose));
+                listed.push(whose);
+            }
+            None => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
     }
-    text.push_str(after);
+    for command in Command::ALL {
+        let has_options = !options(command.word()).is_empty();
+        assert_eq!(has_options, listed.contains(&command.word()), "{command:?}");
+    }
     text
 }
 
-fn command_section(command: Command) -> String {
-    let definition = super::definition(command);
-    let about = definition.get_about().expect("every command has one").to_string();
-    let operands = match command {
-        Command::Run => " [\\fIOPTIONS\\fR] [\\fB\\-\\-\\fR] \\fICOMMAND\\fR [\\fIARG\\fR...]",
-        Command::Completions => " \\fISHELL\\fR",
-        _ => " [\\fIOPTIONS\\fR]",
-    };
-    let name = if command.wants_name() { "\\fINAME\\fR " } else { "" };
-    let mut text = format!(".SS {name}\\fB{}\\fR{operands}\n{}.\n", command.word(), roff(&about));
-    // Options of every command stand once, in a section of their own.
-    let common = super::common();
-    for arg in definition
-        .get_arguments()
-        .filter(|arg| !arg.is_hide_set() && arg.get_long().is_some())
-    {
-        if !common.iter().any(|other| other.get_id() == arg.get_id()) {
-            text.push_str(&option(arg));
+/// The options of a command that it does not share with all (`common`), or with the other that asks for a lock
+/// (`request`).
+fn options(whose: &str) -> String {
+    let (common, request) = (super::common().to_vec(), super::request());
+    let args: Vec<clap::Arg> = match whose {
+        "common" => common,
+        "request" => request,
+        word => {
+            let command = Command::ALL.into_iter().find(|command| command.word() == word);
+            let definition = super::definition(command.unwrap_or_else(|| panic!("there is no command {word}")));
+            let shared: Vec<_> = if matches!(word, "run" | "get") {
+                common.into_iter().chain(request).collect()
+            } else {
+                common
+            };
+            let is_shared = |arg: &clap::Arg| shared.iter().any(|other| other.get_id() == arg.get_id());
+            definition
+                .get_arguments()
+                .filter(|arg| !is_shared(arg))
+                .cloned()
+                .collect()
         }
-    }
-    text
+    };
+    args.iter()
+        .filter(|arg| !arg.is_hide_set() && arg.get_long().is_some())
+        .map(option)
+        .collect()
 }
 
 /// An option with all its spellings, its value and its help.
