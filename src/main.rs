@@ -32,7 +32,7 @@ fn run(words: Vec<OsString>) -> Exit {
         Ok(Parsed::Text(text)) => return output::print_styled(&text),
         Err(usage) => return fail(&usage),
     };
-    logging::set_up(common.verbose);
+    logging::set_up(&common);
     match commands::perform(&common, task) {
         Ok(exit) => exit,
         Err(failure) => {

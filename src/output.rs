@@ -8,6 +8,9 @@ pub mod text;
 pub mod timeline;
 pub mod view;
 
+/// What whoever comes after a dead holder is told.
+pub const ABANDONED: &str = "a previous holder died while it had the lock: what it protects may be in disorder";
+
 pub use sentence::{duration, refusal, shell_word, standing, waiting};
 
 use crate::exit::Exit;

@@ -110,6 +110,25 @@ fn no_fork_is_the_command_itself() {
 }
 
 #[test]
+fn whoever_comes_after_a_death_is_warned() {
+    let lock = TestLock::new("warned");
+    abandon(&lock);
+    let quiet = run(&lock, &["-q", "false"]);
+    assert_eq!(String::from_utf8_lossy(&quiet.stderr), "");
+    let next = run(&lock, &["true"]);
+    let said = String::from_utf8_lossy(&next.stderr);
+    assert!(said.contains("a previous holder died while it had the lock"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(String::from_utf8_lossy(&run(&lock, &["true"]).stderr), "");
+    abandon(&lock);
+    let taken = lock.command(&["get"]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&taken.stderr).contains("a previous holder died"),
+        "{taken:?}"
+    );
+}
+
+#[test]
 fn the_end_of_a_no_fork_command_is_no_accident() {
     let lock = TestLock::new("lapse");
     assert_eq!(run(&lock, &["-F", "true"]).status.code(), Some(0));

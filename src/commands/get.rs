@@ -37,6 +37,13 @@ pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
         Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => return Err(get.failed(error)),
     };
+    if !common.quiet && get.lock.state().abandoned.is_some() {
+        output::message(&format!(
+            "resourcelock: {}: {}",
+            bare(&args.name).escape_debug(),
+            output::ABANDONED
+        ));
+    }
     let hold = Hold::new(guard, &get);
     match (exec::interrupt(), args.auto_unget) {
         // It came when the lock was being granted.

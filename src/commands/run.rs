@@ -141,6 +141,9 @@ impl Run<'_> {
             self.give_back(guard, false)?;
             return Ok(Exit::Abandoned);
         }
+        if abandoned && self.args.recover.is_none() && !self.common.quiet {
+            self.say(output::ABANDONED);
+        }
         guard.keep_alive_descriptor().map_err(|e| self.failed(e))?;
         if let (true, Some(text)) = (abandoned, &self.args.recover)
             && let Err(failure) = self.recover(text, &guard, signals, &environment)
@@ -308,7 +311,7 @@ impl Watcher for Holding<'_> {
         // It is a second proof of life beside the inherited descriptor: without it a command that closes all its
         // descriptors is not covered if this program is killed.
         if let Err(error) = self.guard.bind(pid) {
-            log::warn!("<{}> {error}", self.run.name());
+            log::info!("<{}> {error}", self.run.name()); // most often: it has ended already
         }
     }
 

@@ -129,7 +129,11 @@ impl ResourceLock {
                         Waited::TimedOut => break,
                         Waited::Cancelled => return Err(Error::Cancelled),
                         Waited::Again => {
-                            self.fresh(&mut current, sys::monotonic(), true)?;
+                            let now = sys::monotonic();
+                            if now >= deadline {
+                                break;
+                            }
+                            self.fresh(&mut current, now, true)?;
                             continue;
                         }
                     }
@@ -304,6 +308,13 @@ impl ResourceLock {
             log::warn!("<{}> the note is too long for its segment and was cut", self.name());
         }
         log::debug!("<{}> lock request successful - Granted         <{text}>", self.name());
+        if hold.abandoned != 0 {
+            log::warn!(
+                target: "resourcelock::abandoned",
+                "<{}> a previous holder died while it had the lock: what it protects may be in disorder",
+                self.name()
+            );
+        }
         let token = hold.token;
         if options.detached.is_none() {
             current.holds.push(hold);
