@@ -348,6 +348,8 @@ impl ResourceLock {
                 .queued
                 .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
         });
+        // Time enough now; who is granted the lock at once may say it later (see `get`).
+        Live::new(objects, describe.queued, describe.queued).name_namespace(i);
         let mut cursor = 0;
         let mut head_since = None;
         let mut visited = false;

@@ -1,0 +1,147 @@
+//! Two PID namespaces with one /dev/shm, as in containers that share it: the same numbers mean other processes there.
+
+mod common;
+
+use common::{Ask, TestLock, Worker, wait_until};
+use resourcelock::{Detached, Mode};
+use serde_json::json;
+use std::process::Command;
+
+#[test]
+fn worker() {
+    common::worker::main(&[]);
+}
+
+/// A worker in a PID namespace of its own, where it is number 2. (Number 1 is the shell that waits for it: the kernel
+/// shields number 1 of a namespace from signals that its own members send.)
+fn in_a_namespace(lock: &TestLock) -> Worker {
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let works = Command::new(unshare[0]).args(&unshare[1..]).arg("true").status();
+    assert!(
+        works.is_ok_and(|status| status.success()),
+        "this test makes PID namespaces: run it as root, or where unshare(1) of util-linux may"
+    );
+    let plain = Worker::command();
+    let mut command = Command::new(unshare[0]);
+    command.args(&unshare[1..]).args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let mut worker = Worker::start_by(command);
+    assert_eq!(worker.ask(json!(["open", lock.name()])), serde_json::Value::Null);
+    worker
+}
+
+#[test]
+fn a_live_hold_is_respected_from_both_sides() {
+    let lock = TestLock::new("pidns");
+    let [mut inside, mut elsewhere] = [0; 2].map(|_| in_a_namespace(&lock));
+    let mut outside = Worker::open(&lock);
+    for round in 0..2 {
+        let limited = Ask {
+            wait: Some(1500), // long enough for every look that a waiter takes
+            ..Ask::default()
+        };
+        let patient = Ask {
+            patient: true,
+            ..Ask::default()
+        };
+        assert!(inside.get(patient).is_some());
+        outside.send_get(limited);
+        elsewhere.send_get(limited);
+        wait_until("one waits elsewhere", || {
+            lock.state().waiters.iter().any(|w| !w.same_pid_namespace)
+        });
+        assert_eq!((outside.granted(), elsewhere.granted()), (None, None), "round {round}");
+        let holder = lock.state().holders.remove(0);
+        assert!(holder.alive && !holder.same_pid_namespace, "{holder:?}");
+        assert!(inside.release());
+        assert!(outside.get(Ask::default()).is_some());
+        assert_eq!(inside.get(limited), None, "round {round}");
+        assert!(outside.release());
+    }
+}
+
+#[test]
+fn the_dead_of_another_namespace_are_followed() {
+    let lock = TestLock::new("pidns");
+    let [mut inside, mut elsewhere] = [0; 2].map(|_| in_a_namespace(&lock));
+    let mut outside = Worker::open(&lock);
+    inside.get(Ask::default()).unwrap();
+    outside.send_get(Ask::default());
+    wait_until("one waits", || lock.state().waiters.len() == 1);
+    elsewhere.send_get(Ask::default());
+    wait_until("both wait", || lock.state().waiters.len() == 2);
+    inside.kill(); // with it dies its namespace
+    assert!(outside.granted().is_some_and(|grant| grant.abandoned));
+    outside.kill();
+    assert!(elsewhere.granted().is_some_and(|grant| grant.abandoned));
+}
+
+#[test]
+fn waiters_of_both_namespaces_are_served_in_order() {
+    let lock = TestLock::new("pidns");
+    let (mut outside, mut inside, mut late) = (Worker::open(&lock), in_a_namespace(&lock), Worker::open(&lock));
+    outside.get(Ask::default()).unwrap();
+    inside.send_get(Ask::default());
+    wait_until("one waits", || lock.state().waiters.len() == 1);
+    late.send_get(Ask::default());
+    wait_until("both wait", || lock.state().waiters.len() == 2);
+    assert!(outside.release());
+    let first = inside.granted().unwrap();
+    assert!(inside.release());
+    assert!(late.granted().unwrap().token > first.token);
+}
+
+/// A number of another namespace says nothing here: such a hold is never taken for a dead one's.
+#[test]
+fn a_process_of_another_namespace_counts_as_alive() {
+    let lock = TestLock::new("pidns");
+    let mut inside = in_a_namespace(&lock);
+    // Number 2 there is that worker. Here it is a thread of the kernel, or nobody.
+    let bound = Ask {
+        detached: Some(Detached {
+            pid: Some(2),
+            ttl: None,
+        }),
+        mode: Some(Mode::Exclusive),
+        ..Ask::now()
+    };
+    let token = inside.get(bound).unwrap().token;
+    inside.kill();
+    let mut outside = Worker::open(&lock);
+    let limited = Ask {
+        wait: Some(300),
+        ..Ask::default()
+    };
+    assert_eq!(outside.get(limited), None, "what cannot be verified is alive");
+    let holder = lock.state().holders.remove(0);
+    assert!(holder.alive && !holder.same_pid_namespace && holder.bound_pid == Some(2));
+    assert_eq!(
+        outside.ask(json!(["unget_token", token])),
+        json!(true),
+        "it is released by hand"
+    );
+}
+
+/// In its own namespace the same hold is seen to be dead.
+#[test]
+fn a_process_of_the_own_namespace_is_seen_to_end() {
+    let lock = TestLock::new("pidns");
+    let mut outside = Worker::open(&lock);
+    let mut owner = common::LineChild::spawn(&mut Command::new("cat"));
+    let bound = Ask {
+        detached: Some(Detached {
+            pid: Some(owner.id()),
+            ttl: None,
+        }),
+        ..Ask::now()
+    };
+    outside.get(bound).unwrap();
+    let mut inside = in_a_namespace(&lock);
+    owner.kill();
+    owner.wait();
+    assert_eq!(inside.get(Ask::now()), None, "from there it cannot be told");
+    assert!(outside.get(Ask::now()).is_some_and(|grant| grant.abandoned));
+}
