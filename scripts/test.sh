@@ -27,6 +27,9 @@ command -v sem                                    | parallel     | the peer of c
 command -v ts                                     | moreutils    | stamps the lines of a job's output
 command -v mandoc                                 | mandoc       | checks the man page
 command -v groff                                  | groff-base   | shows the man page as man(1) does
+command -v man                                    | man-db       | finds the man page of an installed package
+command -v dpkg                                   | dpkg         | installs the package that was built
+command -v xz                                     | xz-utils     | packs the package
 command -v etcd                                   | etcd-server  | an engine to lock with across machines
 command -v etcdctl                                | etcd-client  | the peer that queues in the same etcd lock
 command -v psql && ls /usr/lib/postgresql/*/bin/postgres | postgresql | an engine to lock with across machines
@@ -82,6 +85,14 @@ prepare_python() {
     export RESOURCELOCK_TEST_PYTHON=$venv/bin/python
 }
 
+# The program that makes the Debian package; without optimization it is built in less than a minute.
+prepare_cargo_deb() {
+    PATH=$PWD/.tools/bin:$PATH
+    command -v cargo-deb >/dev/null && return
+    echo "test.sh: installing cargo-deb into .tools" >&2
+    cargo install --quiet --locked --debug --no-default-features --root .tools cargo-deb@3.8.0 >&2
+}
+
 # rustup's own installation puts cargo here without changing a shell that is already open.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 if ! command -v cargo >/dev/null; then
@@ -91,4 +102,5 @@ fi
 
 install_missing
 prepare_python
+prepare_cargo_deb
 exec cargo test "$@"
