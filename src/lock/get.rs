@@ -303,7 +303,7 @@ impl ResourceLock {
         }
         let wall_us = current.clock.wall_us(now);
         let Current { objects, clock, .. } = current;
-        let text = clock.note(wall_us, options.lock_info);
+        let text = clock.note(wall_us, options.lock_info, &objects.table.header.zone);
         if !objects.note.write(text) {
             log::warn!("<{}> the note is too long for its segment and was cut", self.name());
         }

@@ -1,7 +1,7 @@
 //! Processes: who we are, and whether the process that a hold is bound to is gone.
 
 use crate::sys;
-use std::io;
+use std::io::{self, Read};
 use std::sync::OnceLock;
 
 static NAMESPACE: OnceLock<u64> = OnceLock::new();
@@ -36,8 +36,10 @@ pub(crate) struct Stat {
 
 /// Reads a process's start time and whether it still runs.
 pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
-    parse(&std::fs::read(format!("/proc/{pid}/stat"))?)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
+    // One read: the line is never longer, and fs::read would ask for size and end as well.
+    let mut line = [0u8; 1024];
+    let n = std::fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    parse(&line[..n]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
 }
 
 /// The command's name stands in parentheses and may contain anything, parentheses too: fields count from the last one.

@@ -63,7 +63,8 @@ pub(crate) struct Header {
     _pad: AtomicU32,
     /// Number of records of requests that gave up ever begun.
     pub(crate) gave_up_next: AtomicU64,
-    _line3: [AtomicU64; 1],
+    /// The time zone's offset, as found lately (see [`crate::clock`]).
+    pub(crate) zone: AtomicU64,
 }
 
 /// Everything that describes a request but its word and kind. Times are monotonic ns unless they say otherwise.
