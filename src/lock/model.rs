@@ -2,10 +2,16 @@
 //! run by several processes in every order, with crashes between any two actions, foreign users of the flag, forced
 //! releases and timeouts; and *mutants*, each of which must lead to a violation. See `docs/model.md`.
 
+#[path = "model/ghost.rs"]
+mod ghost;
+#[path = "model/latch.rs"]
+mod latch;
 #[path = "model/process.rs"]
 mod process;
 #[path = "model/progress.rs"]
 mod progress;
+#[path = "model/report.rs"]
+mod report;
 #[path = "model/state.rs"]
 mod state;
 #[path = "model/world.rs"]
@@ -14,9 +20,9 @@ mod world;
 use crate::queue::{Field, Kind, Sweep};
 use crate::word::{FlagWord, Stage};
 use process::Phase;
+use report::{refute, verify};
 use state::{Budget, State};
-use stateright::{Checker, HasDiscoveries, Model, Property};
-use std::io::Write;
+use stateright::{Model, Property};
 use world::{Far, advance};
 
 /// What is deliberately wrong.
@@ -40,6 +46,8 @@ enum Mutant {
     LastFirst,
     /// The next token is not stored.
     TokenKept,
+    /// Nobody does the work of a head that is late.
+    NobodyStandsIn,
     /// The flag is given back with one too many.
     RaisesFlag,
 }
@@ -64,6 +72,8 @@ struct Rules {
     commands: bool,
     /// Latch sections are not interrupted, except by their process's crash.
     coarse: bool,
+    /// Only the latch, by single actions.
+    latch_alone: bool,
     mutant: Option<Mutant>,
 }
 
@@ -78,6 +88,7 @@ enum Action {
     Visit(usize, Sweep),
     Release(usize),
     Force(usize),
+    ForceOne(usize, usize),
     /// Gives up waiting for the latch.
     GiveUp(usize),
     /// Killed after so many more changes.
@@ -113,6 +124,7 @@ impl Rules {
             withdrawals: true,
             commands: false,
             coarse: false,
+            latch_alone: false,
             mutant: None,
         }
     }
@@ -124,6 +136,9 @@ impl Rules {
     fn begin(&self, state: &State, p: usize, phase: Phase, far: Far) -> Option<State> {
         let mut state = state.clone();
         state.processes[p].phase = phase;
+        if self.coarse && !far.give_up {
+            return Some(state); // the whole phase comes next, if it is not killed in it
+        }
         advance(self, state, p, far).map(|ran| ran.state)
     }
 
@@ -159,11 +174,16 @@ impl Rules {
         let process = &state.processes[p];
         match process.phase {
             Phase::Idle => {
-                if process.rounds > 0 {
+                if process.rounds > 0 && self.latch_alone {
+                    actions.push(Action::Ask(p, false));
+                } else if process.rounds > 0 {
                     actions.extend([Action::Ask(p, true), Action::Ask(p, false)]);
                 }
                 if state.left.forces > 0 {
                     actions.push(Action::Force(p));
+                    let held = |i: &usize| self.coarse && state.words[*i].stage() == Stage::Held;
+                    let held = (0..self.capacity).filter(held);
+                    actions.extend(held.map(|i| Action::ForceOne(p, i)));
                 }
             }
             Phase::Queued(_) => {
@@ -200,7 +220,7 @@ impl Model for Rules {
             state.fields[Field::Streak as usize] = crate::queue::FOREIGN_TURN_AFTER - 1;
             state.flag = FlagWord::new(1, 1, 0);
         }
-        vec![state.canonical()]
+        vec![state.canonical(!self.latch_alone)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -224,7 +244,7 @@ impl Model for Rules {
                         changes,
                         child: false,
                     });
-                    if self.commands && process.hold.is_some() {
+                    if self.commands && (process.hold.is_some() || matches!(process.phase, Phase::Release(_))) {
                         actions.push(Action::Crash {
                             p,
                             changes,
@@ -271,7 +291,12 @@ impl Model for Rules {
             Action::Step(p) => advance(self, state, p, far)?.state,
             Action::Ask(p, queue) => {
                 state.processes[p].rounds -= 1;
-                self.begin(&state, p, Phase::Ask { queue }, far)?
+                let phase = if self.latch_alone {
+                    Phase::Pass
+                } else {
+                    Phase::Ask { queue }
+                };
+                self.begin(&state, p, phase, far)?
             }
             Action::Poll(p) => self.begin(&state, p, Phase::Poll(queued(p)?), far)?,
             Action::Withdraw(p, cancelled) => {
@@ -293,6 +318,10 @@ impl Model for Rules {
             Action::Force(p) => {
                 state.left.forces -= 1;
                 self.begin(&state, p, Phase::Force, far)?
+            }
+            Action::ForceOne(p, i) => {
+                state.left.forces -= 1;
+                self.begin(&state, p, Phase::ForceOne((i, last.words[i])), far)?
             }
             Action::Crash { p, changes, child } => self.crash(&state, p, changes, child)?,
             Action::ChildEnds(p) => {
@@ -342,11 +371,12 @@ impl Model for Rules {
                 state
             }
         };
-        Some(next.canonical())
+        Some(next.canonical(!self.latch_alone))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
+            Property::always("0 one in the latch", |_: &Self, state: &State| state.broken & 1 == 0),
             Property::always("1 exclusion", |rules: &Self, state| progress::exclusive(rules, state)),
             Property::always("2 flag taken", |_: &Self, state| progress::flag_taken(state)),
             Property::always("3 ends with reason", |_: &Self, state: &State| {
@@ -361,124 +391,11 @@ impl Model for Rules {
             Property::always("6 order", |_: &Self, state: &State| state.broken & 1 << 6 == 0),
             Property::always("7 tokens grow", |_: &Self, state: &State| state.broken & 1 << 7 == 0),
             Property::always("8 flag at most 1", |_: &Self, state: &State| state.broken & 1 << 8 == 0),
+            Property::always("9 repair settles", |rules: &Self, state| {
+                progress::repair_settles(rules, state)
+            }),
         ]
     }
-}
-
-/// Past the test harness, which keeps what tests print.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Explores everything; no property may be violated.
-fn verify(name: &str, rules: Rules) {
-    let start = std::time::Instant::now();
-    let checker = rules
-        .clone()
-        .checker()
-        .threads(2)
-        .finish_when(HasDiscoveries::Any)
-        .timeout(std::time::Duration::from_secs(300))
-        .spawn_dfs()
-        .join();
-    say(&format!(
-        "model {name}: {} states, depth {}, {:.1} s",
-        checker.unique_state_count(),
-        checker.max_depth(),
-        start.elapsed().as_secs_f64()
-    ));
-    if checker.discoveries().is_empty() {
-        return;
-    }
-    // Again, for a short trace.
-    let checker = rules
-        .checker()
-        .threads(2)
-        .finish_when(HasDiscoveries::Any)
-        .spawn_bfs()
-        .join();
-    for (property, path) in checker.discoveries() {
-        say(&trace(property, path.into_vec()));
-    }
-    panic!("model {name}: a property is violated");
-}
-
-/// The mutant must violate `property`.
-fn refute(name: &str, rules: Rules, mutant: Mutant, property: &'static str) {
-    let rules = Rules {
-        mutant: Some(mutant),
-        ..rules
-    };
-    let checker = rules.checker().threads(2);
-    let checker = checker
-        .finish_when(HasDiscoveries::AnyOf([property].into()))
-        .spawn_bfs()
-        .join();
-    let states = checker.unique_state_count();
-    let path = checker.discovery(property).map(|path| path.into_vec());
-    let Some(path) = path else {
-        panic!("mutant {name}: {property} is not violated in {states} states");
-    };
-    say(&format!(
-        "mutant {name}: violates {property} after {} actions, {states} states",
-        path.len() - 1
-    ));
-    if std::env::var_os("RESOURCELOCK_MODEL_TRACE").is_some() {
-        say(&trace(property, path));
-    }
-}
-
-/// One line an action: what stands after it.
-fn trace(property: &str, path: Vec<(State, Option<Action>)>) -> String {
-    let name = |state: &State, number: u8| match state.process(number) {
-        Some(process) => char::from(b'A' + process.name),
-        None => '-',
-    };
-    let mut text = format!("violates {property}:");
-    let mut did = "start".to_owned();
-    for (state, action) in path {
-        let mut words = String::new();
-        for (word, record) in state.words.iter().zip(&state.records) {
-            if word.stage() != Stage::Vacant {
-                words += &format!(" {}:{word:?}", name(&state, record.owner));
-            }
-        }
-        let mut ghost = String::new();
-        for process in &state.processes {
-            if process.believes() {
-                let excused = if process.excused { " (excused)" } else { "" };
-                ghost += &format!(" {} has it{excused}", char::from(b'A' + process.name));
-            }
-        }
-        if state.foreign.holds {
-            let excused = if state.foreign.excused { " (excused)" } else { "" };
-            ghost += &format!(" foreign has it{excused}");
-        }
-        let latch = name(&state, state.latch);
-        text += &format!("\n  {did:<24} latch {latch} flag {:?}{words} |{ghost}", state.flag);
-        let of = |p: usize| char::from(b'A' + state.processes[p].name);
-        did = match action {
-            None => break,
-            Some(Action::Step(p)) => format!("{} goes on", of(p)),
-            Some(Action::Ask(p, queue)) => format!("{} asks{}", of(p), if queue { "" } else { ", no queue" }),
-            Some(Action::Poll(p)) => format!("{} polls", of(p)),
-            Some(Action::Withdraw(p, cancelled)) => {
-                format!("{} {}", of(p), if cancelled { "is cancelled" } else { "withdraws" })
-            }
-            Some(Action::Visit(p, what)) => format!("{} visits ({what:?})", of(p)),
-            Some(Action::Release(p)) => format!("{} releases", of(p)),
-            Some(Action::Force(p)) => format!("{} forces", of(p)),
-            Some(Action::GiveUp(p)) => format!("{} gives up the latch", of(p)),
-            Some(Action::Crash { p, changes, child }) => {
-                let child = if child { ", not its command" } else { "" };
-                format!("{} dies {changes} on{child}", of(p))
-            }
-            Some(Action::ChildEnds(p)) => format!("{}'s command ends", of(p)),
-            Some(Action::Detach(p)) => format!("{} detaches", of(p)),
-            Some(other) => format!("{other:?}"),
-        };
-    }
-    text
 }
 
 const E: Kind = Kind::Exclusive;
@@ -495,83 +412,178 @@ fn left(crashes: u8, forces: u8, takes: u8, posts: u8) -> Budget {
     }
 }
 
+/// Whether the long form is asked for.
+fn long() -> bool {
+    std::env::var_os("RESOURCELOCK_MODEL").is_some_and(|form| form == "long")
+}
+
+/// Only what is needed to get, hold and release.
+fn plain(rules: Rules) -> Rules {
+    Rules {
+        timeouts: false,
+        withdrawals: false,
+        ..rules
+    }
+}
+
 #[test]
-fn ours_alone() {
-    verify("ours", Rules::new(&[E; 3], 1, left(2, 0, 0, 0)));
+fn latch_alone() {
+    let rules = |processes, rounds, crashes| Rules {
+        latch_alone: true,
+        ..Rules::new(&vec![E; processes], rounds, left(crashes, 0, 0, 0))
+    };
+    verify("the latch alone", rules(3, 1, 2));
+    verify("the latch alone, again and again", rules(2, 2, 1));
+    refute(
+        "the living are taken for dead",
+        rules(2, 1, 1),
+        Mutant::TakenForDead,
+        "0 one in the latch",
+    );
+}
+
+#[test]
+fn three_of_ours() {
+    verify(
+        "three processes, one request each",
+        Rules::new(&[E; 3], 1, left(2, 0, 0, 0)),
+    );
+    verify(
+        "two processes, two requests each",
+        Rules::new(&[E; 2], 2, left(1, 0, 0, 0)),
+    );
+    verify(
+        "three, a forced release",
+        plain(Rules::new(&[E; 3], 1, left(2, 1, 0, 0))),
+    );
+    let full = Rules {
+        capacity: 2,
+        ..Rules::new(&[E; 3], 1, left(2, 0, 0, 0))
+    };
+    verify("three processes, two records", full);
+    if long() {
+        verify(
+            "three, a forced release, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 1, 0, 0)),
+        );
+        verify(
+            "three processes, two requests each",
+            plain(Rules::new(&[E; 3], 2, left(2, 0, 0, 0))),
+        );
+    }
+}
+
+#[test]
+fn three_of_ours_and_foreign_ones() {
+    verify(
+        "three and a foreign holder",
+        plain(Rules::new(&[E; 3], 1, left(1, 0, 1, 0))),
+    );
+    verify(
+        "three and a foreign forced release",
+        plain(Rules::new(&[E; 3], 1, left(1, 0, 0, 1))),
+    );
+    verify("two and both", Rules::new(&[E; 2], 1, left(1, 0, 1, 1)));
+    if long() {
+        verify("three and both", plain(Rules::new(&[E; 3], 1, left(1, 0, 1, 1))));
+        verify("two and both, forced by all", Rules::new(&[E; 2], 1, left(2, 1, 1, 1)));
+        verify("two and more of both", plain(Rules::new(&[E; 2], 1, left(1, 1, 2, 2))));
+        verify(
+            "three and a foreign holder, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 0, 1, 0)),
+        );
+        verify(
+            "three and a foreign forced release, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 0, 0, 1)),
+        );
+    }
+}
+
+#[test]
+fn a_turn_for_foreign_waiters() {
+    let rules = |rounds| Rules {
+        foreign_turn: true,
+        ..plain(Rules::new(
+            &[E; 2],
+            rounds,
+            Budget {
+                ticks: 2,
+                ..left(1, 0, 1, 0)
+            },
+        ))
+    };
+    verify("a turn for foreign waiters", rules(1));
+    if long() {
+        verify("a turn for foreign waiters, two requests each", rules(2));
+    }
 }
 
 #[test]
 fn kinds() {
+    let rules = |kinds: &[Kind], crashes, forces, foreign| Rules {
+        coarse: true,
+        commands: true,
+        ..Rules::new(
+            kinds,
+            1,
+            Budget {
+                detaches: 1,
+                ..left(crashes, forces, foreign, foreign)
+            },
+        )
+    };
+    let verify = |form: &str, kinds: &[Kind], rules| verify(&format!("whole sections, {kinds:?}{form}"), rules);
     for kinds in [[E, S, S], [J, J, J], [E, S, J]] {
-        let rules = Rules {
-            coarse: true,
-            commands: true,
-            ..Rules::new(&kinds, 1, left(1, 1, 0, 0))
-        };
-        verify("kinds", rules);
+        verify("", &kinds, rules(&kinds, 1, 1, 0));
+        if long() {
+            verify(", two crashes", &kinds, rules(&kinds, 2, 1, 0));
+            verify(", foreign ones", &kinds, plain(rules(&kinds, 1, 1, 1)));
+        }
+    }
+    for kinds in [[E, E, E, E], [E, S, S, E], [J, J, J, E]] {
+        verify("", &kinds, plain(rules(&kinds, 1, 0, 0)));
+        if long() {
+            verify(", two crashes", &kinds, plain(rules(&kinds, 2, 0, 0)));
+            verify(", a forced release", &kinds, plain(rules(&kinds, 1, 1, 0)));
+        }
     }
 }
 
 #[test]
 fn mutants() {
-    let rules = |left: Budget| Rules::new(&[E; 2], 2, left);
-    refute("no mark", rules(left(1, 0, 1, 1)), Mutant::NoMark, "1 exclusion");
-    refute("no ticket", rules(left(1, 1, 1, 1)), Mutant::NoTicket, "1 exclusion");
-    refute(
-        "no offers",
-        rules(left(1, 0, 1, 1)),
-        Mutant::NoOffers,
-        "5 nobody forgotten",
-    );
-    refute(
-        "inherited beacon",
-        Rules {
-            commands: true,
-            ..rules(left(1, 0, 1, 1))
-        },
-        Mutant::InheritedBeacon,
-        "5 nobody forgotten",
-    );
-    refute(
-        "force not looked at",
-        rules(left(1, 0, 1, 1)),
-        Mutant::ForceNotLookedAt,
-        "1 exclusion",
-    );
-    refute(
-        "flag not taken",
-        rules(left(1, 0, 1, 1)),
-        Mutant::FlagNotTaken,
-        "2 flag taken",
-    );
+    let two = |rounds, left| Rules::new(&[E; 2], rounds, left);
+    let alone = left(0, 0, 0, 0);
+    let exclusion = "1 exclusion";
+    let forgotten = "5 nobody forgotten";
+    refute("no mark", plain(two(1, left(0, 0, 1, 0))), Mutant::NoMark, exclusion);
+    refute("no ticket", two(2, left(0, 1, 0, 0)), Mutant::NoTicket, exclusion);
+    refute("no offers", plain(two(1, alone.clone())), Mutant::NoOffers, forgotten);
+    let run = Rules {
+        commands: true,
+        ..plain(two(1, left(1, 0, 0, 0)))
+    };
+    refute("inherited beacon", run, Mutant::InheritedBeacon, forgotten);
+    let forced = plain(two(1, left(0, 0, 1, 1)));
+    refute("force not looked at", forced, Mutant::ForceNotLookedAt, exclusion);
+    // One for each of the other invariants, so that none of them is an empty promise.
+    let one = plain(Rules::new(&[E], 1, alone.clone()));
+    refute("flag not taken", one.clone(), Mutant::FlagNotTaken, "2 flag taken");
+    let two = plain(two(1, alone.clone()));
     refute(
         "taken for dead",
-        rules(left(1, 0, 1, 1)),
+        two.clone(),
         Mutant::TakenForDead,
         "3 ends with reason",
     );
-    refute(
-        "taken for dead",
-        rules(left(1, 0, 1, 1)),
-        Mutant::TakenForDead,
-        "4 alive unless proven dead",
-    );
-    refute(
-        "last first",
-        Rules::new(&[E; 3], 1, left(1, 0, 0, 0)),
-        Mutant::LastFirst,
-        "6 order",
-    );
-    refute(
-        "token kept",
-        rules(left(1, 0, 1, 1)),
-        Mutant::TokenKept,
-        "7 tokens grow",
-    );
-    refute(
-        "raises flag",
-        rules(left(1, 0, 1, 1)),
-        Mutant::RaisesFlag,
-        "8 flag at most 1",
-    );
+    let four = Rules {
+        coarse: true,
+        ..plain(Rules::new(&[E; 4], 1, left(1, 0, 0, 0)))
+    };
+    refute("nobody stands in", four, Mutant::NobodyStandsIn, forgotten);
+    let three = plain(Rules::new(&[E; 3], 1, alone));
+    let alive = "4 alive unless proven dead";
+    refute("waiters taken for dead", three.clone(), Mutant::TakenForDead, alive);
+    refute("last first", three, Mutant::LastFirst, "6 order");
+    refute("token kept", two, Mutant::TokenKept, "7 tokens grow");
+    refute("raises flag", one, Mutant::RaisesFlag, "8 flag at most 1");
 }

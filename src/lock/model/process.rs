@@ -34,8 +34,12 @@ pub(super) enum Phase {
     Release(Mine),
     /// Releases it without: the latch stayed taken, or (`visit`) it was granted to one that had been cancelled.
     LetGo { mine: Mine, visit: bool },
-    /// Releases by force.
+    /// Releases everything by force.
     Force,
+    /// Releases this hold by force.
+    ForceOne(Mine),
+    /// Does nothing in the latch.
+    Pass,
 }
 
 /// Runs a phase from its beginning; the next one is the answer.
@@ -108,6 +112,16 @@ pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
         }
         Phase::Force => {
             in_latch(w, |wakes| queue::force(w, Which::Every, |_| Ended::Forced, wakes))?;
+            Phase::Idle
+        }
+        Phase::ForceOne((i, word)) => {
+            in_latch(w, |wakes| {
+                queue::force(w, Which::One(i, word), |_| Ended::Forced, wakes)
+            })?;
+            Phase::Idle
+        }
+        Phase::Pass => {
+            in_latch(w, |_| Ok(()))?;
             Phase::Idle
         }
         Phase::Idle | Phase::Queued(_) | Phase::Holding(_) => phase.clone(),

@@ -2,7 +2,7 @@
 //! believes to have the lock, and which beliefs a forced release excuses).
 
 use super::process::Phase;
-use crate::queue::{Field, Kind};
+use crate::queue::{FOREIGN_TURN_AFTER, Field, Kind};
 use crate::word::{FlagWord, Stage, Word};
 use std::hash::{Hash, Hasher};
 
@@ -59,6 +59,8 @@ pub(super) struct Process {
     pub(super) excused: bool,
     /// Ghost: who was waiting when its latch section began, and has been since (a bit a record).
     pub(super) waiting: u8,
+    /// Ghost: it is in the latch.
+    pub(super) inside: bool,
     /// Ghost: it has looked at the flag in its latch section...
     pub(super) looked: bool,
     /// ...and that was the first look at a forced release.
@@ -68,7 +70,14 @@ pub(super) struct Process {
 impl Process {
     fn parts(&self) -> impl Hash + Eq + '_ {
         let own = (self.alive, self.child, self.kind, &self.phase, &self.log, self.rounds);
-        let ghost = (self.hold, self.excused, self.waiting, self.looked, self.saw_force);
+        let ghost = (
+            self.hold,
+            self.excused,
+            self.waiting,
+            self.inside,
+            self.looked,
+            self.saw_force,
+        );
         (own, ghost)
     }
 
@@ -119,6 +128,7 @@ pub(super) struct Budget {
 pub(super) struct State {
     /// Number of the process inside, from 1.
     pub(super) latch: u8,
+    pub(super) latch_sleepers: bool,
     pub(super) flag: FlagWord,
     pub(super) words: [Word; RECORDS],
     pub(super) records: [Record; RECORDS],
@@ -139,7 +149,8 @@ pub(super) struct State {
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let mut fold = Fold::default();
-        let shared = (self.latch, self.flag, &self.words, &self.records, &self.fields);
+        let latch = (self.latch, self.latch_sleepers);
+        let shared = (latch, self.flag, &self.words, &self.records, &self.fields);
         let more = (
             &self.foreign,
             &self.left,
@@ -200,11 +211,13 @@ impl State {
             hold: None,
             excused: false,
             waiting: 0,
+            inside: false,
             looked: false,
             saw_force: false,
         };
         Self {
             latch: 0,
+            latch_sleepers: false,
             flag: FlagWord::new(1, 0, 0),
             words: [Word::VACANT; RECORDS],
             records: [Record::BLANK; RECORDS],
@@ -238,75 +251,9 @@ impl State {
         owner != 0 && self.process(owner).is_none_or(|p| !p.alive && !p.child)
     }
 
-    /// The flag has gone from 0 to 1 (or higher) by another's hand.
-    fn opened(&mut self) {
-        self.foreign.excused |= self.foreign.holds;
-        if self.flag.mark() != MARK {
-            return;
-        }
-        self.force_unseen = true;
-        for (word, record) in self.words.iter().zip(&mut self.records) {
-            record.forced |= word.is_active();
-        }
-        for process in &mut self.processes {
-            process.excused |= process.hold.is_some();
-        }
-    }
-
-    /// A foreign process takes the free flag, as sem_wait(3) does.
-    pub(super) fn foreign_take(&mut self) {
-        let value = self.flag.value();
-        self.foreign.holds = true;
-        // (1, ours) → (0, ours) before any of ours could look cannot be told from our own hold, and a value above 1
-        // lets several in: limits that the seed's forced release has by nature.
-        self.foreign.excused = self.force_unseen || value > 1;
-        self.flag = self.flag.with(value - 1, self.flag.mark());
-        self.force_unseen &= value > 1;
-    }
-
-    /// Its holder releases it.
-    pub(super) fn foreign_release(&mut self) {
-        self.foreign = Foreign {
-            posting: self.foreign.posting,
-            ..Foreign::default()
-        };
-        self.post();
-    }
-
-    /// sem_post(3).
-    pub(super) fn post(&mut self) {
-        let closed = self.flag.value() == 0;
-        self.flag = self.flag.with(self.flag.value() + 1, self.flag.mark());
-        if closed {
-            self.opened();
-        }
-    }
-
-    /// SIGKILL. `child`: the command that it ran lives on.
-    pub(super) fn crash(&mut self, p: usize, child: bool) {
-        let process = &mut self.processes[p];
-        if process.saw_force && self.latch == p as u8 + 1 && self.flag.mark() == MARK {
-            // Nobody who lives has seen it.
-            self.force_unseen |= self.flag.value() > 0;
-            self.foreign.excused |= self.foreign.holds;
-        }
-        process.alive = false;
-        process.child = child;
-        process.phase = Phase::Idle;
-        process.log.clear();
-        process.rounds = 0;
-        process.waiting = 0;
-        process.looked = false;
-        process.saw_force = false;
-        if !child {
-            process.hold = None;
-            process.excused = false;
-        }
-    }
-
     /// Forgets what can play no part any more, and sorts the processes: states that differ in their names only are
     /// one state.
-    pub(super) fn canonical(mut self) -> Self {
+    pub(super) fn canonical(mut self, sort: bool) -> Self {
         if self.latch == 0 {
             for (word, record) in self.words.iter().zip(&mut self.records) {
                 if word.stage() == Stage::Vacant {
@@ -320,6 +267,11 @@ impl State {
             record.token = record.token.saturating_sub(self.last_token);
         }
         self.last_token = 0;
+        if !sort {
+            return self;
+        }
+        let streak = &mut self.fields[Field::Streak as usize];
+        *streak = (*streak).min(FOREIGN_TURN_AFTER); // more is not more
         let mut order: [usize; PROCESSES] = std::array::from_fn(|p| p);
         let keys: [u64; PROCESSES] = std::array::from_fn(|p| {
             let mut hasher = Fold::default();

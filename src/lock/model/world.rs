@@ -9,7 +9,6 @@
 use super::process::{self, Phase, SLOTS};
 use super::state::{MARK, State};
 use super::{Mutant, Rules};
-use crate::latch::{LatchWorld, SLEEPERS, Slept};
 use crate::queue::{Field, Kind, World};
 use crate::state::Ended;
 use crate::word::{FlagWord, Stage, Word};
@@ -116,33 +115,33 @@ pub(super) fn whole<R>(
 
 /// See the module.
 pub(super) struct Replay<'a> {
-    rules: &'a Rules,
-    me: usize,
+    pub(super) rules: &'a Rules,
+    pub(super) me: usize,
     state: RefCell<State>,
     log: RefCell<Vec<u32>>,
     at: Cell<usize>,
-    left: Cell<Far>,
+    pub(super) left: Cell<Far>,
     changes: Cell<u32>,
 }
 
 /// What an action is to the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Hidden,
     Visible,
 }
 
 impl Replay<'_> {
-    fn number(&self) -> u8 {
+    pub(super) fn number(&self) -> u8 {
         self.me as u8 + 1
     }
 
-    fn mutant(&self, mutant: Mutant) -> bool {
+    pub(super) fn mutant(&self, mutant: Mutant) -> bool {
         self.rules.mutant == Some(mutant)
     }
 
     /// One action: from the log, or done now.
-    fn act(
+    pub(super) fn act(
         &self,
         seen: impl FnOnce(&State) -> Seen,
         change: bool,
@@ -192,77 +191,13 @@ impl Replay<'_> {
         let owner = state.records[i].owner;
         let others = match word.stage() {
             Stage::Vacant => false,
-            Stage::Held if !self.rules.timeouts => false,
+            Stage::Held if !self.rules.timeouts && !self.rules.withdrawals => false,
             _ => owner != self.number() && state.is_alive(owner),
         };
         match in_latch && !others {
             true => Seen::Hidden,
             false => Seen::Visible,
         }
-    }
-
-    /// The ghost state that goes with a word's change, and what it must not do.
-    fn changed(&self, state: &mut State, i: usize, from: Word, to: Word) {
-        let me = self.number();
-        let owner = state.records[i].owner;
-        let own = owner == me;
-        let gone = state.is_gone(i);
-        for process in &mut state.processes {
-            process.waiting &= !(1 << i);
-        }
-        match (from.stage(), to.stage()) {
-            (Stage::Vacant, Stage::Waiting) => {}
-            (Stage::Vacant | Stage::Waiting, Stage::Held) if own => {
-                self.granted(state, i, to);
-                let process = &mut state.processes[self.me];
-                process.hold = Some((i, to));
-                process.excused = state.force_unseen;
-            }
-            (Stage::Waiting, Stage::Offered | Stage::Held) => self.granted(state, i, to),
-            (Stage::Offered, Stage::Held) if own => {
-                let process = &mut state.processes[self.me];
-                process.hold = Some((i, to));
-                process.excused = state.records[i].forced;
-            }
-            (Stage::Held, Stage::Vacant) if own => {
-                let process = &mut state.processes[self.me];
-                process.hold = None;
-                process.excused = false;
-            }
-            (Stage::Held, Stage::Vacant) => {
-                let record = &state.records[i];
-                let force = state.processes[self.me].phase == Phase::Force || record.forced;
-                if !gone && !record.expired && !force {
-                    state.break_invariant(if owner == 0 { 4 } else { 3 });
-                }
-                for process in &mut state.processes {
-                    process.excused |= force && process.hold.is_some_and(|(at, word)| at == i && word == from);
-                }
-            }
-            (Stage::Waiting | Stage::Stalled | Stage::Offered, Stage::Vacant) if own || gone => {}
-            (Stage::Stalled, Stage::Waiting) if own => {}
-            (Stage::Offered, Stage::Stalled) if state.records[i].overdue => {}
-            (Stage::Offered, Stage::Waiting) if state.records[i].forced => {}
-            _ => state.break_invariant(4),
-        }
-    }
-
-    /// Somebody is granted the lock: in turn? Under a new token?
-    fn granted(&self, state: &mut State, i: usize, to: Word) {
-        let waiting = state.processes[self.me].waiting;
-        let overtaken = (0..self.rules.capacity).any(|k| {
-            let other = state.words[k];
-            waiting & (1 << k) != 0 && other.stage() == Stage::Waiting && other.is_before(to)
-        });
-        if overtaken {
-            state.break_invariant(6);
-        }
-        let token = state.records[i].token;
-        if token <= state.last_token {
-            state.break_invariant(7);
-        }
-        state.last_token = token;
-        state.records[i].forced = state.force_unseen;
     }
 }
 
@@ -334,7 +269,7 @@ impl World for Replay<'_> {
                     return Ok(0);
                 }
                 state.words[i] = to;
-                self.changed(state, i, from, to);
+                state.word_changed(self.me, i, from, to);
                 Ok(1)
             },
         )?;
@@ -346,12 +281,7 @@ impl World for Replay<'_> {
             |state| self.flag_seen(state),
             false,
             |state| {
-                let process = &mut state.processes[self.me];
-                if !process.looked {
-                    process.looked = true;
-                    process.saw_force = state.force_unseen;
-                    state.force_unseen = false;
-                }
+                state.flag_looked_at(self.me);
                 Ok(pack(state.flag))
             },
         )?;
@@ -381,16 +311,7 @@ impl World for Replay<'_> {
                 if self.mutant(Mutant::RaisesFlag) && to.value() == 1 {
                     to = to.with(from.value() + 2, to.mark());
                 }
-                if to.value() > 1 {
-                    state.break_invariant(8);
-                }
-                if from.value() == 0 && to.value() > 0 && state.processes[self.me].phase == Phase::Force {
-                    state.foreign.excused |= state.foreign.holds;
-                }
-                if to.mark() != MARK {
-                    state.force_unseen = false;
-                }
-                state.flag = to;
+                state.flag_changed(self.me, to);
                 Ok(u32::MAX)
             },
         )?;
@@ -490,78 +411,6 @@ fn unit(field: Field) -> u64 {
     match field {
         Field::PauseUntil | Field::IgnoreUntil => 1_000_000,
         _ => 1,
-    }
-}
-
-/// Another's id, as far as a log is concerned: processes are sorted, so it keeps no numbers.
-const OTHER: u32 = 99;
-const ME: u32 = 1;
-
-impl LatchWorld for Replay<'_> {
-    fn me(&self) -> u32 {
-        ME
-    }
-
-    /// Read and change of the latch are one step here: a change that fails because another was faster only leads to
-    /// another read. (`latch_alone` checks the latch by single actions.)
-    fn latch(&self) -> Result<u32, Stop> {
-        self.act(
-            |_| Seen::Hidden,
-            false,
-            |state| {
-                let holder = state.latch;
-                // Under an inherited beacon, whoever inherited it makes the dead look alive.
-                let alive = state.is_alive(holder)
-                    || (self.mutant(Mutant::InheritedBeacon) && state.process(holder).is_some_and(|p| p.child));
-                match holder {
-                    0 if self.left.get().give_up => Err(Stop::Blocked),
-                    0 => Ok(0),
-                    _ if holder == self.number() => Ok(ME),
-                    _ if alive != self.left.get().give_up => Err(Stop::Blocked),
-                    _ => Ok(OTHER),
-                }
-            },
-        )
-    }
-
-    fn swap_latch(&self, _from: u32, to: u32) -> Result<bool, Stop> {
-        let taken_over = to & !SLEEPERS == OTHER;
-        let seen = if taken_over { Seen::Hidden } else { Seen::Visible };
-        self.act(
-            |_| seen,
-            !taken_over,
-            |state| {
-                match to & !SLEEPERS {
-                    OTHER => {} // the mark of a sleeper
-                    0 => state.latch = 0,
-                    _ => {
-                        state.latch = self.number();
-                        let waiting = |i: &usize| state.words[*i].stage() == Stage::Waiting;
-                        let waiting = (0..self.rules.capacity).filter(waiting).map(|i| 1 << i).sum();
-                        state.processes[self.me].waiting = waiting;
-                    }
-                }
-                Ok(1)
-            },
-        )?;
-        Ok(true)
-    }
-
-    fn spin(&self) -> bool {
-        false
-    }
-
-    fn sleep_on_latch(&self, _seen: u32) -> Result<Slept, Stop> {
-        Ok(match self.left.get().give_up {
-            true => Slept::Deadline,
-            false => Slept::Slice,
-        })
-    }
-
-    fn wake_latch(&self) {}
-
-    fn is_id_gone(&self, _id: u32) -> Result<bool, Stop> {
-        Ok(true) // else it had been blocked
     }
 }
 
