@@ -65,6 +65,17 @@ pub fn remove(name: &str, force: bool) -> Result<bool> {
     for path in &paths {
         match nix::unistd::unlink(path) {
             Ok(()) | Err(Errno::ENOENT) => {}
+            // The folder is sticky: whoever may use the lock may not therefore delete it.
+            Err(Errno::EPERM | Errno::EACCES) => {
+                return Err(Error::Os {
+                    doing: "delete",
+                    path: path.clone(),
+                    source: std::io::Error::new(
+                        std::io::ErrorKind::PermissionDenied,
+                        "in this folder only a file's owner and root may delete it",
+                    ),
+                });
+            }
             Err(errno) => return Err(objects::fail("delete", path, errno)),
         }
     }

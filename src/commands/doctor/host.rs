@@ -96,7 +96,7 @@ fn private() -> Option<Finding> {
         "private",
         what,
         "programs outside or in other containers do not see the locks that are made here",
-        "share it where that is wanted: docker run --ipc=host; a systemd unit without PrivateIPC",
+        "share it where that is wanted: docker run --ipc=host, or -v /dev/shm:/dev/shm",
     ))
 }
 

@@ -1,0 +1,271 @@
+//! Every command of the guides is run, and what it prints is what the guide says.
+//!
+//! A guide's `console` blocks are one session: `$ ` begins a command, `> ` continues it, the other lines are what it
+//! prints. Numbers, durations and the width of columns may differ.
+
+mod common;
+
+use common::private_shm;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Where a guide is tried out: a folder, programs that its examples name, and users `alice` and `bob` of the group
+/// `i2c`, and `carol`.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        for folder in ["bin", "work"] {
+            fs::create_dir(place.path(folder)).unwrap();
+        }
+        // What the examples run under their locks.
+        for name in [
+            "fetch-mail",
+            "nightly",
+            "backup",
+            "check-disk",
+            "reader",
+            "make",
+            "rsync",
+        ] {
+            place.program(name, "exit 0");
+        }
+        let python = common::peer::python();
+        place.program("python3", &format!("exec '{}' \"$@\"", python.display()));
+        place.program("sudo", "[ \"$1\" = -u ] || exit 1; user=$2; shift 2; exec setpriv --reuid $user --regid $user --init-groups \"$@\"");
+        // For others than root the temporary folder is closed.
+        for folder in [place.folder.path().to_owned(), place.path("bin")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let users = [("alice", 2001), ("bob", 2002), ("carol", 2003)];
+        let (mut passwd, mut group) = (read("/etc/passwd"), read("/etc/group"));
+        for (name, number) in users {
+            passwd.push_str(&format!("{name}:x:{number}:{number}::/:/bin/sh\n"));
+            group.push_str(&format!("{name}:x:{number}:\n"));
+        }
+        group.push_str("i2c:x:3001:alice,bob\n");
+        fs::write(place.path("passwd"), passwd).unwrap();
+        fs::write(place.path("group"), group).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a bash script here; returns what it printed, both streams together.
+    fn run(&self, script: &str) -> String {
+        // The binary lies in a folder that other users may not enter: they get a copy.
+        let binary = common::binary().get_program().to_owned();
+        let installed = self.path("bin/resourcelock");
+        if !installed.exists() {
+            fs::copy(&binary, &installed).unwrap();
+        }
+        fs::write(self.path("script"), script).unwrap();
+        let outer = r#"
+            mount --bind "$PLACE/passwd" /etc/passwd && mount --bind "$PLACE/group" /etc/group || exit 98
+            cd "$PLACE/work" && PATH=$PLACE/bin:$PATH exec bash "$PLACE/script" 2>&1
+        "#;
+        let output = private_shm(outer)
+            .env("PLACE", self.folder.path())
+            .env("HOME", self.path("work"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The blocks of a guide whose first line begins with `language`: what follows it there, and the content.
+fn blocks(guide: &str, language: &str) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(guide);
+    let guide = fs::read_to_string(path).unwrap();
+    let mut found = Vec::new();
+    for block in guide.split("\n```").skip(1).step_by(2) {
+        let (head, content) = block.split_once('\n').unwrap();
+        if let Some(rest) = head.strip_prefix(language) {
+            found.push((rest.trim().to_owned(), format!("{content}\n")));
+        }
+    }
+    found
+}
+
+/// A command and what it is said to print.
+struct Step {
+    command: String,
+    prints: String,
+}
+
+fn steps(guide: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for (_, block) in blocks(guide, "console") {
+        for line in block.lines() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                steps.push(Step {
+                    command: format!("{command}\n"),
+                    prints: String::new(),
+                });
+                continue;
+            }
+            let step = steps.last_mut().expect("a block begins with a command");
+            match line.strip_prefix("> ").or((line == ">").then_some("")) {
+                Some(more) => step.command.push_str(&format!("{more}\n")),
+                None => step.prints.push_str(&format!("{line}\n")),
+            }
+        }
+    }
+    assert!(!steps.is_empty(), "{guide} has no sessions");
+    steps
+}
+
+/// Numbers (times, dates, process ids, tokens; not an exit status) become `0`, units of time `s`, runs of blanks one
+/// blank.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::new();
+    for word in text.split([' ', '\t']).filter(|word| !word.is_empty()) {
+        if plain.ends_with("status ") {
+            plain.push_str(&format!("{word} "));
+            continue;
+        }
+        let mut shown = String::new();
+        for letter in word.chars() {
+            let after_digit = shown.ends_with('0');
+            match letter {
+                '0'..='9' if after_digit => {}
+                '0'..='9' => shown.push('0'),
+                '.' | ':' | '-' if after_digit => {}
+                _ => shown.push(letter),
+            }
+        }
+        for unit in ["µs", "ms", "min"] {
+            if shown.starts_with(unit) && plain.ends_with("0 ") {
+                shown = shown.replacen(unit, "s", 1);
+            }
+        }
+        plain.push_str(&shown);
+        plain.push(' ');
+    }
+    plain.replace(" \n", "\n").replace("\n ", "\n").trim().to_owned()
+}
+
+fn try_out(guide: &str) {
+    let steps = steps(guide);
+    let mut script = String::new();
+    for step in &steps {
+        script.push_str(&step.command);
+        script.push_str("printf '==next\\n'\n");
+    }
+    let printed = Place::new().run(&script);
+    let answers: Vec<&str> = printed.split_terminator("==next\n").collect();
+    assert_eq!(answers.len(), steps.len(), "{printed}");
+    for (step, answer) in steps.iter().zip(answers) {
+        assert_eq!(
+            without_numbers(answer),
+            without_numbers(&step.prints),
+            "{guide}: {}it printed:\n{answer}",
+            step.command
+        );
+    }
+}
+
+#[test]
+fn from_flock() {
+    try_out("from-flock.md");
+}
+
+#[test]
+fn from_sem() {
+    try_out("from-sem.md");
+}
+
+#[test]
+fn from_python() {
+    try_out("from-python.md");
+}
+
+#[test]
+fn systemd() {
+    try_out("systemd.md");
+}
+
+#[test]
+fn containers() {
+    try_out("containers.md");
+}
+
+#[test]
+fn users_and_groups() {
+    try_out("users-and-groups.md");
+}
+
+#[test]
+fn cron() {
+    try_out("cron.md");
+    // A crontab's lines: five fields, then a command for /bin/sh.
+    let mut script = String::new();
+    for (_, lines) in blocks("cron.md", "crontab") {
+        for line in lines.lines() {
+            let command = line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+            let command = command.replace("cd /srv", "cd /");
+            assert!(command.starts_with("resourcelock "), "{line}");
+            let quoted = command.replace('\'', r"'\''");
+            script.push_str(&format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n"));
+        }
+    }
+    assert_eq!(script.lines().count(), 6, "{script}");
+    Place::new().run(&script);
+}
+
+#[test]
+fn units_are_valid() {
+    let place = Place::new();
+    let folder = place.path("work");
+    symlink(common::binary().get_program(), place.path("bin/resourcelock")).unwrap();
+    let bin = format!("{}/", place.path("bin").display());
+    let mut names = Vec::new();
+    for guide in ["systemd.md", "users-and-groups.md"] {
+        for (name, unit) in blocks(guide, "systemd") {
+            let unit = unit.replace("/usr/bin/resourcelock", &format!("{bin}resourcelock"));
+            let unit = unit
+                .replace("/usr/local/bin/", &bin)
+                .replace(" -- true", " -- /bin/true");
+            fs::write(folder.join(&name), unit).unwrap();
+            names.push(name);
+        }
+    }
+    assert_eq!(names.len(), 5, "{names:?}");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .args(names.iter().map(|name| folder.join(name)))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}
