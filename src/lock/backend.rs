@@ -23,15 +23,15 @@ mod follow;
 mod lease;
 #[path = "backend/local.rs"]
 mod local;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 #[path = "backend/standing.rs"]
 mod standing;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 #[path = "backend/thread.rs"]
 mod thread;
 #[path = "backend/url.rs"]
 mod url;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 #[path = "backend/who.rs"]
 mod who;
 
@@ -41,6 +41,10 @@ mod etcd;
 #[cfg(not(feature = "etcd"))]
 #[path = "backend/etcd_absent.rs"]
 mod etcd;
+#[cfg(feature = "postgres")]
+#[path = "backend/postgres.rs"]
+mod postgres;
+#[cfg(not(feature = "postgres"))]
 #[path = "backend/postgres_absent.rs"]
 mod postgres;
 

@@ -257,6 +257,29 @@ pub(crate) fn own(fd: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Has the kernel probe a TCP connection on which nothing comes for `idle` seconds: every `interval` seconds, and end it
+/// after `count` probes without an answer. Where that cannot be had, the connection works all the same.
+#[cfg(feature = "postgres")]
+pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count: i32) {
+    for (level, option, value) in [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, interval),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count),
+    ] {
+        // SAFETY: pointer and length are those of one number, which is only read.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+    }
+}
+
 /// A pause of the processor for loops that wait for another core, some tens of nanoseconds.
 pub(crate) fn pause() {
     std::hint::spin_loop();

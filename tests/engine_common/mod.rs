@@ -5,8 +5,10 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub mod journal;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

@@ -11,10 +11,10 @@ pub trait Follow: Send {
     fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>>;
 }
 
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(crate) use looks::Looks;
 
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod looks {
     use super::Change;
     use crate::state::{Ended, HistoryRecord, Holder, Waiter};
@@ -38,7 +38,8 @@ mod looks {
             looks
         }
 
-        /// What has changed since the last look: ends first, as they made room for grants. Requests are told apart by
+        /// What has changed since the last look: ends first, as they made room for
+        /// grants, and these before those who now wait for them. Requests are told apart by
         /// their tickets.
         pub(crate) fn next(&mut self, state: &State) -> Vec<Change> {
             let holders: BTreeMap<u64, Holder> = state.holders.iter().map(|h| (h.ticket, h.clone())).collect();
@@ -66,10 +67,10 @@ mod looks {
                     )));
                 }
             }
-            let new_waiters = waiters.values().filter(|w| !self.waiters.contains_key(&w.ticket));
-            changes.extend(new_waiters.cloned().map(Change::Queued));
             let new_holders = holders.values().filter(|h| !self.holders.contains_key(&h.ticket));
             changes.extend(new_holders.cloned().map(Change::Granted));
+            let new_waiters = waiters.values().filter(|w| !self.waiters.contains_key(&w.ticket));
+            changes.extend(new_waiters.cloned().map(Change::Queued));
             (self.holders, self.waiters) = (holders, waiters);
             changes
         }

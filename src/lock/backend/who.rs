@@ -52,6 +52,7 @@ impl Who {
     }
 
     /// What is stored for the same request, left to itself now.
+    #[cfg(feature = "etcd")]
     pub(crate) fn detached_now(&self, ttl: Option<Duration>) -> Self {
         let us = |ttl: Duration| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
         Self {
@@ -163,6 +164,12 @@ fn host() -> &'static str {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         name.trim_end().to_owned()
     })
+}
+
+/// The name of this process's user.
+#[cfg(feature = "postgres")]
+pub(crate) fn user_name() -> String {
+    user(nix::unistd::geteuid().as_raw())
 }
 
 /// See [`Who::space`].

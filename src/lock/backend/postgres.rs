@@ -1,0 +1,114 @@
+//! PostgreSQL, 12 and later: session advisory locks.
+//!
+//! # The lock
+//! The server's own `pg_advisory_lock` on the first 64 bits of the SHA-256 of `resourcelock:NAME`, in the database that
+//! the URL names. It belongs to the session: when the connection ends, in whatever way, the server gives the lock to
+//! the next in line at once.
+//!
+//! # The table
+//! `resourcelock`, made when allowed: one row a request, for others to read, and one row a lock (backend 0) with the
+//! last token. A token is never lower than the server's transaction counter, which is used alone where there is no
+//! table: so tokens grow also when the table is made later.
+//!
+//! # Losing it
+//! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
+//! over, as with a lease; the server is told to drop a silent connection no earlier than after twice that time. The
+//! socket's end is seen at once. Whoever sees to the command's end keeps the socket open as well
+//! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone.
+//!
+//! A new holder that finds its predecessor's session gone without a release waits for a moment (50 ms): the time in
+//! which a predecessor whose connection was cut kills its command.
+
+#[path = "postgres/connect.rs"]
+mod connect;
+#[path = "postgres/session.rs"]
+mod session;
+#[path = "postgres/sql.rs"]
+mod sql;
+#[path = "postgres/views.rs"]
+mod views;
+
+use super::url::PostgresUrl;
+use super::who::Who;
+use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL};
+use crate::{Error, GetOptions, LockName, Mode, Result, State};
+use connect::Target;
+use session::Session;
+use std::sync::Arc;
+
+/// Opens it; does not connect yet.
+pub(super) fn open(url: PostgresUrl) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(Postgres {
+        target: Arc::new(Target::new(&url)?),
+    }))
+}
+
+struct Postgres {
+    target: Arc<Target>,
+}
+
+impl Engine for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn place(&self) -> String {
+        self.target.place().to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            order: true,
+            token: true,
+            lease: true,
+            detached: false,
+            shared: true,
+            slots: false,
+            tells_abandoned: false,
+            history: false,
+            survives_a_server: false,
+        }
+    }
+
+    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+        let unsupported = |what: String| {
+            Err(Error::Unsupported {
+                engine: "postgres",
+                what,
+            })
+        };
+        if let Mode::Slots(_) = options.mode {
+            return unsupported("a counting lock: advisory locks are exclusive or shared; use etcd".to_owned());
+        }
+        let ttl = options.lease.unwrap_or(USUAL_TTL);
+        if ttl < SHORTEST_TTL {
+            return unsupported(format!(
+                "a time of {} s; the shortest is {} s, as answers need time on a busy machine or network",
+                ttl.as_secs_f64(),
+                SHORTEST_TTL.as_secs()
+            ));
+        }
+        let who = Who::asks(&options);
+        let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
+        match session.wait(&mut options, || self.state(name).ok()) {
+            Ok(granted) => Ok(granted.then(|| Box::new(session) as Box<dyn Held>)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn state(&self, name: &LockName) -> Result<State> {
+        views::block_on(views::state(&self.target, name))
+    }
+
+    fn list(&self) -> Result<Vec<State>> {
+        views::block_on(views::list(&self.target))
+    }
+
+    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
+        Ok(Box::new(views::Following::start(&self.target, name)?))
+    }
+
+    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
+        views::block_on(views::break_hold(&self.target, name, token))
+    }
+}

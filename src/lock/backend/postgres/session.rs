@@ -1,0 +1,372 @@
+//! One request, from its connection to its end: a thread that keeps the connection, and the handle to it.
+
+use super::connect::{BUDGET, Link, Target};
+use super::sql;
+use crate::backend::standing::Standing;
+use crate::backend::thread::{self, Event};
+use crate::backend::who::Who;
+use crate::backend::{Held, Lease, Validity};
+use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait, sys};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// How long a holder waits whose predecessor's session has ended without a release.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How far the request has come.
+enum Phase {
+    Asking,
+    Granted {
+        token: u64,
+        standing: Arc<Standing>,
+        socket: OwnedFd,
+    },
+    NotHad,
+    Failed(Error),
+    /// The thread is at its end: whether the lock was held until its release.
+    Ended(Result<bool>),
+}
+
+struct Shared {
+    phase: Mutex<Phase>,
+    news: Event,
+}
+
+impl Shared {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, phase: Phase) {
+        *self.phase() = phase;
+        self.news.set();
+    }
+}
+
+/// What is asked for.
+struct Request {
+    target: Arc<Target>,
+    name: LockName,
+    mode: Mode,
+    wait: Wait,
+    ttl: Duration,
+    who: Who,
+}
+
+/// The handle. Dropping it releases, or gives up.
+pub(super) struct Session {
+    /// Dropped or sent to: the thread comes to its end.
+    orders: Option<UnboundedSender<()>>,
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+    /// Set once it is granted.
+    hold: Option<Hold>,
+}
+
+struct Hold {
+    token: u64,
+    standing: Arc<Standing>,
+    socket: OwnedFd,
+}
+
+impl Session {
+    /// Starts asking.
+    pub(super) fn start(
+        target: &Arc<Target>,
+        name: &LockName,
+        mode: Mode,
+        wait: Wait,
+        ttl: Duration,
+        who: Who,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            phase: Mutex::new(Phase::Asking),
+            news: Event::default(),
+        });
+        let request = Request {
+            target: target.clone(),
+            name: name.clone(),
+            mode,
+            wait,
+            ttl,
+            who,
+        };
+        let (orders, inbox) = unbounded_channel();
+        let told = shared.clone();
+        thread::background("postgres", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(request.live(&told, inbox)),
+                Err(error) => told.tell(Phase::Failed(request.target.unreachable(error.to_string()))),
+            }
+        })?;
+        Ok(Self {
+            orders: Some(orders),
+            shared,
+            target: target.clone(),
+            hold: None,
+        })
+    }
+
+    /// Waits for the answer: whether it was granted.
+    pub(super) fn wait(&mut self, options: &mut GetOptions<'_>, look: impl Fn() -> Option<State>) -> Result<bool> {
+        let begun = sys::monotonic();
+        loop {
+            self.shared.news.clear();
+            let mut phase = self.shared.phase();
+            match std::mem::replace(&mut *phase, Phase::Asking) {
+                Phase::Asking => {}
+                Phase::Granted {
+                    token,
+                    standing,
+                    socket,
+                } => {
+                    self.hold = Some(Hold {
+                        token,
+                        standing,
+                        socket,
+                    });
+                    return Ok(true);
+                }
+                Phase::NotHad | Phase::Ended(_) => {
+                    self.orders = None; // the thread has come to its end
+                    return Ok(false);
+                }
+                Phase::Failed(error) => {
+                    self.orders = None;
+                    return Err(error);
+                }
+            }
+            drop(phase);
+            if options.cancel.is_some_and(Cancel::is_cancelled) {
+                // Granted in the same instant or not: it is given up.
+                let _ = self.end();
+                return Err(Error::Cancelled);
+            }
+            let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
+                begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+            });
+            if sys::monotonic() >= tell_at {
+                if let Some((_, mut tell)) = options.on_wait.take()
+                    && let Some(state) = look()
+                {
+                    tell(&state);
+                }
+                continue;
+            }
+            thread::sleep(&[&self.shared.news], options.cancel, tell_at);
+        }
+    }
+
+    /// Has the thread come to its end, and waits for that.
+    fn end(&mut self) -> Result<bool> {
+        if self.orders.take().is_none() {
+            return Ok(false);
+        }
+        if let Some(hold) = &self.hold {
+            hold.standing.silence();
+        }
+        let patience = BUDGET + BUDGET;
+        let until = sys::monotonic().saturating_add(patience.as_nanos() as u64);
+        loop {
+            self.shared.news.clear();
+            let mut phase = self.shared.phase();
+            match std::mem::replace(&mut *phase, Phase::Asking) {
+                Phase::Ended(result) => return result,
+                Phase::NotHad => return Ok(false),
+                Phase::Failed(error) => return Err(error),
+                Phase::Asking | Phase::Granted { .. } => {}
+            }
+            drop(phase);
+            if sys::monotonic() >= until {
+                return Err(self.target.unreachable("no answer in time"));
+            }
+            thread::sleep(&[&self.shared.news], None, until);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            log::debug!("{error}");
+        }
+    }
+}
+
+impl Held for Session {
+    fn token(&self) -> u64 {
+        self.hold.as_ref().map_or(0, |hold| hold.token)
+    }
+
+    fn validity(&self) -> Validity {
+        match self.hold.as_ref().map(|hold| hold.standing.now()) {
+            Some(Validity::Until(lease)) if lease.left().is_zero() => Validity::Lost,
+            Some(validity) => validity,
+            None => Validity::Lost,
+        }
+    }
+
+    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
+        if let Some(hold) = &self.hold {
+            hold.standing.on_change(tell);
+        }
+    }
+
+    fn keep_open(&self) -> Option<BorrowedFd<'_>> {
+        self.hold.as_ref().map(|hold| hold.socket.as_fd())
+    }
+
+    fn detach(self: Box<Self>, _ttl: Option<Duration>) -> Result<()> {
+        Err(Error::Unsupported {
+            engine: "postgres",
+            what: "a lock cannot outlive its connection; use run, or get -a SECONDS".to_owned(),
+        })
+    }
+
+    fn release(mut self: Box<Self>) -> Result<bool> {
+        let certain = self.validity().is_certain();
+        Ok(self.end()? && certain)
+    }
+}
+
+impl Request {
+    /// The thread's life.
+    async fn live(mut self, shared: &Shared, mut orders: UnboundedReceiver<()>) {
+        let asked = Instant::now();
+        let application = self.application();
+        let link = match self.target.connect(&application).await {
+            Ok(link) => link,
+            Err(error) => return shared.tell(Phase::Failed(error)),
+        };
+        match self.ask(&link, asked, &mut orders).await {
+            Ok(true) => {}
+            Ok(false) => return shared.tell(Phase::NotHad),
+            Err(error) => return shared.tell(Phase::Failed(error)),
+        }
+        let standing = match self.granted(&link).await {
+            Ok((token, standing)) => match link.socket().try_clone_to_owned() {
+                Ok(socket) => {
+                    let held = standing.clone();
+                    shared.tell(Phase::Granted {
+                        token,
+                        standing,
+                        socket,
+                    });
+                    held
+                }
+                Err(error) => return shared.tell(Phase::Failed(self.target.unreachable(error.to_string()))),
+            },
+            Err(error) => return shared.tell(Phase::Failed(error)),
+        };
+        let result = self.hold(link, &standing, &mut orders).await;
+        shared.tell(Phase::Ended(result));
+    }
+
+    /// What others see of the connection: 63 bytes.
+    fn application(&self) -> String {
+        let Who { pid, host, command, .. } = &self.who;
+        let text = format!("resourcelock {pid}@{host} {command}");
+        text.chars()
+            .filter(|c| c.is_ascii_graphic() || *c == ' ')
+            .take(63)
+            .collect()
+    }
+
+    /// Whether it was had.
+    async fn ask(&mut self, link: &Link, asked: Instant, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
+        let target = &self.target;
+        let key = sql::key(&self.name);
+        target.refuse_pooler(link).await?;
+        sql::settle(target, &link.client, self.ttl).await?;
+        if sql::try_lock(target, &link.client, key, self.mode).await? {
+            return Ok(true);
+        }
+        let left = |time: Duration| time.saturating_sub(asked.elapsed());
+        let time = match self.wait {
+            Wait::No => return Ok(false),
+            Wait::For(time) if left(time).is_zero() => return Ok(false),
+            Wait::For(time) => Some(time),
+            Wait::Forever => None,
+        };
+        sql::announce(target, &link.client, &self.name, &self.who).await;
+        let locked = tokio::select! {
+            locked = sql::lock(target, &link.client, key, self.mode, time.map(left)) => Some(locked),
+            _ = orders.recv() => None,
+        };
+        match locked {
+            Some(Ok(true)) => {
+                self.who = self.who.granted_now();
+                Ok(true)
+            }
+            Some(Ok(false)) => {
+                sql::forget(target, &link.client, &self.name).await;
+                Ok(false)
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                // The server would go on waiting on our behalf.
+                target.cancel(link).await;
+                sql::forget(target, &link.client, &self.name).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn granted(&self, link: &Link) -> Result<(u64, Arc<Standing>)> {
+        let begun = sys::boottime();
+        let grant = sql::grant(&self.target, &link.client, &self.name, &self.who).await?;
+        if grant.abandoned {
+            tokio::time::sleep(SETTLE).await;
+        }
+        let standing = Arc::new(Standing::new(Lease { begun, ttl: self.ttl }));
+        Ok((grant.token.unsigned_abs(), standing))
+    }
+
+    /// Holds until it is told to release: whether it was held until then.
+    async fn hold(&self, mut link: Link, standing: &Standing, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
+        let key = sql::key(&self.name);
+        let third = self.ttl / 3;
+        let mut next = tokio::time::Instant::now() + third;
+        loop {
+            tokio::select! {
+                _ = orders.recv() => {
+                    let released = sql::unlock(&self.target, &link.client, key, self.mode).await;
+                    if matches!(released, Ok(true)) {
+                        sql::forget(&self.target, &link.client, &self.name).await;
+                    }
+                    return released;
+                }
+                _ = &mut link.ended => {
+                    log::warn!("{}: the connection has ended, and the lock with it", self.target.place());
+                    standing.lost();
+                    return Ok(false);
+                }
+                () = tokio::time::sleep_until(next) => {
+                    let begun = sys::boottime();
+                    match sql::still_held(&self.target, &link.client, key).await {
+                        Ok(true) => {
+                            standing.renewed(begun);
+                            next = tokio::time::Instant::now() + third;
+                        }
+                        Ok(false) => {
+                            log::warn!("{}: the session does not hold the lock any more", self.target.place());
+                            standing.lost();
+                            return Ok(false);
+                        }
+                        Err(error) => {
+                            log::warn!("{error}");
+                            next = tokio::time::Instant::now() + Duration::from_millis(200);
+                        }
+                    }
+                    if !standing.now().is_certain() {
+                        standing.lost();
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+}

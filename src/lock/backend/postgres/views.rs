@@ -1,0 +1,265 @@
+//! Looking at locks from outside, and breaking a hold.
+
+use super::connect::{Link, Target};
+use super::sql::{self, Value, query};
+use crate::backend::Follow;
+use crate::backend::follow::Looks;
+use crate::backend::thread::{self, Event};
+use crate::backend::who::{self, Who};
+use crate::{Cancel, Change, LockName, Result, State, sys};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+/// A watcher looks this often: the server tells nobody of its locks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What the connections that only look are called.
+const APPLICATION: &str = "resourcelock (looks)";
+
+fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| crate::Error::Os {
+        doing: "start a runtime for",
+        path: "postgres".into(),
+        source,
+    })
+}
+
+/// For a call that does all it does at once.
+pub(super) fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime()?.block_on(what)
+}
+
+/// One session that has or wants a lock.
+struct Seen {
+    backend: i32,
+    granted: bool,
+    shared: bool,
+    /// µs since 1970: when it began to wait, or its last statement.
+    since: i64,
+    application: String,
+    key: i64,
+    /// From the table.
+    name: Option<String>,
+    token: i64,
+    who: Option<String>,
+}
+
+/// Sessions with advisory locks of the form that we use, in this database; with the table's rows, if it is there.
+async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
+    let there = query(
+        target,
+        &link.client,
+        "SELECT to_regclass('resourcelock') IS NOT NULL
+        AND has_table_privilege('resourcelock', 'SELECT')",
+        &[],
+    )
+    .await;
+    let there = there.is_ok_and(|rows| rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)));
+    let (columns, join) = if there {
+        (
+            "r.name, coalesce(r.token, 0), r.who",
+            "LEFT JOIN resourcelock r ON r.backend = l.pid",
+        )
+    } else {
+        ("NULL::text, 0::bigint, NULL::text", "")
+    };
+    // `waitstart` is known from version 14 on; the row as JSON is understood by all.
+    let text = format!(
+        "SELECT l.pid, l.granted, l.mode = 'ShareLock',
+            (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))
+                * 1000000)::bigint,
+            coalesce(a.application_name, ''), (l.classid::bigint << 32) | l.objid::bigint, {columns}
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid {join}
+        WHERE l.locktype = 'advisory' AND l.objsubid = 1
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    let none: [Value<'_>; 0] = [];
+    let rows = query(target, &link.client, &text, &none).await?;
+    let mut seen: Vec<Seen> = rows.iter().map(read).collect();
+    seen.sort_by_key(|seen| (seen.token == 0, seen.token, seen.since, seen.backend));
+    Ok(seen)
+}
+
+fn read(row: &Row) -> Seen {
+    Seen {
+        backend: row.get(0),
+        granted: row.get(1),
+        shared: row.get(2),
+        since: row.get(3),
+        application: row.get(4),
+        key: row.get(5),
+        name: row.get(6),
+        token: row.get(7),
+        who: row.get(8),
+    }
+}
+
+impl Seen {
+    /// Who it is: by the table, else by what the connection is called.
+    fn who(&self, name: &LockName) -> Who {
+        let told = self.name.as_deref() == Some(name.as_str());
+        let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
+        let mut who: Who = told.flatten().unwrap_or_else(|| {
+            let mut words = self.application.split(' ').skip(1);
+            let (pid, host) = words.next().and_then(|word| word.split_once('@')).unwrap_or(("0", "?"));
+            Who {
+                pid: pid.parse().unwrap_or(0),
+                host: host.to_owned(),
+                command: words.collect::<Vec<_>>().join(" "),
+                user: "?".to_owned(),
+                asked: self.since.unsigned_abs(),
+                ..Who::default()
+            }
+        });
+        who.mode = if self.shared { "shared" } else { "exclusive" }.to_owned();
+        who
+    }
+}
+
+/// The sessions of one lock as its state. Requests are told apart by their sessions' numbers.
+fn state_of(name: &LockName, sessions: &[&Seen]) -> State {
+    let (mut holders, mut waiters) = (Vec::new(), Vec::new());
+    let mut first = None;
+    for seen in sessions {
+        let who = seen.who(name);
+        let ticket = u64::from(seen.backend.unsigned_abs());
+        if seen.granted {
+            let mut holder = who.holder(seen.token.unsigned_abs());
+            holder.ticket = ticket;
+            holders.push(holder);
+            first.get_or_insert(who);
+        } else {
+            waiters.push(who.waiter(ticket));
+        }
+    }
+    who::state(name, holders, waiters, first.as_ref())
+}
+
+async fn look(target: &Target, link: &Link, name: &LockName) -> Result<State> {
+    let key = sql::key(name);
+    let sessions = sessions(target, link).await?;
+    // A stale row of another lock may hang on the same session's number.
+    let mut own: Vec<&Seen> = sessions.iter().filter(|seen| seen.key == key).collect();
+    own.sort_by_key(|seen| (seen.backend, seen.name.as_deref() != Some(name.as_str())));
+    own.dedup_by_key(|seen| seen.backend);
+    own.sort_by_key(|seen| (!seen.granted, seen.token, seen.since, seen.backend));
+    Ok(state_of(name, &own))
+}
+
+pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
+    let link = target.connect(APPLICATION).await?;
+    look(target, &link, name).await
+}
+
+/// Locks in use whose names the table knows.
+pub(super) async fn list(target: &Target) -> Result<Vec<State>> {
+    let link = target.connect(APPLICATION).await?;
+    let sessions = sessions(target, &link).await?;
+    let mut locks: BTreeMap<LockName, Vec<&Seen>> = BTreeMap::new();
+    for seen in &sessions {
+        let name = seen.name.as_deref().and_then(|name| LockName::new(name).ok());
+        if let Some(name) = name.filter(|name| sql::key(name) == seen.key) {
+            locks.entry(name).or_default().push(seen);
+        }
+    }
+    Ok(locks.iter().map(|(name, sessions)| state_of(name, sessions)).collect())
+}
+
+/// Ends sessions that hold the lock.
+pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u64>) -> Result<bool> {
+    let link = target.connect(APPLICATION).await?;
+    let state = look(target, &link, name).await?;
+    let mut broken = false;
+    for holder in state.holders {
+        if token.is_none_or(|token| token == holder.token) {
+            let backend = i32::try_from(holder.ticket).unwrap_or(0);
+            let text = "SELECT pg_terminate_backend($1)";
+            let rows = query(target, &link.client, text, &[(&backend, Type::INT4)]).await?;
+            broken |= rows.first().is_some_and(|row| row.get(0));
+        }
+    }
+    Ok(broken)
+}
+
+/// A thread that looks again and again, over one connection.
+pub(super) struct Following(Arc<Found>);
+
+#[derive(Default)]
+struct Found {
+    changes: Mutex<VecDeque<Result<Change>>>,
+    news: Event,
+    stop: Event,
+}
+
+impl Following {
+    pub(super) fn start(target: &Arc<Target>, name: &LockName) -> Result<Self> {
+        let runtime = runtime()?;
+        let (link, first) = runtime.block_on(async {
+            let link = target.connect(APPLICATION).await?;
+            let first = look(target, &link, name).await?;
+            Ok::<_, crate::Error>((link, first))
+        })?;
+        let found = Arc::new(Found::default());
+        let (told, target, name) = (found.clone(), target.clone(), name.clone());
+        // Not joined: it ends at its next look.
+        thread::background("follow", move || {
+            let mut looks = Looks::first(&first);
+            while !told.stop.is_set() {
+                let state = runtime.block_on(look(&target, &link, &name));
+                let failed = state.is_err();
+                let changes: Vec<Result<Change>> = match state {
+                    // A holder that has not drawn its token yet is not told of yet.
+                    Ok(state) if state.holders.iter().any(|holder| holder.token == 0) => Vec::new(),
+                    Ok(state) => looks.next(&state).into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(error)],
+                };
+                if !changes.is_empty() {
+                    told.changes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(changes);
+                    told.news.set();
+                }
+                if failed {
+                    return;
+                }
+                let until = sys::monotonic().saturating_add(LOOK_EVERY.as_nanos() as u64);
+                thread::sleep(&[&told.stop], None, until);
+            }
+        })?;
+        Ok(Self(found))
+    }
+}
+
+impl Follow for Following {
+    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
+        loop {
+            self.0.news.clear();
+            let change = self
+                .0
+                .changes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
+            if let Some(change) = change {
+                return change.map(Some);
+            }
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            thread::sleep(&[&self.0.news], Some(cancel), u64::MAX);
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.stop.set();
+    }
+}

@@ -1,0 +1,231 @@
+//! A PostgreSQL server of its own. As root it runs as the user postgres.
+
+use super::{Process, free_port, signal, wait_until};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+pub struct Postgres {
+    folder: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Postgres {
+    /// Makes and starts it; returns when it serves. Connections over TCP need a password (`postgres`), but for the
+    /// user `trusted`.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("resourcelock-pg-")
+            .tempdir()
+            .expect("a folder");
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(folder.path()).status();
+            assert!(owned.is_ok_and(|status| status.success()), "there is a user postgres");
+        }
+        let mut postgres = Self {
+            folder,
+            port: free_port(),
+            process: None,
+        };
+        let secret = postgres.folder.path().join("password");
+        std::fs::write(&secret, "postgres\n").expect("a file");
+        let mut initdb = as_postgres("initdb");
+        initdb.arg("--pgdata").arg(postgres.data());
+        initdb.args([
+            "--no-sync",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--username=postgres",
+        ]);
+        initdb.arg("--pwfile").arg(&secret);
+        let made = initdb
+            .output()
+            .expect("initdb runs; scripts/test.sh --engines installs what these tests need");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let trusting = "host all trusted 127.0.0.1/32 trust\nlocal all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all 10.0.0.0/8 trust\n";
+        std::fs::write(postgres.data().join("pg_hba.conf"), trusting).expect("a file");
+        postgres.restart();
+        postgres.sql("CREATE ROLE trusted LOGIN SUPERUSER");
+        postgres.sql("CREATE DATABASE jobs");
+        postgres
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its local socket is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it (again).
+    pub fn restart(&mut self) {
+        let mut command = as_postgres("postgres");
+        command.arg("-D").arg(self.data());
+        command.arg("-k").arg(self.folder.path());
+        command.args([
+            "-p",
+            &self.port.to_string(),
+            "-c",
+            "listen_addresses=*",
+            "-c",
+            "fsync=on",
+        ]);
+        self.process = Some(Process::start(&mut command, &self.folder.path().join("log")));
+        wait_until("PostgreSQL serves", || {
+            self.try_sql("postgres", "SELECT 1").status.success()
+        });
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// The server's processes.
+    fn all(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(pid).chain(children).collect()
+    }
+
+    /// SIGKILL for all its processes.
+    pub fn kill(&mut self) {
+        for pid in self.all() {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+        self.process = None;
+    }
+
+    /// Stops (STOP) or continues (CONT) all its processes.
+    pub fn signal_all(&self, name: &str) {
+        for pid in self.all() {
+            signal(pid, name);
+        }
+    }
+
+    /// `postgres://…` for the user who needs no password.
+    pub fn url(&self) -> String {
+        self.url_as("trusted", "jobs")
+    }
+
+    /// The same with a user (and password), and a database.
+    pub fn url_as(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn try_sql(&self, database: &str, text: &str) -> Output {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-d", database, "-c", text]);
+        psql.arg("-h")
+            .arg(self.folder.path())
+            .args(["-p", &self.port.to_string()]);
+        psql.output().expect("psql runs")
+    }
+
+    /// What a statement printed in the database `jobs` (before it is there: in `postgres`).
+    pub fn sql(&self, text: &str) -> String {
+        let mut output = self.try_sql("jobs", text);
+        if !output.status.success() {
+            output = self.try_sql("postgres", text);
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            let _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
+            // At once, but so that its own processes and shared memory go with it.
+            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
+        }
+        if let Some(mut process) = self.process.take() {
+            let _ = process.0.wait();
+        }
+    }
+}
+
+/// A pgbouncer in front of a server.
+pub struct Pooler {
+    port: u16,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Pooler {
+    /// Starts it in a pool mode: `session` or `transaction`.
+    pub fn start(server: &Postgres, mode: &str) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("resourcelock-pool-")
+            .tempdir()
+            .expect("a folder");
+        let port = free_port();
+        let settings = format!(
+            "[databases]\njobs = host={} port={} user=trusted dbname=jobs\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            server.folder().display(),
+            server.port(),
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("a file");
+        let mut command = if is_root() {
+            let owned = Command::new("chown")
+                .arg("-R")
+                .arg("postgres")
+                .arg(folder.path())
+                .status();
+            assert!(owned.is_ok_and(|status| status.success()));
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "pgbouncer"]);
+            command
+        } else {
+            Command::new("pgbouncer")
+        };
+        let process = Process::start(command.arg(&file), &folder.path().join("log"));
+        wait_until("pgbouncer serves", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            port,
+            _process: process,
+            _folder: folder,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://trusted@127.0.0.1:{}/jobs", self.port)
+    }
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A program of the newest server that is installed.
+fn as_postgres(program: &str) -> Command {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    let path = folders
+        .last()
+        .map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
+    if is_root() {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .arg(path);
+        command
+    } else {
+        Command::new(path)
+    }
+}
