@@ -4,6 +4,7 @@ use crate::clock::NoteClock;
 use crate::{GetOptions, Holder, LockName, Mode, State, Waiter, identity, sys};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 /// Longest note and command line that are stored, in bytes.
@@ -127,7 +128,9 @@ impl Who {
 pub(crate) fn state(name: &LockName, holders: Vec<Holder>, waiters: Vec<Waiter>, first: Option<&Who>) -> State {
     let note = first.map_or_else(String::new, |who| {
         let granted = if who.granted == 0 { who.asked } else { who.granted };
-        NoteClock::default().note(granted, &who.message).to_owned()
+        NoteClock::default()
+            .note(granted, &who.message, &AtomicU64::new(0))
+            .to_owned()
     });
     let slots = holders.iter().find_map(|holder| match holder.mode {
         Mode::Slots(slots) => Some(slots),
