@@ -1,65 +1,56 @@
-//! quick bench
-use resourcelock::*;
-use std::time::Instant;
+//! How fast the lock is, beside flock(2), the Python module and a bare POSIX semaphore, measured in one run.
+//!
+//! ```sh
+//! cargo bench --bench lock                    # everything, about two minutes
+//! cargo bench --bench lock -- pair loops      # only these
+//! ```
+//! The parts are `pair`, `loops`, `fairness`, `handover`, `death`, `crowd`, `reader`. Python is looked for in
+//! `RESOURCELOCK_TEST_PYTHON` (`scripts/test.sh` makes one in `.venv`); without it, its lines say so.
+
+#[path = "lock/contenders.rs"]
+mod contenders;
+#[path = "lock/crowd.rs"]
+mod crowd;
+#[path = "lock/death.rs"]
+mod death;
+#[path = "lock/figures.rs"]
+mod figures;
+#[path = "lock/loops.rs"]
+mod loops;
+#[path = "lock/pair.rs"]
+mod pair;
+#[path = "lock/team.rs"]
+mod team;
+
+use contenders::Place;
+
 fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    let name = format!("bench-{}", std::process::id());
-    if a.get(1).map(|s| s == "worker").unwrap_or(false) {
-        let l = ResourceLock::open(&a[2]).unwrap();
-        let secs: f64 = a[3].parse().unwrap();
-        let end = Instant::now() + std::time::Duration::from_secs_f64(secs);
-        let mut n = 0u64;
-        while Instant::now() < end {
-            for _ in 0..10 {
-                assert!(l.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());
-                l.unget_lock(UngetOptions::new()).unwrap();
-                n += 1;
-            }
-        }
-        println!("{n}");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("worker", order)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        team::work(order);
         return;
     }
-    let l = ResourceLock::open(&name).unwrap();
-    for _ in 0..3 {
-        let n = 1_000_000;
-        let t = Instant::now();
-        for _ in 0..n {
-            l.get_lock(GetOptions::new()).unwrap();
-            l.unget_lock(UngetOptions::new()).unwrap();
+    let wanted: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let place = Place::new();
+    println!("processor: {} ({} seen)", figures::processor(), figures::processors());
+    println!("{}", figures::HEAD);
+    type Part = (&'static str, fn(&Place));
+    let parts: [Part; 7] = [
+        ("pair", pair::measure),
+        ("loops", loops::throughput),
+        ("fairness", loops::fairness),
+        ("handover", loops::handover),
+        ("death", death::measure),
+        ("crowd", crowd::measure),
+        ("reader", loops::reader),
+    ];
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.contains(&name) {
+            part(&place);
         }
-        println!("pair {:?}", t.elapsed() / n);
     }
-    for procs in [1, 2, 8, 32] {
-        let t = Instant::now();
-        let kids: Vec<_> = (0..procs)
-            .map(|_| {
-                std::process::Command::new(std::env::current_exe().unwrap())
-                    .args(["worker", &name, "1.5"])
-                    .stdout(std::process::Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        let mut v: Vec<u64> = kids
-            .into_iter()
-            .map(|k| {
-                String::from_utf8(k.wait_with_output().unwrap().stdout)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap()
-            })
-            .collect();
-        v.sort();
-        let s: u64 = v.iter().sum();
-        println!(
-            "{procs}: {:.3} M/s min {} max {} in {:?}",
-            s as f64 / 1.5 / 1e6,
-            v[0],
-            v[v.len() - 1],
-            t.elapsed()
-        );
-    }
-    l.close();
-    remove(&name, true).unwrap();
 }

@@ -27,7 +27,7 @@ const SECOND_NS: u64 = 20 * MS;
 const HEAD_LATE_NS: u64 = 100 * MS;
 /// The third looks after both.
 const THIRD_NS: u64 = 100 * MS;
-/// All others.
+/// All others; and in a long queue, each the more seldom the further back it stands: so much for every hundred ahead.
 const FURTHER_NS: u64 = 1_000 * MS;
 /// The head, while a foreign process holds the flag and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
@@ -415,7 +415,7 @@ impl ResourceLock {
                 }
                 Place::Second => SECOND_NS,
                 Place::Third => THIRD_NS,
-                Place::Further => FURTHER_NS + (i as u64 % 64) * MS,
+                Place::Further => FURTHER_NS * (look.ahead as u64).max(100) / 100 + (i as u64 % 64) * MS,
             };
             let until = |every: u64| {
                 let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };

@@ -664,6 +664,8 @@ pub(crate) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) place: Place,
+    /// Requests that will be served before this one.
+    pub(crate) ahead: usize,
     /// A [`visit`] is due.
     pub(crate) visit: Option<Sweep>,
     /// The flag is taken by a foreign process.
@@ -712,6 +714,7 @@ pub(crate) fn look<W: World>(
     };
     let mut found = Look {
         place,
+        ahead,
         visit: None,
         foreign: false,
         second: second.map(|(k, _)| k),

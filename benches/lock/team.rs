@@ -1,0 +1,200 @@
+//! Processes that do something at the same time: this program started again as workers. A worker says `ready`, waits
+//! for a line, does its work, and prints its numbers in one line.
+
+use crate::contenders::Contender;
+use resourcelock::{GetOptions, ResourceLock, Wait};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What each hand-over's holder waits before it releases, so that the other one is asleep.
+pub const ASLEEP: Duration = Duration::from_millis(3);
+
+/// A worker; killed at the end.
+pub struct Worker {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts one and waits until it is ready.
+    pub fn start(order: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+            .arg("worker")
+            .args(order)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a worker starts");
+        let output = BufReader::new(child.stdout.take().expect("its output is connected"));
+        let mut worker = Self { child, output };
+        assert_eq!(worker.line(), "ready");
+        worker
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it begin.
+    pub fn go(&mut self) {
+        writeln!(self.child.stdin.as_mut().expect("its input is open"), "go").expect("it reads");
+    }
+
+    /// The next line it prints.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it speaks");
+        line.trim_end().to_owned()
+    }
+
+    /// The numbers it prints.
+    pub fn numbers(&mut self) -> Vec<f64> {
+        self.line()
+            .split(' ')
+            .map(|word| word.parse().expect("a number"))
+            .collect()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Monotonic time, ns.
+pub fn monotonic() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("the clock runs");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// What this process has used.
+fn processor_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).expect("the clock runs").into()
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    std::io::stdout().flush().expect("somebody listens");
+}
+
+fn begin() {
+    say("ready");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).expect("a line");
+}
+
+/// A worker's life.
+pub fn work(order: &[String]) {
+    let order: Vec<&str> = order.iter().map(String::as_str).collect();
+    let number = |at: usize| order[at].parse::<u64>().expect("a number");
+    match order[0] {
+        "loop" => tight_loop(Contender::open(order[1]), number(2)),
+        "turns" => turns(Contender::open(order[1]), number(2), [number(3), number(4)]),
+        "pass" => pass(Contender::open(order[1]), number(2)),
+        "once" => once(Contender::open(order[1])),
+        "crowd" => crowd(order[1], number(2)),
+        "reader" => reader(order[1]),
+        other => panic!("no such work: {other}"),
+    }
+}
+
+/// Gets and ungets for so many milliseconds: how often, and how often in a second of processor time.
+fn tight_loop(mut lock: Contender, ms: u64) {
+    begin();
+    let used = || processor_time().as_secs_f64();
+    let (end, before) = (Instant::now() + Duration::from_millis(ms), used());
+    let mut grants = 0u64;
+    while Instant::now() < end {
+        for _ in 0..20 {
+            lock.lock();
+            lock.unlock();
+        }
+        grants += 20;
+    }
+    say(&format!("{grants} {}", grants as f64 / (used() - before)));
+}
+
+/// The same, holding and pausing for so many microseconds.
+fn turns(mut lock: Contender, ms: u64, [hold, pause]: [u64; 2]) {
+    begin();
+    let end = Instant::now() + Duration::from_millis(ms);
+    let mut grants = 0u64;
+    while Instant::now() < end {
+        lock.lock();
+        if hold > 0 {
+            std::thread::sleep(Duration::from_micros(hold));
+        }
+        lock.unlock();
+        if pause > 0 {
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+        grants += 1;
+    }
+    say(&grants.to_string());
+}
+
+/// Takes the lock from a partner and passes it on, so many times: when it had it and when it released it.
+fn pass(mut lock: Contender, rounds: u64) {
+    begin();
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        lock.lock();
+        times.push(monotonic());
+        std::thread::sleep(ASLEEP);
+        times.push(monotonic());
+        lock.unlock();
+        // The partner is asleep: it has it now, and we are the next to sleep.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let words: Vec<String> = times.iter().map(u64::to_string).collect();
+    say(&words.join(" "));
+}
+
+/// Gets it once, says when, and keeps it.
+fn once(mut lock: Contender) {
+    begin();
+    lock.lock();
+    say(&monotonic().to_string());
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+/// So many threads, each with a handle of its own, wait for the lock and have it once: when.
+fn crowd(name: &str, threads: u64) {
+    begin();
+    let threads: Vec<_> = (0..threads)
+        .map(|_| {
+            let name = name.to_owned();
+            let one = move || {
+                let lock = ResourceLock::open(&name).expect("the lock opens");
+                let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
+                let _guard = lock.acquire(options).expect("a grant");
+                monotonic()
+            };
+            let builder = std::thread::Builder::new().stack_size(128 * 1024);
+            builder.spawn(one).expect("a thread")
+        })
+        .collect();
+    let times: Vec<String> = threads
+        .into_iter()
+        .map(|t| t.join().expect("no error").to_string())
+        .collect();
+    say(&times.join(" "));
+}
+
+/// Reads the lock's state again and again.
+fn reader(name: &str) {
+    let viewer = ResourceLock::builder(name).open_existing().expect("the lock is there");
+    begin();
+    loop {
+        std::hint::black_box(viewer.state());
+    }
+}
