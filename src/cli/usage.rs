@@ -50,7 +50,7 @@ impl Usage {
             Disorder::CommandMissing(name) => command_missing(&name),
             Disorder::UnknownCommand { name, word } => unknown_command(&name, &word),
             Disorder::UnknownHelp(word) => match nearest(&word) {
-                Some(near) => format!("there is no command '{}': did you mean '{near}'?", show(&word)),
+                Some(near) => format!("there is no command '{}': did you mean '{}'?", show(&word), near.word()),
                 None => format!("there is no command '{}': {}", show(&word), all_commands()),
             },
         })
@@ -144,12 +144,16 @@ fn elsewhere(option: &str) -> Option<String> {
 }
 
 fn command_missing(name: &OsStr) -> String {
-    match Command::ALL.into_iter().find(|command| name == command.word()) {
-        Some(command) => format!(
+    if let Some(command) = Command::ALL.into_iter().find(|command| name == command.word()) {
+        return format!(
             "which lock? The name comes first: resourcelock NAME {word} (a lock that is called '{word}': add a command)",
             word = command.word()
-        ),
-        None => format!("{}: what to do with it? {}", show(name), lock_commands()),
+        );
+    }
+    let what = format!("{}: what to do with it? {}", show(name), lock_commands());
+    match nearest(name) {
+        Some(near) if !near.wants_name() => format!("{what}; or did you mean '{}'?", near.word()),
+        _ => what,
     }
 }
 
@@ -161,17 +165,18 @@ fn unknown_command(name: &OsStr, word: &OsStr) -> String {
             command.word()
         );
     }
-    match nearest(word) {
-        Some(near) => format!(
-            "{}: there is no command '{}': did you mean '{near}'?",
+    let unknown = format!("{}: there is no command '{}'", show(name), show(word));
+    match (nearest(word), nearest(name)) {
+        (Some(near), _) => format!("{unknown}: did you mean '{}'?", near.word()),
+        (None, Some(near)) if near.wants_name() => {
+            format!("{unknown}: did you mean 'resourcelock {} {}'?", show(word), near.word())
+        }
+        // Who comes from flock(1) writes the program at once.
+        _ => format!(
+            "{unknown}: {}; to run a program: resourcelock {} run -- {}",
+            lock_commands(),
             show(name),
             show(word)
-        ),
-        None => format!(
-            "{}: there is no command '{}': {}",
-            show(name),
-            show(word),
-            lock_commands()
         ),
     }
 }
@@ -189,15 +194,48 @@ fn all_commands() -> String {
     format!("one of {}", Command::ALL.map(Command::word).join(", "))
 }
 
-/// The command that was probably meant: the one with the fewest letters missing, added, changed or swapped.
-fn nearest(word: &OsStr) -> Option<&'static str> {
+/// Words that other tools use for the same.
+const SYNONYMS: [(&str, Command); 25] = [
+    ("exec", Command::Run),
+    ("execute", Command::Run),
+    ("lock", Command::Get),
+    ("acquire", Command::Get),
+    ("take", Command::Get),
+    ("hold", Command::Get),
+    ("unlock", Command::Unget),
+    ("release", Command::Unget),
+    ("free", Command::Unget),
+    ("drop", Command::Unget),
+    ("put", Command::Unget),
+    ("status", Command::State),
+    ("info", Command::State),
+    ("show", Command::State),
+    ("who", Command::State),
+    ("watch", Command::Trace),
+    ("follow", Command::Trace),
+    ("monitor", Command::Trace),
+    ("log", Command::History),
+    ("rm", Command::Remove),
+    ("delete", Command::Remove),
+    ("ls", Command::List),
+    ("locks", Command::List),
+    ("check", Command::Doctor),
+    ("completion", Command::Completions),
+];
+
+/// The command that was probably meant: the one with the fewest letters missing, added, changed or swapped, if those
+/// are less than half of them, or one that means the same.
+fn nearest(word: &OsStr) -> Option<Command> {
     let word = word.to_str()?;
-    Command::ALL
-        .into_iter()
-        .map(|command| (distance(word, command.word()), command.word()))
-        .filter(|&(distance, near)| distance <= 2 && distance < near.len().min(word.len()))
-        .min()
-        .map(|(_, near)| near)
+    let synonym = SYNONYMS.into_iter().find(|(other, _)| *other == word);
+    synonym.map(|(_, command)| command).or_else(|| {
+        Command::ALL
+            .into_iter()
+            .map(|command| (distance(word, command.word()), command))
+            .filter(|&(distance, near)| distance <= 2 && 2 * distance < near.word().len().max(word.len()))
+            .min_by_key(|&(distance, _)| distance)
+            .map(|(_, near)| near)
+    })
 }
 
 /// How many letters must be inserted, deleted, changed or swapped with their neighbour (optimal string alignment).
