@@ -232,7 +232,7 @@ fn a_value_above_one_is_taken_down_and_reported() {
     assert_eq!(python.value(), 1);
 }
 
-/// The seed's module leaves two objects; a third one appears only with our use of the lock.
+/// The Python module leaves two objects; a third one appears only with our use of the lock.
 #[test]
 fn looking_creates_nothing() {
     let lock = TestLock::new("peer");

@@ -217,7 +217,7 @@ fn our_force_lets_a_waiting_python_in() {
     assert_eq!(python.value(), 0);
 }
 
-/// The seed's fault: a killed Python holder leaves the lock taken. Nobody can tell that it died; force helps.
+/// The Python module's fault: a killed Python holder leaves the lock taken. Nobody can tell that it died; force helps.
 #[test]
 fn a_killed_python_holder_is_released_by_hand() {
     let lock = TestLock::new("peer");

@@ -1,4 +1,4 @@
-//! The flag: the seed's named semaphore, `/dev/shm/sem.NAME`.
+//! The flag: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
 use crate::name::LockName;
 use crate::objects::{self, NewFile, Opened, Ownership};

@@ -6,6 +6,29 @@ use crate::{Error, ResourceLock, Result, identity, sys};
 use std::os::fd::RawFd;
 
 /// A hold: released on drop.
+///
+/// ```
+/// use resourcelock::{GetOptions, ResourceLock};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-guard-{}", std::process::id());
+/// # let name = name.as_str();
+/// let lock = ResourceLock::open(name)?; // e.g. "i2c"
+/// {
+///     let guard = lock.acquire(GetOptions::new().lock_info("bus scan"))?;
+///     if guard.abandoned() {
+///         // The previous holder died in the middle: bring things in order first.
+///     }
+///     // What is written under the lock can bear its number: later grants have larger ones.
+///     println!("written under {}", guard.token());
+///     assert!(lock.is_locked() && guard.lost().is_none());
+/// } // released here, also by `?`, `return` and panics
+/// assert!(!lock.is_locked());
+/// # lock.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard<'a> {
     pub(crate) lock: &'a ResourceLock,

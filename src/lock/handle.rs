@@ -40,7 +40,7 @@ impl Builder {
         self
     }
 
-    /// Size in bytes of a note that is created now (default 4096, as in the seed).
+    /// Size in bytes of a note that is created now (default 4096, as in the Python module).
     pub fn note_size(mut self, bytes: usize) -> Self {
         self.note_size = bytes.max(1);
         self
@@ -210,7 +210,7 @@ impl ResourceLock {
         }
     }
 
-    /// The lock's name (the seed's `lockname`).
+    /// The lock's name (Python: `lockname`).
     pub fn name(&self) -> &LockName {
         &self.name
     }
@@ -260,7 +260,7 @@ impl ResourceLock {
             && objects::inode_at(&self.name.table_path()) == Some(objects.table.inode)
     }
 
-    /// Requests the lock (the seed's `get_lock`): true = this handle has it now; false = it was not had in time.
+    /// Requests the lock (Python: `get_lock`): true = this handle has it now; false = it was not had in time.
     /// Blocks up to [`GetOptions::wait`] (1 s by default).
     ///
     /// # Errors
@@ -287,7 +287,7 @@ impl ResourceLock {
         self.try_acquire(options)?.ok_or(Error::TimedOut)
     }
 
-    /// Releases the lock (the seed's `unget_lock`): true = released; false = it was free, or not this handle's (then
+    /// Releases the lock (Python: `unget_lock`): true = released; false = it was free, or not this handle's (then
     /// it is left alone and that is logged). Waits up to 1 s for the table, never for a holder.
     ///
     /// # Errors
@@ -394,14 +394,14 @@ impl ResourceLock {
         }
     }
 
-    /// Whether this handle has the lock (the seed's `I_have_the_lock`). False in the child of a fork: the hold is its
+    /// Whether this handle has the lock (Python: `I_have_the_lock`). False in the child of a fork: the hold is its
     /// parent's.
     pub fn have_the_lock(&self) -> bool {
         self.check_fork().is_ok() && self.current().holds.iter().any(|hold| hold.is_held())
     }
 
-    /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (what the seed
-    /// does by setting `I_have_the_lock` to False). False = there was none.
+    /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (in Python:
+    /// `I_have_the_lock = False`). False = there was none.
     ///
     /// # Errors
     /// [`Error::Forked`].
@@ -416,7 +416,7 @@ impl ResourceLock {
         self.current().holds.last().map(|hold| hold.token)
     }
 
-    /// Whether the lock is taken (the seed's `is_locked`), by anybody. Logged under a target of its own,
+    /// Whether the lock is taken (Python: `is_locked`), by anybody. Logged under a target of its own,
     /// `resourcelock::is_locked`, so that it may be called in a loop. Never blocks.
     pub fn is_locked(&self) -> bool {
         let locked = self.lock_value_now() == 0;
@@ -436,20 +436,20 @@ impl ResourceLock {
         self.current().objects.flag.load().value()
     }
 
-    /// The semaphore's value (the seed's `lock_value`): 0 = taken, 1 = free.
+    /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free.
     pub fn lock_value(&self) -> u32 {
         let value = self.lock_value_now();
         log::debug!("<{}> semaphore = {value}", self.name);
         value
     }
 
-    /// The note (the seed's `get_lock_info`): who took the lock last and when; bytes that are not UTF-8 and control
+    /// The note (Python: `get_lock_info`): who took the lock last and when; bytes that are not UTF-8 and control
     /// characters escaped.
     pub fn get_lock_info(&self) -> String {
         note::escape(&self.current().objects.note.read())
     }
 
-    /// Writes the note (the seed's `set_lock_info`). Text that does not fit is cut at a character boundary, with a
+    /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a
     /// warning in the log.
     pub fn set_lock_info(&self, text: &str) {
         if !self.current().objects.note.write(text) {
@@ -494,7 +494,7 @@ impl ResourceLock {
         }
     }
 
-    /// Closes the handle (the seed's `close`); what it holds is released. Dropping it does the same without the log
+    /// Closes the handle (Python: `close`); what it holds is released. Dropping it does the same without the log
     /// line.
     pub fn close(self) {
         log::debug!("<{}> semaphore closed", self.name);

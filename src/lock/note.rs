@@ -1,4 +1,4 @@
-//! The note: the seed's shared memory segment with the text that says who took the lock and when.
+//! The note: the Python module's shared memory segment with the text that says who took the lock and when.
 
 use crate::name::LockName;
 use crate::objects::{self, NewFile, Ownership};
@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// Size of a note that this library creates, as in the seed.
+/// Size of a note that this library creates, as in the Python module.
 pub(crate) const DEFAULT_SIZE: usize = 4096;
 /// More than this is not read or written: a note is a line, whatever size somebody gave the segment.
 const MOST: usize = 1 << 16;
@@ -51,7 +51,7 @@ impl Note {
     pub(crate) fn from_file(file: &OwnedFd, size: u64, writable: bool) -> io::Result<Self> {
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(MOST);
         if size == 0 {
-            // The seed's module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
+            // The Python module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
             // was killed in between. Treated as absent.
             return Ok(Self { map: None });
         }

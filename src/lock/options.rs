@@ -16,6 +16,28 @@ pub enum Wait {
 }
 
 /// With whom a hold may coexist.
+///
+/// ```
+/// use resourcelock::{GetOptions, Mode, ResourceLock, Wait};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-modes-{}", std::process::id());
+/// # let name = name.as_str();
+/// let handles = [ResourceLock::open(name)?, ResourceLock::open(name)?, ResourceLock::open(name)?];
+/// let now = |mode| GetOptions::new().mode(mode).wait(Wait::No);
+///
+/// let readers = (handles[0].acquire(now(Mode::Shared))?, handles[1].acquire(now(Mode::Shared))?);
+/// assert!(handles[2].try_acquire(now(Mode::Exclusive))?.is_none());
+/// drop(readers);
+///
+/// let two = (handles[0].acquire(now(Mode::Slots(2)))?, handles[1].acquire(now(Mode::Slots(2)))?);
+/// assert!(handles[2].try_acquire(now(Mode::Slots(2)))?.is_none());
+/// drop(two);
+/// # drop(handles);
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Alone (the default).
@@ -26,7 +48,7 @@ pub enum Mode {
     Slots(u32),
 }
 
-/// A hold that no process of this library keeps alive (as the seed's command-line tool leaves one).
+/// A hold that no process of this library keeps alive (as the Python module's command-line tool leaves one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Detached {
     /// The hold ends when this process ends.
@@ -38,7 +60,40 @@ pub struct Detached {
 /// A callback for a wait that lasts: see [`GetOptions::on_wait`].
 pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
 
-/// A request for the lock. `GetOptions::new()` is the seed's `get_lock()`: exclusive, one second, no text.
+/// A request for the lock. `GetOptions::new()` is the Python module's `get_lock()`: exclusive, one second, no text.
+///
+/// ```
+/// use resourcelock::{Cancel, Error, GetOptions, ResourceLock, Wait};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-times-{}", std::process::id());
+/// # let name = name.as_str();
+/// let (one, other) = (ResourceLock::open(name)?, ResourceLock::open(name)?);
+/// let held = one.acquire(GetOptions::new().wait(Wait::Forever))?;
+///
+/// assert!(other.try_acquire(GetOptions::new().wait(Wait::No))?.is_none());
+///
+/// // Say why it takes so long, and give up in the end.
+/// let patient = GetOptions::new()
+///     .wait(Wait::For(Duration::from_millis(50)))
+///     .on_wait(Duration::from_millis(10), |state| println!("held by {:?}", state.holders));
+/// assert!(matches!(other.acquire(patient), Err(Error::TimedOut)));
+///
+/// // End a wait from another thread (or a signal handler).
+/// let cancel = Cancel::new();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| cancel.cancel());
+///     let asked = other.acquire(GetOptions::new().wait(Wait::Forever).cancel(&cancel));
+///     assert!(matches!(asked, Err(Error::Cancelled)));
+/// });
+/// # drop(held);
+/// # one.close();
+/// # other.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct GetOptions<'a> {
     pub(crate) wait: Wait,
     pub(crate) same_process_ok: bool,
@@ -59,7 +114,7 @@ impl Default for GetOptions<'_> {
 }
 
 impl<'a> GetOptions<'a> {
-    /// The seed's defaults: exclusive, wait up to 1 s, empty text.
+    /// The Python module's defaults: exclusive, wait up to 1 s, empty text.
     pub fn new() -> Self {
         Self {
             wait: Wait::For(Duration::from_secs(1)),
@@ -75,13 +130,13 @@ impl<'a> GetOptions<'a> {
         }
     }
 
-    /// How long to wait (default: 1 s, as in the seed).
+    /// How long to wait (default: 1 s, as in the Python module).
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
         self
     }
 
-    /// If this handle has the lock already, succeed at once (the seed's `same_process_ok`).
+    /// If this handle has the lock already, succeed at once (the Python module's `same_process_ok`).
     pub fn same_process_ok(mut self, ok: bool) -> Self {
         self.same_process_ok = ok;
         self
@@ -151,7 +206,7 @@ pub(crate) enum Target {
     BoundTo(u32),
 }
 
-/// A release. `UngetOptions::new()` is the seed's `unget_lock()`: only what this handle holds.
+/// A release. `UngetOptions::new()` is the Python module's `unget_lock()`: only what this handle holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UngetOptions<'a> {
     pub(crate) target: Target,
@@ -164,7 +219,7 @@ impl<'a> UngetOptions<'a> {
         Self::default()
     }
 
-    /// Release the lock whoever has it (the seed's `force`).
+    /// Release the lock whoever has it (the Python module's `force`).
     pub fn force(mut self, force: bool) -> Self {
         self.target = if force { Target::Force } else { Target::Own };
         self

@@ -47,6 +47,35 @@ impl Change {
 }
 
 /// Follows a lock (see [`Viewer::watch`]).
+///
+/// ```
+/// use resourcelock::{Cancel, Change, GetOptions, ResourceLock};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-watch-{}", std::process::id());
+/// # let name = name.as_str();
+/// let lock = ResourceLock::open(name)?;
+/// let viewer = ResourceLock::builder(name).open_existing()?;
+/// let mut watch = viewer.watch();
+/// drop(lock.acquire(GetOptions::new())?); // or anybody else, in any process
+///
+/// let never = Cancel::new(); // its `cancel` ends the loop from another thread
+/// while let Some(change) = watch.next(&never) {
+///     match change {
+///         Change::Granted(holder) => println!("{} has it", holder.command),
+///         Change::Ended(record) => {
+///             println!("{} had it for {:?}: {}", record.command, record.held, record.how.as_str());
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// # drop(watch);
+/// # lock.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Watch<'a> {
     viewer: Viewed<'a>,
     ended: u64,

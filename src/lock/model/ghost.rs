@@ -26,7 +26,7 @@ impl State {
         let value = self.flag.value();
         self.foreign.holds = true;
         // (1, ours) → (0, ours) before any of ours could look cannot be told from our own hold, and a value above 1
-        // lets several in: limits that the seed's forced release has by nature.
+        // lets several in: limits that the Python module's forced release has by nature.
         self.foreign.excused = self.force_unseen || value > 1;
         self.flag = self.flag.with(value - 1, self.flag.mark());
         self.force_unseen &= value > 1;
