@@ -24,7 +24,12 @@ fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
             let unget = lock.unget_lock(UngetOptions::new().force(true));
             let name = lock.name().as_str();
             let afresh = ResourceLock::open(name).and_then(|own| own.get_lock(GetOptions::new().wait(Wait::No)));
+            let release = hands
+                .guards
+                .pop()
+                .map(|guard| guard.release().map_err(|error| error.to_string()));
             let told = json!({
+                "release": release,
                 "get": get.err().map(|error| error.to_string()),
                 "unget": unget.err().map(|error| error.to_string()),
                 "have": lock.have_the_lock(),
@@ -75,6 +80,12 @@ fn the_childs_copy_refuses_and_the_parent_keeps_its_hold() {
         assert!(text.contains("fork"), "it says why: {text}");
     }
     assert_eq!(child["have"], json!(false), "the hold is the parent's");
+    assert!(
+        child["release"]["Err"]
+            .as_str()
+            .is_some_and(|text| text.contains("fork")),
+        "a copied guard does not release the parent's hold: {answer}"
+    );
     assert_eq!(
         child["afresh"],
         json!({ "Ok": false }),

@@ -58,6 +58,9 @@ pub enum Error {
         /// The number in use.
         in_use: u32,
     },
+    /// The hold is gone: released by force, or already released.
+    #[error("the lock is not held any more")]
+    NotHeld,
     /// The wait was ended through its [`Cancel`](crate::Cancel).
     #[error("the wait was cancelled")]
     Cancelled,

@@ -39,7 +39,7 @@ pub fn list() -> Result<Vec<LockName>> {
 /// Deletes a lock's objects: true = done, false = it is in use and was left alone. With `force` it is deleted in use
 /// or broken: whoever holds it goes on believing so, and the next one who asks gets a new lock beside it.
 ///
-/// Does not block. Processes that wait for the old lock queue for the new one by themselves.
+/// Does not wait for holders. Processes that wait for the old lock queue for the new one by themselves.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Permission`] and those of [`ResourceLock::open`].
@@ -62,11 +62,19 @@ pub fn remove(name: &str, force: bool) -> Result<bool> {
         (Err(_), true) | (Ok(_), true) => {}
         (Err(_), false) => return opened.map(|_| false),
     }
+    // First: from here on nobody takes a new flag for this table.
+    let retire = |to: u32| {
+        if let Ok(lock) = &opened {
+            lock.current().objects.table.header.retired.store(to, SeqCst);
+        }
+    };
+    retire(1);
     for path in &paths {
         match nix::unistd::unlink(path) {
             Ok(()) | Err(Errno::ENOENT) => {}
             // The folder is sticky: whoever may use the lock may not therefore delete it.
             Err(Errno::EPERM | Errno::EACCES) => {
+                retire(0);
                 return Err(Error::Os {
                     doing: "delete",
                     path: path.clone(),
@@ -76,13 +84,15 @@ pub fn remove(name: &str, force: bool) -> Result<bool> {
                     ),
                 });
             }
-            Err(errno) => return Err(objects::fail("delete", path, errno)),
+            Err(errno) => {
+                retire(0);
+                return Err(objects::fail("delete", path, errno));
+            }
         }
     }
     if let Ok(lock) = opened {
         let current = lock.current();
         let table = &current.objects.table;
-        table.header.retired.store(1, SeqCst);
         for word in &table.words {
             if word.load(Relaxed) != 0 {
                 sys::futex_wake(word, i32::MAX);

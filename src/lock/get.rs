@@ -41,6 +41,8 @@ const PAUSES: u32 = 24;
 /// ...then naps, while a holder that was preempted gets the processor. Together below 1 ms: what a person could
 /// notice is served in order.
 const NAPS: u32 = 5;
+/// ...and all that for no longer than this, however often a glimpse of the free flag came too late.
+const PATIENCE_NS: u64 = 900_000;
 const NAP: Duration = Duration::from_micros(50);
 
 /// What one try in the latch came to.
@@ -49,6 +51,10 @@ enum Try {
     Queued(usize, Word),
     Busy,
     Full,
+    /// In use with this other number of slots.
+    SlotsDiffer(u32),
+    /// The table stayed busy for a turn.
+    Latched(NotDone),
 }
 
 /// How a wait in the queue ended.
@@ -71,8 +77,8 @@ enum Leave {
 }
 
 impl ResourceLock {
-    /// The token of the new hold, or `None` = not had in time.
-    pub(crate) fn get(&self, mut options: GetOptions<'_>) -> Result<Option<u64>> {
+    /// The token of the hold, and whether it is a new one of this handle; `None` = not had in time.
+    pub(crate) fn get(&self, mut options: GetOptions<'_>) -> Result<Option<(u64, bool)>> {
         self.check_fork()?;
         let start = sys::monotonic();
         if options.same_process_ok
@@ -83,7 +89,7 @@ impl ResourceLock {
                 self.name(),
                 self.get_lock_info()
             );
-            return Ok(Some(token));
+            return Ok(Some((token, false)));
         }
         let deadline = match options.wait {
             Wait::No => start,
@@ -101,14 +107,16 @@ impl ResourceLock {
         let mut patience = Patience::default();
         let mut conflict = false;
         let mut looked = false;
+        let mut swept = false;
+        let owned = options.detached.is_none();
         loop {
             if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
                 return Err(Error::Cancelled);
             }
-            let now = if conflict { sys::monotonic() } else { start };
-            match self.attempt(&mut current, &describe, now, queue, deadline)? {
+            let now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
+            match self.attempt(&mut current, &describe, now, queue)? {
                 Try::Granted(hold) => match self.accepted(&mut current, hold, &options)? {
-                    Some(token) => return Ok(Some(token)),
+                    Some(token) => return Ok(Some((token, owned))),
                     None => continue,
                 },
                 Try::Queued(i, word) => {
@@ -120,9 +128,11 @@ impl ResourceLock {
                     current = self.current();
                     match waited {
                         Waited::Granted(i, word) => {
-                            let hold = granted(&objects, i, word, describe);
+                            let Some(hold) = granted(&objects, i, word, describe) else {
+                                continue; // released by force at once
+                            };
                             match self.accepted(&mut current, hold, &options)? {
-                                Some(token) => return Ok(Some(token)),
+                                Some(token) => return Ok(Some((token, owned))),
                                 None => continue,
                             }
                         }
@@ -137,6 +147,22 @@ impl ResourceLock {
                             continue;
                         }
                     }
+                }
+                Try::SlotsDiffer(in_use) if swept => {
+                    let (_, asked) = kind_of(describe.mode);
+                    return Err(Error::SlotsDiffer { asked, in_use });
+                }
+                Try::SlotsDiffer(_) => {
+                    swept = true; // by the dead, perhaps
+                    self.visit_now(&current.objects.clone(), Sweep::All);
+                }
+                Try::Latched(not_done) => {
+                    let objects = current.objects.clone();
+                    drop(current); // the handle's other threads have a turn
+                    if sys::monotonic() >= deadline.max(start.saturating_add(LATCH_LEAST_NS)) {
+                        return Err(busy(&objects, not_done));
+                    }
+                    current = self.current();
                 }
                 Try::Full => {
                     drop(current);
@@ -165,7 +191,7 @@ impl ResourceLock {
                             // Is its holder dead? Then this try was not the last one.
                             looked = true;
                             current = self.current();
-                            self.visit_now(&objects, Sweep::Active);
+                            self.visit_now(&objects, Sweep::All);
                             self.fresh(&mut current, now, true)?;
                             continue;
                         } else {
@@ -235,70 +261,57 @@ impl ResourceLock {
         }
     }
 
-    /// One try in the latch.
-    fn attempt(&self, current: &mut Current, describe: &Describe, now: u64, queue: bool, deadline: u64) -> Result<Try> {
+    /// One try in the latch, for one turn at the most: the caller holds the handle's mutex.
+    fn attempt(&self, current: &mut Current, describe: &Describe, now: u64, queue: bool) -> Result<Try> {
         let (kind, slots) = kind_of(describe.mode);
         let ask = Ask { kind, slots, queue };
-        let mut turn = now;
         loop {
             let objects = current.objects.clone();
-            let until = deadline
-                .max(now.saturating_add(LATCH_LEAST_NS))
-                .min(turn.saturating_add(LATCH_TURN_NS));
-            let live = Live::new(&objects, now, until).describing(describe);
-            match live.in_latch(|live, wakes| {
+            let live = Live::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).describing(describe);
+            let asked = live.in_latch(|live, wakes| {
                 let asked = go(queue::request(live, ask, wakes));
                 if let Asked::Granted { .. } = asked {
                     live.count_grant(now.saturating_sub(describe.queued));
                 }
-                let abandoned = objects.table.header.abandoned.load(Relaxed);
-                (asked, abandoned)
-            }) {
-                Ok((Asked::Granted { i, word, token }, abandoned)) => {
-                    return Ok(Try::Granted(Hold {
-                        objects: objects.clone(),
-                        i,
-                        word,
-                        token,
-                        describe: *describe,
-                        granted: now,
-                        abandoned,
-                        keeper: None,
-                        left: false,
-                    }));
-                }
-                Ok((Asked::Queued { i, word }, _)) => return Ok(Try::Queued(i, word)),
-                Ok((Asked::Busy, _)) => return Ok(Try::Busy),
-                Ok((Asked::Full, _)) => return Ok(Try::Full),
-                Ok((Asked::SlotsDiffer { in_use }, _)) => {
-                    return Err(Error::SlotsDiffer { asked: slots, in_use });
-                }
+                (asked, objects.table.header.abandoned.load(Relaxed))
+            });
+            return Ok(match asked {
+                Ok((Asked::Granted { i, word, token }, abandoned)) => Try::Granted(Hold {
+                    objects: objects.clone(),
+                    i,
+                    word,
+                    token,
+                    describe: *describe,
+                    granted: now,
+                    abandoned,
+                    keeper: None,
+                    kept: 0,
+                    left: false,
+                }),
+                Ok((Asked::Queued { i, word }, _)) => Try::Queued(i, word),
+                Ok((Asked::Busy, _)) => Try::Busy,
+                Ok((Asked::Full, _)) => Try::Full,
+                Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
                 Err(NotDone::Stale) => {
                     self.reopen(current)?;
+                    continue;
                 }
-                Err(not_done) => {
-                    turn = sys::monotonic();
-                    if turn >= deadline.max(now.saturating_add(LATCH_LEAST_NS)) {
-                        return Err(busy(&objects, not_done));
-                    }
-                }
-            }
+                Err(not_done) => Try::Latched(not_done),
+            });
         }
     }
 
     /// A grant: is it still the lock at the paths? Then the note is written and the hold is ours.
     fn accepted(&self, current: &mut Current, hold: Hold, options: &GetOptions<'_>) -> Result<Option<u64>> {
         let now = hold.granted;
-        let stale = !Arc::ptr_eq(&hold.objects, &current.objects);
-        if stale || self.fresh(current, now, options.queue_at_once)? {
-            // The lock's files were replaced: this was a grant of the old ones.
-            let objects = hold.objects.clone();
-            let live = Live::new(&objects, now, now.saturating_add(LATCH_TURN_NS));
-            let _ = live.in_latch(|live, wakes| {
-                let owned = go(queue::settle(live));
-                go(queue::let_go(live, hold.i, hold.word));
-                go(queue::dispatch(live, None, owned, false, wakes));
-            });
+        let look = options.queue_at_once || self.is_check_due(current, now);
+        if !Arc::ptr_eq(&hold.objects, &current.objects) || (look && !self.is_current(&hold.objects)) {
+            // The lock's files were replaced: this was a grant of the old ones. It goes first; opened afresh, the
+            // same table with another flag would take it for a hold.
+            go(queue::let_go(&Live::new(&hold.objects, now, now), hold.i, hold.word));
+            self.reopen(current)?;
+            self.visit_now(&hold.objects, Sweep::Active);
+            self.visit_now(&current.objects.clone(), Sweep::Active);
             return Ok(None);
         }
         let wall_us = current.clock.wall_us(now);
@@ -497,31 +510,36 @@ impl ResourceLock {
     }
 }
 
-/// The hold that a queued request has become.
-fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Hold {
+/// The hold that a queued request has become; `None` = it was released by force before we could look.
+fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Option<Hold> {
     let now = sys::monotonic();
-    let live = Live::new(objects, now, now);
-    live.count_grant(now.saturating_sub(describe.queued));
-    let mut token = 0;
-    if let Some(record) = objects.table.requests.get(i) {
-        record.granted.store(now, Relaxed);
-        token = record.token.load(Relaxed);
-        if let Some(detached) = describe.detached {
-            live.detach(i, detached, describe.bound_start);
-        }
-    }
-    objects.table.announce();
-    Hold {
+    let record = objects.table.requests.get(i)?;
+    let mut hold = Hold {
         objects: objects.clone(),
         i,
         word: held(word),
-        token,
+        token: record.token.load(Acquire),
         describe,
         granted: now,
         abandoned: objects.table.header.abandoned.load(Acquire),
         keeper: None,
+        kept: 0,
         left: false,
+    };
+    // After the token: it is ours if the record still was.
+    if !hold.is_held() {
+        return None;
     }
+    record.granted.store(now, Relaxed);
+    Live::new(objects, now, now).count_grant(now.saturating_sub(describe.queued));
+    if let Some(detached) = describe.detached
+        && !hold.detach(detached, describe.bound_start)
+    {
+        return None;
+    }
+    objects.table.announce();
+    hold.granted = now;
+    Some(hold)
 }
 
 /// Sleeps until then, or until the wait is cancelled.
@@ -536,12 +554,14 @@ fn nap(options: &GetOptions<'_>, until: u64) {
 #[derive(Default)]
 struct Patience {
     naps: u32,
+    until: Option<u64>,
 }
 
 impl Patience {
     /// Waits a little; true = worth another try, false = patience is over: join the queue.
     fn wait_a_little(&mut self, objects: &Objects, mode: Mode) -> bool {
-        if self.naps >= NAPS {
+        let now = sys::monotonic();
+        if self.naps >= NAPS || now >= *self.until.get_or_insert(now.saturating_add(PATIENCE_NS)) {
             return false;
         }
         if mode == Mode::Exclusive {

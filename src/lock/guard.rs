@@ -33,6 +33,9 @@ use std::os::fd::RawFd;
 pub struct Guard<'a> {
     pub(crate) lock: &'a ResourceLock,
     pub(crate) token: u64,
+    /// False: the hold is another guard's ([`GetOptions::same_process_ok`](crate::GetOptions::same_process_ok)), or
+    /// nobody's (detached).
+    pub(crate) owned: bool,
 }
 
 /// How a hold was taken away from its holder.
@@ -70,7 +73,9 @@ impl Guard<'_> {
     /// a forced release by the Python module is noticed; if that module's user has taken the lock in the meantime,
     /// it cannot be told from our own hold. Blocks for the table at most 1 s.
     pub fn lost(&self) -> Option<Lost> {
-        let (objects, held) = self.with(|hold| (hold.objects.clone(), hold.is_held()))?;
+        let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
+            return self.owned.then_some(Lost::Forced);
+        };
         if !self.lock.is_current(&objects) {
             return Some(Lost::Replaced);
         }
@@ -78,7 +83,7 @@ impl Guard<'_> {
         if held && (flag.value() != 0 || flag.mark() != objects.table.mark()) {
             // Released by force: whoever comes first draws the consequences.
             let _ = self.lock.repair();
-            return (!self.with(|hold| hold.is_held())?).then_some(Lost::Forced);
+            return (!self.with(|hold| hold.is_held()).unwrap_or(false)).then_some(Lost::Forced);
         }
         (!held).then_some(Lost::Forced)
     }
@@ -90,17 +95,17 @@ impl Guard<'_> {
     /// # Errors
     /// [`Error::Os`] if no descriptor can be had.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
+        self.lock.check_fork()?;
         let path = self.lock.name().table_path();
         self.with(|hold| {
             let keeper = Keeper::light(&hold.objects.table, &path)?;
-            if let Some(record) = hold.objects.table.requests.get(hold.i) {
-                record.keeper.store(keeper.id, std::sync::atomic::Ordering::Release);
-            }
+            let id = keeper.id;
+            hold.change(|_, record| record.keeper.store(id, std::sync::atomic::Ordering::Release));
             let raw = keeper.raw();
             hold.keeper = Some(keeper);
             Ok(raw)
         })
-        .unwrap_or(Err(Error::Cancelled))
+        .unwrap_or(Err(Error::NotHeld))
     }
 
     /// Whether a process other than this one still has the descriptor of
@@ -108,13 +113,8 @@ impl Guard<'_> {
     /// kernel does not tell them apart.
     pub fn kept_alive_elsewhere(&self) -> bool {
         self.with(|hold| {
-            hold.keeper = None;
-            let id = hold
-                .objects
-                .table
-                .requests
-                .get(hold.i)
-                .map_or(0, |record| record.keeper.load(std::sync::atomic::Ordering::Relaxed));
+            let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
+            hold.kept = id;
             id != 0 && !crate::beacon::is_out(&hold.objects.table, id)
         })
         .unwrap_or(false)
@@ -126,6 +126,7 @@ impl Guard<'_> {
     /// # Errors
     /// [`Error::NoProcess`] if it has ended, or cannot be examined.
     pub fn bind(&self, pid: u32) -> Result<()> {
+        self.lock.check_fork()?;
         // The descriptor first: as long as it is open and the process runs, the number is not another's.
         let own = pid == std::process::id();
         let examined = if own {
@@ -145,6 +146,10 @@ impl Guard<'_> {
     }
 
     fn end(&self, mended: bool) -> Result<bool> {
+        self.lock.check_fork()?; // a child's copy: the hold is its parent's
+        if !self.owned {
+            return Ok(self.with(|hold| hold.is_held()).unwrap_or(false));
+        }
         let hold = {
             let mut current = self.lock.current();
             let at = current.holds.iter().position(|hold| hold.token == self.token);
@@ -156,7 +161,7 @@ impl Guard<'_> {
     /// Releases now. False: the hold was no longer ours (released by force, expired). Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// None at present.
+    /// [`Error::Forked`].
     pub fn release(self) -> Result<bool> {
         self.end(true)
     }
@@ -164,7 +169,7 @@ impl Guard<'_> {
     /// Releases now, but leaves the mark that a previous holder died (see [`Guard::abandoned`]) for the next holder.
     ///
     /// # Errors
-    /// None at present.
+    /// [`Error::Forked`].
     pub fn release_unmended(self) -> Result<bool> {
         self.end(false)
     }
@@ -173,14 +178,12 @@ impl Guard<'_> {
     /// end: it counts as released, and the next holder is not told that anybody died. For a process that is about to
     /// exec a command, after which nobody is left to release.
     pub fn let_lapse(&self) {
-        self.with(|hold| {
-            if let Some(record) = hold.objects.table.requests.get(hold.i) {
-                record.lapses.store(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
+        if self.lock.check_fork().is_ok() {
+            self.with(|hold| hold.change(|_, record| record.lapses.store(1, std::sync::atomic::Ordering::Relaxed)));
+        }
     }
 
-    /// Lets go of the guard without releasing: the hold lasts as long as this process, or whatever inherits the
+    /// Lets go of the guard without releasing: the hold lasts as long as the lock's handle, or whatever inherits the
     /// descriptor of [`Guard::keep_alive_descriptor`], lives.
     pub fn leave_held(self) {
         self.with(|hold| hold.left = true);
@@ -190,7 +193,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if self.lock.check_fork().is_ok() {
+        if self.owned {
             let _ = self.end(true);
         }
     }

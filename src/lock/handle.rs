@@ -12,9 +12,13 @@ use crate::state::Ended;
 use crate::table::Table;
 use crate::{Error, GetOptions, Guard, HistoryRecord, LockName, Result, State, UngetOptions, beacon, sys};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How long a release may wait for the table (it is the holder's own word that counts; the rest others can mend).
-const UNGET_LATCH_NS: u64 = 1_000_000_000;
+pub(crate) const UNGET_LATCH_NS: u64 = 1_000_000_000;
+/// Deleting a lock's files takes microseconds; after this time whoever was at it counts as dead.
+const REMOVAL_TAKES: Duration = Duration::from_secs(1);
+const REMOVAL_LOOK: Duration = Duration::from_millis(2);
 /// A handle in use looks this often whether the lock's files are still the ones at the lock's paths.
 const CHECK_PATHS_NS: u64 = 10_000_000;
 
@@ -71,14 +75,28 @@ impl Builder {
 pub use crate::viewer::Viewer;
 
 pub(crate) fn open_objects(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Arc<Objects>> {
-    // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
-    let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
-    let note = Note::open_or_create(name, note_size, &flag.owner)?;
-    let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
-    let id = beacon::light(&table, table.file(), &name.table_path())?;
-    let objects = Arc::new(Objects { flag, note, table, id });
-    adopt_flag(&objects)?;
-    Ok(objects)
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut waited = Duration::ZERO;
+    loop {
+        // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
+        let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
+        let note = Note::open_or_create(name, note_size, &flag.owner)?;
+        let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
+        if table.header.retired.load(Relaxed) != 0 {
+            // Somebody is just deleting it; a flag that was made meanwhile must not be taken for it.
+            if waited < REMOVAL_TAKES {
+                std::thread::sleep(REMOVAL_LOOK);
+                waited += REMOVAL_LOOK;
+                continue;
+            }
+            table.header.retired.store(0, Relaxed); // whoever was at it has died
+        }
+        let id = beacon::light(&table, table.file(), &name.table_path())?;
+        let objects = Arc::new(Objects { flag, note, table, id });
+        if adopt_flag(name, &objects)? {
+            return Ok(objects);
+        }
+    }
 }
 
 /// Whether there is room for all three objects.
@@ -98,18 +116,21 @@ fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> 
 }
 
 /// The table records its flag's inode. If the flag at the path is another one (deleted and made anew): it is taken
-/// for the table if anything is held, and recorded.
-fn adopt_flag(objects: &Objects) -> Result<()> {
+/// for the table if anything is held, and recorded. False = by now there is yet another one: open it all again.
+fn adopt_flag(name: &LockName, objects: &Objects) -> Result<bool> {
     use std::sync::atomic::Ordering::Relaxed;
     let recorded = &objects.table.header.flag_inode;
     if recorded.load(Relaxed) == objects.flag.inode {
-        return Ok(());
+        return Ok(true);
     }
     let now = sys::monotonic();
     let live = Live::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
     let done = live.in_latch_of_any(|live, _, _| {
         if recorded.load(Relaxed) == objects.flag.inode {
-            return;
+            return true;
+        }
+        if objects::inode_at(&name.flag_path()) != Some(objects.flag.inode) {
+            return false;
         }
         let held =
             (0..objects.table.words.len()).any(|i| crate::word::Word(objects.table.words[i].load(Relaxed)).is_active());
@@ -122,6 +143,7 @@ fn adopt_flag(objects: &Objects) -> Result<()> {
         }
         recorded.store(objects.flag.inode, Relaxed);
         live.refresh();
+        true
     });
     done.map_err(|not_done| busy(objects, not_done))
 }
@@ -235,14 +257,20 @@ impl ResourceLock {
     /// The objects in use now; opened afresh if `force`d to look, or not looked for a while, and the lock's paths
     /// lead elsewhere.
     pub(crate) fn fresh(&self, current: &mut Current, now: u64, force: bool) -> Result<bool> {
-        if !force && now.saturating_sub(current.checked) < CHECK_PATHS_NS {
-            return Ok(false);
-        }
-        current.checked = now;
-        if self.is_current(&current.objects) {
+        let due = self.is_check_due(current, now);
+        if !(force || due) || self.is_current(&current.objects) {
             return Ok(false);
         }
         self.reopen(current)
+    }
+
+    /// Whether the paths have not been looked at for a while; from now on they count as looked at.
+    pub(crate) fn is_check_due(&self, current: &mut Current, now: u64) -> bool {
+        let due = now.saturating_sub(current.checked) >= CHECK_PATHS_NS;
+        if due {
+            current.checked = now;
+        }
+        due
     }
 
     /// Opens the lock's objects afresh.
@@ -276,7 +304,11 @@ impl ResourceLock {
     /// # Errors
     /// As [`get_lock`](Self::get_lock).
     pub fn try_acquire(&self, options: GetOptions<'_>) -> Result<Option<Guard<'_>>> {
-        Ok(self.get(options)?.map(|token| Guard { lock: self, token }))
+        Ok(self.get(options)?.map(|(token, owned)| Guard {
+            lock: self,
+            token,
+            owned,
+        }))
     }
 
     /// Like [`try_acquire`](Self::try_acquire), for callers to whom a lock that was not had in time is an error.
@@ -325,7 +357,15 @@ impl ResourceLock {
                 Ok(released)
             }
             Target::Token(token) => self.force_matching(text, |state| state.token == token),
-            Target::BoundTo(pid) => self.force_matching(text, |state| state.bound_pid == Some(pid)),
+            Target::BoundTo(pid) => {
+                // The process that bears the number now, if any; not another's, of another time or PID namespace.
+                let start = crate::identity::stat(pid).ok().map(|stat| stat.start);
+                self.force_matching(text, |holder| {
+                    holder.bound_pid == Some(pid)
+                        && holder.same_pid_namespace
+                        && (start.is_none() || holder.bound_start == start)
+                })
+            }
         }
     }
 
@@ -408,7 +448,7 @@ impl ResourceLock {
     pub fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
         let hold = self.current().holds.pop();
-        Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default())))
+        Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default(), 0)))
     }
 
     /// Token of this handle's latest hold, if it has one.

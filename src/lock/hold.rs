@@ -1,18 +1,15 @@
 //! One hold of a handle, and how it ends.
 
 use crate::beacon::Keeper;
-use crate::handle::{ResourceLock, busy};
+use crate::handle::{ResourceLock, UNGET_LATCH_NS, busy};
 use crate::live::{Describe, Ending, Live, NotDone, Objects, go, kind_of};
 use crate::queue;
 use crate::state::Ended;
-use crate::table::pack_what;
+use crate::table::{Record, pack_what};
 use crate::word::{Stage, Word};
 use crate::{Detached, Result, sys};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-
-/// How long a release waits for the table. The release itself is done before; what is left undone others mend.
-const LATCH_NS: u64 = 1_000_000_000;
 
 /// A hold: its record in the table, and what its end needs to know.
 pub(crate) struct Hold {
@@ -26,6 +23,8 @@ pub(crate) struct Hold {
     /// Token of the dead holder's grant that was marked when this one was granted, 0 = none.
     pub(crate) abandoned: u64,
     pub(crate) keeper: Option<Keeper>,
+    /// Its id, after this process's own copy was closed; else 0.
+    pub(crate) kept: u32,
     /// Left to its own devices: not released with the handle.
     pub(crate) left: bool,
 }
@@ -40,20 +39,30 @@ impl Hold {
             .is_some_and(|word| word.load(Acquire) == self.word.0)
     }
 
-    /// Makes it a detached one: from here on nobody's life keeps it.
-    pub(crate) fn detach(&self, detached: Detached) -> bool {
-        let held = self.is_held();
-        if held {
-            let now = sys::monotonic();
-            Live::new(&self.objects, now, now).detach(self.i, detached, 0);
-        }
-        held
+    /// Changes what stands in its record, in the latch and only while it is held: a record that was released by force
+    /// may be another's by now. False = it was not held any more, or the table stayed busy. The caller has passed the
+    /// handle's mutex, or has the only thread that uses these objects.
+    pub(crate) fn change(&self, work: impl FnOnce(&Live<'_>, &Record)) -> bool {
+        let now = sys::monotonic();
+        let live = Live::new(&self.objects, now, now.saturating_add(UNGET_LATCH_NS));
+        let done = live.in_latch_of_any(|live, _, _| match self.objects.table.requests.get(self.i) {
+            Some(record) if self.is_held() => {
+                work(live, record);
+                true
+            }
+            _ => false,
+        });
+        done.unwrap_or(false)
+    }
+
+    /// Makes it a detached one: from here on nobody's life keeps it but the bound process's.
+    pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> bool {
+        self.change(|live, _| live.detach(self.i, detached, bound_start))
     }
 
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) {
-        let now = sys::monotonic();
-        Live::new(&self.objects, now, now).bind(self.i, pid, start);
+        self.change(|live, _| live.bind(self.i, pid, start));
     }
 
     fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
@@ -83,7 +92,7 @@ impl ResourceLock {
         let mut current = self.current();
         let now = sys::monotonic();
         let wall_us = current.clock.wall_us(now);
-        let live = Live::new(&hold.objects, now, now.saturating_add(LATCH_NS));
+        let live = Live::new(&hold.objects, now, now.saturating_add(UNGET_LATCH_NS));
         let done = live.in_latch(|live, wakes| {
             let owned = go(queue::settle(live));
             let released = go(queue::let_go(live, hold.i, hold.word));
@@ -110,9 +119,11 @@ impl ResourceLock {
                 let released = go(queue::let_go(&live, hold.i, hold.word));
                 if not_done == NotDone::Stale {
                     // The table has a new flag: whoever is next is served with that one.
-                    self.reopen(&mut current)?;
+                    let mended = self.reopen(&mut current);
                     drop(current);
-                    self.repair()?;
+                    if let Err(error) = mended.and_then(|_| self.repair()) {
+                        log::warn!("<{}> released, but {error}", self.name());
+                    }
                 } else {
                     log::warn!(
                         "<{}> released, but the next in line has to find out by itself: {}",

@@ -1,7 +1,9 @@
 //! Processes: who we are, and whether the process that a hold is bound to is gone.
 
 use crate::sys;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 static NAMESPACE: OnceLock<u64> = OnceLock::new();
@@ -62,12 +64,21 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64) -> bool {
         return false;
     }
     // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
-    match sys::pidfd(pid) {
-        Err(e) => return e.raw_os_error() == Some(libc::ESRCH),
-        Ok(_held_while_reading) => {}
+    let held_while_reading = sys::pidfd(pid);
+    match &held_while_reading {
+        // Readable once all its threads have ended; the letter Z in /proc only speaks of the first one.
+        Ok(process) => {
+            let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            if nix::poll::poll(&mut ended, PollTimeout::ZERO) == Ok(1) {
+                return true;
+            }
+        }
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
+        // The number is a thread's by now, or descriptors are short: its start time tells.
+        Err(_) => {}
     }
     match stat(pid) {
-        Ok(now) => now.ended || (start != 0 && now.start != start),
+        Ok(now) => start != 0 && now.start != start,
         // Gone between the two looks, or hidden (hidepid): the next look will tell.
         Err(_) => false,
     }

@@ -76,6 +76,8 @@ pub(crate) struct Live<'a> {
     /// The time, read once per visit to the latch.
     now: Cell<u64>,
     spins: Cell<u32>,
+    /// A value of the flag above 1 that was taken down: reported outside the latch, where a slow log does no harm.
+    excess: Cell<u32>,
 }
 
 /// The real world never stops.
@@ -102,6 +104,7 @@ impl<'a> Live<'a> {
             deadline,
             now: Cell::new(now),
             spins: Cell::new(0),
+            excess: Cell::new(0),
         }
     }
 
@@ -133,6 +136,12 @@ impl<'a> Live<'a> {
         let result = work(self, entry, &mut wakes);
         go(crate::latch::leave(self));
         wakes.deliver(self);
+        let excess = self.excess.take();
+        if excess > 1 {
+            log::warn!(
+                "the lock's semaphore stood at {excess} (released by force more than once); it counts as 1 = free"
+            );
+        }
         self.objects.table.announce();
         Ok(result)
     }
@@ -415,7 +424,7 @@ impl World for Live<'_> {
     }
 
     fn excess(&self, value: u32) {
-        log::warn!("the lock's semaphore stood at {value} (released by force more than once); it counts as 1 = free");
+        self.excess.set(value);
     }
 
     fn wake_request(&self, i: usize) {

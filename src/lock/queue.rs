@@ -510,11 +510,12 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
         match word.stage() {
             Stage::Vacant => {}
             Stage::Held => {
-                if w.is_gone(i)? && w.lapses(i)? {
+                let gone = w.is_gone(i)?;
+                if gone && w.lapses(i)? {
                     if w.swap_word(i, word, Word::VACANT)? {
                         w.ended(i, Ended::Released)?;
                     }
-                } else if w.is_gone(i)? {
+                } else if gone {
                     // Before the word: the next holder is told at least once.
                     let token = w.token(i)?;
                     w.set_field(Field::Abandoned, token)?;

@@ -58,9 +58,7 @@ pub(crate) struct Header {
     pub(crate) forced: AtomicU64,
     /// Monotonic ns of the head's last look.
     pub(crate) head_looked: AtomicU64,
-    /// Requests of ours that sleep on the flag itself (a hint: one that is killed there stays counted).
-    pub(crate) on_flag: AtomicU32,
-    _pad: AtomicU32,
+    _pad: [AtomicU32; 2],
     /// Number of records of requests that gave up ever begun.
     pub(crate) gave_up_next: AtomicU64,
     /// The time zone's offset, as found lately (see [`crate::clock`]).
@@ -296,6 +294,9 @@ impl Table {
     pub(crate) fn announce(&self) {
         use std::sync::atomic::Ordering::SeqCst;
         let events = &self.header.events;
+        // The change before this look; a compare-exchange is barrier enough on x86.
+        #[cfg(not(target_arch = "x86_64"))]
+        std::sync::atomic::fence(SeqCst);
         if events.load(SeqCst) & 1 != 0 {
             // Clears the bit and counts, so that a sleeper that is about to sleep does not.
             let _ = events.fetch_update(SeqCst, SeqCst, |e| Some((e & !1).wrapping_add(2)));

@@ -114,6 +114,7 @@ impl LocalHeld {
         Guard {
             lock: &self.lock,
             token: self.token,
+            owned: true,
         }
     }
 }
@@ -138,7 +139,7 @@ impl Held for LocalHeld {
         let mut current = self.lock.current();
         let at = current.holds.iter().position(|hold| hold.token == self.token);
         if let Some(hold) = at.map(|at| current.holds.remove(at)) {
-            hold.detach(Detached { pid: None, ttl });
+            hold.detach(Detached { pid: None, ttl }, 0);
         }
         Ok(())
     }
