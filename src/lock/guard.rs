@@ -49,7 +49,8 @@ pub enum Lost {
 }
 
 impl Guard<'_> {
-    /// The grant's number: grows strictly with every grant of this lock, also across reboots (a fencing token).
+    /// The grant's number: grows strictly with every grant of this lock (a fencing token). Across reboots it
+    /// grows if the wall clock was not set back: a new table counts on from the clock's microseconds.
     pub fn token(&self) -> u64 {
         self.token
     }
