@@ -55,5 +55,5 @@ pub const DOCTOR: &str = "Examples:
   resourcelock doctor --fix";
 
 pub const COMPLETIONS: &str = "Examples:
-  resourcelock completions bash > /etc/bash_completion.d/resourcelock
+  source <(resourcelock completions bash)     in ~/.bashrc; with zsh in ~/.zshrc
   resourcelock completions fish > ~/.config/fish/completions/resourcelock.fish";

@@ -199,6 +199,9 @@ fn summary(state: &State) -> String {
 
 /// A table of locks, for `list`. Locks that cannot be looked at come with the reason.
 pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<usize>) -> String {
+    if states.is_empty() && unreadable.is_empty() {
+        return "no locks\n".to_owned();
+    }
     let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
     for state in states {
         let held = state
@@ -253,6 +256,9 @@ fn holder_cell(state: &State) -> String {
 
 /// A table of ended requests, oldest first, for `history`.
 pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
+    if records.is_empty() {
+        return "nothing yet\n".to_owned();
+    }
     let mut table = Table::new(&[
         "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND",
     ]);
