@@ -24,7 +24,7 @@ impl NoteClock {
     /// Wall clock in µs since 1970 at monotonic time `now`.
     pub(crate) fn wall_us(&mut self, now: u64) -> u64 {
         if self.offset_read == 0 || now.saturating_sub(self.offset_read) > OFFSET_VALID_NS {
-            self.offset = sys::realtime().wrapping_sub(sys::monotonic());
+            self.offset = wall_offset();
             self.offset_read = now;
         }
         self.offset.wrapping_add(now) / 1000
@@ -57,6 +57,24 @@ impl NoteClock {
         self.text.push_str(message);
         &self.text
     }
+}
+
+/// Wall clock minus monotonic clock, ns. Read again, a few times, if this thread was kept from running between the two.
+fn wall_offset() -> u64 {
+    const CLOSE_NS: u64 = 5_000;
+    let mut best = (u64::MAX, 0);
+    for _ in 0..4 {
+        let before = sys::monotonic();
+        let wall = sys::realtime();
+        let apart = sys::monotonic().saturating_sub(before);
+        if apart < best.0 {
+            best = (apart, wall.wrapping_sub(before.wrapping_add(apart / 2)));
+        }
+        if apart < CLOSE_NS {
+            break;
+        }
+    }
+    best.1
 }
 
 /// A number with leading zeros.

@@ -102,7 +102,6 @@ impl ResourceLock {
         let mut describe = self.describe(&options, start)?;
         let mut current = self.current();
         self.fresh(&mut current, start, false)?;
-        describe.queued_wall_us = current.clock.wall_us(start);
         let mut queue = options.queue_at_once && options.wait != Wait::No;
         let mut patience = Patience::default();
         let mut conflict = false;
@@ -114,6 +113,10 @@ impl ResourceLock {
                 return Err(Error::Cancelled);
             }
             let now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
+            if !conflict {
+                describe.queued = now;
+                describe.queued_wall_us = current.clock.wall_us(now);
+            }
             match self.attempt(&mut current, &describe, now, queue)? {
                 Try::Granted(hold) => match self.accepted(&mut current, hold, &options)? {
                     Some(token) => return Ok(Some((token, owned))),

@@ -171,7 +171,17 @@ impl<'a> Watch<'a> {
                 self.ended = last.sequence + 1;
             }
             self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
-            for record in ended.into_iter().chain(gave_up) {
+            // Ends are told in the order in which they happened, also where the wall clock was set back meanwhile.
+            let mut floor = SystemTime::UNIX_EPOCH;
+            for record in ended {
+                over.insert(record.ticket);
+                self.tell_of_past(record, &mut found);
+                if let Some((at, _)) = found.last_mut() {
+                    floor = floor.max(*at);
+                    *at = floor;
+                }
+            }
+            for record in gave_up {
                 over.insert(record.ticket);
                 self.tell_of_past(record, &mut found);
             }
