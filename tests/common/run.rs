@@ -70,8 +70,18 @@ impl Running {
     /// wrapper handles one signal after the other.)
     pub fn says_nothing_else(&mut self) {
         signal(self.wrapper, Signal::SIGUSR2);
-        self.says("got USR2");
-        self.child.send("ping");
+        // A signal that reaches bash just before it sleeps in `read` is not noticed until a line comes: one is sent
+        // until it has been.
+        loop {
+            self.child.send("ping");
+            match self.child.line().as_str() {
+                "ping" => {}
+                line => {
+                    assert_eq!(line, "got USR2");
+                    break;
+                }
+            }
+        }
         self.says("ping");
     }
 
