@@ -75,7 +75,7 @@ fn postgres() {
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     wait_until("no lock is left", || server.sql(locks) == "0");
     assert_eq!(
-        server.sql("SELECT count(*) FROM resourcelock WHERE backend <> 0 AND token = 0"),
+        server.sql("SELECT count(*) FROM resourcelock_session WHERE backend <> 0 AND token = 0"),
         "0"
     );
 }

@@ -21,12 +21,24 @@
 
 #[path = "postgres/connect.rs"]
 mod connect;
+#[path = "postgres/password.rs"]
+mod password;
 #[path = "postgres/session.rs"]
 mod session;
+#[path = "postgres/settings.rs"]
+mod settings;
 #[path = "postgres/sql.rs"]
 mod sql;
+#[cfg(feature = "tls")]
+#[path = "postgres/tls.rs"]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "postgres/tls_absent.rs"]
+mod tls;
 #[path = "postgres/views.rs"]
 mod views;
+#[path = "postgres/wire.rs"]
+mod wire;
 
 use super::url::PostgresUrl;
 use super::who::Who;

@@ -112,7 +112,7 @@ fn server(text: &str) -> Result<String, &'static str> {
 }
 
 /// Text in which `%XX` stands for a byte.
-fn decoded(text: &str) -> Result<String, &'static str> {
+pub(crate) fn decoded(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "'%' has to be followed by two hexadecimal digits ('%25' is a '%')";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

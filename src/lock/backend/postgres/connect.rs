@@ -1,32 +1,38 @@
-//! Connecting: where to, as whom, with which password; and whether it is the server that was reached, or a pooler.
+//! Connecting: to which of the servers, how encrypted; and whether it is the server that was reached, or a pooler.
 
-use crate::backend::url::{PostgresUrl, without_password};
+use super::password;
+use super::settings::{Encryption, Place, Settings, SslMode};
+use super::tls::{self, Tls};
+use super::wire::{Done, Settled, Wire};
+use crate::backend::thread;
+use crate::backend::url::PostgresUrl;
 use crate::{Error, Result, sys};
-use std::net::ToSocketAddrs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_postgres::config::Host;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::config::{Host, SslMode as WireMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 /// How long an answer may take.
 pub(super) const BUDGET: Duration = Duration::from_secs(4);
 
-/// PostgreSQL's port.
-const PORT: u16 = 5432;
+/// Asks the server for encryption: length, and a number that is no version.
+const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Where to connect, and as whom.
 pub(super) struct Target {
     config: Config,
+    places: Vec<Place>,
+    encryption: Encryption,
+    /// `None`: never encrypted.
+    tls: Option<Tls>,
     place: String,
 }
-
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// A connection that is looked after by a task of its own.
 pub(super) struct Link {
@@ -34,36 +40,84 @@ pub(super) struct Link {
     /// Ends when the connection does.
     pub(super) ended: JoinHandle<()>,
     /// The same socket: open as long as anybody has it open.
-    pub(super) socket: OwnedFd,
-    /// Our end's port; 0 for a local socket.
-    port: u16,
+    socket: OwnedFd,
+    /// The server process that serves it.
+    pub(super) backend: i32,
+    /// The server sees the very connection that we see: nothing is in between.
+    direct: bool,
+    /// How it was made: a request to cancel goes the same way.
+    way: Way,
 }
+
+#[derive(Clone)]
+struct Way {
+    place: Place,
+    /// `None`: a local socket.
+    address: Option<IpAddr>,
+    encrypted: bool,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    No,
+    IfOffered,
+    Yes,
+}
+
+/// Why there is no connection.
+enum Trouble {
+    /// The encryption could not be set up.
+    Encryption(Error),
+    /// The server does not let this user in this way.
+    NotLetIn(Error),
+    Other(Error),
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Encryption(error) | Trouble::NotLetIn(error) | Trouble::Other(error) => error,
+        }
+    }
+}
+
+/// Both ends of a connection.
+type Ends = (SocketAddr, SocketAddr);
 
 impl Target {
     pub(super) fn new(url: &PostgresUrl) -> Result<Self> {
-        let shown = without_password(&url.secret);
-        let mut config: Config = url.secret.parse().map_err(|error: tokio_postgres::Error| Error::Url {
-            url: shown.clone(),
-            // It names the part that is wrong, not what stands there.
-            reason: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
-        })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            match environment("PGHOST") {
-                Some(host) => config.host(host),
-                None => config.host_path("/var/run/postgresql"),
-            };
-        }
-        if config.get_user().is_none() {
-            config.user(environment("PGUSER").unwrap_or_else(crate::backend::who::user_name));
-        }
-        if config.get_dbname().is_none()
-            && let Some(database) = environment("PGDATABASE")
-        {
-            config.dbname(database);
+        let Settings {
+            config,
+            places,
+            encryption,
+        } = Settings::read(url)?;
+        let goes_out = places.iter().any(|place| matches!(place.host, Host::Tcp(_)));
+        let tls = if goes_out && encryption.mode != SslMode::Disable {
+            Tls::new(&encryption).map_err(|what| Error::Unsupported {
+                engine: "postgres",
+                what,
+            })?
+        } else {
+            None
+        };
+        let addresses = places.iter().filter(|place| matches!(place.host, Host::Tcp(_)));
+        let nameless = addresses.clone().any(|place| {
+            let address = place.address.map(|address| address.to_string());
+            matches!(&place.host, Host::Tcp(name) if Some(name) == address.as_ref()) && config.get_hosts().is_empty()
+        });
+        if nameless && encryption.mode == SslMode::VerifyFull {
+            return Err(Error::Unsupported {
+                engine: "postgres",
+                what: "sslmode=verify-full needs the server's name (host=), not only hostaddr".to_owned(),
+            });
         }
         Ok(Self {
-            place: format!("PostgreSQL at {}", place(&config)),
+            place: format!("PostgreSQL at {}", shown(&config, &places)),
             config,
+            places,
+            encryption,
+            tls,
         })
     }
 
@@ -88,9 +142,17 @@ impl Target {
     /// What the server or the connection has to say.
     pub(super) fn error(&self, error: &tokio_postgres::Error) -> Error {
         let Some(said) = error.as_db_error() else {
+            let cause = std::error::Error::source(error);
             // "error connecting to server" alone says nothing.
-            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-            return self.unreachable(format!("{error}{}", cause.unwrap_or_default()));
+            let what = format!("{error}{}", cause.map(|cause| format!(": {cause}")).unwrap_or_default());
+            let by_tls = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+            // Only the text tells that the login failed on our own side (no password; no channel binding).
+            let own = ["authentication error", "invalid configuration"];
+            return if by_tls.is_some_and(tls::is_refusal) || own.iter().any(|own| what.starts_with(own)) {
+                self.refused(what)
+            } else {
+                self.unreachable(what)
+            };
         };
         let passing = [
             SqlState::CANNOT_CONNECT_NOW,
@@ -106,171 +168,261 @@ impl Target {
         }
     }
 
-    /// Connects to the first host that answers.
+    /// Connects to the first server that answers and is no standby: a standby would keep locks of its own.
     pub(super) async fn connect(&self, application: &str) -> Result<Link> {
+        let end = Instant::now() + BUDGET;
         let mut last = self.unreachable("no host is named");
-        for (i, host) in self.hosts().into_iter().enumerate() {
-            let port = self.port(i);
-            match timeout(BUDGET, self.connect_to(&host, port, application)).await {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(error @ Error::Unreachable { .. })) => last = error,
+        for (i, place) in self.places.iter().enumerate() {
+            // What is left is shared by those that are left.
+            let left = end.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
+            let standby = match timeout(share, self.connect_to(place, share, application)).await {
+                Ok(Ok((link, false))) => return Ok(link),
+                Ok(Ok((_, true))) => Ok(()),
+                Ok(Err(error @ Error::Unreachable { .. })) => Err(error),
                 Ok(Err(error)) => return Err(error),
-                Err(_) => last = self.unreachable("no answer in time"),
-            }
+                Err(_) => Err(self.unreachable("no answer in time")),
+            };
+            last = match standby {
+                Ok(()) => self.refused("this server is a standby: locks are kept by the primary"),
+                Err(error) => error,
+            };
         }
         Err(last)
     }
 
-    fn hosts(&self) -> Vec<Host> {
-        let addresses = self.config.get_hostaddrs();
-        if addresses.is_empty() {
-            self.config.get_hosts().to_vec()
-        } else {
-            addresses.iter().map(|address| Host::Tcp(address.to_string())).collect()
+    /// Also tells whether it is a standby.
+    async fn connect_to(&self, place: &Place, share: Duration, application: &str) -> Result<(Link, bool)> {
+        use SslMode::{Allow, Disable, Prefer};
+        let mode = self.encryption.mode;
+        let local = matches!(place.host, Host::Unix(_));
+        let want = match mode {
+            _ if local || self.tls.is_none() => Want::No,
+            Disable | Allow => Want::No,
+            Prefer => Want::IfOffered,
+            _ => Want::Yes,
+        };
+        let again = match self.log_in(place, share, application, want).await {
+            Ok((link, ends)) => return self.ask_who_serves(link, ends).await,
+            Err(Trouble::NotLetIn(error)) if mode == Allow && self.tls.is_some() && !local => (Want::Yes, error),
+            Err(Trouble::NotLetIn(error) | Trouble::Encryption(error)) if want == Want::IfOffered => (Want::No, error),
+            Err(trouble) => return Err(trouble.into()),
+        };
+        log::debug!("{}; trying the other way, as sslmode allows it", again.1);
+        match self.log_in(place, share, application, again.0).await {
+            Ok((link, ends)) => self.ask_who_serves(link, ends).await,
+            // The first answer says more.
+            Err(Trouble::Encryption(_)) => Err(again.1),
+            Err(trouble) => Err(trouble.into()),
         }
     }
 
-    fn port(&self, i: usize) -> u16 {
-        let ports = self.config.get_ports();
-        ports.get(i).or(ports.first()).copied().unwrap_or(PORT)
+    async fn log_in(
+        &self,
+        place: &Place,
+        share: Duration,
+        application: &str,
+        want: Want,
+    ) -> Result<(Link, Option<Ends>), Trouble> {
+        let (wire, socket, ends) = self.reach(place, share).await.map_err(Trouble::Other)?;
+        let address = ends.map(|(_, server)| server.ip());
+        let (wire, encrypted) = self.encrypt(wire, place, address, want).await?;
+        let mut config = self.config.clone();
+        config.application_name(application);
+        if encrypted {
+            config.ssl_mode(WireMode::Require);
+        }
+        if config.get_password().is_none()
+            && let Some(password) = password::find(&config, place)
+        {
+            config.password(password);
+        }
+        let (client, connection) = config.connect_raw(wire, Done).await.map_err(|error| {
+            let told = self.error(&error);
+            if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
+                Trouble::NotLetIn(told)
+            } else {
+                Trouble::Other(told)
+            }
+        })?;
+        let ended = tokio::spawn(async {
+            let _ = connection.await;
+        });
+        let link = Link {
+            client,
+            ended,
+            socket,
+            backend: 0,
+            direct: false,
+            way: Way {
+                place: place.clone(),
+                address,
+                encrypted,
+            },
+        };
+        Ok((link, ends))
     }
 
-    async fn connect_to(&self, host: &Host, port: u16, application: &str) -> Result<Link> {
-        let (wire, socket, own_port) = match host {
+    /// A socket that is connected, the same once more, and its ends.
+    async fn reach(&self, place: &Place, share: Duration) -> Result<(Box<dyn Wire>, OwnedFd, Option<Ends>)> {
+        let io = |e: io::Error| self.unreachable(format!("{}: {e}", name(place)));
+        match &place.host {
             Host::Unix(folder) => {
-                let path = folder.join(format!(".s.PGSQL.{port}"));
-                let stream = std::os::unix::net::UnixStream::connect(&path);
+                let path = folder.join(format!(".s.PGSQL.{}", place.port));
+                let stream = tokio::net::UnixStream::connect(&path).await;
                 let stream = stream.map_err(|e| self.unreachable(format!("{}: {e}", path.display())))?;
-                self.unix(stream)
+                let socket = stream.as_fd().try_clone_to_owned().map_err(io)?;
+                Ok((Box::new(stream), socket, None))
             }
-            Host::Tcp(name) => {
-                let io = |e: std::io::Error| self.unreachable(format!("{name}: {e}"));
-                let mut stream = Err(std::io::Error::other("it has no address"));
-                for address in (name.as_str(), port).to_socket_addrs().map_err(io)? {
-                    stream = std::net::TcpStream::connect_timeout(&address, BUDGET);
+            Host::Tcp(host) => {
+                let addresses = match place.address {
+                    Some(address) => vec![SocketAddr::new(address, place.port)],
+                    None => addresses(host.clone(), place.port).await.map_err(io)?,
+                };
+                let end = Instant::now() + share;
+                let mut stream = Err(io::Error::other("it has no address"));
+                for (i, address) in addresses.iter().enumerate() {
+                    let left = end.saturating_duration_since(Instant::now());
+                    let until = Instant::now() + left / u32::try_from(addresses.len() - i).unwrap_or(1);
+                    stream = match timeout_at(until, tokio::net::TcpStream::connect(address)).await {
+                        Ok(stream) => stream,
+                        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                    };
                     if stream.is_ok() {
                         break;
                     }
                 }
-                self.tcp(stream.map_err(io)?)
+                let stream = stream.map_err(io)?;
+                stream.set_nodelay(true).map_err(io)?;
+                // While it waits for the lock nothing is sent: a server that has vanished is noticed by these.
+                sys::keep_alive(stream.as_fd(), 5, 2, 3);
+                let ends = (stream.local_addr().map_err(io)?, stream.peer_addr().map_err(io)?);
+                let socket = stream.as_fd().try_clone_to_owned().map_err(io)?;
+                Ok((Box::new(stream), socket, Some(ends)))
             }
         }
-        .map_err(|e| self.unreachable(e.to_string()))?;
-        let mut config = self.config.clone();
-        config.application_name(application);
-        if config.get_password().is_none()
-            && let Some(password) = self.password(host, port)
-        {
-            config.password(password);
-        }
-        let (client, connection) = config.connect_raw(wire, NoTls).await.map_err(|e| self.error(&e))?;
-        let ended = tokio::spawn(async {
-            let _ = connection.await;
-        });
-        Ok(Link {
-            client,
-            ended,
-            socket,
-            port: own_port,
-        })
     }
 
-    fn unix(&self, stream: std::os::unix::net::UnixStream) -> std::io::Result<(Box<dyn Wire>, OwnedFd, u16)> {
-        stream.set_nonblocking(true)?;
-        let socket = stream.as_fd().try_clone_to_owned()?;
-        Ok((Box::new(tokio::net::UnixStream::from_std(stream)?), socket, 0))
-    }
-
-    fn tcp(&self, stream: std::net::TcpStream) -> std::io::Result<(Box<dyn Wire>, OwnedFd, u16)> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        // While it waits for the lock nothing is sent: a server that has vanished is noticed by these.
-        sys::keep_alive(stream.as_fd(), 5, 2, 3);
-        let socket = stream.as_fd().try_clone_to_owned()?;
-        let port = stream.local_addr()?.port();
-        Ok((Box::new(tokio::net::TcpStream::from_std(stream)?), socket, port))
-    }
-
-    /// From `PGPASSWORD`, else from the password file, as libpq does.
-    fn password(&self, host: &Host, port: u16) -> Option<String> {
-        if let Some(password) = environment("PGPASSWORD") {
-            return Some(password);
-        }
-        let path = environment("PGPASSFILE").map(PathBuf::from);
-        let path = path.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass")))?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().ok()?.permissions());
-        if mode & 0o077 != 0 {
-            log::warn!("{} is readable by others and was ignored: chmod 600", path.display());
-            return None;
-        }
-        let host = match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(_) => "localhost".to_owned(),
+    /// Sets up the encryption, if it is wanted: whether it is encrypted now.
+    async fn encrypt(
+        &self,
+        mut wire: Box<dyn Wire>,
+        place: &Place,
+        address: Option<IpAddr>,
+        want: Want,
+    ) -> Result<(Settled, bool), Trouble> {
+        let plain = |wire| Ok((Settled::new(wire, None), false));
+        let (Some(tls), Some(address)) = (&self.tls, address) else {
+            return plain(wire);
         };
-        let user = self.config.get_user().unwrap_or_default();
-        let database = self.config.get_dbname().unwrap_or(user);
-        let wanted = [host.as_str(), &port.to_string(), database, user];
-        let text = std::fs::read_to_string(&path).ok()?;
-        text.lines().find_map(|line| password_in(line, wanted))
+        if want == Want::No {
+            return plain(wire);
+        }
+        let lost = |e: io::Error| Trouble::Other(self.unreachable(format!("{}: {e}", name(place))));
+        wire.write_all(&ENCRYPT).await.map_err(lost)?;
+        let mut answer = [0];
+        wire.read_exact(&mut answer).await.map_err(lost)?;
+        match (&answer, want) {
+            (b"S", _) => {}
+            (b"N", Want::IfOffered) => return plain(wire),
+            _ => {
+                return Err(Trouble::Encryption(
+                    self.refused("it does not offer encryption, and sslmode asks for it"),
+                ));
+            }
+        }
+        match tls.secure(wire, place, address).await {
+            Ok((wire, binding)) => Ok((Settled::new(wire, binding), true)),
+            Err(error) => {
+                let what = format!("TLS with {}: {error}", name(place));
+                let refused = tls::is_refusal(&error);
+                Err(Trouble::Encryption(if refused {
+                    self.refused(what)
+                } else {
+                    self.unreachable(what)
+                }))
+            }
+        }
+    }
+
+    /// Which session it is, and whether this is a standby.
+    async fn ask_who_serves(&self, mut link: Link, ends: Option<Ends>) -> Result<(Link, bool)> {
+        let query = "SELECT pg_backend_pid(), pg_is_in_recovery(),
+            host(inet_client_addr()), coalesce(inet_client_port(), 0),
+            host(inet_server_addr()), coalesce(inet_server_port(), 0)";
+        let row = match timeout(BUDGET, link.client.query_typed_one(query, &[])).await {
+            Ok(Ok(row)) => row,
+            Ok(Err(error)) => return Err(self.error(&error)),
+            Err(_) => return Err(self.unreachable("no answer in time")),
+        };
+        let end = |address: Option<String>, port: i32| {
+            let address: IpAddr = address?.parse().ok()?;
+            Some(SocketAddr::new(address, u16::try_from(port).ok()?))
+        };
+        let seen = end(row.get(2), row.get(3)).zip(end(row.get(4), row.get(5)));
+        link.backend = row.get(0);
+        link.direct = seen.is_some() && seen == ends;
+        Ok((link, row.get(1)))
     }
 
     /// Asks the server to end what this connection waits for.
     pub(super) async fn cancel(&self, link: &Link) {
-        for (i, host) in self.hosts().into_iter().enumerate() {
-            let wire = match &host {
-                Host::Unix(folder) => {
-                    let path = folder.join(format!(".s.PGSQL.{}", self.port(i)));
-                    let stream = std::os::unix::net::UnixStream::connect(path);
-                    stream.and_then(|stream| self.unix(stream))
-                }
-                Host::Tcp(name) => {
-                    let addresses = (name.as_str(), self.port(i)).to_socket_addrs();
-                    let stream = addresses.and_then(|mut all| {
-                        let address = all.next().ok_or_else(|| std::io::Error::other("no address"))?;
-                        std::net::TcpStream::connect_timeout(&address, BUDGET)
-                    });
-                    stream.and_then(|stream| self.tcp(stream))
-                }
-            };
-            if let Ok((wire, ..)) = wire {
-                // A server that this is not meant for does not know the key.
-                let _ = timeout(BUDGET, link.client.cancel_token().cancel_query_raw(wire, NoTls)).await;
-            }
+        let Way {
+            mut place,
+            address,
+            encrypted,
+        } = link.way.clone();
+        place.address = address; // the same server, whatever the name means now
+        let ask = async {
+            let (wire, ..) = self.reach(&place, BUDGET).await?;
+            let want = if encrypted { Want::Yes } else { Want::No };
+            let (wire, _) = self.encrypt(wire, &place, address, want).await?;
+            let sent = link.client.cancel_token().cancel_query_raw(wire, Done).await;
+            sent.map_err(|error| self.error(&error))
+        };
+        match timeout(BUDGET, ask).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::debug!("{error}"),
+            Err(_) => log::debug!("{}: the request to cancel had no answer", self.place),
         }
     }
 
     /// Makes sure that this connection is one session of the server. A pooler that gives each transaction another
     /// session would let two have the lock.
     pub(super) async fn refuse_pooler(&self, link: &Link) -> Result<()> {
-        let (pid, port) = self.session_of(&link.client).await?;
-        if port != 0 && port == i32::from(link.port) {
-            return Ok(()); // the server sees our own end of the connection: nothing is in between
+        if link.direct {
+            return Ok(());
         }
-        // Something is: it may be harmless (a forwarded port), or a pooler. While another connection keeps a session
-        // busy, a pooler has to give this one another.
+        // Something is in between, or it is a local socket. It may be harmless (a forwarded port), or a pooler. While
+        // another connection keeps a session busy, a pooler has to give this one another. Twice, since one that takes
+        // sessions in turn may come back to the same.
         let other = self.connect("resourcelock").await?;
-        let begun = timeout(BUDGET, other.client.batch_execute("BEGIN")).await;
-        let again = match begun {
-            Ok(Ok(())) => Some((
-                self.session_of(&other.client).await?.0,
-                self.session_of(&link.client).await,
-            )),
-            _ => None,
-        };
-        match again {
-            Some((others, Ok((own, _)))) if own == pid && others != pid => Ok(()),
-            _ => Err(self.refused(
-                "a connection pooler in transaction mode is in between: sessions are not kept, two could have the \
-                 lock; connect to the server itself, or to a pooler in session mode",
-            )),
+        let mut kept = link.backend != other.backend;
+        for _ in 0..2 {
+            let begun = timeout(BUDGET, other.client.batch_execute("BEGIN")).await;
+            kept &= matches!(begun, Ok(Ok(())));
+            for _ in 0..2 {
+                kept &= self.backend(&link.client).await? == link.backend;
+            }
+            kept &= self.backend(&other.client).await? == other.backend;
+            let ended = timeout(BUDGET, other.client.batch_execute("COMMIT")).await;
+            kept &= matches!(ended, Ok(Ok(())));
         }
+        if kept { Ok(()) } else { Err(self.pooler()) }
     }
 
-    /// The server process that serves this connection, and the port that it sees at our end (0: a local socket).
-    async fn session_of(&self, client: &Client) -> Result<(i32, i32)> {
-        let query = "SELECT pg_backend_pid(), coalesce(inet_client_port(), 0)";
-        match timeout(BUDGET, client.query_typed_one(query, &[])).await {
-            Ok(Ok(row)) => Ok((row.get(0), row.get(1))),
+    /// The session is not kept.
+    pub(super) fn pooler(&self) -> Error {
+        self.refused(
+            "a connection pooler in transaction mode is in between: sessions are not kept, two could have the lock; \
+             connect to the server itself, or to a pooler in session mode",
+        )
+    }
+
+    /// The server process that serves this connection now.
+    async fn backend(&self, client: &Client) -> Result<i32> {
+        match timeout(BUDGET, client.query_typed_one("SELECT pg_backend_pid()", &[])).await {
+            Ok(Ok(row)) => Ok(row.get(0)),
             Ok(Err(error)) => Err(self.error(&error)),
             Err(_) => Err(self.unreachable("no answer in time")),
         }
@@ -281,72 +433,44 @@ impl Link {
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
 
-/// The password in a line of the password file, if the line is meant for these (host, port, database, user).
-fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
-    if line.starts_with('#') {
-        return None;
-    }
-    let mut fields: Vec<String> = Vec::new();
-    let mut field = String::new();
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' => field.extend(letters.next()),
-            // The password is the rest, whatever it contains.
-            ':' if fields.len() < 4 => fields.push(std::mem::take(&mut field)),
-            letter => field.push(letter),
+    /// Has a silent connection last as long as a lease of this length.
+    pub(super) fn last_for(&self, ttl: Duration) {
+        if self.way.address.is_some() {
+            let seconds = i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX).clamp(5, 32_000);
+            sys::keep_alive(self.socket(), seconds, (seconds / 3).max(2), 3);
         }
     }
-    fields.push(field);
-    let [parts @ .., password] = fields.as_slice() else {
-        return None;
-    };
-    let fits = parts.len() == 4
-        && parts
-            .iter()
-            .zip(wanted)
-            .all(|(part, wanted)| part == "*" || part == wanted);
-    fits.then(|| password.clone())
 }
 
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn place(config: &Config) -> String {
-    let hosts = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
+/// Looks a host's name up, in a thread of its own: the system's function blocks, for as long as it likes.
+async fn addresses(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let looked = thread::background("look-up", move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        let _ = tell.send(found.map(Iterator::collect));
     });
-    let hosts: Vec<String> = hosts
-        .chain(config.get_hostaddrs().iter().map(ToString::to_string))
-        .collect();
-    let ports: Vec<String> = config.get_ports().iter().map(ToString::to_string).collect();
-    let port = if ports.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", ports.join(","))
-    };
-    let database = config.get_dbname().map(|name| format!("/{name}")).unwrap_or_default();
-    format!("{}{port}{database}", hosts.join(","))
+    looked.map_err(|e| io::Error::other(e.to_string()))?;
+    told.await
+        .unwrap_or_else(|_| Err(io::Error::other("no address was found")))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_the_password_file() {
-        let wanted = ["db1", "5432", "jobs", "ann"];
-        assert_eq!(
-            password_in("db1:5432:jobs:ann:s3:cret", wanted).as_deref(),
-            Some("s3:cret")
-        );
-        assert_eq!(password_in(r"*:*:*:ann:a\\b\:c", wanted).as_deref(), Some(r"a\b:c"));
-        for other in ["db2:*:*:*:x", "# *:*:*:*:x", "db1:5432", "", "*:*:*:bob:x"] {
-            assert_eq!(password_in(other, wanted), None, "{other}");
-        }
+fn name(place: &Place) -> String {
+    match &place.host {
+        Host::Tcp(name) => name.escape_debug().to_string(),
+        Host::Unix(path) => path.display().to_string(),
     }
+}
+
+/// The servers and the database, for messages.
+fn shown(config: &Config, places: &[Place]) -> String {
+    let usual = places.iter().all(|place| place.port == 5432);
+    let hosts = places.iter().map(|place| match &place.host {
+        _ if usual => name(place),
+        Host::Tcp(host) if host.contains(':') => format!("[{}]:{}", name(place), place.port),
+        _ => format!("{}:{}", name(place), place.port),
+    });
+    let hosts: Vec<String> = hosts.collect();
+    let database = config.get_dbname().map(|name| format!("/{}", name.escape_debug()));
+    format!("{}{}", hosts.join(","), database.unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! One request, from its connection to its end: a thread that keeps the connection, and the handle to it.
 
 use super::connect::{BUDGET, Link, Target};
-use super::sql;
+use super::{sql, views};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::who::Who;
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 /// How long a holder waits whose predecessor's session has ended without a release.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -236,8 +237,11 @@ impl Request {
     /// The thread's life.
     async fn live(mut self, shared: &Shared, mut orders: UnboundedReceiver<()>) {
         let asked = Instant::now();
-        let application = self.application();
-        let link = match self.target.connect(&application).await {
+        let link = tokio::select! {
+            link = self.ready() => link,
+            _ = orders.recv() => return shared.tell(Phase::NotHad),
+        };
+        let link = match link {
             Ok(link) => link,
             Err(error) => return shared.tell(Phase::Failed(error)),
         };
@@ -246,23 +250,36 @@ impl Request {
             Ok(false) => return shared.tell(Phase::NotHad),
             Err(error) => return shared.tell(Phase::Failed(error)),
         }
-        let standing = match self.granted(&link).await {
-            Ok((token, standing)) => match link.socket().try_clone_to_owned() {
-                Ok(socket) => {
-                    let held = standing.clone();
-                    shared.tell(Phase::Granted {
-                        token,
-                        standing,
-                        socket,
-                    });
-                    held
-                }
-                Err(error) => return shared.tell(Phase::Failed(self.target.unreachable(error.to_string()))),
-            },
+        let (token, standing) = match self.granted(&link).await {
+            Ok(granted) => granted,
             Err(error) => return shared.tell(Phase::Failed(error)),
         };
+        let socket = match link.socket().try_clone_to_owned() {
+            Ok(socket) => socket,
+            Err(error) => return shared.tell(Phase::Failed(self.target.unreachable(error.to_string()))),
+        };
+        shared.tell(Phase::Granted {
+            token,
+            standing: standing.clone(),
+            socket,
+        });
         let result = self.hold(link, &standing, &mut orders).await;
         shared.tell(Phase::Ended(result));
+    }
+
+    /// A session in which the lock can be asked for.
+    async fn ready(&self) -> Result<Link> {
+        let target = &self.target;
+        let ready = async {
+            let link = target.connect(&self.application()).await?;
+            target.refuse_pooler(&link).await?;
+            sql::settle(target, &link.client, self.ttl).await?;
+            Ok(link)
+        };
+        match timeout(BUDGET, ready).await {
+            Ok(link) => link,
+            Err(_) => Err(target.unreachable("no answer in time")),
+        }
     }
 
     /// What others see of the connection: 63 bytes.
@@ -279,8 +296,6 @@ impl Request {
     async fn ask(&mut self, link: &Link, asked: Instant, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
         let target = &self.target;
         let key = sql::key(&self.name);
-        target.refuse_pooler(link).await?;
-        sql::settle(target, &link.client, self.ttl).await?;
         if sql::try_lock(target, &link.client, key, self.mode).await? {
             return Ok(true);
         }
@@ -288,24 +303,28 @@ impl Request {
         let time = match self.wait {
             Wait::No => return Ok(false),
             Wait::For(time) if left(time).is_zero() => return Ok(false),
-            Wait::For(time) => Some(time),
+            Wait::For(time) => Some(left(time)),
             Wait::Forever => None,
         };
         sql::announce(target, &link.client, &self.name, &self.who).await;
+        // The server ends the wait in time, unless it has stopped.
+        let patience = time.map_or(Duration::MAX, |time| time.saturating_add(BUDGET));
         let locked = tokio::select! {
-            locked = sql::lock(target, &link.client, key, self.mode, time.map(left)) => Some(locked),
+            locked = timeout(patience, sql::lock(target, &link.client, key, self.mode, time)) => Some(locked),
+            error = self.silence() => return Err(error),
             _ = orders.recv() => None,
         };
         match locked {
-            Some(Ok(true)) => {
+            Some(Ok(Ok(true))) => {
                 self.who = self.who.granted_now();
                 Ok(true)
             }
-            Some(Ok(false)) => {
+            Some(Ok(Ok(false))) => {
                 sql::forget(target, &link.client, &self.name).await;
                 Ok(false)
             }
-            Some(Err(error)) => Err(error),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(target.unreachable("no answer in time")),
             None => {
                 // The server would go on waiting on our behalf.
                 target.cancel(link).await;
@@ -315,11 +334,28 @@ impl Request {
         }
     }
 
+    /// While the lock is waited for nothing comes from the server. Ends when it has stopped serving others as well.
+    async fn silence(&self) -> Error {
+        loop {
+            tokio::time::sleep(self.ttl).await;
+            if let Err(error @ Error::Unreachable { .. }) = self.target.connect(views::APPLICATION).await {
+                return error;
+            }
+        }
+    }
+
     async fn granted(&self, link: &Link) -> Result<(u64, Arc<Standing>)> {
         let begun = sys::boottime();
         let grant = sql::grant(&self.target, &link.client, &self.name, &self.who).await?;
+        if grant.backend != link.backend {
+            return Err(self.target.pooler());
+        }
+        link.last_for(self.ttl);
         if grant.abandoned {
             tokio::time::sleep(SETTLE).await;
+        }
+        if link.ended.is_finished() {
+            return Err(self.target.unreachable("the connection has ended"));
         }
         let standing = Arc::new(Standing::new(Lease { begun, ttl: self.ttl }));
         Ok((grant.token.unsigned_abs(), standing))
@@ -327,46 +363,51 @@ impl Request {
 
     /// Holds until it is told to release: whether it was held until then.
     async fn hold(&self, mut link: Link, standing: &Standing, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
-        let key = sql::key(&self.name);
+        let (target, key) = (&self.target, sql::key(&self.name));
         let third = self.ttl / 3;
         let mut next = tokio::time::Instant::now() + third;
+        let ended = || {
+            log::warn!("{}: the connection has ended, and the lock with it", target.place());
+            standing.lost();
+            Ok(false)
+        };
         loop {
             tokio::select! {
-                _ = orders.recv() => {
-                    let released = sql::unlock(&self.target, &link.client, key, self.mode).await;
-                    if matches!(released, Ok(true)) {
-                        sql::forget(&self.target, &link.client, &self.name).await;
-                    }
-                    return released;
+                biased;
+                _ = orders.recv() => return self.release(&link).await,
+                _ = &mut link.ended => return ended(),
+                () = tokio::time::sleep_until(next) => {}
+            }
+            let begun = sys::boottime();
+            let answer = tokio::select! {
+                biased;
+                _ = orders.recv() => return self.release(&link).await,
+                _ = &mut link.ended => return ended(),
+                answer = timeout(third, sql::still_held(target, &link.client, key)) => answer,
+            };
+            match answer.unwrap_or_else(|_| Err(target.unreachable("no answer in time"))) {
+                Ok(true) => {
+                    standing.renewed(begun);
+                    next = tokio::time::Instant::now() + third;
                 }
-                _ = &mut link.ended => {
-                    log::warn!("{}: the connection has ended, and the lock with it", self.target.place());
+                Ok(false) => {
+                    log::warn!("{}: the session does not hold the lock any more", target.place());
                     standing.lost();
                     return Ok(false);
                 }
-                () = tokio::time::sleep_until(next) => {
-                    let begun = sys::boottime();
-                    match sql::still_held(&self.target, &link.client, key).await {
-                        Ok(true) => {
-                            standing.renewed(begun);
-                            next = tokio::time::Instant::now() + third;
-                        }
-                        Ok(false) => {
-                            log::warn!("{}: the session does not hold the lock any more", self.target.place());
-                            standing.lost();
-                            return Ok(false);
-                        }
-                        Err(error) => {
-                            log::warn!("{error}");
-                            next = tokio::time::Instant::now() + Duration::from_millis(200);
-                        }
-                    }
-                    if !standing.now().is_certain() {
-                        standing.lost();
-                        return Ok(false);
-                    }
+                Err(error) => {
+                    log::warn!("{error}");
+                    next = tokio::time::Instant::now() + Duration::from_millis(200);
                 }
             }
+            if !standing.now().is_certain() {
+                standing.lost();
+                return Ok(false);
+            }
         }
+    }
+
+    async fn release(&self, link: &Link) -> Result<bool> {
+        sql::unlock(&self.target, &link.client, &self.name, self.mode).await
     }
 }

@@ -2,7 +2,7 @@
 
 use super::connect::{BUDGET, Target};
 use crate::backend::who::Who;
-use crate::{LockName, Mode, Result};
+use crate::{Error, LockName, Mode, Result};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -10,10 +10,19 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-/// The table: the row with backend 0 keeps a lock's last token.
-pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS resourcelock (
+/// What tells others of the requests, and what tokens are drawn from.
+///
+/// The table is not logged: its rows mean something only as long as their sessions live, and nobody waits for the disk
+/// to write them. One row, without a name, tells from which sequence tokens are drawn; when the server has crashed, or
+/// another one has taken over, the table is empty, and whoever finds that moves the sequence on ([`LEAP`]).
+pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.resourcelock_session (
     name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
-    PRIMARY KEY (name, backend))";
+    PRIMARY KEY (name, backend));
+    CREATE SEQUENCE IF NOT EXISTS public.resourcelock_token";
+
+/// So far the sequence is moved on when it is not known which tokens were drawn last: the server writes 32 numbers
+/// ahead, but other sessions can draw on before that is on the disk, and a standby may lag behind.
+const LEAP: i64 = 1_000_000;
 
 /// The number of the advisory lock.
 pub(super) fn key(name: &LockName) -> i64 {
@@ -37,12 +46,16 @@ pub(super) async fn query(target: &Target, client: &Client, text: &str, values: 
 /// What the session has to be: the server keeps it as long as the holder may need to end its command, twice over, and
 /// ends it for no other reason. Settings that an older server does not know are left out.
 pub(super) async fn settle(target: &Target, client: &Client, ttl: Duration) -> Result<()> {
-    let seconds = ttl.as_secs().max(1) * 2;
+    // Whole seconds, rounded up; the kernel takes at most 32,767.
+    let ttl = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    let seconds = ttl.saturating_mul(2).clamp(2, 32_767);
+    let millis = ttl.saturating_mul(2_000).clamp(2_000, i32::MAX as u64);
     let settings = [
         ("tcp_keepalives_idle", seconds.to_string()),
-        ("tcp_keepalives_interval", (ttl.as_secs() / 5).max(1).to_string()),
+        // Longer pauses: the more is to be waited for, up to the time for unanswered data.
+        ("tcp_keepalives_interval", (seconds / 3).max(1).to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
-        ("tcp_user_timeout", (seconds * 1000).to_string()),
+        ("tcp_user_timeout", millis.to_string()),
         // A waiter whose process has gone is noticed while it waits.
         ("client_connection_check_interval", "1000".to_owned()),
         ("statement_timeout", "0".to_owned()),
@@ -98,55 +111,136 @@ pub(super) async fn lock(
 /// What a grant is told.
 pub(super) struct Grant {
     pub(super) token: i64,
-    /// An earlier holder's session has ended without a release.
+    /// The session in which it was granted.
+    pub(super) backend: i32,
+    /// An earlier holder may have ended without a release, a moment ago.
     pub(super) abandoned: bool,
 }
 
-/// The next token, and the own row; removes rows of sessions that have gone. In one statement, and only with the lock
-/// in hand: no two draw the same token (holders that share draw one after the other, by the row's lock).
+/// The next token, and the own row; removes the rows of earlier holders. Only with the lock in hand.
 pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, who: &Who) -> Result<Grant> {
-    let text = "WITH gone AS (
-            DELETE FROM resourcelock r WHERE name = $1 AND backend <> 0
-            AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.backend) RETURNING token),
-        counter AS (
-            INSERT INTO resourcelock AS r (name, backend, token, who) VALUES ($1, 0, txid_current(), '')
-            ON CONFLICT (name, backend) DO UPDATE SET token = greatest(r.token + 1, txid_current()) RETURNING token),
+    // A holder removes its row before it releases: a row that is still there belongs to one that did not, unless it
+    // shares the lock. Rows of waiters that have gone are removed along with it.
+    let text = "WITH known AS (
+            SELECT FROM public.resourcelock_session WHERE name = '' AND backend = 0
+            AND token = 'public.resourcelock_token'::regclass::oid::bigint),
+        gone AS (
+            DELETE FROM public.resourcelock_session r WHERE name = $1 AND backend <> pg_backend_pid()
+            AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = r.backend AND l.locktype = 'advisory'
+                AND l.objsubid = 1 AND (l.granted OR r.token = 0) AND l.database =
+                (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND l.classid::bigint = ($3 >> 32) & 4294967295 AND l.objid::bigint = $3 & 4294967295)
+            AND (token <> 0 OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.backend))
+            RETURNING token),
         own AS (
-            INSERT INTO resourcelock AS r (name, backend, token, who)
-            SELECT $1, pg_backend_pid(), token, $2 FROM counter
+            INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
+            SELECT $1, pg_backend_pid(), nextval('public.resourcelock_token'), $2 FROM known
             ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who RETURNING token)
-        SELECT token, EXISTS (SELECT FROM gone WHERE token <> 0) FROM own";
+        SELECT (SELECT token FROM own), EXISTS (SELECT FROM gone WHERE token <> 0), pg_backend_pid()";
     let who = serde_json::to_string(who).unwrap_or_default();
-    let values: [Value<'_>; 2] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT)];
+    let key = key(name);
+    let values: [Value<'_>; 3] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT), (&key, Type::INT8)];
+    let mut anew = false;
     loop {
         let error = match timeout(BUDGET, client.query_typed_one(text, &values)).await {
-            Ok(Ok(row)) => {
-                return Ok(Grant {
-                    token: row.get(0),
-                    abandoned: row.get(1),
-                });
-            }
+            Ok(Ok(row)) => match row.get::<_, Option<i64>>(0) {
+                Some(token) => {
+                    return Ok(Grant {
+                        token,
+                        backend: row.get(2),
+                        // After a crash nobody knows.
+                        abandoned: anew || row.get(1),
+                    });
+                }
+                None => {
+                    move_on(target, client).await?;
+                    anew = true;
+                    continue;
+                }
+            },
             Ok(Err(error)) => error,
             Err(_) => return Err(target.unreachable("no answer in time")),
         };
         match error.code() {
-            Some(&SqlState::UNDEFINED_TABLE) if make_table(client).await => {}
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INSUFFICIENT_PRIVILEGE) => break,
+            Some(&SqlState::UNDEFINED_TABLE) if make_objects(client).await => {}
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => break,
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(no_right(target, &error)),
             _ => return Err(target.error(&error)),
         }
     }
-    let table = TABLE.split_whitespace().collect::<Vec<_>>().join(" ");
-    log::warn!("who holds the lock is not shown, as the table may not be made or used; have its owner run: {table}");
-    let rows = query(target, client, "SELECT txid_current()", &[]).await?;
+    bare_token(target, client).await
+}
+
+/// There are tokens already, and this user may not draw one: another count would not fit to them.
+fn no_right(target: &Target, error: &tokio_postgres::Error) -> Error {
+    let said = error.as_db_error().map_or("permission denied", |said| said.message());
+    target.refused(format!(
+        "{}; have the owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO …; \
+         GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO …",
+        said.escape_debug()
+    ))
+}
+
+/// Sees to it that the next token is higher than every earlier one, and says so in the table. The disk is waited for.
+async fn move_on(target: &Target, client: &Client) -> Result<()> {
+    // Tokens of an earlier version of this program stand in a table of its own.
+    let old = "SELECT to_regclass('resourcelock') IS NOT NULL AND has_table_privilege('resourcelock', 'SELECT')";
+    let old = query(target, client, old, &[]).await;
+    let old = if old.is_ok_and(|rows| rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false))) {
+        let highest = query(target, client, "SELECT max(token) FROM resourcelock", &[]).await;
+        let highest = highest
+            .ok()
+            .and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok()));
+        highest.unwrap_or(0)
+    } else {
+        0_i64
+    };
+    // One who does it at the same time waits for the row, and then finds it.
+    let text = "WITH first AS (
+            INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
+            VALUES ('', 0, 'public.resourcelock_token'::regclass::oid::bigint, '')
+            ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token WHERE r.token <> excluded.token
+            RETURNING 1)
+        SELECT set_config('synchronous_commit',
+                CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE
+                current_setting('synchronous_commit') END, true),
+            setval('public.resourcelock_token',
+                greatest(nextval('public.resourcelock_token'), txid_current(), $1) + $2)
+        FROM first";
+    let values: [Value<'_>; 2] = [(&old, Type::INT8), (&LEAP, Type::INT8)];
+    match timeout(BUDGET, client.query_typed(text, &values)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(no_right(target, &error)),
+        Ok(Err(error)) => Err(target.error(&error)),
+        Err(_) => Err(target.unreachable("no answer in time")),
+    }
+}
+
+/// A token where there is nothing to draw it from: the server's transaction counter, once it is on the disk.
+async fn bare_token(target: &Target, client: &Client) -> Result<Grant> {
+    let objects = OBJECTS.split_whitespace().collect::<Vec<_>>().join(" ");
+    log::warn!(
+        "who holds the lock is not shown, and each grant waits for the disk, as this user may make no table in the \
+         schema public; have one who may run: {objects}; and GRANT what is needed: SELECT, INSERT, UPDATE, DELETE on \
+         the table, USAGE, UPDATE on the sequence"
+    );
+    let text = "SELECT txid_current(), pg_backend_pid(), pg_logical_emit_message(true, 'resourcelock', '')::text,
+        set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE
+            current_setting('synchronous_commit') END, true)";
+    let rows = query(target, client, text, &[]).await?;
+    let row = rows.first().ok_or_else(|| target.unreachable("an empty answer"))?;
     Ok(Grant {
-        token: rows.first().map_or(0, |row| row.get(0)),
-        abandoned: false,
+        token: row.get(0),
+        backend: row.get(1),
+        // Nobody has written down how the earlier holder ended.
+        abandoned: true,
     })
 }
 
-/// Whether the table is there now.
-async fn make_table(client: &Client) -> bool {
-    match timeout(BUDGET, client.batch_execute(TABLE)).await {
+/// Whether the table and the sequence are there now.
+async fn make_objects(client: &Client) -> bool {
+    // Together: both or none.
+    match timeout(BUDGET, client.batch_execute(OBJECTS)).await {
         Ok(Ok(())) => true,
         // Another one has made it in the same instant.
         Ok(Err(error)) => matches!(
@@ -159,7 +253,8 @@ async fn make_table(client: &Client) -> bool {
 
 /// Lets others see who waits. Without a table they see a little less.
 pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, who: &Who) {
-    let text = "INSERT INTO resourcelock AS r (name, backend, token, who) VALUES ($1, pg_backend_pid(), 0, $2)
+    let text = "INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
+        VALUES ($1, pg_backend_pid(), 0, $2)
         ON CONFLICT (name, backend) DO UPDATE SET token = 0, who = excluded.who";
     let who = serde_json::to_string(who).unwrap_or_default();
     let _ = query(
@@ -179,16 +274,22 @@ pub(super) async fn still_held(target: &Target, client: &Client, key: i64) -> Re
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// Releases: whether it was held.
-pub(super) async fn unlock(target: &Target, client: &Client, key: i64, mode: Mode) -> Result<bool> {
+/// Releases: whether it was held. First the own row goes, which tells the next one that it was not abandoned; both are
+/// sent at once.
+pub(super) async fn unlock(target: &Target, client: &Client, name: &LockName, mode: Mode) -> Result<bool> {
     let text = format!("SELECT pg_advisory_unlock{}($1)", suffix(mode));
-    let rows = query(target, client, &text, &[(&key, Type::INT8)]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    let key = key(name);
+    let values: [Value<'_>; 1] = [(&key, Type::INT8)];
+    let (_, rows) = tokio::join!(
+        biased;
+        forget(target, client, name),
+        query(target, client, &text, &values)
+    );
+    Ok(rows?.first().is_some_and(|row| row.get(0)))
 }
 
-/// Removes the own row. Nobody waits for the disk for that.
+/// Removes the own row.
 pub(super) async fn forget(target: &Target, client: &Client, name: &LockName) {
-    let _ = timeout(BUDGET, client.batch_execute("SET synchronous_commit = off")).await;
-    let text = "DELETE FROM resourcelock WHERE name = $1 AND backend = pg_backend_pid()";
+    let text = "DELETE FROM public.resourcelock_session WHERE name = $1 AND backend = pg_backend_pid()";
     let _ = query(target, client, text, &[(&name.as_str(), Type::TEXT)]).await;
 }

@@ -19,7 +19,7 @@ use tokio_postgres::types::Type;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the connections that only look are called.
-const APPLICATION: &str = "resourcelock (looks)";
+pub(super) const APPLICATION: &str = "resourcelock (looks)";
 
 fn runtime() -> Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -55,8 +55,8 @@ async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
     let there = query(
         target,
         &link.client,
-        "SELECT to_regclass('resourcelock') IS NOT NULL
-        AND has_table_privilege('resourcelock', 'SELECT')",
+        "SELECT to_regclass('public.resourcelock_session') IS NOT NULL
+        AND has_table_privilege('public.resourcelock_session', 'SELECT')",
         &[],
     )
     .await;
@@ -64,7 +64,7 @@ async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
     let (columns, join) = if there {
         (
             "r.name, coalesce(r.token, 0), r.who",
-            "LEFT JOIN resourcelock r ON r.backend = l.pid",
+            "LEFT JOIN public.resourcelock_session r ON r.backend = l.pid",
         )
     } else {
         ("NULL::text, 0::bigint, NULL::text", "")
@@ -106,12 +106,16 @@ impl Seen {
         let told = self.name.as_deref() == Some(name.as_str());
         let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
         let mut who: Who = told.flatten().unwrap_or_else(|| {
-            let mut words = self.application.split(' ').skip(1);
-            let (pid, host) = words.next().and_then(|word| word.split_once('@')).unwrap_or(("0", "?"));
+            // `resourcelock PID@HOST COMMAND`; another program has a name of its own.
+            let ours = self.application.strip_prefix("resourcelock ");
+            let (from, command) = ours
+                .and_then(|text| text.split_once(' '))
+                .unwrap_or(("", &self.application));
+            let (pid, host) = from.split_once('@').unwrap_or(("0", "?"));
             Who {
                 pid: pid.parse().unwrap_or(0),
                 host: host.to_owned(),
-                command: words.collect::<Vec<_>>().join(" "),
+                command: command.to_owned(),
                 user: "?".to_owned(),
                 asked: self.since.unsigned_abs(),
                 ..Who::default()
@@ -175,12 +179,18 @@ pub(super) async fn list(target: &Target) -> Result<Vec<State>> {
 pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u64>) -> Result<bool> {
     let link = target.connect(APPLICATION).await?;
     let state = look(target, &link, name).await?;
+    let key = sql::key(name);
     let mut broken = false;
     for holder in state.holders {
         if token.is_none_or(|token| token == holder.token) {
             let backend = i32::try_from(holder.ticket).unwrap_or(0);
-            let text = "SELECT pg_terminate_backend($1)";
-            let rows = query(target, &link.client, text, &[(&backend, Type::INT4)]).await?;
+            // It may have released since, and the session may be another one's by now.
+            let text = "SELECT pg_terminate_backend(pid) FROM pg_locks
+                WHERE pid = $1 AND locktype = 'advisory' AND granted AND objsubid = 1
+                AND classid::bigint = ($2 >> 32) & 4294967295 AND objid::bigint = $2 & 4294967295
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            let values: [Value<'_>; 2] = [(&backend, Type::INT4), (&key, Type::INT8)];
+            let rows = query(target, &link.client, text, &values).await?;
             broken |= rows.first().is_some_and(|row| row.get(0));
         }
     }

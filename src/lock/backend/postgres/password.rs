@@ -1,0 +1,75 @@
+//! The password, where the URL has none: as libpq finds it.
+
+use super::settings::{Place, environment};
+use std::path::PathBuf;
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+/// From `PGPASSWORD`, else from the password file.
+pub(super) fn find(config: &Config, place: &Place) -> Option<String> {
+    if let Some(password) = environment("PGPASSWORD") {
+        return Some(password);
+    }
+    let path = environment("PGPASSFILE").map(PathBuf::from);
+    let path = path.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass")))?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().ok()?.permissions());
+    if mode & 0o077 != 0 {
+        log::warn!("{} is readable by others and was ignored: chmod 600", path.display());
+        return None;
+    }
+    let host = match &place.host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(_) => "localhost".to_owned(),
+    };
+    let user = config.get_user().unwrap_or_default();
+    let database = config.get_dbname().unwrap_or(user);
+    let wanted = [host.as_str(), &place.port.to_string(), database, user];
+    let text = std::fs::read_to_string(&path).ok()?;
+    text.lines().find_map(|line| password_in(line, wanted))
+}
+
+/// The password in a line of the password file, if the line is meant for these (host, port, database, user).
+fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let mut fields: Vec<String> = Vec::new();
+    let mut field = String::new();
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => field.extend(letters.next()),
+            // The password is the rest, whatever it contains.
+            ':' if fields.len() < 4 => fields.push(std::mem::take(&mut field)),
+            letter => field.push(letter),
+        }
+    }
+    fields.push(field);
+    let [parts @ .., password] = fields.as_slice() else {
+        return None;
+    };
+    let fits = parts.len() == 4
+        && parts
+            .iter()
+            .zip(wanted)
+            .all(|(part, wanted)| part == "*" || part == wanted);
+    fits.then(|| password.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_password_file() {
+        let wanted = ["db1", "5432", "jobs", "ann"];
+        assert_eq!(
+            password_in("db1:5432:jobs:ann:s3:cret", wanted).as_deref(),
+            Some("s3:cret")
+        );
+        assert_eq!(password_in(r"*:*:*:ann:a\\b\:c", wanted).as_deref(), Some(r"a\b:c"));
+        for other in ["db2:*:*:*:x", "# *:*:*:*:x", "db1:5432", "", "*:*:*:bob:x"] {
+            assert_eq!(password_in(other, wanted), None, "{other}");
+        }
+    }
+}

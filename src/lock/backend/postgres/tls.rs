@@ -1,0 +1,280 @@
+//! TLS with the server, by rustls.
+//!
+//! | `sslmode` | the server's certificate |
+//! |---|---|
+//! | `require` and weaker, no authority named | any |
+//! | `require` and weaker with `sslrootcert`, `verify-ca` | signed by it, whatever name it bears |
+//! | `verify-full` | the same, and for the host that was asked for |
+
+use super::settings::{Encryption, Place, Roots, SslMode};
+use super::wire::Wire;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_postgres::config::Host;
+use tokio_rustls::{TlsConnector, rustls};
+
+/// Where distributions keep the certificates that the system trusts.
+const SYSTEM: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    /// The name matters.
+    full: bool,
+}
+
+impl Tls {
+    /// Reads the files that `encryption` names. The error says which is not as it has to be.
+    pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>, String> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Arc::new(Verifier {
+            chain: chain(encryption, &provider)?,
+            full: encryption.mode == SslMode::VerifyFull,
+            provider: provider.clone(),
+        });
+        let versions: &[&rustls::SupportedProtocolVersion] = match encryption.versions {
+            (3, _) => &[&rustls::version::TLS13],
+            (_, 2) => &[&rustls::version::TLS12],
+            _ => &[&rustls::version::TLS12, &rustls::version::TLS13],
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(|e| e.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &encryption.own {
+            Some((certificate, key)) => {
+                let chain = certificates(certificate)?;
+                let signer = private_key(key)?;
+                let wrong = |e: rustls::Error| format!("{}, {}: {e}", certificate.display(), key.display());
+                config.with_client_auth_cert(chain, signer).map_err(wrong)?
+            }
+            None => config.with_no_client_auth(),
+        };
+        config.enable_sni = encryption.names_server;
+        Ok(Some(Self {
+            config: Arc::new(config),
+            full: encryption.mode == SslMode::VerifyFull,
+        }))
+    }
+
+    /// Makes `wire` a secret one. With it comes what ties a password's proof to this certificate, if the certificate
+    /// has it.
+    pub(super) async fn secure(
+        &self,
+        wire: Box<dyn Wire>,
+        place: &Place,
+        address: IpAddr,
+    ) -> io::Result<(Box<dyn Wire>, Option<Vec<u8>>)> {
+        let Host::Tcp(name) = &place.host else {
+            return Err(io::Error::other("a local socket is not encrypted"));
+        };
+        let name = match ServerName::try_from(name.clone()) {
+            Ok(name) => name,
+            // Nobody looks at it.
+            Err(_) if !self.full => ServerName::IpAddress(address.into()),
+            Err(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "this name can stand in no certificate",
+                ));
+            }
+        };
+        let stream = TlsConnector::from(self.config.clone()).connect(name, wire).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
+        let binding = shown.and_then(|certificate| binding(certificate));
+        Ok((Box::new(stream), binding))
+    }
+}
+
+/// Whether the fault lies in what the two sides want of each other, and not in the way between them.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    tls || error.kind() == io::ErrorKind::InvalidData
+}
+
+/// Who checks chains; `None` = any chain will do.
+fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<WebPkiServerVerifier>>, String> {
+    let file = match &encryption.roots {
+        Roots::Any => return Ok(None),
+        Roots::File(path) => path.clone(),
+        Roots::System => {
+            let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+            let usual = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
+            named
+                .or_else(usual)
+                .ok_or("sslrootcert=system: this system has no list of authorities")?
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates(&file)?);
+    if added == 0 {
+        return Err(format!("{}: no certificate in it can be used", file.display()));
+    }
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let builder = match &encryption.revoked {
+        None => builder,
+        Some(path) => {
+            let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+            let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(|e| fail(&e))?;
+            let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
+            if lists.is_empty() {
+                return Err(fail(&"there is no revocation list in it"));
+            }
+            builder.with_crls(lists).enforce_revocation_expiration()
+        }
+    };
+    Ok(Some(builder.build().map_err(|e| format!("{}: {e}", file.display()))?))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let all = CertificateDer::pem_file_iter(path).map_err(|e| fail(&e))?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
+    if all.is_empty() {
+        return Err(fail(&"there is no certificate in it"));
+    }
+    Ok(all)
+}
+
+/// A key that others can read is refused, as libpq does.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    use std::os::unix::fs::MetadataExt;
+    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let file = path.metadata().map_err(|e| fail(&e))?;
+    let others = if file.uid() == 0 { 0o037 } else { 0o077 };
+    if file.mode() & others != 0 {
+        return Err(fail(&"others can read this private key: chmod 600"));
+    }
+    PrivateKeyDer::from_pem_file(path).map_err(|e| match e {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            fail(&"there is no private key in it that can be read without a password")
+        }
+        other => fail(&other),
+    })
+}
+
+#[derive(Debug)]
+struct Verifier {
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    full: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        stapled: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use rustls::Error::InvalidCertificate;
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        // The name is looked at last: all else is as it should be then.
+        match chain.verify_server_cert(certificate, between, name, stapled, now) {
+            Err(InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.full => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// `tls-server-end-point` (RFC 5929): the certificate's hash, by the function of its own signature; with MD5 and SHA-1,
+/// SHA-256 is used.
+fn binding(certificate: &[u8]) -> Option<Vec<u8>> {
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OBJECT IDENTIFIER … } … }
+    let (whole, _) = element(0x30, certificate)?;
+    let (_, rest) = element(0x30, whole)?;
+    let (algorithm, _) = element(0x30, rest)?;
+    let (algorithm, _) = element(0x06, algorithm)?;
+    let hash = match (algorithm.strip_prefix(RSA), algorithm.strip_prefix(ECDSA)) {
+        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => Sha256::digest(certificate).to_vec(),
+        (Some([12]), _) | (_, Some([3, 3])) => Sha384::digest(certificate).to_vec(),
+        (Some([13]), _) | (_, Some([3, 4])) => Sha512::digest(certificate).to_vec(),
+        _ => return None,
+    };
+    Some(hash)
+}
+
+/// The content of a DER element with this tag, and what follows it.
+fn element(tag: u8, text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[first, length], rest) = text.split_first_chunk::<2>()?;
+    if first != tag {
+        return None;
+    }
+    let (length, rest) = if length < 0x80 {
+        (usize::from(length), rest)
+    } else {
+        let digits = usize::from(length & 0x7f);
+        let (number, rest) = rest.split_at_checked(digits).filter(|_| digits <= 4)?;
+        let number = number
+            .iter()
+            .fold(0_usize, |number, digit| number << 8 | usize::from(*digit));
+        (number, rest)
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_and_what_is_none() {
+        assert_eq!(element(0x30, &[0x30, 2, 1, 2, 3]), Some((&[1, 2][..], &[3][..])));
+        assert_eq!(element(0x30, &[0x30, 0x81, 1, 9]), Some((&[9][..], &[][..])));
+        for wrong in [
+            &[][..],
+            &[0x30],
+            &[0x31, 0],
+            &[0x30, 2, 1],
+            &[0x30, 0x85, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(element(0x30, wrong), None, "{wrong:?}");
+        }
+        assert_eq!(binding(&[0x30, 0]), None);
+    }
+}
