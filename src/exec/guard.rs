@@ -10,6 +10,7 @@
 //! | no renewal for [`Rules::ask_after`] | TERM, and CONT |
 //! | no renewal for [`Rules::kill_after`] | KILL, until nothing is left |
 //! | told that the right is lost ([`Line::lost`]) | KILL at once |
+//! | the connection that it keeps open is at its end | the same, also while its parent is stopped or gone |
 //! | its parent is gone | the same; it ends when the command is gone |
 //! | its parent is done | it ends |
 //!
@@ -171,6 +172,7 @@ fn fork(
             ears: ears.as_fd(),
             timer: &timer,
             keep,
+            cut: false,
             command: None,
             asked: false,
         };
@@ -186,6 +188,8 @@ struct Duty<'a> {
     ears: BorrowedFd<'a>,
     timer: &'a Timer,
     keep: Option<BorrowedFd<'a>>,
+    /// That connection is at its end.
+    cut: bool,
     command: Option<Command>,
     asked: bool,
 }
@@ -201,6 +205,8 @@ impl Duty<'_> {
         let mut orphaned = false;
         loop {
             self.look_for_command();
+            self.look_at_connection();
+            // After the look: the parent says that it is done before it ends the connection.
             if self.page.done.load() != 0 || (orphaned && self.is_gone()) {
                 return;
             }
@@ -217,7 +223,16 @@ impl Duty<'_> {
                 self.timer.set(next);
             }
             let ears = (!orphaned).then_some(self.ears);
-            orphaned |= sys::wait(ears, self.timer, watched.map(AsFd::as_fd), slice);
+            let keep = self.keep.filter(|_| !self.cut);
+            orphaned |= sys::wait(ears, self.timer, watched.map(AsFd::as_fd), keep, slice);
+        }
+    }
+
+    /// With the connection's end the right is lost, whether the parent has seen it or not.
+    fn look_at_connection(&mut self) {
+        if !self.cut && self.keep.is_some_and(sys::is_cut) && self.page.done.load() == 0 {
+            self.cut = true;
+            self.page.begun.store(0);
         }
     }
 
@@ -237,7 +252,7 @@ impl Duty<'_> {
         let begun = self.page.begun.load();
         let at = |after: Duration| begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         let now = sys::boottime();
-        if begun == 0 || now >= at(self.rules.kill_after) {
+        if begun == 0 || self.cut || now >= at(self.rules.kill_after) {
             self.page.acted.store(2);
             self.signal(libc::SIGKILL);
             if self.is_gone()

@@ -207,12 +207,20 @@ impl Timer {
     }
 }
 
-/// Waits until there is something on the pipe, the timer runs out, `process` ends, or `slice` is over. True: nobody
-/// has the pipe's other end any more.
+/// Whether the other side has ended this connection, or it broke.
+pub fn is_cut(socket: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut watched = [PollFd::new(socket, PollFlags::from_bits_retain(libc::POLLRDHUP))];
+    poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until there is something on the pipe, the timer runs out, `process` ends, `socket` is cut ([`is_cut`]), or
+/// `slice` is over. True: nobody has the pipe's other end any more.
 pub fn wait(
     ears: Option<BorrowedFd<'_>>,
     timer: &Timer,
     process: Option<BorrowedFd<'_>>,
+    socket: Option<BorrowedFd<'_>>,
     slice: Option<Duration>,
 ) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -221,6 +229,7 @@ pub fn wait(
         .into_iter()
         .flatten()
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+        .chain(socket.map(|fd| PollFd::new(fd, PollFlags::from_bits_retain(libc::POLLRDHUP))))
         .collect();
     let slice = slice.map_or(PollTimeout::NONE, |slice| {
         PollTimeout::try_from(slice).unwrap_or(PollTimeout::MAX)
