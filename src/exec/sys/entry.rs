@@ -76,7 +76,7 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
             // SAFETY: `i` < argc, so by the caller's promise this is a pointer to a NUL-terminated string.
             let text = unsafe { CStr::from_ptr(*argv.add(i)) };
             let own = OsString::from_vec(text.to_bytes().to_vec());
-            if let Some((from, to)) = password(text.to_bytes()) {
+            for (from, to) in passwords(text.to_bytes()) {
                 // SAFETY: the bytes of this string, which the kernel put on this process's stack for it to use. Nobody
                 // else reads them in this process: it goes on with its own copy.
                 unsafe { ptr::write_bytes(argv.add(i).read().cast_mut().add(from), b'x', to - from) };
@@ -86,15 +86,31 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
         .collect()
 }
 
-/// Where a URL of an engine has a password, if `argument` is or contains one: `ps` is not to show it.
-fn password(argument: &[u8]) -> Option<(usize, usize)> {
-    let find = |text: &[u8], what: &[u8]| text.windows(what.len()).position(|part| part == what);
+/// Where a URL of an engine has passwords, if `argument` is or contains one: `ps` is not to show them.
+fn passwords(argument: &[u8]) -> Vec<(usize, usize)> {
+    let find = |what: &[u8], from: usize| {
+        let rest = argument.get(from..)?;
+        Some(from + rest.windows(what.len()).position(|part| part == what)?)
+    };
     let url = ["etcd://", "etcds://", "postgres://", "postgresql://"]
         .iter()
-        .find_map(|scheme| Some(find(argument, scheme.as_bytes())? + scheme.len()))?;
-    let end = url + argument.get(url..)?.iter().rposition(|b| *b == b'@')?;
-    let start = url + argument.get(url..end)?.iter().position(|b| *b == b':')? + 1;
-    Some((start, end))
+        .find_map(|scheme| Some(find(scheme.as_bytes(), 0)? + scheme.len()));
+    let Some(url) = url else { return Vec::new() };
+    let user = || {
+        let end = url + argument[url..].iter().rposition(|b| *b == b'@')?;
+        let start = url + argument[url..end].iter().position(|b| *b == b':')? + 1;
+        Some((start, end))
+    };
+    let mut found = Vec::from_iter(user());
+    // An option of PostgreSQL's, up to the next one.
+    let mut from = url;
+    while let Some(at) = find(b"password=", from) {
+        let start = at + b"password=".len();
+        let length = argument[start..].iter().position(|b| *b == b'&');
+        from = length.map_or(argument.len(), |length| start + length);
+        found.push((start, from));
+    }
+    found
 }
 
 /// Occupies the standard descriptors that the caller closed.
@@ -166,11 +182,16 @@ mod tests {
 
     #[test]
     fn passwords_are_found() {
-        let hidden = |text: &str| password(text.as_bytes()).map(|(from, to)| text[from..to].to_owned());
-        assert_eq!(hidden("etcd://u:p@ss@h/x").as_deref(), Some("p@ss"));
-        assert_eq!(hidden("--backend=postgres://u:pw@h/d").as_deref(), Some("pw"));
-        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", ""] {
-            assert_eq!(hidden(plain), None, "{plain}");
+        let hidden = |text: &str| -> Vec<String> {
+            let places = passwords(text.as_bytes()).into_iter();
+            places.map(|(from, to)| text[from..to].to_owned()).collect()
+        };
+        assert_eq!(hidden("etcd://u:p@ss@h/x"), ["p@ss"]);
+        assert_eq!(hidden("--backend=postgres://u:pw@h/d"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?user=u&password=pw&sslmode=allow"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?password="), [""]);
+        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", "", "password=x"] {
+            assert!(hidden(plain).is_empty(), "{plain}");
         }
     }
 
