@@ -62,6 +62,8 @@ impl Journal {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine_common/beat.py");
         let words = [
             "python3".to_owned(),
+            // Starts fast: no site packages.
+            "-IS".to_owned(),
             script.display().to_string(),
             self.file().display().to_string(),
             seconds.to_string(),

@@ -1,17 +1,38 @@
 //! A PostgreSQL server of its own. As root it runs as the user postgres.
 
 use super::{Process, free_port, signal, wait_until};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, Weak};
 use tempfile::TempDir;
 
 pub struct Postgres {
     folder: TempDir,
     port: u16,
     process: Option<Process>,
+    /// The thread that started it: the server ends with that thread, and so with this program, however it ends.
+    parent: Option<Sender<()>>,
+    /// More settings: `-c …`.
+    settings: Vec<String>,
 }
 
+/// The server that tests share which leave it as it was.
+static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+
 impl Postgres {
+    /// One that others use as well: it is not to be killed or stopped, nor are its sessions but the test's own.
+    pub fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return server;
+        }
+        let server = Arc::new(Self::start());
+        *shared = Arc::downgrade(&server);
+        server
+    }
+
     /// Makes and starts it; returns when it serves. Connections over TCP need a password (`postgres`), but for the
     /// user `trusted`.
     pub fn start() -> Self {
@@ -27,6 +48,8 @@ impl Postgres {
             folder,
             port: free_port(),
             process: None,
+            parent: None,
+            settings: Vec::new(),
         };
         let secret = postgres.folder.path().join("password");
         std::fs::write(&secret, "postgres\n").expect("a file");
@@ -77,7 +100,17 @@ impl Postgres {
             "-c",
             "fsync=on",
         ]);
-        self.process = Some(Process::start(&mut command, &self.folder.path().join("log")));
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        let log = self.folder.path().join("log");
+        let ((tell, told), (parent, end)) = (channel(), channel());
+        std::thread::spawn(move || {
+            let _ = tell.send(Process::start(&mut command, &log));
+            let _ = end.recv();
+        });
+        self.process = Some(told.recv().expect("it is started"));
+        self.parent = Some(parent);
         wait_until("PostgreSQL serves", || {
             self.try_sql("postgres", "SELECT 1").status.success()
         });
@@ -95,18 +128,54 @@ impl Postgres {
         std::iter::once(pid).chain(children).collect()
     }
 
-    /// SIGKILL for all its processes.
+    /// SIGKILL for all its processes, in one go.
     pub fn kill(&mut self) {
-        for pid in self.all() {
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-        }
+        // Stopped, it makes no more of them.
+        signal(self.pid(), "STOP");
+        let all = self.all();
+        let pids = all.iter().map(ToString::to_string);
+        let _ = Command::new("kill").arg("-KILL").args(pids).output();
         self.process = None;
+        wait_until("they are gone", || all.iter().all(|pid| !super::journal::runs(*pid)));
+    }
+
+    /// Ends it, and starts it with more settings (`NAME=VALUE`).
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings
+            .extend(settings.iter().map(|setting| (*setting).to_owned()));
+        self.end();
+        self.restart();
+    }
+
+    /// Ends it at once, but so that its own processes and shared memory go with it.
+    pub fn end(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
+            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
+            let _ = process.0.wait();
+        }
+    }
+
+    /// Puts a file in the server's folder, which it can read and nobody else.
+    pub fn put(&self, name: &str, text: &[u8]) {
+        let path = self.data().join(name);
+        std::fs::write(&path, text).expect("a file");
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(&path).status();
+            assert!(owned.is_ok_and(|status| status.success()));
+        }
+        let closed = Command::new("chmod").arg("600").arg(&path).status();
+        assert!(closed.is_ok_and(|status| status.success()));
     }
 
     /// Stops (STOP) or continues (CONT) all its processes.
     pub fn signal_all(&self, name: &str) {
-        for pid in self.all() {
-            signal(pid, name);
+        // The first one makes the others: they can only get fewer.
+        signal(self.pid(), name);
+        for pid in &self.all()[1..] {
+            let _ = Command::new("kill")
+                .args([&format!("-{name}"), &pid.to_string()])
+                .output();
         }
     }
 
@@ -120,13 +189,27 @@ impl Postgres {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn try_sql(&self, database: &str, text: &str) -> Output {
+    /// `psql` as the user postgres.
+    pub fn psql(&self, database: &str, words: &[&str]) -> Command {
         let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-d", database, "-c", text]);
+        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-d", database]);
         psql.arg("-h")
             .arg(self.folder.path())
             .args(["-p", &self.port.to_string()]);
-        psql.output().expect("psql runs")
+        psql.args(words);
+        psql
+    }
+
+    /// What became of a statement.
+    pub fn try_sql(&self, database: &str, text: &str) -> Output {
+        self.psql(database, &["-c", text]).output().expect("psql runs")
+    }
+
+    /// What a statement printed in a database.
+    pub fn sql_in(&self, database: &str, text: &str) -> String {
+        let output = self.try_sql(database, text);
+        assert!(output.status.success(), "{text}: {}", stderr(&output));
+        stdout(&output).trim().to_owned()
     }
 
     /// What a statement printed in the database `jobs` (before it is there: in `postgres`).
@@ -143,15 +226,32 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(process) = &self.process {
-            let _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
-            // At once, but so that its own processes and shared memory go with it.
-            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
-        }
-        if let Some(mut process) = self.process.take() {
-            let _ = process.0.wait();
-        }
+        self.end();
     }
+}
+
+/// What a program said.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What it complained of.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Prints the median and the worst of some times, past the test harness.
+pub fn figures(what: &str, mut ns: Vec<u64>) {
+    ns.sort_unstable();
+    let (Some(worst), median) = (ns.last(), ns[ns.len() / 2]) else {
+        return;
+    };
+    let [median, worst] = [median, *worst].map(|ns| ns as f64 / 1e6);
+    let _ = writeln!(
+        std::io::stderr(),
+        "figure: PostgreSQL, {what}: median {median:.1} ms, worst {worst:.1} ms, of {}",
+        ns.len()
+    );
 }
 
 /// A pgbouncer in front of a server.
@@ -164,6 +264,11 @@ pub struct Pooler {
 impl Pooler {
     /// Starts it in a pool mode: `session` or `transaction`.
     pub fn start(server: &Postgres, mode: &str) -> Self {
+        Self::with(server, mode, "")
+    }
+
+    /// The same with more settings.
+    pub fn with(server: &Postgres, mode: &str, more: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("resourcelock-pool-")
             .tempdir()
@@ -172,7 +277,7 @@ impl Pooler {
         let settings = format!(
             "[databases]\njobs = host={} port={} user=trusted dbname=jobs\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = extra_float_digits\n{more}",
             server.folder().display(),
             server.port(),
         );
@@ -219,13 +324,11 @@ fn as_postgres(program: &str) -> Command {
     let path = folders
         .last()
         .map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=QUIT");
     if is_root() {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-            .arg(path);
-        command
-    } else {
-        Command::new(path)
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
+    command.arg(path);
+    command
 }

@@ -33,6 +33,8 @@ enum Phase {
 struct Shared {
     phase: Mutex<Phase>,
     news: Event,
+    /// The server answers, and the request is in its queue.
+    queued: Event,
 }
 
 impl Shared {
@@ -85,6 +87,7 @@ impl Session {
         let shared = Arc::new(Shared {
             phase: Mutex::new(Phase::Asking),
             news: Event::default(),
+            queued: Event::default(),
         });
         let request = Request {
             target: target.clone(),
@@ -146,7 +149,9 @@ impl Session {
                 let _ = self.end();
                 return Err(Error::Cancelled);
             }
-            let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
+            // Before that a look would only wait for the same answer.
+            let to_tell = options.on_wait.as_ref().filter(|_| self.shared.queued.is_set());
+            let tell_at = to_tell.map_or(u64::MAX, |(after, _)| {
                 begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
             });
             if sys::monotonic() >= tell_at {
@@ -245,7 +250,7 @@ impl Request {
             Ok(link) => link,
             Err(error) => return shared.tell(Phase::Failed(error)),
         };
-        match self.ask(&link, asked, &mut orders).await {
+        match self.ask(&link, asked, shared, &mut orders).await {
             Ok(true) => {}
             Ok(false) => return shared.tell(Phase::NotHad),
             Err(error) => return shared.tell(Phase::Failed(error)),
@@ -293,7 +298,13 @@ impl Request {
     }
 
     /// Whether it was had.
-    async fn ask(&mut self, link: &Link, asked: Instant, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
+    async fn ask(
+        &mut self,
+        link: &Link,
+        asked: Instant,
+        shared: &Shared,
+        orders: &mut UnboundedReceiver<()>,
+    ) -> Result<bool> {
         let target = &self.target;
         let key = sql::key(&self.name);
         if sql::try_lock(target, &link.client, key, self.mode).await? {
@@ -307,6 +318,8 @@ impl Request {
             Wait::Forever => None,
         };
         sql::announce(target, &link.client, &self.name, &self.who).await;
+        shared.queued.set();
+        shared.news.set();
         // The server ends the wait in time, unless it has stopped.
         let patience = time.map_or(Duration::MAX, |time| time.saturating_add(BUDGET));
         let locked = tokio::select! {

@@ -99,6 +99,9 @@ const OWN: [(&str, &str); 15] = [
 /// Variables that ask for something which is not done here.
 const REFUSED: [&str; 3] = ["PGREQUIREAUTH", "PGREQUIREPEER", "PGSSLCRLDIR"];
 
+/// Names and values, as they stand in the URL.
+type Pairs = Vec<(String, String)>;
+
 /// The options that are read here, by URL and environment.
 struct Options<'a> {
     url: &'a [(String, String)],
@@ -216,7 +219,7 @@ impl Settings {
 }
 
 /// The URL without the options that are read here, and those.
-fn take_own(url: &str) -> Result<(String, Vec<(String, String)>), &'static str> {
+fn take_own(url: &str) -> Result<(String, Pairs), &'static str> {
     let start = url.find("://").map_or(0, |at| at + 3);
     // The rest is read with everything before the first '@' as user and password.
     let hosts = start + url[start..].find('@').map_or(0, |at| at + 1);

@@ -14,7 +14,8 @@ use tokio_postgres::{Client, Row};
 ///
 /// The table is not logged: its rows mean something only as long as their sessions live, and nobody waits for the disk
 /// to write them. One row, without a name, tells from which sequence tokens are drawn; when the server has crashed, or
-/// another one has taken over, the table is empty, and whoever finds that moves the sequence on ([`LEAP`]).
+/// another one has taken over, the table is empty, and whoever finds that moves the sequence on ([`LEAP`]), to the
+/// time of day at least (µs since 1970): tokens grow even if an administrator drops all of it.
 pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.resourcelock_session (
     name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
     PRIMARY KEY (name, backend));
@@ -22,7 +23,7 @@ pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.res
 
 /// So far the sequence is moved on when it is not known which tokens were drawn last: the server writes 32 numbers
 /// ahead, but other sessions can draw on before that is on the disk, and a standby may lag behind.
-const LEAP: i64 = 1_000_000;
+const LEAP: i64 = 100_000;
 
 /// The number of the advisory lock.
 pub(super) fn key(name: &LockName) -> i64 {
@@ -205,7 +206,8 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
                 CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE
                 current_setting('synchronous_commit') END, true),
             setval('public.resourcelock_token',
-                greatest(nextval('public.resourcelock_token'), txid_current(), $1) + $2)
+                greatest(greatest(nextval('public.resourcelock_token'), txid_current(), $1) + $2,
+                    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
         FROM first";
     let values: [Value<'_>; 2] = [(&old, Type::INT8), (&LEAP, Type::INT8)];
     match timeout(BUDGET, client.query_typed(text, &values)).await {
