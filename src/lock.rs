@@ -136,6 +136,8 @@ mod identity;
 mod latch;
 #[path = "lock/live.rs"]
 mod live;
+#[path = "lock/look.rs"]
+mod look;
 #[cfg(test)]
 #[path = "lock/model.rs"]
 mod model;

@@ -5,9 +5,13 @@ mod common;
 use common::worker::Hands;
 use common::{Ask, TestLock, Worker, wait_until};
 use nix::unistd::{ForkResult, fork};
-use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
+use resourcelock::{GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 /// Forks. The child tries its inherited handle, opens the lock afresh, says what happened, and stays until the test
 /// is over if it is told so. Answers the child's pid and what it said.
@@ -61,9 +65,136 @@ fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
     }
 }
 
+/// Blocks a thread in the middle of `get_lock`, where it has the handle to itself, once it is told so.
+struct Brake {
+    pulled: AtomicBool,
+    reached: Mutex<Option<Sender<()>>>,
+}
+
+static BRAKE: Brake = Brake {
+    pulled: AtomicBool::new(false),
+    reached: Mutex::new(None),
+};
+
+impl log::Log for Brake {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("lock request successful") && self.pulled.swap(false, SeqCst) {
+            let reached = self.reached.lock().expect("nobody panicked").take();
+            reached.expect("told once").send(()).expect("somebody listens");
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Forks while another thread is in the middle of `get_lock`. The child looks at the lock through its copy of the
+/// handle and says what it sees.
+fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
+    let lock = hands.lock();
+    lock.set_lock_info("a note");
+    log::set_logger(&BRAKE).expect("the first one");
+    log::set_max_level(log::LevelFilter::Debug);
+    let (reached, is_reached) = channel();
+    *BRAKE.reached.lock().expect("nobody panicked") = Some(reached);
+    BRAKE.pulled.store(true, SeqCst);
+    std::thread::spawn(|| lock.get_lock(GetOptions::new().wait(Wait::No)));
+    is_reached.recv().expect("it gets there");
+    let (mut said, mut say) = std::io::pipe().expect("a pipe");
+    // SAFETY: as above; the blocked thread has none of the allocator's locks.
+    #[allow(unsafe_code)]
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).expect("a signal can be asked for");
+            let state = lock.state();
+            lock.set_lock_info("by the child");
+            let told = json!({
+                "locked": [lock.is_locked(), state.locked, lock.lock_value() == 0],
+                "held": state.holders.iter().map(|holder| lock.is_held(holder.token)).collect::<Vec<_>>(),
+                "history": lock.history().len(),
+                "note": lock.get_lock_info(),
+                "own": [json!(lock.have_the_lock()), json!(lock.token())],
+            });
+            let _ = writeln!(say, "{told}");
+            nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL).ok();
+            unreachable!("killed");
+        }
+        ForkResult::Parent { child } => {
+            drop(say);
+            let mut text = String::new();
+            said.read_to_string(&mut text).expect("the child speaks");
+            nix::sys::wait::waitpid(child, None).expect("the child ends");
+            serde_json::from_str(&text).expect("the child says JSON")
+        }
+    }
+}
+
+/// Opens handles in one thread, each with a hold, while another one forks: children that stay until the test is over.
+fn open_and_fork(hands: &mut Hands, arguments: &[Value]) -> Value {
+    let forks = arguments[0].as_u64().expect("a number");
+    let name = hands.lock().name().as_str();
+    let (stop, opened) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) && opened.fetch_add(1, SeqCst) < 1000 {
+                let lock = Box::leak(Box::new(ResourceLock::open(name).expect("the lock opens")));
+                let shared = GetOptions::new().mode(Mode::Shared);
+                std::mem::forget(lock.acquire(shared).expect("shared with the others"));
+            }
+        });
+        for n in 0..forks {
+            std::thread::sleep(Duration::from_micros(20 * (n % 5)));
+            // SAFETY: the child makes system calls only.
+            #[allow(unsafe_code)]
+            if let ForkResult::Child = unsafe { fork() }.expect("fork") {
+                let _ = nix::unistd::read(std::io::stdin(), &mut [0]);
+                nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL).ok();
+            }
+        }
+        stop.store(true, SeqCst);
+    });
+    json!(opened.load(SeqCst))
+}
+
 #[test]
 fn worker() {
-    common::worker::main(&[("fork", fork_and_try)]);
+    common::worker::main(&[
+        ("fork", fork_and_try),
+        ("fork_while_busy", fork_while_busy),
+        ("open_and_fork", open_and_fork),
+    ]);
+}
+
+#[test]
+fn a_child_may_look_though_a_thread_of_its_parent_was_busy_with_the_handle() {
+    let lock = TestLock::new("fork");
+    let mut parent = Worker::open(&lock);
+    assert_eq!(
+        parent.ask(json!(["fork_while_busy"])),
+        json!({
+            "locked": [true, true, true],
+            "held": [true],
+            "history": 0,
+            "note": "by the child",
+            "own": [false, null],
+        })
+    );
+}
+
+/// A fork at any point while another thread opens the lock: the child has nothing that keeps the parent's holds.
+#[test]
+fn forks_while_the_lock_is_opened_keep_nothing() {
+    let lock = TestLock::new("fork");
+    let [mut parent, mut other] = [0; 2].map(|_| Worker::open(&lock));
+    assert!(parent.ask(json!(["open_and_fork", 100])).as_u64() > Some(1));
+    parent.kill();
+    assert!(other.get(Ask::default()).is_some_and(|grant| grant.abandoned));
 }
 
 #[test]

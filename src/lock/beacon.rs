@@ -1,18 +1,23 @@
 //! Beacons: how a process proves that it is alive.
 //!
 //! A beacon is an open-file-description lock (fcntl(2), F_OFD_SETLK) on one byte of the table file, far behind its
-//! end; the byte's number is the beacon's id. The kernel drops the lock when the last descriptor of that open file is
-//! gone, however the process ended. Nothing in this depends on PIDs: there is no reuse, no namespace, no hidepid.
+//! end; the byte's number is the beacon's id. The kernel drops the lock when nothing refers to that open file any more,
+//! however the process ended. Nothing in this depends on PIDs: there is no reuse, no namespace, no hidepid.
 //! LMDB's reader table works on the same idea.
+//!
+//! What refers to a handle's beacon is a mapping that children do not inherit ([`KeptOpen`]), not a descriptor: a program
+//! may close descriptors that it knows nothing of, and a forked child would inherit one. Asking about beacons takes a
+//! descriptor, but any one of the table's file will do.
 
+use crate::objects::{self, Opened};
+use crate::sys::{Descriptor, KeptOpen, not_during_a_fork};
 use crate::table::{REQUESTS, Table, random};
 use crate::{Error, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::Mode;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Where the beacons' bytes begin: far behind the end of any table.
@@ -32,8 +37,49 @@ fn byte(id: u32) -> libc::flock {
     }
 }
 
-/// Lights a beacon on the open file `file` and returns its id.
-pub(crate) fn light(table: &Table, file: BorrowedFd<'_>, path: &Path) -> Result<u32> {
+/// A beacon of this process: lit until it is dropped.
+pub(crate) struct Beacon {
+    pub(crate) id: u32,
+    open: KeptOpen,
+}
+
+impl Beacon {
+    /// Lights one. `None` = the table's path leads elsewhere by now.
+    pub(crate) fn light(table: &Table) -> Result<Option<Self>> {
+        // Between opening and mapping there is a descriptor, which a fork in another thread would copy.
+        not_during_a_fork(|| {
+            let Some(file) = open_again(table)? else {
+                return Ok(None);
+            };
+            let open = KeptOpen::new(file.as_fd()).map_err(failed("keep open", &table.path))?;
+            let id = lock_a_byte(table, file.as_fd())?;
+            Ok(Some(Self { id, open }))
+        })
+    }
+
+    /// Whether it is this process's own, not that of a parent which has forked.
+    pub(crate) fn is_own(&self) -> bool {
+        !self.open.is_inherited()
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Os { doing, path, source }
+}
+
+/// The table's file once more: an open file of its own. `None` = its path leads elsewhere by now.
+fn open_again(table: &Table) -> Result<Option<OwnedFd>> {
+    // By name, then compared: through /proc it would be the same file for sure, but /proc may not be there.
+    match objects::open(&table.path, table.writable) {
+        Ok(Opened { file, inode, .. }) => Ok((inode == table.inode).then_some(file)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Lights a beacon on an open file and returns its id.
+fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
     loop {
         let id = random() as u32 & ID_MASK;
         if id == 0 {
@@ -43,11 +89,7 @@ pub(crate) fn light(table: &Table, file: BorrowedFd<'_>, path: &Path) -> Result<
             Ok(_) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => continue, // somebody's
             Err(errno) => {
-                return Err(Error::Os {
-                    doing: "lock a byte of",
-                    path: path.to_owned(),
-                    source: errno.into(),
-                });
+                return Err(failed("lock a byte of", &table.path)(errno.into()));
             }
         }
         // A dead one's id in the table would come to life by our lock.
@@ -66,51 +108,51 @@ pub(crate) fn light(table: &Table, file: BorrowedFd<'_>, path: &Path) -> Result<
     }
 }
 
-/// Whether nobody keeps this beacon lit. What cannot be found out counts as lit. Must not be asked about a beacon on
-/// the table's own open file: one's own locks are not seen.
+/// Whether nobody keeps this beacon lit. What cannot be found out counts as lit.
 pub(crate) fn is_out(table: &Table, id: u32) -> bool {
-    if table.is_inherited() {
-        return false;
+    let ask = || {
+        let mut probe = byte(id & ID_MASK);
+        fcntl(table.file.as_fd(), FcntlArg::F_OFD_GETLK(&mut probe))
+            .map(|_| probe.l_type == libc::F_UNLCK as libc::c_short)
+    };
+    for _ in 0..2 {
+        // "Lit" is safe to believe. "Out" counts if it was the table that was asked: the program may have closed the
+        // descriptor, and have something else open under its number.
+        match ask() {
+            Ok(false) => return false,
+            Ok(true) if table.file.is_ours() => return true,
+            Err(_) if table.file.is_ours() => return false,
+            Ok(true) | Err(_) => {
+                let fresh = open_again(table).ok().flatten();
+                if !fresh.is_some_and(|fresh| table.file.renew(fresh)) {
+                    return false;
+                }
+            }
+        }
     }
-    let mut probe = byte(id & ID_MASK);
-    match fcntl(table.file(), FcntlArg::F_OFD_GETLK(&mut probe)) {
-        Ok(_) => probe.l_type == libc::F_UNLCK as libc::c_short,
-        Err(_) => false,
-    }
+    false
 }
 
 /// A second beacon, on an open file of its own, whose descriptor a child process inherits.
 pub(crate) struct Keeper {
-    fd: OwnedFd,
+    file: Descriptor,
     pub(crate) id: u32,
 }
 
 impl Keeper {
     /// Opens the table's file once more and lights a beacon on it.
-    pub(crate) fn light(table: &Table, path: &Path) -> Result<Self> {
-        let failed = |errno: Errno| Error::Os {
-            doing: "open again",
-            path: path.to_owned(),
-            source: errno.into(),
-        };
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        // By name, then compared: through /proc it would be the same file for sure, but /proc may not be there.
-        let opened = nix::fcntl::open(path, flags, Mode::empty()).map_err(failed)?;
-        let stat = nix::sys::stat::fstat(&opened).map_err(failed)?;
-        if stat.st_ino != table.inode {
-            return Err(Error::Os {
-                doing: "open again",
-                path: PathBuf::from(path),
-                source: io::Error::other("it was replaced meanwhile"),
-            });
-        }
-        let id = light(table, opened.as_fd(), path)?;
+    pub(crate) fn light(table: &Table) -> Result<Self> {
+        let path = &table.path;
+        let opened = open_again(table)?
+            .ok_or_else(|| failed("open again", path)(io::Error::other("it was replaced meanwhile")))?;
+        let id = lock_a_byte(table, opened.as_fd())?;
         let high = fcntl(&opened, FcntlArg::F_DUPFD(INHERITED_FROM)).or_else(|_| fcntl(&opened, FcntlArg::F_DUPFD(3)));
-        let fd = crate::sys::own(high.map_err(failed)?);
-        Ok(Self { fd, id })
+        let high = high.map_err(|errno| failed("open again", path)(errno.into()))?;
+        let file = Descriptor::new(crate::sys::own(high)).map_err(failed("examine", path))?;
+        Ok(Self { file, id })
     }
 
     pub(crate) fn raw(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.file.raw()
     }
 }

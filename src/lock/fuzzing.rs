@@ -42,6 +42,7 @@ pub fn table(bytes: &[u8]) {
         note: Note::absent(),
         table,
         id: 7,
+        beacon: None,
     };
     let look = |objects: &Objects| {
         let state = snapshot::state(&name, &objects.flag, &objects.note, Some(objects));

@@ -249,7 +249,7 @@ impl ResourceLock {
             mode: options.mode,
             detached: options.detached,
             bound_start,
-            command: pack_command(options.command.unwrap_or_else(|| identity::own_command())),
+            command: options.command.map_or_else(identity::own_command_packed, pack_command),
             queued,
             queued_wall_us: 0,
             pid,

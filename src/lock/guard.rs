@@ -57,7 +57,7 @@ impl Guard<'_> {
 
     fn with<R>(&self, what: impl FnOnce(&mut Hold) -> R) -> Option<R> {
         self.lock
-            .current()
+            .current_unless_stuck()?
             .holds
             .iter_mut()
             .find(|hold| hold.token == self.token)
@@ -65,7 +65,7 @@ impl Guard<'_> {
     }
 
     /// Whether a previous holder died while it held the lock, and nobody has finished well since: what the lock
-    /// protects may be in disorder.
+    /// protects may be in disorder. To be asked by who took the lock, not in a forked child.
     pub fn abandoned(&self) -> bool {
         self.with(|hold| hold.abandoned != 0).unwrap_or(false)
     }
@@ -74,6 +74,10 @@ impl Guard<'_> {
     /// a forced release by the Python module is noticed; if that module's user has taken the lock in the meantime,
     /// it cannot be told from our own hold. Blocks for the table at most 1 s.
     pub fn lost(&self) -> Option<Lost> {
+        if self.lock.check_fork().is_err() {
+            // A child's copy: what stands in the table is its parent's hold.
+            return (!self.lock.is_held(self.token)).then_some(Lost::Forced);
+        }
         let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
             return self.owned.then_some(Lost::Forced);
         };
@@ -97,9 +101,8 @@ impl Guard<'_> {
     /// [`Error::Os`] if no descriptor can be had.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
         self.lock.check_fork()?;
-        let path = self.lock.name().table_path();
         self.with(|hold| {
-            let keeper = Keeper::light(&hold.objects.table, &path)?;
+            let keeper = Keeper::light(&hold.objects.table)?;
             let id = keeper.id;
             hold.change(|_, record| record.keeper.store(id, std::sync::atomic::Ordering::Release));
             let raw = keeper.raw();

@@ -1,5 +1,6 @@
 //! The handle: what a process opens to use a lock.
 
+use crate::beacon::Beacon;
 use crate::clock::NoteClock;
 use crate::flag::Flag;
 use crate::hold::Hold;
@@ -10,8 +11,8 @@ use crate::options::Target;
 use crate::queue::{self, Sweep, Wakes, Which};
 use crate::state::Ended;
 use crate::table::Table;
-use crate::{Error, GetOptions, Guard, HistoryRecord, LockName, Result, State, UngetOptions, beacon, sys};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::{Error, GetOptions, Guard, LockName, Result, UngetOptions, sys};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long a release may wait for the table (it is the holder's own word that counts; the rest others can mend).
@@ -91,8 +92,16 @@ pub(crate) fn open_objects(name: &LockName, owner: &Ownership, note_size: usize)
             }
             table.header.retired.store(0, Relaxed); // whoever was at it has died
         }
-        let id = beacon::light(&table, table.file(), &name.table_path())?;
-        let objects = Arc::new(Objects { flag, note, table, id });
+        let Some(beacon) = Beacon::light(&table)? else {
+            continue; // replaced meanwhile
+        };
+        let objects = Arc::new(Objects {
+            flag,
+            note,
+            table,
+            id: beacon.id,
+            beacon: Some(beacon),
+        });
         if adopt_flag(name, &objects)? {
             return Ok(objects);
         }
@@ -250,8 +259,21 @@ impl ResourceLock {
         }
     }
 
+    /// Not in the child of a fork, where a thread that exists in the parent only may have it locked for ever.
     pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for what a child may do as well: `None` = locked for ever, or for a moment by another thread of it.
+    pub(crate) fn current_unless_stuck(&self) -> Option<MutexGuard<'_, Current>> {
+        if self.check_fork().is_ok() {
+            return Some(self.current());
+        }
+        match self.current.try_lock() {
+            Ok(current) => Some(current),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The objects in use now; opened afresh if `force`d to look, or not looked for a while, and the lock's paths
@@ -340,7 +362,7 @@ impl ResourceLock {
                     }
                     return Ok(released);
                 }
-                if self.lock_value_now() == 0 {
+                if self.current().objects.flag.load().value() == 0 {
                     log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
                 } else {
                     log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
@@ -449,72 +471,6 @@ impl ResourceLock {
         self.check_fork()?;
         let hold = self.current().holds.pop();
         Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default(), 0)))
-    }
-
-    /// Token of this handle's latest hold, if it has one.
-    pub fn token(&self) -> Option<u64> {
-        self.current().holds.last().map(|hold| hold.token)
-    }
-
-    /// Whether the lock is taken (Python: `is_locked`), by anybody. Logged under a target of its own,
-    /// `resourcelock::is_locked`, so that it may be called in a loop. Never blocks.
-    pub fn is_locked(&self) -> bool {
-        let locked = self.lock_value_now() == 0;
-        if log::log_enabled!(target: "resourcelock::is_locked", log::Level::Debug) {
-            log::debug!(
-                target: "resourcelock::is_locked",
-                "<{}> is currently locked?  <{}>  Prior info  <{}>",
-                self.name,
-                if locked { "True" } else { "False" },
-                self.get_lock_info()
-            );
-        }
-        locked
-    }
-
-    fn lock_value_now(&self) -> u32 {
-        self.current().objects.flag.load().value()
-    }
-
-    /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free.
-    pub fn lock_value(&self) -> u32 {
-        let value = self.lock_value_now();
-        log::debug!("<{}> semaphore = {value}", self.name);
-        value
-    }
-
-    /// The note (Python: `get_lock_info`): who took the lock last and when; bytes that are not UTF-8 and control
-    /// characters escaped.
-    pub fn get_lock_info(&self) -> String {
-        note::escape(&self.current().objects.note.read())
-    }
-
-    /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a
-    /// warning in the log.
-    pub fn set_lock_info(&self, text: &str) {
-        if !self.current().objects.note.write(text) {
-            log::warn!("<{}> the note is too long for its segment and was cut", self.name);
-        }
-    }
-
-    /// Whether a hold with this token stands in the table now and its holder is not proven dead.
-    pub fn is_held(&self, token: u64) -> bool {
-        let objects = self.current().objects.clone();
-        crate::snapshot::holders(&objects)
-            .iter()
-            .any(|(_, _, holder)| holder.token == token && holder.alive)
-    }
-
-    /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
-    pub fn state(&self) -> State {
-        let objects = self.current().objects.clone();
-        crate::snapshot::state(&self.name, &objects.flag, &objects.note, Some(&objects))
-    }
-
-    /// The last (up to 256) ended holds, oldest first. Takes no latch; never blocks.
-    pub fn history(&self) -> Vec<HistoryRecord> {
-        let objects = self.current().objects.clone();
-        crate::snapshot::history(&objects.table)
     }
 
     /// Mends what crashed processes left behind, so that a lone user of the Python module need not wait for it: the

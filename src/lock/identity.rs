@@ -1,30 +1,70 @@
 //! Processes: who we are, and whether the process that a hold is bound to is gone.
 
 use crate::sys;
+use crate::table::pack_command;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-static NAMESPACE: OnceLock<u64> = OnceLock::new();
+// What is known of this process stands in atomics: in the child of a fork, a cell that another thread was just filling
+// would stay busy for ever.
+
+/// Inode of the PID namespace, and for which generation of forks + 1 it was read: a child may be in another one.
+static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+static NAMESPACE_OF: AtomicU32 = AtomicU32::new(0);
 
 /// The same if it has been asked for before, else 0: asking costs a walk through /proc.
 pub(crate) fn pid_namespace_if_known() -> u64 {
-    NAMESPACE.get().copied().unwrap_or(0)
+    if NAMESPACE_OF.load(Acquire) == sys::fork_generation().wrapping_add(1) {
+        NAMESPACE.load(Acquire)
+    } else {
+        0
+    }
 }
 
 /// Inode of this process's PID namespace; 0 if it cannot be read (then nobody's PIDs are ours to judge).
 pub(crate) fn pid_namespace() -> u64 {
-    *NAMESPACE.get_or_init(|| nix::sys::stat::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino))
+    let known = pid_namespace_if_known();
+    if known != 0 {
+        return known;
+    }
+    sys::watch_forks();
+    let generation = sys::fork_generation();
+    let inode = nix::sys::stat::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino);
+    NAMESPACE.store(inode, Release);
+    NAMESPACE_OF.store(generation.wrapping_add(1), Release);
+    inode
+}
+
+fn read_own_command() -> String {
+    let of_the_process = std::fs::read("/proc/self/comm").ok();
+    // Without /proc at least the thread's.
+    let name = of_the_process.or_else(|| Some(nix::sys::prctl::get_name().ok()?.into_bytes()));
+    String::from_utf8_lossy(&name.unwrap_or_default())
+        .trim_end_matches('\n')
+        .to_owned()
 }
 
 /// This process's name, as others see it in comm of proc(5).
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(crate) fn own_command() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let name = std::fs::read("/proc/self/comm").unwrap_or_default();
-        String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned()
-    })
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(read_own_command)
+}
+
+/// The same as a table stores it.
+pub(crate) fn own_command_packed() -> [u64; 2] {
+    static NAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    static KNOWN: AtomicBool = AtomicBool::new(false);
+    if !KNOWN.load(Acquire) {
+        for (word, value) in NAME.iter().zip(pack_command(&read_own_command())) {
+            word.store(value, Release);
+        }
+        KNOWN.store(true, Release);
+    }
+    [NAME[0].load(Acquire), NAME[1].load(Acquire)]
 }
 
 /// What /proc/PID/stat says of a process.

@@ -1,6 +1,6 @@
 //! The real world for the pure protocol: one lock's open objects as seen by one request.
 
-use crate::beacon;
+use crate::beacon::{self, Beacon};
 use crate::flag::Flag;
 use crate::identity;
 use crate::latch::{Entry, LatchWorld, Slept};
@@ -28,8 +28,16 @@ pub(crate) struct Objects {
     pub(crate) flag: Flag,
     pub(crate) note: Note,
     pub(crate) table: Table,
-    /// Id of the beacon on the table's own descriptor; 0 in a handle that only looks.
+    /// Id of the handle's beacon; 0 in one that only looks.
     pub(crate) id: u32,
+    pub(crate) beacon: Option<Beacon>,
+}
+
+impl Objects {
+    /// Whether this is the beacon of this very handle, in the process that opened it: lit, no need to ask.
+    fn is_own_beacon(&self, id: u32) -> bool {
+        id == self.id && self.beacon.as_ref().is_none_or(Beacon::is_own)
+    }
 }
 
 /// What describes a request.
@@ -557,7 +565,7 @@ impl LatchWorld for Live<'_> {
     }
 
     fn is_id_gone(&self, id: u32) -> Result<bool, Infallible> {
-        Ok(id != self.objects.id && beacon::is_out(self.table(), id))
+        Ok(!self.objects.is_own_beacon(id) && beacon::is_out(self.table(), id))
     }
 }
 

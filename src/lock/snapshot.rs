@@ -202,6 +202,24 @@ pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&
     }
 }
 
+/// The same of a lock that does not exist: free.
+pub(crate) fn state_of_none(name: &LockName) -> State {
+    State {
+        name: name.clone(),
+        locked: false,
+        value: 1,
+        foreign: false,
+        note: String::new(),
+        holders: Vec::new(),
+        waiters: Vec::new(),
+        foreign_waiters: 0,
+        slots: None,
+        abandoned: None,
+        counters: Counters::default(),
+        read_at: SystemTime::now(),
+    }
+}
+
 fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
     for _ in 0..TRIES {
         let sequence = past.sequence.load(Acquire);

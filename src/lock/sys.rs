@@ -6,7 +6,15 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+#[path = "sys/descriptor.rs"]
+mod descriptor;
+#[path = "sys/fork.rs"]
+mod fork;
+
+pub(crate) use descriptor::Descriptor;
+pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
 
 /// Types that consist of atomics only: every bit pattern is a value, and other processes may change them at any time.
 ///
@@ -283,142 +291,6 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count
 /// A pause of the processor for loops that wait for another core, some tens of nanoseconds.
 pub(crate) fn pause() {
     std::hint::spin_loop();
-}
-
-/// Beacon descriptors of this process, which a forked child must close: it shares the open file, so its copy would
-/// make a dead parent look alive. Grows by blocks that are never freed.
-struct Block {
-    slots: [AtomicI32; 32],
-    next: AtomicPtr<Block>,
-}
-
-impl Block {
-    const fn new() -> Self {
-        Self {
-            slots: [const { AtomicI32::new(-1) }; 32],
-            next: AtomicPtr::new(std::ptr::null_mut()),
-        }
-    }
-}
-
-static BEACONS: Block = Block::new();
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-static AT_FORK: AtomicBool = AtomicBool::new(false);
-
-/// In the child of a fork: only atomics and close(2), which are async-signal-safe.
-extern "C" fn after_fork() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
-    let mut block = &BEACONS;
-    loop {
-        for slot in &block.slots {
-            let fd = slot.swap(-1, Ordering::Relaxed);
-            if fd >= 0 {
-                // SAFETY: our own descriptor. Handles refuse to work in the child and leave closing it to us.
-                unsafe { libc::close(fd) };
-            }
-        }
-        // SAFETY: blocks are leaked, so a pointer that was published stays valid.
-        match unsafe { block.next.load(Ordering::Acquire).as_ref() } {
-            Some(next) => block = next,
-            None => return,
-        }
-    }
-}
-
-/// How many forks lie between this process and the first one that used the library: a handle that was opened under
-/// another number belongs to an ancestor.
-pub(crate) fn fork_generation() -> u32 {
-    GENERATION.load(Ordering::Relaxed)
-}
-
-/// A descriptor that is closed when it is dropped and, without any word to other processes, in a forked child.
-#[derive(Debug)]
-pub(crate) struct NotInherited {
-    fd: i32,
-    generation: u32,
-}
-
-impl NotInherited {
-    /// Takes the descriptor over.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        // No lock: a fork in another thread would leave it taken in the child. Registered twice does no harm.
-        if !AT_FORK.load(Ordering::Acquire) {
-            // SAFETY: the handler only does what is allowed between fork and exec. Failure (no memory) leaves the
-            // descriptor close-on-exec, which covers everything but a fork without exec.
-            unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
-            AT_FORK.store(true, Ordering::Release);
-        }
-        let fd = std::os::fd::IntoRawFd::into_raw_fd(fd);
-        let mut block = &BEACONS;
-        'placed: loop {
-            for slot in &block.slots {
-                if slot
-                    .compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    break 'placed;
-                }
-            }
-            if block.next.load(Ordering::Acquire).is_null() {
-                let fresh = Box::into_raw(Box::new(Block::new()));
-                let lost =
-                    block
-                        .next
-                        .compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
-                if lost.is_err() {
-                    // SAFETY: another thread's block won; ours was never published.
-                    drop(unsafe { Box::from_raw(fresh) });
-                }
-            }
-            // SAFETY: published blocks are never freed, and the pointer is not null any more.
-            match unsafe { block.next.load(Ordering::Acquire).as_ref() } {
-                Some(next) => block = next,
-                None => break,
-            }
-        }
-        Self {
-            fd,
-            generation: fork_generation(),
-        }
-    }
-
-    /// Whether this process is a forked child of the one that opened it: closed here.
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.generation != fork_generation()
-    }
-
-    /// The descriptor, for a call.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: open until drop (in a forked child it is closed, but there no handle gets this far; a call would
-        // answer EBADF).
-        unsafe { BorrowedFd::borrow_raw(self.fd) }
-    }
-}
-
-impl Drop for NotInherited {
-    fn drop(&mut self) {
-        if self.is_inherited() {
-            return; // closed at the fork; the number may belong to somebody else by now
-        }
-        let mut block = &BEACONS;
-        loop {
-            for slot in &block.slots {
-                if slot
-                    .compare_exchange(self.fd, -1, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    // SAFETY: ours, and no longer known to the fork handler.
-                    unsafe { libc::close(self.fd) };
-                    return;
-                }
-            }
-            // SAFETY: as in `new`.
-            match unsafe { block.next.load(Ordering::Acquire).as_ref() } {
-                Some(next) => block = next,
-                None => return,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 use crate::name::LockName;
 use crate::objects::{self, NewFile, Opened, Ownership};
 use crate::state::Ended;
-use crate::sys::{self, Mapping, NotInherited};
+use crate::sys::{self, Descriptor, Mapping};
 use crate::{Error, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Requests (holders and waiters) at once.
@@ -172,8 +173,11 @@ pub(crate) fn unpack_command(words: [u64; 2]) -> String {
 
 /// An open table.
 pub(crate) struct Table {
-    file: NotInherited,
+    /// For asking about beacons.
+    pub(crate) file: Descriptor,
+    pub(crate) path: PathBuf,
     pub(crate) inode: u64,
+    pub(crate) writable: bool,
     map: Mapping<Layout>,
     mark: u16,
 }
@@ -194,10 +198,6 @@ impl Table {
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
-                Ok(table) => match table.with_file_apart(name)? {
-                    Some(table) => return Ok(table),
-                    None => continue, // replaced meanwhile
-                },
                 other => return other,
             }
             let path = name.table_path();
@@ -209,19 +209,6 @@ impl Table {
                 owner,
             })?;
         }
-    }
-
-    /// The same with a descriptor on an open file of its own, for the beacon: a mapping keeps its open file open, also
-    /// in the child of a fork, where it would keep a dead parent's beacon lit. `None` = the path leads elsewhere now.
-    fn with_file_apart(self, name: &LockName) -> Result<Option<Self>> {
-        let Opened { file, inode, .. } = match objects::open(&name.table_path(), true) {
-            Err(Error::NotFound { .. }) => return Ok(None),
-            opened => opened?,
-        };
-        Ok((inode == self.inode).then(|| Self {
-            file: NotInherited::new(file),
-            ..self
-        }))
     }
 
     /// Opens an existing table.
@@ -257,8 +244,14 @@ impl Table {
             )));
         }
         Ok(Self {
-            file: NotInherited::new(file),
+            file: Descriptor::new(file).map_err(|source| Error::Os {
+                doing: "examine",
+                path: path.clone(),
+                source,
+            })?,
+            path,
             inode,
+            writable,
             map,
             mark: mark as u16,
         })
@@ -279,15 +272,6 @@ impl Table {
 
     pub(crate) fn mark(&self) -> u16 {
         self.mark
-    }
-
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// Whether this is a forked child's copy: its descriptor is closed, its number perhaps another's.
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.file.is_inherited()
     }
 
     /// Wakes whoever sleeps until something happens ([`crate::watch`]). Called after every change.

@@ -44,6 +44,7 @@ impl Viewer {
                     note,
                     table,
                     id: 0,
+                    beacon: None,
                 }),
                 writable,
             ),
@@ -60,6 +61,20 @@ impl Viewer {
         }
     }
 
+    pub(crate) fn flag(&self) -> &Flag {
+        match &self.seen {
+            Seen::Whole(objects) => &objects.flag,
+            Seen::FlagOnly(flag, _) => flag,
+        }
+    }
+
+    pub(crate) fn note(&self) -> &Note {
+        match &self.seen {
+            Seen::Whole(objects) => &objects.note,
+            Seen::FlagOnly(_, note) => note,
+        }
+    }
+
     /// Follows what happens from now on, without polling where the reader may write the lock's files.
     pub fn watch(&self) -> Watch<'_> {
         Watch::new(Viewed::Lent(self))
@@ -72,10 +87,7 @@ impl Viewer {
 
     /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
     pub fn state(&self) -> State {
-        match &self.seen {
-            Seen::Whole(objects) => snapshot::state(&self.name, &objects.flag, &objects.note, Some(objects)),
-            Seen::FlagOnly(flag, note) => snapshot::state(&self.name, flag, note, None),
-        }
+        snapshot::state(&self.name, self.flag(), self.note(), self.objects())
     }
 
     /// The last (up to 256) ended holds, oldest first. Never blocks.

@@ -1,0 +1,72 @@
+//! Descriptors that the program around this library may close: daemon(3) style, all of them at once. Their numbers then
+//! mean other files.
+
+use nix::sys::stat::fstat;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// A descriptor that is closed when it is dropped, if its number still means the same file.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    fd: AtomicI32,
+    device: u64,
+    inode: u64,
+}
+
+impl Descriptor {
+    /// Takes the descriptor over.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let stat = fstat(&fd)?;
+        Ok(Self {
+            fd: AtomicI32::new(fd.into_raw_fd()),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
+    /// Its number.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd.load(Ordering::Acquire)
+    }
+
+    /// For a call whose answer counts only if [`is_ours`](Self::is_ours) says so afterwards.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: a number that was a descriptor once, so not -1. What it means now is asked afterwards; the calls that
+        // are made with it change no file: F_OFD_GETLK and fstat(2).
+        unsafe { BorrowedFd::borrow_raw(self.raw()) }
+    }
+
+    /// Whether the number still means the file that it was made for.
+    pub(crate) fn is_ours(&self) -> bool {
+        fstat(self.as_fd()).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
+    }
+
+    /// Goes on with a fresh descriptor, if it is one of the same file, instead of one that is no longer ours: true =
+    /// there is one.
+    pub(crate) fn renew(&self, fresh: OwnedFd) -> bool {
+        let lost = self.raw();
+        if !fstat(&fresh).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode) {
+            return false;
+        }
+        let new = fresh.as_raw_fd();
+        if self
+            .fd
+            .compare_exchange(lost, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            let _ = fresh.into_raw_fd();
+        }
+        true // else another thread was faster, with one as good
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: open, and of our file. (If the program closed ours and another handle of the same lock got the
+            // number: that one finds out and renews it.)
+            drop(unsafe { OwnedFd::from_raw_fd(self.raw()) });
+        }
+    }
+}
