@@ -64,10 +64,12 @@ fn a_pooler_in_between() {
     let server = Postgres::shared();
     let transactions = Pooler::start(&server, "transaction");
     let name = lock_name("pooler");
-    let refused = output(binary(&transactions.url()).args([&name, "run", "echo", "ran"]));
-    assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("pooler"), "{}", stderr(&refused));
-    assert_eq!(stdout(&refused), "");
+    for url in [transactions.url(), transactions.local_url()] {
+        let refused = output(binary(&url).args([&name, "run", "echo", "ran"]));
+        assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("pooler"), "{}", stderr(&refused));
+        assert_eq!(stdout(&refused), "");
+    }
     let sessions = Pooler::start(&server, "session");
     let journal = Journal::new(&sessions.url(), "pooler");
     let mut one = journal.run(&[], 1, &[]);
@@ -83,6 +85,16 @@ fn a_pooler_in_between() {
         stderr(&direct)
     );
     assert_eq!(one.status(), 0);
+    // The server itself, and a pooler in session mode, by a local socket.
+    let own = format!(
+        "postgres:///jobs?host={}&port={}&user=trusted",
+        server.folder().display(),
+        server.port()
+    );
+    for url in [own, sessions.local_url()] {
+        let had = output(binary(&url).args([&name, "run", "echo", "ran"]));
+        assert_eq!(stdout(&had), "ran\n", "{}", stderr(&had));
+    }
 }
 
 /// A pooler that takes its sessions in turn gives the same one again now and then.

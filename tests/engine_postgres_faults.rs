@@ -161,6 +161,7 @@ fn session_terminated_after_the_wrapper_was_killed() {
 fn sessions_terminated_at_any_moment() {
     let server = Postgres::shared();
     let journal = Journal::new(&server.url(), "storm");
+    assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|_| {

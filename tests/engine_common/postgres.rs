@@ -258,7 +258,7 @@ pub fn figures(what: &str, mut ns: Vec<u64>) {
 pub struct Pooler {
     port: u16,
     _process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Pooler {
@@ -276,10 +276,11 @@ impl Pooler {
         let port = free_port();
         let settings = format!(
             "[databases]\njobs = host={} port={} user=trusted dbname=jobs\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             listen_port = {port}\nunix_socket_dir = {}\nauth_type = any\npool_mode = {mode}\n\
              ignore_startup_parameters = extra_float_digits\n{more}",
             server.folder().display(),
             server.port(),
+            folder.path().display(),
         );
         let file = folder.path().join("pgbouncer.ini");
         std::fs::write(&file, settings).expect("a file");
@@ -291,11 +292,13 @@ impl Pooler {
                 .status();
             assert!(owned.is_ok_and(|status| status.success()));
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "pgbouncer"]);
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
             command
         } else {
-            Command::new("pgbouncer")
+            Command::new("setpriv")
         };
+        // It ends with this test.
+        command.args(["--pdeathsig=KILL", "pgbouncer"]);
         let process = Process::start(command.arg(&file), &folder.path().join("log"));
         wait_until("pgbouncer serves", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -303,8 +306,14 @@ impl Pooler {
         Self {
             port,
             _process: process,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// By its local socket.
+    pub fn local_url(&self) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres:///jobs?host={folder}&port={}&user=trusted", self.port)
     }
 
     pub fn url(&self) -> String {

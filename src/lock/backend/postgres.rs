@@ -3,21 +3,42 @@
 //! # The lock
 //! The server's own `pg_advisory_lock` on the first 64 bits of the SHA-256 of `resourcelock:NAME`, in the database that
 //! the URL names. It belongs to the session: when the connection ends, in whatever way, the server gives the lock to
-//! the next in line at once.
+//! the next in line at once. Another program that uses the same number by chance is excluded like anybody else, and
+//! shown by its `application_name`. Nobody can release it from outside but by ending the session: `DISCARD ALL` and
+//! `pg_advisory_unlock_all` concern the session that calls them.
 //!
-//! # The table
-//! `resourcelock`, made when allowed: one row a request, for others to read, and one row a lock (backend 0) with the
-//! last token. A token is never lower than the server's transaction counter, which is used alone where there is no
-//! table: so tokens grow also when the table is made later.
+//! A standby keeps locks of its own and a pooler in transaction mode no sessions: both are refused.
+//!
+//! # Tokens
+//! Drawn from one sequence for all locks of the database, so that a grant need not wait for the disk. The server writes
+//! 32 numbers ahead, but a session that draws the next of them does not wait until that is on the disk: a crash may take
+//! back what was drawn. So there is a table `public.resourcelock_session` that is not logged: after a crash (and on a
+//! server that has taken over) it is empty, and the first to find that moves the sequence on by more than can have been
+//! lost (`sql.rs`). Where neither is there and none may be made, the token is the server's transaction counter, and each
+//! grant waits until that is on the disk. Once they are there, one who may not use them is refused: two counts would not
+//! fit together.
+//!
+//! The table also tells others who holds and who waits, one row a request.
 //!
 //! # Losing it
 //! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
 //! over, as with a lease; the server is told to drop a silent connection no earlier than after twice that time. The
-//! socket's end is seen at once. Whoever sees to the command's end keeps the socket open as well
-//! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone.
+//! socket's end is seen at once. Whoever sees to the command's end keeps the socket open as well, and sees its end
+//! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone; if the session ends then,
+//! the command is killed.
 //!
-//! A new holder that finds its predecessor's session gone without a release waits for a moment (50 ms): the time in
-//! which a predecessor whose connection was cut kills its command.
+//! | what happens | who has the lock next | can two commands overlap? |
+//! |---|---|---|
+//! | holder and command die | the next, at once | no |
+//! | the connection breaks, hosts and server live | the next, after twice the TTL | no: the command is killed by then |
+//! | the session is ended (`unget`, `pg_terminate_backend`) | the next, after a moment | see below |
+//! | the server crashes, restarts, fails over | whoever asks first | see below |
+//!
+//! In the last two rows the server gives the lock away while the command runs. The holder's host sees the connection's
+//! end and kills the command, in about 10 ms. The next holder knows from the row that its predecessor left that it was
+//! no release, and waits for a moment (50 ms). That is no proof: if the news takes longer (a slow
+//! network; a host without time for its guard; a connection that is cut at the same moment, when the command runs until
+//! its own limit at 90 % of the TTL), two commands overlap, and only the tokens tell them apart.
 
 #[path = "postgres/connect.rs"]
 mod connect;

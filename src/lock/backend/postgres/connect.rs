@@ -82,8 +82,22 @@ impl From<Trouble> for Error {
     }
 }
 
-/// Both ends of a connection.
-type Ends = (SocketAddr, SocketAddr);
+/// Both ends of a connection, as we see them.
+#[derive(Clone, Copy)]
+enum Ends {
+    Tcp(SocketAddr, SocketAddr),
+    /// The process that listens on the local socket, if it can be seen.
+    Local(Option<i32>),
+}
+
+impl Ends {
+    fn server(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, server) => Some(server.ip()),
+            Self::Local(_) => None,
+        }
+    }
+}
 
 impl Target {
     pub(super) fn new(url: &PostgresUrl) -> Result<Self> {
@@ -223,9 +237,9 @@ impl Target {
         share: Duration,
         application: &str,
         want: Want,
-    ) -> Result<(Link, Option<Ends>), Trouble> {
+    ) -> Result<(Link, Ends), Trouble> {
         let (wire, socket, ends) = self.reach(place, share).await.map_err(Trouble::Other)?;
-        let address = ends.map(|(_, server)| server.ip());
+        let address = ends.server();
         let (wire, encrypted) = self.encrypt(wire, place, address, want).await?;
         let mut config = self.config.clone();
         config.application_name(application);
@@ -264,7 +278,7 @@ impl Target {
     }
 
     /// A socket that is connected, the same once more, and its ends.
-    async fn reach(&self, place: &Place, share: Duration) -> Result<(Box<dyn Wire>, OwnedFd, Option<Ends>)> {
+    async fn reach(&self, place: &Place, share: Duration) -> Result<(Box<dyn Wire>, OwnedFd, Ends)> {
         let io = |e: io::Error| self.unreachable(format!("{}: {e}", name(place)));
         match &place.host {
             Host::Unix(folder) => {
@@ -272,7 +286,8 @@ impl Target {
                 let stream = tokio::net::UnixStream::connect(&path).await;
                 let stream = stream.map_err(|e| self.unreachable(format!("{}: {e}", path.display())))?;
                 let socket = stream.as_fd().try_clone_to_owned().map_err(io)?;
-                Ok((Box::new(stream), socket, None))
+                let listener = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                Ok((Box::new(stream), socket, Ends::Local(listener)))
             }
             Host::Tcp(host) => {
                 let addresses = match place.address {
@@ -296,9 +311,9 @@ impl Target {
                 stream.set_nodelay(true).map_err(io)?;
                 // While it waits for the lock nothing is sent: a server that has vanished is noticed by these.
                 sys::keep_alive(stream.as_fd(), 5, 2, 3);
-                let ends = (stream.local_addr().map_err(io)?, stream.peer_addr().map_err(io)?);
+                let ends = Ends::Tcp(stream.local_addr().map_err(io)?, stream.peer_addr().map_err(io)?);
                 let socket = stream.as_fd().try_clone_to_owned().map_err(io)?;
-                Ok((Box::new(stream), socket, Some(ends)))
+                Ok((Box::new(stream), socket, ends))
             }
         }
     }
@@ -346,7 +361,7 @@ impl Target {
     }
 
     /// Which session it is, and whether this is a standby.
-    async fn ask_who_serves(&self, mut link: Link, ends: Option<Ends>) -> Result<(Link, bool)> {
+    async fn ask_who_serves(&self, mut link: Link, ends: Ends) -> Result<(Link, bool)> {
         let query = "SELECT pg_backend_pid(), pg_is_in_recovery(),
             host(inet_client_addr()), coalesce(inet_client_port(), 0),
             host(inet_server_addr()), coalesce(inet_server_port(), 0)";
@@ -361,7 +376,11 @@ impl Target {
         };
         let seen = end(row.get(2), row.get(3)).zip(end(row.get(4), row.get(5)));
         link.backend = row.get(0);
-        link.direct = seen.is_some() && seen == ends;
+        link.direct = match ends {
+            Ends::Tcp(own, server) => seen == Some((own, server)),
+            // A server's sessions are children of the process that listens; a pooler has none.
+            Ends::Local(listener) => listener.is_some_and(|listener| parent(link.backend) == Some(listener)),
+        };
         Ok((link, row.get(1)))
     }
 
@@ -393,9 +412,9 @@ impl Target {
         if link.direct {
             return Ok(());
         }
-        // Something is in between, or it is a local socket. It may be harmless (a forwarded port), or a pooler. While
-        // another connection keeps a session busy, a pooler has to give this one another. Twice, since one that takes
-        // sessions in turn may come back to the same.
+        // Something may be in between: harmless (a forwarded port), or a pooler. While another connection keeps a
+        // session busy, a pooler has to give this one another. Twice, since one that takes sessions in turn may come
+        // back to the same.
         let other = self.connect("resourcelock").await?;
         let mut kept = link.backend != other.backend;
         for _ in 0..2 {
@@ -446,6 +465,18 @@ impl Link {
             sys::keep_alive(self.socket(), seconds, (seconds / 3).max(2), 3);
         }
     }
+}
+
+/// The parent of a process of this machine.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // PID (NAME) STATE PARENT …, and the name may contain anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+        .filter(|parent| *parent > 0)
 }
 
 /// Looks a host's name up, in a thread of its own: the system's function blocks, for as long as it likes.

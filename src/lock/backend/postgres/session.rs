@@ -359,7 +359,7 @@ impl Request {
 
     async fn granted(&self, link: &Link) -> Result<(u64, Arc<Standing>)> {
         let begun = sys::boottime();
-        let grant = sql::grant(&self.target, &link.client, &self.name, &self.who).await?;
+        let grant = sql::grant(&self.target, &link.client, &self.name, self.mode, &self.who).await?;
         if grant.backend != link.backend {
             return Err(self.target.pooler());
         }

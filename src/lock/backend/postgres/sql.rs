@@ -119,31 +119,35 @@ pub(super) struct Grant {
 }
 
 /// The next token, and the own row; removes the rows of earlier holders. Only with the lock in hand.
-pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, who: &Who) -> Result<Grant> {
-    // A holder removes its row before it releases: a row that is still there belongs to one that did not, unless it
-    // shares the lock. Rows of waiters that have gone are removed along with it.
-    let text = "WITH known AS (
+pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mode: Mode, who: &Who) -> Result<Grant> {
+    // A holder removes its row before it releases: one that is still there belongs to one that did not; unless it
+    // shares the lock with us. (To ask for that takes the server a millisecond.)
+    let shared = if mode == Mode::Shared {
+        "AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = r.backend AND l.locktype = 'advisory' AND l.granted
+            AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND l.classid::bigint = ($3 >> 32) & 4294967295 AND l.objid::bigint = $3 & 4294967295)"
+    } else {
+        "AND $3::bigint IS NOT NULL"
+    };
+    let text = format!(
+        "WITH known AS (
             SELECT FROM public.resourcelock_session WHERE name = '' AND backend = 0
             AND token = 'public.resourcelock_token'::regclass::oid::bigint),
         gone AS (
-            DELETE FROM public.resourcelock_session r WHERE name = $1 AND backend <> pg_backend_pid()
-            AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = r.backend AND l.locktype = 'advisory'
-                AND l.objsubid = 1 AND (l.granted OR r.token = 0) AND l.database =
-                (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND l.classid::bigint = ($3 >> 32) & 4294967295 AND l.objid::bigint = $3 & 4294967295)
-            AND (token <> 0 OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.backend))
-            RETURNING token),
+            DELETE FROM public.resourcelock_session r
+            WHERE name = $1 AND backend <> pg_backend_pid() AND token <> 0 {shared} RETURNING 1),
         own AS (
             INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
             SELECT $1, pg_backend_pid(), nextval('public.resourcelock_token'), $2 FROM known
             ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who RETURNING token)
-        SELECT (SELECT token FROM own), EXISTS (SELECT FROM gone WHERE token <> 0), pg_backend_pid()";
+        SELECT (SELECT token FROM own), EXISTS (SELECT FROM gone), pg_backend_pid()"
+    );
     let who = serde_json::to_string(who).unwrap_or_default();
     let key = key(name);
     let values: [Value<'_>; 3] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT), (&key, Type::INT8)];
     let mut anew = false;
     loop {
-        let error = match timeout(BUDGET, client.query_typed_one(text, &values)).await {
+        let error = match timeout(BUDGET, client.query_typed_one(&text, &values)).await {
             Ok(Ok(row)) => match row.get::<_, Option<i64>>(0) {
                 Some(token) => {
                     return Ok(Grant {
@@ -253,19 +257,17 @@ async fn make_objects(client: &Client) -> bool {
     }
 }
 
-/// Lets others see who waits. Without a table they see a little less.
+/// Lets others see who waits; removes the rows of waiters that have gone. Without a table others see a little less.
 pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, who: &Who) {
-    let text = "INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
+    let text = "WITH gone AS (
+            DELETE FROM public.resourcelock_session r WHERE name = $1 AND token = 0 AND backend <> pg_backend_pid()
+            AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.backend))
+        INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
         VALUES ($1, pg_backend_pid(), 0, $2)
         ON CONFLICT (name, backend) DO UPDATE SET token = 0, who = excluded.who";
     let who = serde_json::to_string(who).unwrap_or_default();
-    let _ = query(
-        target,
-        client,
-        text,
-        &[(&name.as_str(), Type::TEXT), (&who, Type::TEXT)],
-    )
-    .await;
+    let values: [Value<'_>; 2] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT)];
+    let _ = query(target, client, text, &values).await;
 }
 
 /// Whether this session still holds the lock, as the server sees it.
