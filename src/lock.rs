@@ -151,6 +151,8 @@ mod objects;
 mod options;
 #[path = "lock/queue.rs"]
 mod queue;
+#[path = "lock/room.rs"]
+mod room;
 #[path = "lock/snapshot.rs"]
 mod snapshot;
 #[path = "lock/state.rs"]

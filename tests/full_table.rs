@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TestLock, Worker, wait_until};
+use common::{Ask, TestLock, Worker, wait_until};
 use resourcelock::{Cancel, Error, GetOptions, Mode, ResourceLock, Wait};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -84,6 +84,27 @@ fn one_more_waits_outside_until_its_limit_or_until_there_is_room() {
         assert!(crowd.release());
         assert!(outside.join().unwrap().is_ok());
     });
+}
+
+/// One that does not wait finds room, too; and one that waits already, when a single one of the many has died.
+#[test]
+fn the_dead_make_room_for_those_outside() {
+    let lock = TestLock::new("full");
+    let [mut crowd, mut one] = [0; 2].map(|_| Worker::open(&lock));
+    assert_eq!(crowd.ask(json!(["fill", REQUESTS - 1])), json!(REQUESTS - 1));
+    assert_eq!(one.ask(json!(["fill", 1])), json!(1));
+    let mut outside = Worker::open(&lock);
+    outside.send_get(Ask::mode(Mode::Shared));
+    wait_until("it found no room", || lock.state().counters.conflicts >= 1);
+    one.kill();
+    assert!(outside.granted().is_some_and(|grant| grant.abandoned));
+    crowd.kill();
+    let mut late = Worker::open(&lock);
+    let now = Ask {
+        mode: Some(Mode::Shared),
+        ..Ask::now()
+    };
+    assert!(late.get(now).is_some(), "without waiting");
 }
 
 #[test]

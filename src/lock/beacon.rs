@@ -110,6 +110,8 @@ fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
 
 /// Whether nobody keeps this beacon lit. What cannot be found out counts as lit.
 pub(crate) fn is_out(table: &Table, id: u32) -> bool {
+    #[cfg(test)]
+    ASKED.set(ASKED.get() + 1);
     let ask = || {
         let mut probe = byte(id & ID_MASK);
         fcntl(table.file.as_fd(), FcntlArg::F_OFD_GETLK(&mut probe))
@@ -131,6 +133,12 @@ pub(crate) fn is_out(table: &Table, id: u32) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has asked.
+    pub(crate) static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// A second beacon, on an open file of its own, whose descriptor a child process inherits.

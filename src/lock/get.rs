@@ -8,7 +8,7 @@ use crate::state::Ended;
 use crate::sys::{self, Watched};
 use crate::table::{pack_command, pack_what};
 use crate::word::{Stage, Word};
-use crate::{Error, GetOptions, Mode, Result, Wait, identity};
+use crate::{Error, GetOptions, Mode, Result, Wait, identity, room};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
@@ -24,15 +24,13 @@ const HEAD_NS: (u64, u64) = (2 * MS, 10 * MS);
 const HEAD_EAGER_NS: u64 = 2_000 * MS;
 /// The second looks at the head this often; it does the head's work if that has not been done for this long.
 const SECOND_NS: u64 = 20 * MS;
-const HEAD_LATE_NS: u64 = 100 * MS;
+pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
 /// The third looks after both.
 const THIRD_NS: u64 = 100 * MS;
 /// All others; and in a long queue, each the more seldom the further back it stands: so much for every hundred ahead.
 const FURTHER_NS: u64 = 1_000 * MS;
 /// The head, while a foreign process holds the flag and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
-/// Between two tries when all request records are taken.
-const FULL_NS: u64 = 10 * MS;
 
 /// Patience before the queue, where holds are short: tries to see the flag free...
 const GLANCES: u32 = 40;
@@ -107,6 +105,7 @@ impl ResourceLock {
         let mut conflict = false;
         let mut looked = false;
         let mut swept = false;
+        let mut cursor = 0;
         let owned = options.detached.is_none();
         loop {
             if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
@@ -170,15 +169,22 @@ impl ResourceLock {
                 Try::Full => {
                     drop(current);
                     self.note_conflict(&mut conflict);
-                    let now = sys::monotonic();
-                    if now >= deadline {
-                        current = self.current();
-                        break;
-                    }
-                    nap(&options, deadline.min(now.saturating_add(FULL_NS)));
                     current = self.current();
                     // All records taken: by the dead, perhaps.
-                    self.visit_now(&current.objects.clone(), Sweep::All);
+                    let now = sys::monotonic();
+                    let visit = room::visit_due(&current.objects, now, &mut cursor);
+                    if let Some(what) = visit {
+                        self.visit_now(&current.objects.clone(), what);
+                        if now < deadline || !std::mem::replace(&mut looked, true) {
+                            continue;
+                        }
+                    }
+                    if now >= deadline {
+                        break;
+                    }
+                    drop(current);
+                    nap(&options, deadline.min(now.saturating_add(room::TRY_NS)));
+                    current = self.current();
                     self.fresh(&mut current, now, true)?;
                 }
                 Try::Busy => {

@@ -755,6 +755,33 @@ pub(crate) fn look<W: World>(
     Ok(found)
 }
 
+/// Without the latch. What a request that found no room in the table has to do when the head of the queue does not:
+/// whether a [`visit`] is due, as far as the flag and up to 8 holders, in turn, tell.
+pub(crate) fn look_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
+    let top = high_water(w)?;
+    let mut active = 0usize;
+    for k in 0..top {
+        active += usize::from(w.word(k)?.is_active());
+    }
+    let flag = w.flag()?;
+    let owned = flag.mark() == w.mark() && flag.value() == 0;
+    if active != 0 {
+        return Ok(!owned || any_odd(w, top, active, cursor)?);
+    }
+    Ok(owned || flag.value() != 0 && (w.field(Field::PauseUntil)? <= w.now()? || flag.waiters() == 0))
+}
+
+/// Without the latch. Whether any request, waiting or held, is a dead one's or has expired.
+pub(crate) fn any_gone<W: World>(w: &W) -> Result<bool, W::Stop> {
+    for k in 0..high_water(w)? {
+        let stage = w.word(k)?.stage();
+        if stage != Stage::Vacant && (w.is_gone(k)? || stage == Stage::Held && w.is_expired(k)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether one of the (up to 8, in turn) active requests is dead, expired or does not accept.
 fn any_odd<W: World>(w: &W, top: usize, active: usize, cursor: &mut usize) -> Result<bool, W::Stop> {
     let skip = if active > LOOK_HOLDERS { *cursor % active } else { 0 };

@@ -59,7 +59,9 @@ pub(crate) struct Header {
     pub(crate) forced: AtomicU64,
     /// Monotonic ns of the head's last look.
     pub(crate) head_looked: AtomicU64,
-    _pad: [AtomicU32; 2],
+    /// Monotonic ms of the last full look, and of the last small one, by requests that found no room ([`crate::room`]).
+    pub(crate) searched_ms: AtomicU32,
+    pub(crate) outside_looked_ms: AtomicU32,
     /// Number of records of requests that gave up ever begun.
     pub(crate) gave_up_next: AtomicU64,
     /// The time zone's offset, as found lately (see [`crate::clock`]).
