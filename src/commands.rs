@@ -137,7 +137,17 @@ pub fn open(name: &str, create: &Create) -> Result<ResourceLock, Failure> {
             .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
         builder = builder.group(gid);
     }
-    builder.open().map_err(|error| Failure::lock(name, error))
+    builder.open().map_err(|error| match (&error, &create.group) {
+        (Error::NotInGroup { .. }, Some(group)) => Failure::about(
+            name,
+            format!(
+                "you are not a member of group '{}', and only its members and root can give it a lock: {}",
+                group.escape_debug(),
+                Error::JOIN_GROUP
+            ),
+        ),
+        _ => Failure::lock(name, error),
+    })
 }
 
 /// Opens the lock to look at it. `None`: nobody has used it yet.

@@ -166,6 +166,22 @@ fn a_lock_made_for_all_can_be_used_by_all() {
     assert_eq!(nobody.status(&[lock.name(), "run", "-q", "--", "true"]), Some(0));
 }
 
+#[test]
+fn a_group_that_the_user_is_not_in() {
+    let (lock, nobody) = (TestLock::new("places"), Nobody::new());
+    let output = nobody
+        .command(&[lock.name(), "get", "--mode", "660", "--group", "root"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_one_line(output.status.code(), &said);
+    assert!(
+        said.contains("not a member of group 'root'") && said.contains("usermod -aG"),
+        "{said}"
+    );
+    assert!(lock.objects().is_empty(), "nothing is left half made");
+}
+
 /// The user nobody, with a copy of the binary where it may be executed.
 struct Nobody {
     folder: tempfile::TempDir,

@@ -236,3 +236,31 @@ fn a_waiter_is_served_after_a_release_by_token() {
     assert_eq!(one.ask(json!(["unget_token", token])), json!(true));
     assert!(other.granted().is_some());
 }
+
+/// A process whose first thread has ended, while another one goes on: /proc shows it as a zombie. It is none.
+#[test]
+fn a_process_whose_first_thread_has_ended_lives() {
+    let lock = TestLock::new("detached");
+    let script = "import ctypes, threading, time; \
+        threading.Thread(target=time.sleep, args=(3600,)).start(); \
+        ctypes.CDLL(None).syscall(EXIT, 0)"
+        .replace("EXIT", &nix::libc::SYS_exit.to_string());
+    let mut process = LineChild::spawn(Command::new("python3").args(["-c", &script]));
+    wait_until("its first thread has ended", || {
+        common::process_state(process.id()) == Some('Z')
+    });
+    let [mut owner, mut other] = [0; 2].map(|_| Worker::open(&lock));
+    let bound = Ask {
+        detached: Some(Detached {
+            pid: Some(process.id()),
+            ttl: None,
+        }),
+        ..Ask::now()
+    };
+    assert!(owner.get(bound).is_some(), "the lock can be taken on its behalf");
+    assert_eq!(other.get(Ask::now()), None, "and stays taken");
+    assert!(lock.state().holders[0].alive);
+    process.kill();
+    process.wait();
+    assert!(other.get(Ask::now()).is_some_and(|grant| grant.abandoned));
+}

@@ -152,7 +152,10 @@ impl Run<'_> {
             return Err(failure);
         }
         if self.args.no_fork {
-            guard.bind(std::process::id()).map_err(|e| self.failed(e))?;
+            // Without /proc the inherited descriptor alone keeps the lock.
+            if let Err(error) = guard.bind(std::process::id()) {
+                log::info!("<{}> {error}", self.name());
+            }
             guard.let_lapse();
             // The guard gives the lock back if this returns.
             return Ok(self.not_run(&exec::exec_here(signals, program, &environment)));

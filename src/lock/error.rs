@@ -26,6 +26,17 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// A new lock should belong to a group that the user is not in.
+    #[error(
+        "a lock can be given to group {gid} by its members and root only, and this process is not in it: {}",
+        Error::JOIN_GROUP
+    )]
+    NotInGroup {
+        /// The group.
+        gid: u32,
+        /// The system's error.
+        source: io::Error,
+    },
     /// An object of the lock does not exist and was not to be created.
     #[error("there is no lock here: {} does not exist", path.display())]
     NotFound {
@@ -122,6 +133,13 @@ pub enum Error {
         /// Who is inside, where that is known.
         pid: Option<u32>,
     },
+}
+
+impl Error {
+    /// What to do about [`NotInGroup`](Self::NotInGroup).
+    #[doc(hidden)]
+    pub const JOIN_GROUP: &str =
+        "have yourself added to it (usermod -aG) and log in anew, or choose a group of yours (id -Gn)";
 }
 
 /// The result of this library's calls.

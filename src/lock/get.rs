@@ -235,20 +235,9 @@ impl ResourceLock {
 
     fn describe(&self, options: &GetOptions<'_>, queued: u64) -> Result<Describe> {
         let bound = options.detached.and_then(|detached| detached.pid);
-        let bound_start = match bound.map(|pid| (pid, identity::stat(pid))) {
+        let bound_start = match bound {
+            Some(pid) => identity::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
             None => 0,
-            Some((_, Ok(stat))) if !stat.ended => stat.start,
-            Some((pid, Ok(_))) => {
-                let source = std::io::Error::other("it has ended already");
-                return Err(Error::NoProcess { pid, source });
-            }
-            Some((pid, Err(source))) => {
-                let source = match source.kind() {
-                    std::io::ErrorKind::NotFound => std::io::Error::from_raw_os_error(libc::ESRCH),
-                    _ => source,
-                };
-                return Err(Error::NoProcess { pid, source });
-            }
         };
         let (pid, uid) = self.pid_uid();
         Ok(Describe {

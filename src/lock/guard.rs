@@ -2,7 +2,7 @@
 
 use crate::beacon::Keeper;
 use crate::hold::Hold;
-use crate::{Error, ResourceLock, Result, identity, sys};
+use crate::{Error, ResourceLock, Result, identity};
 use std::os::fd::RawFd;
 
 /// A hold: released on drop.
@@ -131,21 +131,8 @@ impl Guard<'_> {
     /// [`Error::NoProcess`] if it has ended, or cannot be examined.
     pub fn bind(&self, pid: u32) -> Result<()> {
         self.lock.check_fork()?;
-        // The descriptor first: as long as it is open and the process runs, the number is not another's.
-        let own = pid == std::process::id();
-        let examined = if own {
-            identity::stat(pid)
-        } else {
-            sys::pidfd(pid).and_then(|_fd| identity::stat(pid))
-        };
-        let stat = examined.map_err(|source| Error::NoProcess { pid, source })?;
-        if stat.ended {
-            return Err(Error::NoProcess {
-                pid,
-                source: std::io::Error::other("it has ended already"),
-            });
-        }
-        self.with(|hold| hold.bind(pid, stat.start));
+        let start = identity::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?;
+        self.with(|hold| hold.bind(pid, start));
         Ok(())
     }
 

@@ -80,8 +80,37 @@ pub(crate) struct Stat {
 pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
     // One read: the line is never longer, and fs::read would ask for size and end as well.
     let mut line = [0u8; 1024];
-    let n = std::fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    let file = std::fs::File::open(format!("/proc/{pid}/stat")).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !std::path::Path::new("/proc/self").exists() => {
+            io::Error::other("/proc is not mounted")
+        }
+        io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ESRCH),
+        _ => error,
+    });
+    let n = file?.read(&mut line)?;
     parse(&line[..n]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
+}
+
+/// Start time of a process that has not ended.
+pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
+    // The descriptor first: as long as it is open and the process runs, the number is not another's.
+    let process = sys::pidfd(pid);
+    let stat = stat(pid)?;
+    let ended = match &process {
+        // The letter Z in /proc only speaks of its first thread.
+        Ok(process) => has_ended(process),
+        Err(_) => stat.ended,
+    };
+    if ended {
+        return Err(io::Error::other("it has ended already"));
+    }
+    Ok(stat.start)
+}
+
+/// Whether all threads of the process have ended.
+fn has_ended(process: &impl AsFd) -> bool {
+    let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut ended, PollTimeout::ZERO) == Ok(1)
 }
 
 /// The command's name stands in parentheses and may contain anything, parentheses too: fields count from the last one.
@@ -106,13 +135,8 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64) -> bool {
     // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
     let held_while_reading = sys::pidfd(pid);
     match &held_while_reading {
-        // Readable once all its threads have ended; the letter Z in /proc only speaks of the first one.
-        Ok(process) => {
-            let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-            if nix::poll::poll(&mut ended, PollTimeout::ZERO) == Ok(1) {
-                return true;
-            }
-        }
+        Ok(process) if has_ended(process) => return true,
+        Ok(_) => {}
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
         // The number is a thread's by now, or descriptors are short: its start time tells.
         Err(_) => {}

@@ -121,19 +121,20 @@ pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
     match nix::fcntl::open(folder, tmpfile, Mode::from_bits_truncate(0o600)) {
         Ok(file) => {
             fill(&file, new)?;
+            // Through /proc, where that is mounted. Without, it takes Linux 6.10 or a privilege.
             let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-            link(Path::new(&source), new.path, AtFlags::AT_SYMLINK_FOLLOW)
+            let linked = nix::unistd::linkat(AT_FDCWD, &*source, AT_FDCWD, new.path, AtFlags::AT_SYMLINK_FOLLOW)
+                .or_else(|errno| match errno {
+                    Errno::EEXIST => Err(errno),
+                    _ => nix::unistd::linkat(&file, "", AT_FDCWD, new.path, AtFlags::AT_EMPTY_PATH),
+                });
+            match linked {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(_) => publish_renamed(new, folder),
+            }
         }
-        // A file system without O_TMPFILE: a name of our own first.
-        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
-            let temporary = folder.join(format!(".resourcelock-{:016x}", crate::table::random()));
-            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-            let file = nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600))
-                .map_err(|errno| fail("create", new.path, errno))?;
-            let done = fill(&file, new).and_then(|()| link(&temporary, new.path, AtFlags::empty()));
-            let _ = nix::unistd::unlink(&temporary);
-            done
-        }
+        // A file system without O_TMPFILE.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => publish_renamed(new, folder),
         Err(errno) => Err(match fail("create", new.path, errno) {
             Error::NotFound { path } => Error::Os {
                 doing: "create",
@@ -165,15 +166,29 @@ pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
     Ok(())
 }
 
-fn link(from: &Path, to: &Path, flags: AtFlags) -> Result<()> {
-    match nix::unistd::linkat(AT_FDCWD, from, AT_FDCWD, to, flags) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(Error::Os {
-            doing: "give its name to",
-            path: to.to_owned(),
-            source: errno.into(),
-        }),
-    }
+/// The same under a name of our own first.
+fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let (temporary, file) = loop {
+        let temporary = folder.join(format!(".resourcelock-{:016x}", crate::table::random()));
+        match nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => break (temporary, file),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fail("create", new.path, errno)),
+        }
+    };
+    let done = fill(&file, new).and_then(|()| {
+        match nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(Error::Os {
+                doing: "give its name to",
+                path: new.path.to_owned(),
+                source: errno.into(),
+            }),
+        }
+    });
+    let _ = nix::unistd::unlink(&temporary);
+    done
 }
 
 fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
@@ -206,8 +221,51 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
             Err(Errno::EPERM) if uid.is_some() => {
                 let _ = nix::unistd::fchown(file, None, gid.map(Gid::from_raw));
             }
+            Err(errno @ Errno::EPERM) if gid.is_some() => {
+                return Err(Error::NotInGroup {
+                    gid: gid.unwrap_or_default(),
+                    source: errno.into(),
+                });
+            }
             Err(errno) => return Err(failed("change the group of")(errno)),
         }
     }
     fchmod(file, Mode::from_bits_truncate(owner.mode)).map_err(failed("set the mode of"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn under_a_name_of_its_own_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        let owner = Ownership {
+            mode: 0o640,
+            uid: None,
+            gid: None,
+        };
+        let new = |content| NewFile {
+            path: &path,
+            size: 4096,
+            content,
+            owner: &owner,
+        };
+        publish_renamed(&new(b"first"), folder.path()).unwrap();
+        publish_renamed(&new(b"second"), folder.path()).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.len(), found.permissions().mode() & 0o777), (4096, 0o640));
+        assert_eq!(found.nlink(), 1);
+        assert!(
+            std::fs::read(&path).unwrap().starts_with(b"first"),
+            "the first one stays"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else does"
+        );
+    }
 }

@@ -293,7 +293,11 @@ impl Table {
 
 /// A random number: unpredictable enough that two processes seldom draw the same, and harmless if they do.
 pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    let mut hasher = RandomState::new().build_hasher();
+    // A forked child goes on with its parent's seeds.
+    hasher.write_u32(std::process::id());
+    hasher.write_u64(sys::monotonic());
+    hasher.finish()
 }
 
 #[cfg(test)]
