@@ -1,10 +1,18 @@
 //! The log on standard error. Without `-v` only warnings are shown, as this program's own messages, by a logger that
 //! costs nothing to set up.
+//!
+//! Only records of this program and its library are shown, whatever is asked for: what HTTP and database clients log
+//! contains all that they send, passwords too.
 
 use crate::cli::Common;
 use crate::output;
-use env_logger::Builder;
+use env_logger::{Builder, Logger};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "resourcelock" || target.starts_with("resourcelock::")
+}
 
 /// Shows warnings.
 struct Warnings;
@@ -12,7 +20,7 @@ struct Warnings;
 impl Log for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // That a previous holder died, the commands say themselves, as far as it is wanted.
-        metadata.level() <= Level::Warn && metadata.target() != "resourcelock::abandoned"
+        metadata.level() <= Level::Warn && is_own(metadata) && metadata.target() != "resourcelock::abandoned"
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -22,6 +30,25 @@ impl Log for Warnings {
     }
 
     fn flush(&self) {}
+}
+
+/// Shows what was asked for.
+struct Chosen(Logger);
+
+impl Log for Chosen {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        is_own(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if is_own(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// `-v` shows info, `-vv` debug; `RESOURCELOCK_LOG` (as in env_logger: `debug`, `resourcelock=info`) wins.
@@ -48,5 +75,9 @@ pub fn set_up(common: &Common) {
             builder
         }
     };
-    builder.format_timestamp_micros().init();
+    let logger = builder.format_timestamp_micros().build();
+    let level = logger.filter();
+    if log::set_boxed_logger(Box::new(Chosen(logger))).is_ok() {
+        log::set_max_level(level);
+    }
 }
