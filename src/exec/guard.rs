@@ -9,16 +9,22 @@
 //! |---|---|
 //! | no renewal for [`Rules::ask_after`] | TERM, and CONT |
 //! | no renewal for [`Rules::kill_after`] | KILL, until nothing is left |
-//! | told that the right is lost ([`Line::lost`]) | KILL at once |
+//! | told that the right is lost ([`Line::lost`]) | KILL at once; a command that is not started yet never is |
 //! | the connection that it keeps open is at its end | the same, also while its parent is stopped or gone |
 //! | its parent is gone | the same; it ends when the command is gone |
-//! | its parent is done | it ends |
+//!
+//! Its parent starts another one when it is killed, continues it when it is stopped, and kills it in the end. Nothing
+//! is left to end the command if somebody kills or stops both, the parent first.
 //!
 //! Times are counted on CLOCK_BOOTTIME: a machine that wakes from a sleep kills first.
+//!
+//! Whom it signals is certain: it knows the command by a descriptor, and a process group by the command's PID as long
+//! as this has not come to mean another process (which it cannot while the group has a member).
 
 use super::sys::guard::{self as sys, Number, Page, Timer};
 use super::sys::process::Process;
 use super::sys::signal;
+use super::sys::spawn::{self, Block, Change, Report, Whose};
 use super::{processes, tree};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -30,6 +36,11 @@ use std::time::Duration;
 
 /// Between looks at what does not report its end (a process group without its leader), and between repeated kills.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What the guard has done: it has asked the command to end.
+const ASKED: c_int = 1;
+/// It has killed it, or would: no command may be started any more.
+pub(super) const KILLED: c_int = 2;
 
 /// When the command is ended, counted from the last renewal.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +57,14 @@ pub struct Guard {
     ears: OwnedFd,
     rules: Rules,
     keep: Option<OwnedFd>,
-    /// Replaced if somebody kills it.
-    process: RefCell<Process>,
+    /// Replaced if somebody kills it. `None`: it was killed, and there could be no other one.
+    process: RefCell<Option<Child>>,
+}
+
+/// The guard process, seen from its parent.
+struct Child {
+    pid: u32,
+    process: Process,
 }
 
 /// How the guard is told what happens; may be used from any thread, and never blocks.
@@ -82,7 +99,7 @@ impl Guard {
         page.begun.store(begun);
         let (ears, mouth) = sys::pipe()?;
         let keep = keep.map(|fd| fd.try_clone_to_owned()).transpose()?;
-        let (_, process) = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
+        let child = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
         let line = Line {
             page,
             mouth: Arc::new(mouth),
@@ -92,7 +109,7 @@ impl Guard {
             ears,
             rules,
             keep,
-            process: RefCell::new(process),
+            process: RefCell::new(Some(child)),
         })
     }
 
@@ -106,11 +123,34 @@ impl Guard {
         self.line.page.acted.load() != 0
     }
 
-    /// Starts another one if it has died (somebody killed it); returns its PID.
-    pub(super) fn ensure_alive(&self) -> Option<u32> {
-        if !self.process.borrow().has_ended() {
-            return None;
+    /// Looks whether somebody has killed or stopped it. Returns the PID of another one that was started.
+    pub(super) fn look_after(&self) -> Option<u32> {
+        let pid = self.process.borrow().as_ref().map(|child| child.pid)?;
+        match spawn::wait(Whose::Child(pid), Block::No) {
+            Report::Of(pid, change) => self.changed(pid, change),
+            Report::Nothing => None,
+            Report::NoChildren => self.replace(),
         }
+    }
+
+    /// What was reported of a child that may be the guard. Returns as [`look_after`](Self::look_after).
+    pub(super) fn changed(&self, pid: u32, change: Change) -> Option<u32> {
+        {
+            let child = self.process.borrow();
+            let child = child.as_ref().filter(|child| child.pid == pid)?;
+            match change {
+                Change::Exited(_) | Change::Killed(_) => {}
+                Change::Stopped(_) => {
+                    let _ = child.process.signal(libc::SIGCONT);
+                    return None;
+                }
+                Change::Continued => return None,
+            }
+        }
+        self.replace()
+    }
+
+    fn replace(&self) -> Option<u32> {
         log::warn!("the guard process was killed: starting another one");
         let again = fork(
             self.rules,
@@ -119,21 +159,33 @@ impl Guard {
             &self.line.mouth,
             self.keep.as_ref(),
         );
-        match again {
-            Ok((pid, process)) => {
-                self.process.replace(process);
-                Some(pid)
-            }
-            Err(error) => {
-                log::warn!("it could not be started: {error}");
-                None
-            }
+        let again = again.inspect_err(|error| log::warn!("it could not be started: {error}"));
+        let pid = again.as_ref().ok().map(|child| child.pid);
+        self.process.replace(again.ok());
+        pid
+    }
+
+    /// It is not needed any more: it ends, and lets go of what it keeps open.
+    pub fn dismiss(&self) {
+        self.line.page.done.store(1);
+        if let Some(child) = self.process.borrow().as_ref() {
+            let _ = child.process.signal(libc::SIGKILL);
         }
     }
 
     /// Where the kernel writes the command's PID.
     pub(super) fn cell(&self) -> &Number {
         &self.line.page.command
+    }
+
+    /// Nobody may start a command while this is [`KILLED`].
+    pub(super) fn bar(&self) -> &Number {
+        &self.line.page.acted
+    }
+
+    /// It was started: from now on the guard knows it by a descriptor.
+    pub(super) fn command_started(&self) {
+        sys::poke(&self.line.mouth);
     }
 
     /// Whether the command leads a group of its own; to be told before it is started.
@@ -149,18 +201,15 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.line.page.done.store(1);
-        sys::poke(&self.line.mouth);
+        self.dismiss();
+        if let Some(child) = self.process.get_mut().take() {
+            // Not left to a parent of ours that may reap nothing (process 1 of a container).
+            let _ = spawn::wait(Whose::Child(child.pid), Block::Yes);
+        }
     }
 }
 
-fn fork(
-    rules: Rules,
-    page: &Arc<Page>,
-    ears: &OwnedFd,
-    mouth: &OwnedFd,
-    keep: Option<&OwnedFd>,
-) -> io::Result<(u32, Process)> {
+fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<Child> {
     let timer = Timer::new()?;
     let keep = keep.map(AsFd::as_fd);
     let pid = sys::fork(|| {
@@ -178,7 +227,8 @@ fn fork(
         };
         duty.stand();
     })?;
-    Ok((pid, Process::open(pid)?))
+    let process = Process::open(pid)?;
+    Ok(Child { pid, process })
 }
 
 /// The guard's own life.
@@ -198,6 +248,31 @@ struct Duty<'a> {
 struct Command {
     pid: u32,
     process: Option<Process>,
+    /// With the PID, which process that is; `None`: it had ended already when it was looked at.
+    start_time: Option<u64>,
+}
+
+impl Command {
+    fn open(pid: u32) -> Self {
+        let process = Process::open(pid).ok();
+        let start_time = process.as_ref().and_then(|_| processes::start_time(pid));
+        Self {
+            pid,
+            process,
+            start_time,
+        }
+    }
+
+    /// It runs.
+    fn runs(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.has_ended())
+    }
+
+    /// The group that it leads, as long as the number means no other one.
+    fn group(&self) -> Option<u32> {
+        let now = processes::start_time(self.pid);
+        (now.is_none() || now == self.start_time).then_some(self.pid)
+    }
 }
 
 impl Duty<'_> {
@@ -213,15 +288,17 @@ impl Duty<'_> {
             let next = self.enforce();
             let process = self.command.as_ref().and_then(|command| command.process.as_ref());
             let watched = process.filter(|process| orphaned && !process.has_ended());
-            let slice = match (next, orphaned) {
+            let slice = match next {
+                // Its parent, which may be stopped, has nothing left to end: it would say if that changed.
+                Next::Nothing => None,
                 // Something is left that does not report its end.
-                (None, _) => Some(LOOK_EVERY),
-                (_, true) if watched.is_none() => Some(LOOK_EVERY),
-                _ => None,
+                Next::Soon => Some(LOOK_EVERY),
+                Next::At(_) if orphaned && watched.is_none() => Some(LOOK_EVERY),
+                Next::At(time) => {
+                    self.timer.set(time);
+                    None
+                }
             };
-            if let Some(next) = next {
-                self.timer.set(next);
-            }
             let ears = (!orphaned).then_some(self.ears);
             let keep = self.keep.filter(|_| !self.cut);
             orphaned |= sys::wait(ears, self.timer, watched.map(AsFd::as_fd), keep, slice);
@@ -240,46 +317,53 @@ impl Duty<'_> {
         match u32::try_from(self.page.command.load()).ok().filter(|pid| *pid != 0) {
             None => self.command = None,
             Some(pid) if self.command.as_ref().is_none_or(|command| command.pid != pid) => {
-                let process = Process::open(pid).ok();
-                self.command = Some(Command { pid, process });
+                self.command = Some(Command::open(pid));
             }
             Some(_) => {}
         }
     }
 
-    /// What its time demands; returns when to look again (CLOCK_BOOTTIME, ns), `None` = soon.
-    fn enforce(&mut self) -> Option<u64> {
+    /// What its time demands.
+    fn enforce(&mut self) -> Next {
         let begun = self.page.begun.load();
         let at = |after: Duration| begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         let now = sys::boottime();
         if begun == 0 || self.cut || now >= at(self.rules.kill_after) {
-            self.page.acted.store(2);
+            self.page.acted.store(KILLED);
             self.signal(libc::SIGKILL);
-            if self.is_gone()
-                && let Some(keep) = self.keep
-            {
+            if !self.is_gone() {
+                return Next::Soon;
+            }
+            if let Some(keep) = self.keep {
                 // The stopped parent has it open, too: it must not keep others waiting any longer.
                 sys::shut_down(keep);
             }
-            return None;
+            return if self.command.is_some() {
+                Next::Nothing
+            } else {
+                // A command that is just being started has not looked at the bar.
+                Next::Soon
+            };
         }
         if now < at(self.rules.ask_after) {
             self.asked = false;
-            return Some(at(self.rules.ask_after));
+            return Next::At(at(self.rules.ask_after));
         }
-        if !self.asked {
+        if !self.asked && self.command.is_some() {
             self.asked = true;
-            self.page.acted.store(1);
+            self.page.acted.store(ASKED);
             self.signal(libc::SIGTERM);
             self.signal(libc::SIGCONT);
         }
-        Some(at(self.rules.kill_after))
+        Next::At(at(self.rules.kill_after))
     }
 
     fn signal(&self, signal: c_int) {
         let Some(command) = &self.command else { return };
-        if self.page.own_group.load() != 0 {
-            let _ = signal::kill_group(command.pid, signal);
+        if self.page.own_group.load() != 0
+            && let Some(group) = command.group()
+        {
+            let _ = signal::kill_group(group, signal);
         }
         if let Some(process) = command.process.as_ref().filter(|process| !process.has_ended()) {
             // Also what has left the group but still descends from the command.
@@ -291,8 +375,21 @@ impl Duty<'_> {
     /// Nothing of the command is left, as far as it can be seen.
     fn is_gone(&self) -> bool {
         let Some(command) = &self.command else { return true };
-        let process_gone = command.process.as_ref().is_none_or(Process::has_ended);
         let group = self.page.own_group.load() != 0;
-        process_gone && !(group && processes::group_lives(command.pid))
+        if command.runs() {
+            return false;
+        }
+        let group = command.group().filter(|_| group);
+        !group.is_some_and(processes::group_lives)
     }
+}
+
+/// When the guard looks again.
+enum Next {
+    /// At this time (CLOCK_BOOTTIME, ns).
+    At(u64),
+    /// After [`LOOK_EVERY`].
+    Soon,
+    /// When its parent says so, or is gone.
+    Nothing,
 }

@@ -120,7 +120,7 @@ impl NotRun {
 
     /// Whether the command is not to blame: this system could not make a process.
     pub fn system_failed(&self) -> bool {
-        matches!(self.failure, Failure::NoChild(_))
+        matches!(self.failure, Failure::NoChild(_) | Failure::Barred)
     }
 }
 
@@ -140,6 +140,7 @@ impl fmt::Display for NotRun {
                 write!(f, "cannot execute '{command}': {hint}")
             }
             Failure::NotExecuted(e) => write!(f, "cannot execute '{command}': {e}"),
+            Failure::Barred => write!(f, "'{command}' was not started: the right to run it was lost before"),
         }
     }
 }

@@ -14,7 +14,7 @@
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
-use super::{Ended, Guard, How, Limit, NotRun, Plan, Signals, Watcher, processes, tree};
+use super::{Ended, Guard, How, Limit, NotRun, Plan, Signals, Watcher, guard, processes, tree};
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -43,8 +43,11 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     if let Some(guard) = plan.guard {
         guard.own_group(own_group);
     }
-    let cell = plan.guard.map(Guard::cell);
-    let started = spawn::spawn(&image, inherited, own_group, cell);
+    let guarded = plan.guard.map(|guard| spawn::Guarded {
+        cell: guard.cell(),
+        bar: (guard.bar(), guard::KILLED),
+    });
+    let started = spawn::spawn(&image, inherited, own_group, guarded.as_ref());
     let child = started.map_err(|failure| {
         if let Some(guard) = plan.guard {
             guard.command_ended();
@@ -52,6 +55,9 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
         program.not_run(failure)
     })?;
     let started = Instant::now();
+    if let Some(guard) = plan.guard {
+        guard.command_started();
+    }
     watcher.started(child);
     let supervision = Supervision {
         watcher,
@@ -134,6 +140,8 @@ impl Supervision<'_> {
     fn run(mut self, started: Instant) -> Ended {
         let mut next_tick = started + TICK;
         loop {
+            // It is our child, but not the command's.
+            self.strangers.extend(self.guard.and_then(Guard::look_after));
             self.look_at_children();
             let mut timeout = TICK;
             if let Some(how) = self.how
@@ -150,8 +158,6 @@ impl Supervision<'_> {
             let now = Instant::now();
             self.enforce_limit(now);
             if now >= next_tick {
-                // It is our child, but not the command's.
-                self.strangers.extend(self.guard.and_then(Guard::ensure_alive));
                 self.watcher.tick();
                 next_tick = now + TICK;
             }
@@ -184,7 +190,10 @@ impl Supervision<'_> {
                         self.stop_along(signal);
                     }
                 },
-                Report::Of(..) => {}
+                Report::Of(pid, change) => {
+                    let another = self.guard.and_then(|guard| guard.changed(pid, change));
+                    self.strangers.extend(another);
+                }
                 Report::Nothing | Report::NoChildren => break,
             }
         }

@@ -135,7 +135,9 @@ impl Remote<'_> {
         let ended_in_time = guard.as_ref().is_some_and(Guard::has_acted);
         let was_certain = held.validity().is_certain();
         // Before the answer of a server that may be gone is waited for.
-        drop(guard);
+        if let Some(guard) = &guard {
+            guard.dismiss();
+        }
         let released = self.give_back(held);
         Ok(if ended_in_time {
             self.run.say(ENDED);

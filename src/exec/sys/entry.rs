@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 /// Exit status when this program itself failed (see `exit.rs`, which is not used here: this must work whatever the
 /// rest does).
@@ -36,6 +36,8 @@ pub fn set_subject(name: &str) {
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: these are the arguments that libc's start-up code passes to `main`.
     let args = unsafe { arguments(argc, argv) };
+    COMMAND_LINE.store(argv.cast_mut(), Ordering::Relaxed);
+    WORDS.store(argc, Ordering::Relaxed);
     open_closed_streams();
     catch_bus_errors();
     let status = guarded(|| crate::start(args));
@@ -84,6 +86,27 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
             own
         })
         .collect()
+}
+
+/// `argv` and its length, for [`rename`].
+static COMMAND_LINE: AtomicPtr<*const c_char> = AtomicPtr::new(ptr::null_mut());
+static WORDS: AtomicI32 = AtomicI32::new(0);
+
+/// Changes the command line that `ps` shows of this process into one word.
+pub fn rename(word: &[u8]) {
+    let argv = COMMAND_LINE.load(Ordering::Relaxed);
+    let count = usize::try_from(WORDS.load(Ordering::Relaxed)).unwrap_or(0);
+    let mut word = word.iter().copied();
+    for i in 0..if argv.is_null() { 0 } else { count } {
+        // SAFETY: `argv` points to `count` pointers to NUL-terminated strings on this process's own stack, which nobody
+        // reads any more: the program goes on with a copy. As many bytes are written as the string has.
+        unsafe {
+            let text = argv.add(i).read().cast_mut();
+            for at in 0..CStr::from_ptr(text).count_bytes() {
+                text.add(at).write(word.next().unwrap_or(0).cast_signed());
+            }
+        }
+    }
 }
 
 /// Where a URL of an engine has passwords, if `argument` is or contains one: `ps` is not to show them.

@@ -50,7 +50,7 @@ pub struct Shared {
     pub command: Number,
     /// It leads a process group.
     pub own_group: Number,
-    /// 1 = the guard has asked it to end, 2 = it has killed it.
+    /// What the guard has done about it; 0 = nothing.
     pub acted: Number,
     /// The guard is not needed any more.
     pub done: Number,
@@ -125,17 +125,21 @@ pub fn fork(body: impl FnOnce()) -> io::Result<u32> {
     }
 }
 
+/// What `ps` calls the guard: nobody who means the program, or the command in its arguments, is to meet it by name.
+const NAME: &std::ffi::CStr = c"lock-guard";
+
 /// In the guard: away from the terminal and the parent's group, deaf to signals, and without any descriptor but `keep`.
 /// `not` is one that must be closed in any case.
 pub fn settle<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>, not: BorrowedFd<'_>) {
     signal::block(SignalSet::all());
+    super::entry::rename(NAME.to_bytes());
     let mut keep: Vec<c_int> = keep.map(|fd| fd.as_raw_fd()).collect();
     keep.sort_unstable();
     // SAFETY: system calls that touch no memory of ours but the two strings, which are NUL-terminated. The descriptors
     // that are closed belong to values of the parent's that this process does not use.
     unsafe {
         libc::setsid();
-        libc::prctl(libc::PR_SET_NAME, c"lock-guard".as_ptr());
+        libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
         libc::close(not.as_raw_fd());
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
         for stream in 0..3 {

@@ -154,28 +154,47 @@ struct Order<'a> {
     image: &'a Image,
     inherited: Inherited,
     own_group: bool,
+    guarded: Option<&'a Guarded<'a>>,
     errno: Cell<c_int>,
 }
 
+/// A command that a guard process ends.
+pub struct Guarded<'a> {
+    /// The kernel writes its PID here before its first instruction.
+    pub cell: &'a Number,
+    /// It is not to be executed if this number stands here.
+    pub bar: (&'a Number, c_int),
+}
+
+impl Guarded<'_> {
+    fn is_barred(&self) -> bool {
+        self.bar.0.load() == self.bar.1
+    }
+}
+
 /// Starts the command in a child process; returns its PID once it has been executed.
-///
-/// The kernel writes its PID to `cell` before its first instruction.
 ///
 /// The dispositions of caught signals must be set to default before, and those signals be blocked: a handler must
 /// not run in the child.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn spawn(image: &Image, inherited: Inherited, own_group: bool, cell: Option<&Number>) -> Result<u32, Failure> {
+pub fn spawn(
+    image: &Image,
+    inherited: Inherited,
+    own_group: bool,
+    guarded: Option<&Guarded<'_>>,
+) -> Result<u32, Failure> {
     let order = Order {
         image,
         inherited,
         own_group,
+        guarded,
         errno: Cell::new(0),
     };
     // On the heap: a frame of that size would be probed page by page, and only the last page is used.
     let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>()); // u128: aligned to 16 bytes
-    let tell = cell.map_or(0, |_| libc::CLONE_PARENT_SETTID);
+    let tell = guarded.map_or(0, |_| libc::CLONE_PARENT_SETTID);
     // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
     // function keeps to the rules at the top of this file. The cell is an atomic number, or null and not looked at.
@@ -185,7 +204,7 @@ pub fn spawn(image: &Image, inherited: Inherited, own_group: bool, cell: Option<
             stack.as_mut_ptr().cast::<u8>().add(STACK).cast::<c_void>(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | tell,
             (&raw const order).cast_mut().cast::<c_void>(),
-            cell.map_or(ptr::null_mut(), Number::as_ptr),
+            guarded.map_or(ptr::null_mut(), |guarded| guarded.cell.as_ptr()),
         )
     };
     if pid < 0 {
@@ -196,6 +215,9 @@ pub fn spawn(image: &Image, inherited: Inherited, own_group: bool, cell: Option<
         0 => Ok(pid as u32),
         errno => {
             let _ = wait(Whose::Child(pid as u32), Block::Yes);
+            if guarded.is_some_and(Guarded::is_barred) {
+                return Err(Failure::Barred);
+            }
             Err(Failure::NotExecuted(io::Error::from_raw_os_error(errno)))
         }
     }
@@ -208,6 +230,8 @@ pub enum Failure {
     NoChild(io::Error),
     /// It could not be executed.
     NotExecuted(io::Error),
+    /// The guard has barred it.
+    Barred,
 }
 
 extern "C" fn in_child(order: *mut c_void) -> c_int {
@@ -218,7 +242,12 @@ extern "C" fn in_child(order: *mut c_void) -> c_int {
             libc::setpgid(0, 0);
         }
         order.inherited.restore();
-        let errno = order.image.execute();
+        // As late as can be: whoever was stopped before this may have lost the right meanwhile.
+        let errno = if order.guarded.is_some_and(Guarded::is_barred) {
+            libc::ECANCELED
+        } else {
+            order.image.execute()
+        };
         order.errno.set(errno);
         libc::_exit(127)
     }
