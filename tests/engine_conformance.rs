@@ -2,6 +2,8 @@
 
 mod engine_common;
 
+#[cfg(feature = "etcd")]
+use engine_common::etcd::{Etcd, Version};
 use engine_common::{lock_name, wait_until};
 use resourcelock::backend::{self, Engine, Held, Validity};
 use resourcelock::{Cancel, Change, Error, GetOptions, LockName, Mode, State, Wait};
@@ -50,21 +52,27 @@ fn local() {
 #[cfg(feature = "etcd")]
 #[test]
 fn etcd() {
-    let server = engine_common::etcd::Etcd::one();
-    conforms(backend::open(&server.url()).expect("a good URL"));
-    conforms(backend::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
-    assert_eq!(
-        server.ctl(&["get", "--prefix", "", "--keys-only"]),
-        "",
-        "nothing is left"
-    );
+    for version in Version::ALL {
+        let server = Etcd::of(version, 1);
+        conforms(backend::open(&server.url()).expect("a good URL"));
+        conforms(backend::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
+        assert_eq!(
+            server.ctl(&["get", "--prefix", "", "--keys-only"]),
+            "",
+            "nothing is left"
+        );
+        let leases = server.ctl(&["lease", "list"]);
+        assert!(leases.contains("found 0 leases"), "nothing is left: {leases}");
+    }
 }
 
 #[cfg(feature = "etcd")]
 #[test]
 fn etcd_of_three_servers() {
-    let servers = engine_common::etcd::Etcd::three();
-    conforms(backend::open(&servers.url()).expect("a good URL"));
+    for version in Version::ALL {
+        let servers = Etcd::of(version, 3);
+        conforms(backend::open(&servers.url()).expect("a good URL"));
+    }
 }
 
 #[cfg(feature = "postgres")]

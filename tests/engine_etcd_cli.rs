@@ -188,7 +188,7 @@ fn a_queue_mixed_with_etcdctl() {
     for i in 0..6 {
         let run = if i % 2 == 0 {
             // It has no token to tell: it is given one that sorts where it stands in the queue.
-            let mut words = vec!["lock".to_owned(), journal.name().to_owned()];
+            let mut words = vec!["lock".to_owned(), journal.name().to_owned(), "--".to_owned()];
             words.extend(["env".to_owned(), format!("RESOURCELOCK_TOKEN={}", u64::MAX - 1)]);
             words.extend(journal.beat(0, &[]));
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -314,6 +314,66 @@ fn a_password_does_not_show() {
     }
     let seen = stdout(&output(&mut journal.command(&["--backend", &url, "state", "--json"])));
     assert!(seen.contains("note") && !seen.contains("s3cret"), "{seen}");
+}
+
+/// However much is logged, and whatever others can look at.
+#[test]
+fn a_password_is_not_logged() {
+    let etcd = with_users();
+    // Long enough to be seen in a dump that shows a few bytes a line.
+    let password = "s3cret".repeat(12);
+    etcd.ctl(&["--user=root:r00t", "user", "add", &format!("bob:{password}")]);
+    etcd.ctl(&["--user=root:r00t", "user", "grant-role", "bob", "locks"]);
+    let url = format!("{}/locks", etcd.url_as(&format!("bob:{password}")));
+    let name = lock_name("logged");
+    let trace = std::cell::RefCell::new(String::new());
+    let call = |words: &[&str], log: &str| {
+        let mut command = binary(&url);
+        command.arg(&name).args(words).env("RESOURCELOCK_LOG", log);
+        let said = output(&mut command);
+        trace.borrow_mut().push_str(&stdout(&said));
+        trace.borrow_mut().push_str(&stderr(&said));
+        said.status.code()
+    };
+    for log in ["", "trace", "ureq=trace,ureq_proto=trace,rustls=trace"] {
+        assert_eq!(call(&["-vvv", "run", "true"], log), Some(0));
+        assert_eq!(call(&["-vvv", "get", "--ttl", "60"], log), Some(0));
+        assert_eq!(call(&["-vvv", "run", "-t", "0.2", "true"], log), Some(75), "it waits");
+        assert_eq!(call(&["-vvv", "state", "--json"], log), Some(0));
+        let stored = etcd.ctl(&["--user=root:r00t", "get", "--prefix", ""]);
+        assert!(stored.contains(&name) && !stored.contains("s3cret"), "{stored}");
+        assert_eq!(call(&["-vvv", "unget"], log), Some(0));
+    }
+    assert!(!trace.borrow().contains("s3cret"), "{}", trace.borrow());
+    // What the command finds is what the caller has set, and nothing more.
+    let mut command = binary("");
+    command.args(["--backend", &url, &name, "run", "env"]);
+    assert!(!stdout(&output(&mut command)).contains("s3cret"));
+}
+
+/// What `unget` ends leaves no lease behind, however long it was asked for.
+#[test]
+fn a_detached_hold_leaves_no_lease() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "no-lease");
+    for words in [
+        &["get", "--ttl", "3600"][..],
+        &["unget"],
+        &["get", "--forever"],
+        &["unget"],
+    ] {
+        assert_eq!(output(&mut journal.command(words)).status.code(), Some(0), "{words:?}");
+    }
+    let leases = etcd.ctl(&["lease", "list"]);
+    assert!(leases.contains("found 0 leases"), "{leases}");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn tls_that_is_not_built_in() {
+    let said = output(binary("etcds://127.0.0.1:1").args(["x", "run", "true"]));
+    assert_eq!(said.status.code(), Some(125));
+    assert!(stderr(&said).contains("--features etcd,tls"), "{}", stderr(&said));
 }
 
 #[test]

@@ -1,19 +1,37 @@
-//! What goes wrong on the way to etcd, or there. Every test ends with the same judgement: no two commands ran at once,
-//! and tokens grew.
+//! What goes wrong with a holder, its guard or its place in the queue, while etcd is well. Every test ends with the
+//! same judgement: no two commands ran at once, and tokens grew. Each is tried three times at once, on each version.
 #![cfg(feature = "etcd")]
 
 mod engine_common;
 
-use engine_common::etcd::Etcd;
-use engine_common::journal::{Journal, boottime, figure, runs};
-use engine_common::wait_until;
+use engine_common::etcd::{Etcd, Version};
+use engine_common::journal::{Figures, Journal, Run, boottime, runs};
+use engine_common::relay::Relay;
+use engine_common::{signal, wait_until};
+use std::process::{Command, Stdio};
 
 /// The shortest lease that is allowed, and how long it is in ns.
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
 
+/// Tries it, on servers that other tests use as well.
+fn try_it(subject: &str, fault: impl Fn(&Etcd, &Journal, &Figures) + Sync) {
+    let figures = Figures::default();
+    std::thread::scope(|scope| {
+        for version in Version::ALL {
+            let (fault, figures) = (&fault, &figures);
+            for _ in 0..3 {
+                scope.spawn(move || {
+                    let etcd = Etcd::shared(version);
+                    fault(&etcd, &Journal::new(&etcd.url(), subject), figures);
+                });
+            }
+        }
+    });
+}
+
 /// One holds, one waits.
-fn hold_and_wait(journal: &Journal, how: &[&str]) -> (engine_common::journal::Run, engine_common::journal::Run) {
+fn hold_and_wait(journal: &Journal, how: &[&str]) -> (Run, Run) {
     let holder = journal.run(TTL, 60, how);
     journal.wait_for(1);
     let next = journal.run(TTL, 0, &[]);
@@ -21,212 +39,374 @@ fn hold_and_wait(journal: &Journal, how: &[&str]) -> (engine_common::journal::Ru
     (holder, next)
 }
 
+/// The guard of a `run`, another one than `not`.
+fn guard(holder: &Run, not: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it lives");
+    let children = children.split_whitespace().map(|pid| pid.parse().expect("a number"));
+    let mut guards = children.filter(|pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "lock-guard" && runs(*pid) && *pid != not
+    });
+    guards.next()
+}
+
+/// The first command was over before the next one began: how long.
+fn between(journal: &Journal, fault: &str, figures: &Figures) {
+    let intervals = journal.judge(2);
+    figures.note(
+        &format!("{fault}: from the command's end to the next one's start"),
+        intervals[1].first - intervals[0].last,
+    );
+}
+
 #[test]
 fn holder_and_command_killed() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "killed");
-    let (holder, mut next) = hold_and_wait(&journal, &[]);
-    let killed = boottime();
-    holder.signal("KILL");
-    engine_common::signal(journal.intervals()[0].pid, "KILL");
-    assert_eq!(next.status(), 0);
-    let intervals = journal.judge(2);
-    figure(
-        "etcd, holder and command killed: until the next one runs",
-        intervals[1].first - killed,
-    );
+    try_it("killed", |_, journal, figures| {
+        let (holder, mut next) = hold_and_wait(journal, &[]);
+        let killed = boottime();
+        holder.signal("KILL");
+        signal(journal.intervals()[0].pid, "KILL");
+        assert_eq!(next.status(), 0);
+        let after = journal.judge(2)[1].first - killed;
+        figures.note("holder and command killed: until the next one runs", after);
+        assert!(after < TTL_NS + 1_000_000_000);
+    });
 }
 
 #[test]
 fn wrapper_killed_command_alive() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "wrapper");
-    let (holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
-    let killed = boottime();
-    holder.signal("KILL");
-    assert_eq!(next.status(), 0);
-    let intervals = journal.judge(2);
-    figure("etcd, wrapper killed: the command's end", intervals[0].last - killed);
-    figure(
-        "etcd, wrapper killed: until the next one runs",
-        intervals[1].first - killed,
-    );
-    figure(
-        "etcd, wrapper killed: between the two",
-        intervals[1].first - intervals[0].last,
-    );
+    try_it("wrapper", |_, journal, figures| {
+        let (holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        let killed = boottime();
+        holder.signal("KILL");
+        assert_eq!(next.status(), 0);
+        let end = journal.judge(2)[0].last;
+        let before = (killed + TTL_NS).checked_sub(end).expect("before the lease's end");
+        figures.note(
+            "wrapper killed, command deaf: its end before the lease's latest end",
+            before,
+        );
+        between(journal, "wrapper killed, command deaf", figures);
+    });
+}
+
+#[test]
+fn wrapper_killed_command_obeys() {
+    try_it("obeys", |_, journal, figures| {
+        let (holder, mut next) = hold_and_wait(journal, &[]);
+        let killed = boottime();
+        holder.signal("KILL");
+        assert_eq!(next.status(), 0);
+        let end = journal.judge(2)[0].last;
+        let before = (killed + TTL_NS).checked_sub(end).expect("before the lease's end");
+        figures.note(
+            "wrapper killed, command obeys TERM: its end before the lease's latest end",
+            before,
+        );
+    });
 }
 
 #[test]
 fn holder_stopped_past_its_lease_then_continued() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "stopped");
-    let (mut holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
-    holder.signal("STOP");
-    assert_eq!(next.status(), 0);
-    holder.signal("CONT");
-    assert_eq!(holder.status(), 76);
-    let intervals = journal.judge(2);
-    figure(
-        "etcd, holder stopped: between the two",
-        intervals[1].first - intervals[0].last,
-    );
+    try_it("stopped", |_, journal, figures| {
+        let (mut holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        holder.signal("STOP");
+        assert_eq!(next.status(), 0);
+        holder.signal("CONT");
+        assert_eq!(holder.status(), 76);
+        between(journal, "holder stopped", figures);
+    });
 }
 
 #[test]
-fn guard_killed_is_replaced() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "guard");
-    let (mut holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
-    let guard = |not: u32| {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it lives");
-        let children = children.split_whitespace().map(|pid| pid.parse().expect("a number"));
-        let mut guards = children.filter(|pid: &u32| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            name.trim_end() == "lock-guard" && runs(*pid) && *pid != not
+fn holder_stopped_then_killed() {
+    try_it("both", |_, journal, figures| {
+        let (holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        holder.signal("STOP");
+        holder.signal("KILL");
+        assert_eq!(next.status(), 0);
+        between(journal, "holder stopped, then killed", figures);
+    });
+}
+
+#[test]
+fn guard_killed_then_holder_stopped() {
+    try_it("guard", |_, journal, figures| {
+        let (mut holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        let first = guard(&holder, 0).expect("there is a guard");
+        signal(first, "KILL");
+        wait_until("there is another one", || guard(&holder, first).is_some());
+        holder.signal("STOP");
+        assert_eq!(next.status(), 0);
+        holder.signal("CONT");
+        assert_eq!(holder.status(), 76);
+        between(journal, "guard killed, then holder stopped", figures);
+    });
+}
+
+#[test]
+fn guard_stopped_then_holder_killed() {
+    try_it("guard-stopped", |_, journal, figures| {
+        let (holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        let guard = guard(&holder, 0).expect("there is a guard");
+        signal(guard, "STOP");
+        wait_until("it was continued", || {
+            let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).expect("it lives");
+            stat.contains(") S ")
         });
-        guards.next()
-    };
-    let first = guard(0).expect("there is a guard");
-    engine_common::signal(first, "KILL");
-    wait_until("there is another one", || guard(first).is_some());
-    holder.signal("STOP");
-    assert_eq!(next.status(), 0);
-    holder.signal("CONT");
-    assert_eq!(holder.status(), 76);
-    journal.judge(2);
+        holder.signal("KILL");
+        assert_eq!(next.status(), 0);
+        between(journal, "guard stopped, then holder killed", figures);
+    });
 }
 
+/// It is nobody's business: no name, no descriptor, no terminal, no group of the command's; and it leaves nothing.
 #[test]
-fn leader_killed() {
-    let mut etcd = Etcd::three();
-    let journal = Journal::new(&etcd.url(), "leader");
-    let mut holder = journal.run(TTL, 8, &[]);
-    journal.wait_for(1);
-    let mut next = journal.run(TTL, 0, &[]);
-    wait_until("the next one waits", || journal.waiting() == 1);
-    etcd.kill(etcd.leader());
-    assert_eq!(holder.status(), 0, "the lock was kept");
-    assert_eq!(next.status(), 0);
-    let intervals = journal.judge(2);
-    figure(
-        "etcd, leader killed while held: hand-over after the holder's end",
-        intervals[1].first - intervals[0].last,
-    );
-}
-
-#[test]
-fn all_killed_while_holding() {
-    let mut etcd = Etcd::three();
-    let journal = Journal::new(&etcd.url(), "all-killed");
-    let (mut holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
-    let killed = boottime();
-    etcd.kill_all();
-    assert_eq!(next.status(), 69, "it cannot know whether it still waits");
-    assert_eq!(holder.status(), 76);
-    let intervals = journal.judge(1);
-    // No renewal can have been asked for after the end of the servers.
-    let left = (killed + TTL_NS)
-        .checked_sub(intervals[0].last)
-        .expect("it ended before its lease");
-    figure(
-        "etcd, all servers killed: the command's end before the latest end of its lease",
-        left,
-    );
-    for i in 0..3 {
-        etcd.start(i);
+fn the_guard_keeps_to_itself() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "itself");
+    let mut command = journal.command(&["run", "--", "sh", "-c", "echo here; exec sleep 60"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("connected")));
+    assert_eq!(lines.next().expect("a line").expect("UTF-8"), "here");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).expect("it lives");
+    let named = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|n| n == "lock-guard\n");
+    let (guard, command): (Vec<&str>, Vec<&str>) = children.split_whitespace().partition(named);
+    let [guard, command] = [guard, command].map(|one| *one.first().expect("it is there"));
+    let line = std::fs::read(format!("/proc/{guard}/cmdline")).expect("it lives");
+    let line = String::from_utf8_lossy(&line).into_owned();
+    assert_eq!(line.trim_end_matches('\0'), "lock-guard");
+    let mine = std::fs::read_link(format!("/proc/{}/fd/1", child.id())).expect("it lives");
+    for fd in std::fs::read_dir(format!("/proc/{guard}/fd"))
+        .expect("it lives")
+        .flatten()
+    {
+        let leads = std::fs::read_link(fd.path()).unwrap_or_default();
+        assert!(
+            leads != mine && !leads.to_string_lossy().starts_with("socket:"),
+            "{leads:?}"
+        );
     }
-    etcd.wait_ready();
-    assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
-    journal.judge(2);
-}
-
-#[test]
-fn nobody_there_when_asked() {
-    let mut etcd = Etcd::three();
-    let journal = Journal::new(&etcd.url(), "nobody");
-    etcd.kill_all();
-    let asked = boottime();
-    for words in [
-        &["run", "true"][..],
-        &["get", "--ttl", "10"],
-        &["unget"],
-        &["state"],
-        &["trace", "-f"],
-    ] {
-        let output = journal.command(words).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(69), "{words:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("cannot be reached"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-    }
-    figure("etcd, nobody listens: five commands", boottime() - asked);
-    journal.judge(0);
-}
-
-#[test]
-fn server_stopped_while_holding_and_while_asking() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "sigstop");
-    let mut holder = journal.run(TTL, 60, &["stubborn"]);
-    journal.wait_for(1);
-    let stopped = boottime();
-    etcd.signal_all("STOP");
-    let output = journal.command(&["run", "true"]).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(69));
-    figure("etcd, server stopped: until status 69", boottime() - stopped);
-    assert_eq!(holder.status(), 76);
-    let interval = journal.judge(1)[0];
-    assert!(interval.last < stopped + TTL_NS);
-    etcd.signal_all("CONT");
-    assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
-    journal.judge(2);
+    let ids = Command::new("ps")
+        .args(["-o", "pgid=,sid=", "-p", guard])
+        .output()
+        .expect("ps runs");
+    let ids = String::from_utf8_lossy(&ids.stdout).into_owned();
+    assert!(ids.split_whitespace().all(|id| id == guard), "{ids}");
+    // The reader of a pipe sees its end with the command's, even if the wrapper was killed before.
+    signal(child.id(), "KILL");
+    signal(command.parse().expect("a number"), "KILL");
+    assert!(lines.next().is_none());
+    child.wait().expect("it ends");
+    wait_until("the guard has ended", || !runs(guard.parse().expect("a number")));
 }
 
 #[test]
 fn lease_revoked() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "revoked");
-    let mut holder = journal.run(TTL, 60, &["stubborn"]);
-    journal.wait_for(1);
-    let keys = etcd.ctl(&["get", "--prefix", &format!("{}/", journal.name()), "--keys-only"]);
-    let lease = keys.trim().rsplit('/').next().expect("a lease").to_owned();
-    etcd.ctl(&["lease", "revoke", &lease]);
-    assert_eq!(holder.status(), 76);
-    journal.judge(1);
+    try_it("revoked", |etcd, journal, figures| {
+        let (mut holder, mut next) = hold_and_wait(journal, &["stubborn"]);
+        let keys = etcd.ctl(&[
+            "get",
+            "--prefix",
+            &format!("{}/", journal.name()),
+            "--sort-by=CREATE",
+            "--keys-only",
+        ]);
+        let lease = keys
+            .lines()
+            .next()
+            .and_then(|key| key.rsplit('/').next())
+            .expect("a lease");
+        // The waiter's turn would come at once, before the holder can know: its own lease goes first.
+        next.signal("KILL");
+        next.wait();
+        let revoked = boottime();
+        etcd.ctl(&["lease", "revoke", lease]);
+        assert_eq!(holder.status(), 76);
+        let interval = journal.judge(1)[0];
+        figures.note(
+            "lease revoked: until the command is dead",
+            interval.last.saturating_sub(revoked),
+        );
+        assert!(interval.last < revoked + TTL_NS);
+    });
+}
+
+#[test]
+fn key_deleted_under_a_running_command() {
+    try_it("deleted", |etcd, journal, _| {
+        let mut holder = journal.run(TTL, 1, &[]);
+        journal.wait_for(1);
+        etcd.ctl(&["del", "--prefix", &format!("{}/", journal.name())]);
+        assert_eq!(holder.status(), 76);
+        let interval = journal.judge(1)[0];
+        assert!(
+            interval.last - interval.first >= 1_000_000_000,
+            "the command was not disturbed"
+        );
+    });
 }
 
 #[test]
 fn released_by_force_under_a_running_command() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "forced");
-    let mut holder = journal.run(TTL, 1, &[]);
-    let token = journal.wait_for(1).token;
-    let unget = journal
-        .command(&["unget", "--token", &token.to_string()])
-        .status()
-        .expect("it runs");
-    assert!(unget.success());
-    assert_eq!(holder.status(), 76);
-    let interval = journal.judge(1)[0];
-    assert!(
-        interval.last - interval.first >= 1_000_000_000,
-        "the command was not disturbed"
-    );
+    try_it("forced", |_, journal, _| {
+        let mut holder = journal.run(TTL, 1, &[]);
+        let token = journal.wait_for(1).token.to_string();
+        let unget = journal.command(&["unget", "--token", &token]).status();
+        assert!(unget.expect("it runs").success());
+        assert_eq!(holder.status(), 76);
+        let interval = journal.judge(1)[0];
+        assert!(
+            interval.last - interval.first >= 1_000_000_000,
+            "the command was not disturbed"
+        );
+    });
 }
 
 #[test]
 fn waiter_stopped_past_its_lease_asks_again() {
+    try_it("waiter", |_, journal, _| {
+        let mut holder = journal.run(TTL, 12, &[]);
+        journal.wait_for(1);
+        let mut next = journal.run(TTL, 0, &[]);
+        wait_until("the next one waits", || journal.waiting() == 1);
+        next.signal("STOP");
+        wait_until("its request has ended with its lease", || journal.waiting() == 0);
+        next.signal("CONT");
+        wait_until("it waits again", || journal.waiting() == 1);
+        assert_eq!(holder.status(), 0);
+        assert_eq!(next.status(), 0);
+        journal.judge(2);
+    });
+}
+
+/// Every request is made again when its answer is lost, and its effect is had once.
+#[test]
+fn answers_that_are_lost() {
+    try_it("lost", |etcd, journal, _| {
+        for (count, path) in ["lease/grant", "kv/txn", "lease/keepalive", "kv/range", "lease/revoke"]
+            .iter()
+            .enumerate()
+        {
+            let relay = Relay::to(&etcd.endpoint(0));
+            relay.swallow_answer(path);
+            let seconds = if *path == "lease/keepalive" { 3 } else { 0 };
+            let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+            let mut run = Run::start(command.args(journal.beat(seconds, &[])));
+            relay.wait_swallowed();
+            assert_eq!(run.status(), 0, "{path}");
+            journal.judge(count + 1);
+            let left = etcd.ctl(&["get", "--prefix", &format!("{}/", journal.name()), "--keys-only"]);
+            assert_eq!(left, "", "{path}");
+        }
+    });
+}
+
+/// Who is stopped in the middle of a request has not waited for the answer all the time.
+#[test]
+fn stopped_in_a_request() {
+    let etcd = Etcd::shared(Version::System);
+    std::thread::scope(|scope| {
+        for path in ["lease/grant", "kv/txn", "kv/range"] {
+            let etcd = &etcd;
+            scope.spawn(move || {
+                let journal = Journal::new(&etcd.url(), "in-request");
+                let relay = Relay::to(&etcd.endpoint(0));
+                relay.hold(path);
+                let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--"]);
+                let mut run = Run::start(command.args(journal.beat(0, &[])));
+                relay.wait_held();
+                run.signal("STOP");
+                let stopped = boottime();
+                relay.let_go();
+                wait_until("the time for an answer is over", || boottime() > stopped + TTL_NS);
+                run.signal("CONT");
+                assert_eq!(run.status(), 0, "{path}");
+                journal.judge(1);
+            });
+        }
+    });
+}
+
+/// Who slept between asking for the lease and for the place in the queue asks again.
+#[test]
+fn lease_over_before_the_request() {
     let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "waiter");
-    let mut holder = journal.run(TTL, 12, &[]);
+    let journal = Journal::new(&etcd.url(), "over");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.hold("kv/txn");
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+    let mut run = Run::start(command.args(journal.beat(0, &[])));
+    relay.wait_held();
+    let leases = etcd.ctl(&["lease", "list"]);
+    etcd.ctl(&["lease", "revoke", leases.lines().last().expect("a lease")]);
+    relay.let_go();
+    assert_eq!(run.status(), 0);
+    journal.judge(1);
+}
+
+#[test]
+fn compaction_while_watching() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "compaction");
+    let mut holder = journal.run(TTL, 60, &[]);
     journal.wait_for(1);
-    let mut next = journal.run(TTL, 0, &[]);
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.hold("watch");
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+    let mut next = Run::start(command.args(journal.beat(0, &[])));
+    relay.wait_held();
+    for _ in 0..3 {
+        etcd.ctl(&["put", "other", "value"]);
+    }
+    let status: serde_json::Value =
+        serde_json::from_str(&etcd.ctl(&["endpoint", "status", "-w", "json"])).expect("JSON");
+    etcd.ctl(&["compact", &status[0]["Status"]["header"]["revision"].to_string()]);
+    relay.let_go();
+    wait_until("it waits", || journal.waiting() == 1);
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(next.status(), 0);
+    journal.judge(2);
+}
+
+/// The wall clock, a day forward and back, matters to nobody.
+#[test]
+fn steps_of_the_wall_clock() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "clock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let step = |by: &str| {
+        std::fs::write(folder.path().join("new"), by).expect("a file");
+        std::fs::rename(folder.path().join("new"), folder.path().join("clock")).expect("it is replaced");
+    };
+    step("+0");
+    let under_it = |command: &mut Command| {
+        let libraries = std::fs::read_dir("/usr/lib").expect("it is there").flatten();
+        let mut libraries = libraries.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+        command
+            .env(
+                "LD_PRELOAD",
+                libraries
+                    .find(|library| library.exists())
+                    .expect("libfaketime; run scripts/test.sh"),
+            )
+            .env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"))
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_NO_SHM", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    };
+    let mut command = journal.command(&["run", "--ttl", "5", "--", "env", "-u", "LD_PRELOAD"]);
+    under_it(command.args(journal.beat(8, &[])));
+    let mut holder = Run::start(&mut command);
+    journal.wait_for(1);
+    let mut command = journal.command(&["run", "--ttl", "5", "-t", "60", "--", "env", "-u", "LD_PRELOAD"]);
+    under_it(command.args(journal.beat(0, &[])));
+    let mut next = Run::start(&mut command);
     wait_until("the next one waits", || journal.waiting() == 1);
-    next.signal("STOP");
-    wait_until("its request has ended with its lease", || journal.waiting() == 0);
-    next.signal("CONT");
-    wait_until("it waits again", || journal.waiting() == 1);
+    step("+1d");
+    std::thread::sleep(std::time::Duration::from_secs(2)); // no event marks that nothing happens
+    step("-1d");
     assert_eq!(holder.status(), 0);
     assert_eq!(next.status(), 0);
     journal.judge(2);

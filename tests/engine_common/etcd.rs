@@ -1,15 +1,43 @@
 //! etcd, one server or several.
 
 use super::{Process, free_port, signal, wait_until};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tempfile::TempDir;
+
+/// The versions that are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Debian's, in the PATH.
+    System,
+    /// 3.5, in the folder that RESOURCELOCK_TEST_ETCD_35 names.
+    Newer,
+}
+
+impl Version {
+    pub const ALL: [Self; 2] = [Self::System, Self::Newer];
+
+    fn program(self, name: &str) -> PathBuf {
+        match self {
+            Self::System => PathBuf::from(name),
+            Self::Newer => {
+                let folder = std::env::var_os("RESOURCELOCK_TEST_ETCD_35");
+                let folder =
+                    folder.expect("RESOURCELOCK_TEST_ETCD_35 names etcd 3.5: run the tests by scripts/test.sh");
+                Path::new(&folder).join(name)
+            }
+        }
+    }
+}
 
 /// A cluster of its own.
 pub struct Etcd {
-    program: PathBuf,
+    version: Version,
     members: Vec<Member>,
     folder: TempDir,
+    secure: Option<Secure>,
+    extra: Vec<String>,
 }
 
 struct Member {
@@ -18,36 +46,66 @@ struct Member {
     process: Option<Process>,
 }
 
+/// How a cluster is found over TLS: by which files.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Clients have to show a certificate that the authority has signed.
+    pub clients_too: bool,
+}
+
 impl Etcd {
     /// Starts one server of the system's version.
     pub fn one() -> Self {
-        Self::of("etcd", 1)
+        Self::of(Version::System, 1)
     }
 
     /// Starts three servers.
     pub fn three() -> Self {
-        Self::of("etcd", 3)
+        Self::of(Version::System, 3)
     }
 
-    /// Starts `count` servers of `program`; returns when they serve.
-    pub fn of(program: impl Into<PathBuf>, count: usize) -> Self {
+    /// Starts `count` servers; returns when they serve.
+    pub fn of(version: Version, count: usize) -> Self {
+        Self::with(version, count, None, &[])
+    }
+
+    /// Starts servers with more settings.
+    pub fn with(version: Version, count: usize, secure: Option<Secure>, extra: &[&str]) -> Self {
         let member = |_| Member {
             client: free_port(),
             peer: free_port(),
             process: None,
         };
         let mut etcd = Self {
-            program: program.into(),
+            version,
             members: (0..count).map(member).collect(),
             folder: tempfile::Builder::new()
                 .prefix("resourcelock-etcd-")
                 .tempdir()
                 .expect("a folder"),
+            secure,
+            extra: extra.iter().map(|word| (*word).to_owned()).collect(),
         };
         for i in 0..count {
             etcd.start(i);
         }
         etcd.wait_ready();
+        etcd
+    }
+
+    /// A server that tests share which leave it as it is; it ends with the last of them.
+    pub fn shared(version: Version) -> Arc<Self> {
+        static SERVERS: Mutex<Vec<(Version, Weak<Etcd>)>> = Mutex::new(Vec::new());
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = servers.iter().filter(|(v, _)| *v == version);
+        if let Some(etcd) = running.filter_map(|(_, etcd)| etcd.upgrade()).next() {
+            return etcd;
+        }
+        let etcd = Arc::new(Self::of(version, 1));
+        servers.push((version, Arc::downgrade(&etcd)));
         etcd
     }
 
@@ -57,14 +115,12 @@ impl Etcd {
         let cluster = self.members.iter().enumerate();
         let cluster: Vec<String> = cluster.map(|(n, member)| format!("m{n}={}", peers(member))).collect();
         let member = &self.members[i];
-        let client = format!("http://127.0.0.1:{}", member.client);
-        let mut command = Command::new(&self.program);
+        let scheme = if self.secure.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", member.client);
+        let mut command = Command::new(self.version.program("etcd"));
         command
             .arg(format!("--name=m{i}"))
-            .arg(format!(
-                "--data-dir={}",
-                self.folder.path().join(format!("m{i}")).display()
-            ))
+            .arg(format!("--data-dir={}", self.data(i).display()))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={}", peers(member)))
@@ -72,9 +128,27 @@ impl Etcd {
             .arg(format!("--initial-cluster={}", cluster.join(",")))
             .args(["--heartbeat-interval=100", "--election-timeout=500"])
             .args(["--logger=zap", "--log-level=error"])
+            .args(&self.extra)
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
+        if let Some(secure) = &self.secure {
+            command.arg(format!("--cert-file={}", secure.certificate.display()));
+            command.arg(format!("--key-file={}", secure.key.display()));
+            if secure.clients_too {
+                command.arg("--client-cert-auth");
+                command.arg(format!("--trusted-ca-file={}", secure.authority.display()));
+            }
+        }
         let log = self.folder.path().join(format!("m{i}.log"));
         self.members[i].process = Some(Process::start(&mut command, &log));
+    }
+
+    fn data(&self, i: usize) -> PathBuf {
+        self.folder.path().join(format!("m{i}"))
+    }
+
+    /// Has a server that was killed forget everything.
+    pub fn forget(&self, i: usize) {
+        std::fs::remove_dir_all(self.data(i)).expect("it can be removed");
     }
 
     /// Until reads and writes work.
@@ -104,6 +178,11 @@ impl Etcd {
         }
     }
 
+    /// The same for one.
+    pub fn signal(&self, i: usize, name: &str) {
+        signal(self.members[i].process.as_ref().expect("it runs").id(), name);
+    }
+
     /// Index of the leader.
     pub fn leader(&self) -> usize {
         let mut found = None;
@@ -115,21 +194,15 @@ impl Etcd {
     }
 
     fn leads(&self, i: usize) -> bool {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3");
-        command.args([
-            &format!("--endpoints={}", self.endpoint(i)),
-            "endpoint",
-            "status",
-            "--write-out=json",
-        ]);
+        let mut command = self.etcdctl_at(&self.endpoint(i), &["endpoint", "status", "--write-out=json"]);
         let output = command.output().expect("etcdctl runs");
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let status = &status[0]["Status"];
         status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
     }
 
-    fn endpoint(&self, i: usize) -> String {
+    /// `host:port` of one server.
+    pub fn endpoint(&self, i: usize) -> String {
         format!("127.0.0.1:{}", self.members[i].client)
     }
 
@@ -138,22 +211,43 @@ impl Etcd {
         all.join(",")
     }
 
-    /// `etcd://…`.
+    /// `etcd://…`, or `etcds://…`.
     pub fn url(&self) -> String {
-        format!("etcd://{}", self.endpoints())
+        self.url_of(&self.endpoints())
+    }
+
+    /// The same for other ways to it.
+    pub fn url_of(&self, hosts: &str) -> String {
+        let scheme = if self.secure.is_some() { "etcds" } else { "etcd" };
+        format!("{scheme}://{hosts}")
     }
 
     /// The same with a user.
     pub fn url_as(&self, user: &str) -> String {
-        format!("etcd://{user}@{}", self.endpoints())
+        self.url_of(&format!("{user}@{}", self.endpoints()))
     }
 
     /// `etcdctl …` for this cluster.
     pub fn etcdctl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("etcdctl");
+        self.etcdctl_at(&self.endpoints(), arguments)
+    }
+
+    fn etcdctl_at(&self, endpoints: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.version.program("etcdctl"));
         command.env("ETCDCTL_API", "3");
-        command.arg(format!("--endpoints={}", self.endpoints())).args(arguments);
+        command.arg(format!("--endpoints={endpoints}")).args(arguments);
+        if let Some(secure) = &self.secure {
+            command.arg(format!("--cacert={}", secure.authority.display()));
+            command.arg(format!("--cert={}", secure.certificate.display()));
+            command.arg(format!("--key={}", secure.key.display()));
+        }
         command
+    }
+
+    /// The lease that the only key of a lock hangs on, in hexadecimal.
+    pub fn lease_of(&self, name: &str) -> String {
+        let keys = self.ctl(&["get", "--prefix", &format!("{name}/"), "--keys-only"]);
+        keys.trim().rsplit('/').next().expect("a lease").to_owned()
     }
 
     /// What `etcdctl` printed; it has to succeed.

@@ -2,8 +2,10 @@
 
 use super::{signal, wait_until};
 use assert_cmd::cargo::cargo_bin_cmd;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -21,6 +23,7 @@ pub struct Journal {
     folder: TempDir,
     url: String,
     name: String,
+    variables: Vec<(String, PathBuf)>,
 }
 
 /// A `resourcelock … run` of a command that writes in the journal.
@@ -30,6 +33,11 @@ pub struct Run {
 
 impl Journal {
     pub fn new(url: &str, subject: &str) -> Self {
+        Self::with(url, subject, &[])
+    }
+
+    /// Every command finds these variables in its environment.
+    pub fn with(url: &str, subject: &str, variables: &[(&str, &Path)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("resourcelock-journal-")
             .tempdir()
@@ -39,7 +47,18 @@ impl Journal {
             folder,
             url: url.to_owned(),
             name: super::lock_name(subject),
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.to_path_buf()))
+                .collect(),
         }
+    }
+
+    /// The same lock and file, by another way.
+    pub fn command_by(&self, url: &str, words: &[&str]) -> Command {
+        let mut command = self.command(words);
+        command.env("RESOURCELOCK_BACKEND", url);
+        command
     }
 
     pub fn name(&self) -> &str {
@@ -54,6 +73,7 @@ impl Journal {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = binary(&self.url);
         command.arg(&self.name).args(words);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -200,6 +220,29 @@ pub fn runs(pid: u32) -> bool {
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.split_whitespace().next());
     !matches!(state, None | Some("Z" | "X"))
+}
+
+/// Figures of several tries.
+#[derive(Default)]
+pub struct Figures(Mutex<BTreeMap<String, Vec<u64>>>);
+
+impl Figures {
+    pub fn note(&self, what: &str, ns: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(what.to_owned()).or_default().push(ns);
+    }
+}
+
+impl Drop for Figures {
+    /// Prints them, for the guide: lowest, median and highest.
+    fn drop(&mut self) {
+        for (what, times) in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            times.sort_unstable();
+            let [low, middle, high] = [0, times.len() / 2, times.len() - 1].map(|i| times[i] as f64 / 1e9);
+            let count = times.len();
+            println!("figure: {what}: {low:.3} / {middle:.3} / {high:.3} s ({count} tries)");
+        }
+    }
 }
 
 /// Prints a figure, for the guide.

@@ -3,12 +3,16 @@
 // Every test program compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+#[cfg(feature = "tls")]
+pub mod certificates;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 pub mod journal;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "etcd")]
+pub mod relay;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -51,18 +55,49 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.expect("kill runs").success(), "kill -{name} {pid}");
 }
 
+type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
+
+/// Starts a process in a thread that lives as long as this program: a child that is to die with its parent dies with
+/// the thread that made it.
+fn nursery(command: Command) -> std::io::Result<Child> {
+    static ORDERS: std::sync::OnceLock<std::sync::mpsc::Sender<Order>> = std::sync::OnceLock::new();
+    let orders = ORDERS.get_or_init(|| {
+        let (orders, taken) = std::sync::mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in taken {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (answer, child) = std::sync::mpsc::channel();
+    orders.send((command, answer)).expect("the thread lives");
+    child.recv().expect("the thread answers")
+}
+
 /// A server process; killed and reaped when dropped.
 pub struct Process(pub Child);
 
 impl Process {
-    /// Starts it without standard input and output. Its standard error goes to `log`.
+    /// Starts it without standard input and output. Its standard error goes to `log`. It is killed as well when this
+    /// test program ends in any other way.
     pub fn start(command: &mut Command, log: &std::path::Path) -> Self {
         let log = std::fs::File::create(log).expect("a log can be made");
         let output = log.try_clone().expect("a descriptor is free");
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(log).spawn();
-        Self(child.unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; scripts/test.sh --engines installs what these tests need")
-        }))
+        let mut bound = Command::new("setpriv");
+        bound.args(["--pdeathsig", "KILL"]).arg(command.get_program());
+        bound.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => bound.env(name, value),
+                None => bound.env_remove(name),
+            };
+        }
+        bound.stdin(Stdio::null()).stdout(output).stderr(log);
+        Self(
+            nursery(bound)
+                .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what these tests need")),
+        )
     }
 
     pub fn id(&self) -> u32 {

@@ -11,10 +11,12 @@
 //! 2. one transaction: put the key if it is not there, and read the queue;
 //! 3. not first: watch the predecessor until it goes, and read the queue again; renew the lease meanwhile. If the own
 //!    key has gone (a forced release, or a lease that ended while this process was stopped), begin anew;
-//! 4. released: delete the key if it is still the same creation, and give the lease back.
+//! 4. released: look whether the key is still the same creation, and give the lease back, with which the key goes. That
+//!    is one write. The look comes after the command's end: a key that still stands then has stood all the time.
 //!
 //! # Invariants
-//! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is.
+//! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is. A lease that we
+//!    give back has no key but ours on it.
 //! 2. The lease is counted from before it was asked for, and from before each renewal's request: here it ends first.
 //! 3. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
 
@@ -39,7 +41,7 @@ use gateway::{Contact, Gateway, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
 use session::{Session, if_still};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,23 +162,28 @@ impl Engine for Etcd {
 
     fn list(&self) -> Result<Vec<State>> {
         let root = self.root();
-        let range = if root.is_empty() {
+        let mut range = if root.is_empty() {
             // From the first key to the last.
             json!({"key": encoded("\0"), "range_end": encoded("\0")})
         } else {
             below(&root)
         };
+        // Other programs' values may be large: only those of what looks like a lock are read.
+        range["keys_only"] = true.into();
         let answer = self
             .gateway
             .call("kv/range", &range, Contact::First)
             .map_err(|f| self.fail(f))?;
-        let mut locks: BTreeMap<LockName, Vec<Request>> = BTreeMap::new();
-        for request in queue::requests(&answer.value) {
-            if let Some(name) = name_of(&request, &root) {
-                locks.entry(name).or_default().push(request);
+        let keys = queue::requests(&answer.value);
+        let names: BTreeSet<LockName> = keys.iter().filter_map(|key| name_of(key, &root)).collect();
+        let mut states = Vec::new();
+        for name in names {
+            let (requests, _) = self.queue(&name, Contact::Running)?;
+            if requests.iter().any(is_request) {
+                states.push(state(&name, &requests));
             }
         }
-        Ok(locks.iter().map(|(name, requests)| state(name, requests)).collect())
+        Ok(states)
     }
 
     fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
@@ -204,6 +211,10 @@ impl Engine for Etcd {
                 let answer = self.gateway.call("kv/txn", &delete, Contact::Running);
                 let answer = answer.map_err(|f| self.fail(f))?;
                 broken |= succeeded(&answer.value) || answer.repeated;
+                if holder.who.detached && holder.lease != 0 {
+                    // Nobody else gives it back, and nothing else hangs on it. If it fails, it ends by itself.
+                    let _ = session::revoke(&self.gateway, holder.lease);
+                }
             }
         }
         Ok(broken)
@@ -217,6 +228,8 @@ struct Place {
     /// The revision that created the key; 0 = not known yet.
     created: u64,
     who: Who,
+    /// It was granted: when it is given up, somebody wants to know whether it was lost before.
+    held: bool,
     given_up: bool,
 }
 
@@ -227,6 +240,7 @@ impl Place {
             session,
             created: 0,
             who,
+            held: false,
             given_up: false,
         }
     }
@@ -250,8 +264,16 @@ impl Place {
             "success": [self.put(self.session.lease), range],
             "failure": [range],
         });
-        let answer = self.session.gateway.call("kv/txn", &transaction, Contact::Running);
-        let answer = answer.map_err(|f| self.fail(f))?.value;
+        let answer = match self.session.gateway.call("kv/txn", &transaction, Contact::Running) {
+            Ok(answer) => answer.value,
+            // This process has slept since it asked for the lease: it stands nowhere.
+            Err(gateway::Fault::Said { code, message })
+                if code == gateway::code::NOT_FOUND && message.contains("lease") =>
+            {
+                return Ok((Vec::new(), 0));
+            }
+            Err(fault) => return Err(self.fail(fault)),
+        };
         let responses = answer["responses"].as_array().map_or(&[][..], Vec::as_slice);
         let range = responses
             .iter()
@@ -267,6 +289,7 @@ impl Place {
 
     /// It is the holder's now.
     fn granted(&mut self, at_once: bool) -> Result<()> {
+        self.held = true;
         self.session.keep()?;
         if !at_once {
             self.who = self.who.granted_now();
@@ -282,19 +305,17 @@ impl Place {
             return Ok(false);
         }
         self.session.standing.silence();
-        if self.created == 0 {
+        if !self.held {
             return self.session.end().map(|()| false);
         }
-        let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
-        let delete = if_still(&self.key, self.created, &delete);
-        let answer = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+        let key = json!({"key": encoded(&self.key), "keys_only": true});
+        let answer = self.session.gateway.call("kv/range", &key, Contact::Running);
         let certain = self.session.standing.now().is_certain();
         match answer {
             Ok(answer) => {
-                // The key is gone: that the lease is not is nobody's loss.
-                let _ = self.session.end();
-                // The first of two tries may have deleted it.
-                Ok(certain && (succeeded(&answer.value) || answer.repeated))
+                let stands = queue::requests(&answer.value);
+                let stands = stands.first().is_some_and(|request| request.created == self.created);
+                self.session.end().map(|()| certain && stands)
             }
             Err(fault) => {
                 self.session.stop();
@@ -426,6 +447,10 @@ fn state(name: &LockName, requests: &[Request]) -> State {
 fn name_of(request: &Request, root: &str) -> Option<LockName> {
     let (name, lease) = request.key.strip_prefix(root)?.split_once('/')?;
     let is_lease = !lease.is_empty() && lease.len() <= 16 && lease.bytes().all(|b| b.is_ascii_hexdigit());
-    let is_request = request.lease != 0 || !request.who.host.is_empty();
-    LockName::new(name).ok().filter(|_| is_lease && is_request)
+    LockName::new(name).ok().filter(|_| is_lease)
+}
+
+/// Whether it is one, and not a key of somebody else's that only looks so.
+fn is_request(request: &Request) -> bool {
+    request.lease != 0 || !request.who.host.is_empty()
 }

@@ -67,8 +67,19 @@ pub(crate) struct Gateway {
     /// Index of the server that answered last.
     last: AtomicUsize,
     user: Option<(String, String)>,
-    token: Mutex<Option<String>>,
+    login: Mutex<Login>,
     place: String,
+}
+
+/// Where the user stands with the servers.
+#[derive(Clone)]
+enum Login {
+    /// Not logged in yet, or not any more.
+    Due,
+    /// The servers ask nobody who they are.
+    Needless,
+    /// With this token.
+    Done(String),
 }
 
 impl Gateway {
@@ -84,7 +95,7 @@ impl Gateway {
                 .collect(),
             last: AtomicUsize::new(0),
             user: credentials(url),
-            token: Mutex::new(None),
+            login: Mutex::new(Login::Due),
             place,
         })
     }
@@ -104,6 +115,7 @@ impl Gateway {
                     code::INVALID_ARGUMENT if message.contains("user name is empty") => {
                         " (give the user: etcd://USER:PASSWORD@…, or ETCDCTL_USER)"
                     }
+                    code::EXHAUSTED => " (etcd's space is used up: see 'etcdctl alarm list')",
                     _ => "",
                 };
                 let what = format!("{}{advice}", message.escape_debug());
@@ -114,21 +126,35 @@ impl Gateway {
 
     /// Asks; blocks for 4 seconds at most.
     pub(crate) fn call(&self, path: &str, body: &Value, contact: Contact) -> Result<Answer, Fault> {
-        let end = Instant::now() + BUDGET;
-        if self.user.is_some() && self.token().is_none() {
-            self.log_in(end, contact)?;
+        let mut budget = Budget::new();
+        if self.user.is_some() && matches!(self.login(), Login::Due) {
+            self.log_in(&mut budget, contact)?;
         }
-        match self.persist(path, body, contact, end) {
-            // Tokens last for some minutes.
-            Err(Fault::Said { code, .. }) if code == code::UNAUTHENTICATED && self.user.is_some() => {
-                self.log_in(end, contact)?;
-                self.persist(path, body, contact, end)
+        match self.persist(path, body, contact, &mut budget) {
+            Err(fault) if self.asks_for_login(&fault) => {
+                self.log_in(&mut budget, contact)?;
+                self.persist(path, body, contact, &mut budget)
             }
             result => result,
         }
     }
 
-    fn persist(&self, path: &str, body: &Value, contact: Contact, end: Instant) -> Result<Answer, Fault> {
+    /// Whether to log in (again): tokens last for some minutes, users and roles change, authentication is switched on.
+    pub(crate) fn asks_for_login(&self, fault: &Fault) -> bool {
+        let Fault::Said { code, message } = fault else {
+            return false;
+        };
+        let asks = match *code {
+            code::UNAUTHENTICATED => true,
+            code::INVALID_ARGUMENT => ["user name is empty", "auth store is old"]
+                .iter()
+                .any(|what| message.contains(what)),
+            _ => false,
+        };
+        asks && self.user.is_some()
+    }
+
+    fn persist(&self, path: &str, body: &Value, contact: Contact, budget: &mut Budget) -> Result<Answer, Fault> {
         let first = self.last.load(Ordering::Relaxed);
         let count = self.bases.len();
         let mut repeated = false;
@@ -136,9 +162,11 @@ impl Gateway {
             let mut nobody_listens = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
-                let left = end.saturating_duration_since(Instant::now());
-                let time = left.min(LEAST.max(BUDGET / u32::try_from(count).unwrap_or(1)));
-                match self.ask(i, path, body, time) {
+                let share = LEAST.max(BUDGET / u32::try_from(count).unwrap_or(1));
+                let time = budget.left(Duration::ZERO).min(share);
+                let asked = self.ask(i, path, body, time);
+                budget.left(time);
+                match asked {
                     Ok(value) => {
                         self.last.store(i, Ordering::Relaxed);
                         return Ok(Answer { value, repeated });
@@ -153,10 +181,11 @@ impl Gateway {
                 }
             }
             let give_up = contact == Contact::First && nobody_listens;
-            if give_up || Instant::now() + PAUSE >= end {
+            if give_up || budget.left(Duration::ZERO) <= PAUSE {
                 return Err(Fault::Unreachable(reason));
             }
             std::thread::sleep(PAUSE);
+            budget.left(PAUSE);
         }
     }
 
@@ -180,32 +209,37 @@ impl Gateway {
     fn request(&self, agent: &Agent, i: usize, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
         let base = self.bases.get(i).map_or("", String::as_str);
         let request = agent.post(format!("{base}{path}")).content_type("application/json");
-        match self.token() {
-            Some(token) => request.header("Authorization", token),
-            None => request,
+        match self.login() {
+            Login::Done(token) => request.header("Authorization", token),
+            Login::Due | Login::Needless => request,
         }
     }
 
-    fn token(&self) -> Option<String> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn login(&self) -> Login {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn log_in(&self, end: Instant, contact: Contact) -> Result<(), Fault> {
+    fn set_login(&self, login: Login) {
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
+    }
+
+    fn log_in(&self, budget: &mut Budget, contact: Contact) -> Result<(), Fault> {
         let Some((name, password)) = &self.user else {
             return Ok(());
         };
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_login(Login::Due);
         let body = json!({"name": name, "password": password});
-        match self.persist("auth/authenticate", &body, contact, end) {
+        match self.persist("auth/authenticate", &body, contact, budget) {
             Ok(answer) => {
                 let token = answer.value["token"].as_str().unwrap_or_default().to_owned();
-                *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                self.set_login(Login::Done(token));
                 Ok(())
             }
             // A server without authentication asks nobody: as etcdctl sees it.
             Err(Fault::Said { code, message })
                 if code == code::FAILED_PRECONDITION && message.contains("not enabled") =>
             {
+                self.set_login(Login::Needless);
                 Ok(())
             }
             Err(fault) => Err(fault),
@@ -250,6 +284,30 @@ impl Gateway {
     pub(crate) fn stream_agent(&self) -> Agent {
         // The same settings, other connections.
         Agent::new_with_config(self.agent.config().clone())
+    }
+}
+
+/// The time that an answer may take. A process that was stopped has not waited meanwhile: it gets its time anew.
+struct Budget {
+    end: Instant,
+    seen: Instant,
+}
+
+impl Budget {
+    fn new() -> Self {
+        let seen = Instant::now();
+        let end = seen + BUDGET;
+        Self { end, seen }
+    }
+
+    /// What is left. Since the last look, this process had something to do for `busy`.
+    fn left(&mut self, busy: Duration) -> Duration {
+        let now = Instant::now();
+        if now.duration_since(self.seen) > busy + LEAST {
+            self.end = now + BUDGET;
+        }
+        self.seen = now;
+        self.end.saturating_duration_since(now)
     }
 }
 
@@ -301,8 +359,12 @@ enum Try {
 
 fn failed(error: ureq::Error) -> Try {
     let nobody = match &error {
-        ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
-        ureq::Error::HostNotFound => true,
+        // Invalid data: TLS, where one side does not accept the other.
+        ureq::Error::Io(e) => matches!(
+            e.kind(),
+            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::InvalidData
+        ),
+        ureq::Error::HostNotFound | ureq::Error::Tls(_) => true,
         _ => false,
     };
     let what = match error {
@@ -337,7 +399,9 @@ fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
         });
     };
     let message = message.to_owned();
-    let passing = matches!(code, code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::EXHAUSTED)
+    let no_space = code == code::EXHAUSTED && message.contains("space");
+    let passing = matches!(code, code::UNAVAILABLE | code::DEADLINE_EXCEEDED)
+        || (code == code::EXHAUSTED && !no_space)
         || message.contains("leader changed")
         || message.contains("no leader")
         || message.contains("timed out");

@@ -17,7 +17,7 @@ pub(super) struct Session {
     pub(super) gateway: Arc<Gateway>,
     pub(super) lease: i64,
     pub(super) standing: Arc<Standing>,
-    /// etcd could not be reached for as long as a request may take.
+    /// etcd could not be reached for as long as a request may take, or the lease has ended.
     pub(super) failing: Arc<Event>,
     ttl: Duration,
     renewals: Option<Arc<Renewals>>,
@@ -145,7 +145,7 @@ impl Renewer {
             };
             if lease.left().is_zero() {
                 // Whatever the next answer says: somebody else may have had the lock.
-                self.standing.lost();
+                self.lost();
                 return;
             }
             let now = sys::boottime();
@@ -193,9 +193,11 @@ impl Renewer {
                 self.standing.renewed(begun);
                 Renewed::Yes
             }
+            // It was given back meanwhile.
+            _ if self.is_over() => Renewed::NeverAgain,
             Ok(_) => {
                 log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
-                self.standing.lost();
+                self.lost();
                 Renewed::NeverAgain
             }
             Err(fault) => {
@@ -207,13 +209,25 @@ impl Renewer {
     }
 }
 
+impl Renewer {
+    fn lost(&self) {
+        self.standing.lost();
+        self.failing.set();
+    }
+
+    fn is_over(&self) -> bool {
+        self.renewals.orders.lock().unwrap_or_else(PoisonError::into_inner).stop
+    }
+}
+
 enum Renewed {
     Yes,
     No,
     NeverAgain,
 }
 
-fn revoke(gateway: &Gateway, lease: i64) -> Result<(), Fault> {
+/// Gives a lease back, with every key that hangs on it. One that has ended already is as good.
+pub(super) fn revoke(gateway: &Gateway, lease: i64) -> Result<(), Fault> {
     match gateway.call("lease/revoke", &json!({"ID": lease.to_string()}), Contact::Running) {
         Ok(_) => Ok(()),
         Err(Fault::Said { code, .. }) if code == code::NOT_FOUND => Ok(()),

@@ -1,8 +1,9 @@
 //! Waiting in the queue.
 
-use super::gateway::{BUDGET, Contact, Fault, Gateway, encoded};
+use super::gateway::{BUDGET, Contact, Fault, Gateway, encoded, number};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
+use crate::backend::Validity;
 use crate::backend::thread::{self, Event};
 use crate::{Cancel, Error, GetOptions, LockName, Result, Wait, sys};
 use serde_json::{Value, json};
@@ -73,6 +74,10 @@ impl Etcd {
                 }
                 if options.cancel.is_some_and(Cancel::is_cancelled) {
                     return Err(Error::Cancelled);
+                }
+                if place.session.standing.now() == Validity::Lost {
+                    // With the lease the request has gone.
+                    return Ok(Waited::Gone);
                 }
                 if place.session.failing.is_set() {
                     // Whether we are still in the queue cannot be known: not worth waiting for.
@@ -203,13 +208,13 @@ impl Watcher {
 
     /// Until there is a reason to look at the keys, or to give up.
     fn watch(&self) -> Option<Fault> {
-        let mut heard = Instant::now();
+        let mut failing_since = None;
         let mut reason = None;
         while !self.stop.load(Ordering::SeqCst) {
-            if let Some(fault) = reason.take_if(|_| heard.elapsed() >= BUDGET) {
-                return Some(fault);
-            }
             if reason.is_some() {
+                if failing_since.get_or_insert_with(Instant::now).elapsed() >= BUDGET {
+                    return reason;
+                }
                 std::thread::sleep(PAUSE);
             }
             let mut stream = match self.gateway.stream(&self.agent, "watch", &self.body, LOOK_EVERY) {
@@ -218,6 +223,7 @@ impl Watcher {
                     reason = Some(Fault::Unreachable(what));
                     continue;
                 }
+                Err(said) if self.gateway.asks_for_login(&said) => return self.later(),
                 Err(said) => return Some(said),
             };
             loop {
@@ -225,10 +231,13 @@ impl Watcher {
                     // Silence: the watch may have been forgotten. Look.
                     Ok(None) => return None,
                     Ok(Some(result)) => {
-                        heard = Instant::now();
+                        failing_since = None;
                         if result["canceled"].as_bool().unwrap_or(false) {
-                            // The revision was compacted away: look.
-                            return None;
+                            return match number(&result["compact_revision"]) {
+                                0 => self.later(),
+                                // The revision was compacted away: look.
+                                _ => None,
+                            };
                         }
                         let events = result["events"].as_array().map_or(&[][..], Vec::as_slice);
                         if events.is_empty() {
@@ -250,10 +259,18 @@ impl Watcher {
                         reason = Some(Fault::Unreachable(what));
                         break;
                     }
+                    Err(said) if self.gateway.asks_for_login(&said) => return self.later(),
                     Err(said) => return Some(said),
                 }
             }
         }
+        None
+    }
+
+    /// The watch was refused, most often because a login has ended. The look that follows logs in again, or says why
+    /// that is refused, too; if neither, it is not to be repeated without a pause.
+    fn later(&self) -> Option<Fault> {
+        std::thread::sleep(PAUSE);
         None
     }
 }
