@@ -201,6 +201,30 @@ fn the_guard_keeps_to_itself() {
     wait_until("the guard has ended", || !runs(guard.parse().expect("a number")));
 }
 
+/// Nothing is left for whoever adopts orphans: process 1 of a container may not reap them.
+#[test]
+fn the_guard_is_reaped() {
+    const ADOPTS: &str = "import ctypes, os, subprocess, sys
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+subprocess.run(sys.argv[1:], check=True)
+print(open(f'/proc/self/task/{os.getpid()}/children').read())";
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "reaped");
+    let run = journal.command(&["run", "true"]);
+    let mut python = Command::new("python3");
+    python
+        .args(["-ISc", ADOPTS])
+        .arg(run.get_program())
+        .args(run.get_args());
+    let output = python
+        .env("RESOURCELOCK_BACKEND", etcd.url())
+        .output()
+        .expect("python3 runs");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "");
+}
+
 #[test]
 fn lease_revoked() {
     try_it("revoked", |etcd, journal, figures| {

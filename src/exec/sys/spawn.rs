@@ -337,3 +337,34 @@ fn change(status: c_int) -> Change {
         Change::Continued
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::guard::Page;
+    use super::*;
+
+    #[test]
+    fn what_is_barred_is_not_executed() {
+        let page = Page::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("executed");
+        let args = ["touch".into(), trace.clone().into_os_string()];
+        let image = Image::new(&["/usr/bin/touch".into()], &args, &[]).unwrap();
+        let inherited = Inherited {
+            mask: signal::block(SignalSet::of(&[])),
+            child_ignored: false,
+        };
+        let guarded = Guarded {
+            cell: &page.command,
+            bar: (&page.acted, 2),
+        };
+        page.acted.store(2);
+        let barred = spawn(&image, inherited, false, Some(&guarded));
+        assert!(matches!(barred, Err(Failure::Barred)) && !trace.exists());
+        page.acted.store(1);
+        let pid = spawn(&image, inherited, false, Some(&guarded)).unwrap();
+        assert_eq!(page.command.load().cast_unsigned(), pid);
+        assert_eq!(wait(Whose::Child(pid), Block::Yes), Report::Of(pid, Change::Exited(0)));
+        assert!(trace.exists());
+    }
+}
