@@ -132,6 +132,9 @@ mod handle;
 mod hold;
 #[path = "lock/identity.rs"]
 mod identity;
+#[cfg(test)]
+#[path = "lock/interleavings.rs"]
+mod interleavings;
 #[path = "lock/latch.rs"]
 mod latch;
 #[path = "lock/live.rs"]

@@ -418,15 +418,11 @@ impl ResourceLock {
                         crate::queue::World::wake_request(&live, second);
                     }
                     let since = *head_since.get_or_insert(now);
-                    if now.saturating_sub(since) < HEAD_EAGER_NS {
-                        HEAD_NS.0
-                    } else {
-                        HEAD_NS.1
-                    }
+                    watches_every(look.place, 0, now.saturating_sub(since))
                 }
-                Place::Second => SECOND_NS,
-                Place::Third => THIRD_NS,
-                Place::Further => FURTHER_NS * (look.ahead as u64).max(100) / 100 + (i as u64 % 64) * MS,
+                place => {
+                    watches_every(place, look.ahead, 0) + (i as u64 % 64) * MS * u64::from(place == Place::Further)
+                }
             };
             let until = |every: u64| {
                 let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };
@@ -505,6 +501,17 @@ impl ResourceLock {
             Leave::Cancelled => Waited::Cancelled,
             Leave::Replaced => Waited::Again,
         }
+    }
+}
+
+/// How often a waiter in this place looks, which has so many ahead of it, or has been the head for so long.
+pub(crate) fn watches_every(place: Place, ahead: usize, head_for: u64) -> u64 {
+    match place {
+        Place::Head if head_for < HEAD_EAGER_NS => HEAD_NS.0,
+        Place::Head => HEAD_NS.1,
+        Place::Second => SECOND_NS,
+        Place::Third => THIRD_NS,
+        Place::Further => FURTHER_NS * (ahead as u64).max(100) / 100,
     }
 }
 
