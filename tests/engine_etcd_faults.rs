@@ -201,6 +201,28 @@ fn the_guard_keeps_to_itself() {
     wait_until("the guard has ended", || !runs(guard.parse().expect("a number")));
 }
 
+/// While the holder stays stopped, its guard has nothing to do.
+#[test]
+fn the_guard_sleeps_when_all_is_done() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "sleeps");
+    let mut holder = journal.run(TTL, 60, &["stubborn"]);
+    let command = journal.wait_for(1).pid;
+    holder.signal("STOP");
+    wait_until("the command is dead", || !runs(command));
+    let guard = guard(&holder, 0).expect("there is a guard");
+    let ticks = || -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).expect("it lives");
+        let times = stat.split_whitespace().skip(13).take(2);
+        times.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    };
+    let (before, start) = (ticks(), boottime());
+    wait_until("a second has passed", || boottime() > start + 1_000_000_000);
+    assert!(ticks() - before <= 5, "of 100 in a second");
+    holder.signal("CONT");
+    assert_eq!(holder.status(), 76);
+}
+
 /// Nothing is left for whoever adopts orphans: process 1 of a container may not reap them.
 #[test]
 fn the_guard_is_reaped() {

@@ -288,6 +288,7 @@ impl Duty<'_> {
             let next = self.enforce();
             let process = self.command.as_ref().and_then(|command| command.process.as_ref());
             let watched = process.filter(|process| orphaned && !process.has_ended());
+            self.timer.unset();
             let slice = match next {
                 // Its parent, which may be stopped, has nothing left to end: it would say if that changed.
                 Next::Nothing => None,

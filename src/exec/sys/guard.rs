@@ -206,6 +206,11 @@ impl Timer {
             .set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME);
     }
 
+    /// It does not run out any more, and has not.
+    pub fn unset(&self) {
+        let _ = self.0.unset();
+    }
+
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
