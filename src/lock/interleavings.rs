@@ -162,3 +162,22 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         assert!(opened.unget_lock(UngetOptions::new()).unwrap());
     });
 }
+
+/// Killed waiters of the Python module leave the flag's waiter count too high, each by one, for ever.
+#[test]
+fn leaked_waiters_of_the_flag_do_not_add_up_to_the_mark() {
+    let own = Own::new("leaks");
+    let lock = own.open();
+    let objects = lock.current().objects.clone();
+    let free = objects.flag.load();
+    objects.flag.swap(free, free.with_waiters(u16::MAX)).unwrap();
+    for _ in 0..3 {
+        let patient = GetOptions::new().wait(Wait::For(PATIENCE));
+        assert!(lock.get_lock(patient).unwrap());
+        assert!(
+            objects.flag.load().waiters() < u16::MAX,
+            "one more would change the mark"
+        );
+        assert!(lock.unget_lock(UngetOptions::new()).unwrap());
+    }
+}

@@ -351,7 +351,7 @@ fn take_flag<W: World>(w: &W) -> Result<bool, W::Stop> {
         if flag.value() > 1 {
             w.excess(flag.value());
         }
-        match w.swap_flag(flag, flag.with(0, w.mark()))? {
+        match w.swap_flag(flag, flag.with(0, w.mark()).with_leaks_bounded())? {
             Ok(()) => return Ok(true),
             Err(now) => flag = now,
         }
@@ -362,7 +362,7 @@ fn take_flag<W: World>(w: &W) -> Result<bool, W::Stop> {
 fn give_back<W: World>(w: &W, wakes: &mut Wakes) -> Result<(), W::Stop> {
     let mut flag = w.flag()?;
     while flag.mark() == w.mark() {
-        match w.swap_flag(flag, flag.with(1, 0))? {
+        match w.swap_flag(flag, flag.with(1, 0).with_leaks_bounded())? {
             Ok(()) => {
                 wakes.flag |= flag.waiters() != 0;
                 break;

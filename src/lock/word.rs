@@ -87,6 +87,7 @@ pub(crate) struct FlagWord(pub(crate) u64);
 impl FlagWord {
     const WAITERS_SHIFT: u32 = 32;
     const MARK_SHIFT: u32 = 48;
+    const MANY_WAITERS: u16 = 0x8000;
 
     pub(crate) fn new(value: u32, waiters: u16, mark: u16) -> Self {
         Self(u64::from(value) | u64::from(waiters) << Self::WAITERS_SHIFT | u64::from(mark) << Self::MARK_SHIFT)
@@ -109,6 +110,17 @@ impl FlagWord {
 
     pub(crate) fn with(self, value: u32, mark: u16) -> Self {
         Self::new(value, self.waiters(), mark)
+    }
+
+    /// The same with a waiter count that is far from running over into the mark. Each process that is killed in
+    /// sem_wait(3) leaves the count one too high for ever. Beyond 32,768 some of them are taken off: so many are never
+    /// asleep at once, and 16,384 that may be are left.
+    pub(crate) fn with_leaks_bounded(self) -> Self {
+        if self.waiters() > Self::MANY_WAITERS {
+            self.with_waiters(self.waiters() - Self::MANY_WAITERS / 2)
+        } else {
+            self
+        }
     }
 
     pub(crate) fn with_waiters(self, waiters: u16) -> Self {
@@ -141,6 +153,15 @@ mod tests {
         for bits in 5..8 {
             assert_eq!(Word(bits).stage(), Stage::Vacant);
         }
+    }
+
+    #[test]
+    fn leaked_waiters_do_not_run_over_into_the_mark() {
+        let few = FlagWord::new(0, 0x8000, 0xbeef);
+        assert_eq!(few.with_leaks_bounded(), few);
+        let many = FlagWord::new(1, u16::MAX, 0xbeef).with_leaks_bounded();
+        assert_eq!((many.value(), many.waiters(), many.mark()), (1, 0xbfff, 0xbeef));
+        assert!(many.with_leaks_bounded().waiters() >= 0x4000);
     }
 
     #[test]
