@@ -156,10 +156,10 @@ impl Remote<'_> {
             Validity::Unlimited => return Ok(None),
             Validity::Until(lease) => lease,
             Validity::Lost => {
-                return Err(Failure::about(
-                    self.run.name(),
-                    "the lock was lost before the command was started",
-                ));
+                return Err(self.run.failed(Error::Unreachable {
+                    engine: self.engine.place(),
+                    what: "the lock was lost before the command was started".to_owned(),
+                }));
             }
         };
         let rules = Rules {

@@ -134,9 +134,14 @@ impl Session {
                     });
                     return Ok(true);
                 }
-                Phase::NotHad | Phase::Ended(_) => {
+                Phase::NotHad => {
                     self.orders = None; // the thread has come to its end
                     return Ok(false);
+                }
+                // It was granted and lost again before this thread could see it.
+                Phase::Ended(_) => {
+                    self.orders = None;
+                    return Err(self.target.unreachable("the connection has ended"));
                 }
                 Phase::Failed(error) => {
                     self.orders = None;
