@@ -78,10 +78,6 @@ fn mistakes_are_one_line() {
         (&["bus", "get", "--nope"], "there is no option '--nope'"),
         (&["bus", "run"], "which command?"),
         (&["bus", "get", "--mode", "640"], "read and written"),
-        (
-            &["bus", "get", "--backend", "etcd://localhost"],
-            "build with --features etcd",
-        ),
         (&["bus", "get", "--backend", "redis://localhost"], "no engine"),
         (&["a/b", "get"], "contains a '/'"),
         (&["sem.x", "state"], "'sem.'"),
@@ -94,11 +90,27 @@ fn mistakes_are_one_line() {
         assert!(line.contains(part), "{arguments:?}: {line}");
         assert!(!line.contains('\u{1b}'), "{line:?}");
     }
+}
+
+#[cfg(not(feature = "etcd"))]
+#[test]
+fn etcd_that_is_not_built_in() {
+    let line = refusal(&run(&["bus", "get", "--backend", "etcd://localhost"]));
+    assert!(line.contains("build with --features etcd"), "{line}");
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn postgres_that_is_not_built_in() {
     let mut from_environment = binary();
     from_environment
         .args(["bus", "state"])
         .env("RESOURCELOCK_BACKEND", "postgres://localhost/db");
     assert!(refusal(&from_environment.output().expect("it runs")).contains("build with --features postgres"));
+}
+
+#[test]
+fn this_machine_by_its_url() {
     let local = binary()
         .args(["list", "-q", "--backend", "local:"])
         .output()
