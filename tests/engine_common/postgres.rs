@@ -64,7 +64,7 @@ impl Postgres {
         initdb.arg("--pwfile").arg(&secret);
         let made = initdb
             .output()
-            .expect("initdb runs; scripts/test.sh --engines installs what these tests need");
+            .expect("initdb runs; scripts/test.sh installs what these tests need");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let trusting = "host all trusted 127.0.0.1/32 trust\nlocal all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all 10.0.0.0/8 trust\n";
         std::fs::write(postgres.data().join("pg_hba.conf"), trusting).expect("a file");
