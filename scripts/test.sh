@@ -112,12 +112,15 @@ fi
 install_missing
 prepare_python
 prepare_cargo_deb
+# A shell that starts this in the background has it ignore INT and QUIT, nohup HUP; the tests send them.
+tests() { env --default-signal=INT,QUIT,HUP cargo test "$@"; }
 if [ $# -gt 0 ]; then
-    exec cargo test "$@"
+    tests "$@"
+    exit
 fi
-cargo test
+tests
 # One engine alone: what has to do with it. Both: everything again, as a lock of one machine must not suffer from them.
 for feature in etcd postgres; do
-    cargo test --features "$feature" --lib --bins --test 'engine_*'
+    tests --features "$feature" --lib --bins --test 'engine_*'
 done
-cargo test --all-features
+tests --all-features

@@ -12,7 +12,7 @@ use cluster::Cluster;
 use engine_common::journal::{Journal, Run, boottime, figure};
 use engine_common::postgres::Postgres;
 use engine_common::wait_until;
-use island::{Cut, DB, Host, Island};
+use island::{Cut, DB, Host, Island, NETWORK};
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
@@ -26,7 +26,7 @@ fn run(host: &Host, journal: &Journal, options: &[&str], seconds: u32, how: &[&s
 
 /// `trusted` needs no password.
 fn postgres() -> (Postgres, String) {
-    let server = Postgres::start();
+    let server = Postgres::listening(DB, NETWORK);
     let url = format!("postgres://trusted@{DB}:{}/jobs", server.port());
     (server, url)
 }

@@ -5,10 +5,11 @@
 
 mod common;
 
+use common::guide::{blocks, check, script, steps};
 use common::private_shm;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -103,96 +104,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The blocks of a guide whose first line begins with `language`: what follows it there, and the content.
-fn blocks(guide: &str, language: &str) -> Vec<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(guide);
-    let guide = fs::read_to_string(path).unwrap();
-    let mut found = Vec::new();
-    for block in guide.split("\n```").skip(1).step_by(2) {
-        let (head, content) = block.split_once('\n').unwrap();
-        if let Some(rest) = head.strip_prefix(language) {
-            found.push((rest.trim().to_owned(), format!("{content}\n")));
-        }
-    }
-    found
-}
-
-/// A command and what it is said to print.
-struct Step {
-    command: String,
-    prints: String,
-}
-
-fn steps(guide: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for (_, block) in blocks(guide, "console") {
-        for line in block.lines() {
-            if let Some(command) = line.strip_prefix("$ ") {
-                steps.push(Step {
-                    command: format!("{command}\n"),
-                    prints: String::new(),
-                });
-                continue;
-            }
-            let step = steps.last_mut().expect("a block begins with a command");
-            match line.strip_prefix("> ").or((line == ">").then_some("")) {
-                Some(more) => step.command.push_str(&format!("{more}\n")),
-                None => step.prints.push_str(&format!("{line}\n")),
-            }
-        }
-    }
-    assert!(!steps.is_empty(), "{guide} has no sessions");
-    steps
-}
-
-/// Numbers (times, dates, process ids, tokens; not an exit status) become `0`, units of time `s`, runs of blanks one
-/// blank.
-fn without_numbers(text: &str) -> String {
-    let mut plain = String::new();
-    for word in text.split([' ', '\t']).filter(|word| !word.is_empty()) {
-        if plain.ends_with("status ") {
-            plain.push_str(&format!("{word} "));
-            continue;
-        }
-        let mut shown = String::new();
-        for letter in word.chars() {
-            let after_digit = shown.ends_with('0');
-            match letter {
-                '0'..='9' if after_digit => {}
-                '0'..='9' => shown.push('0'),
-                '.' | ':' | '-' if after_digit => {}
-                _ => shown.push(letter),
-            }
-        }
-        for unit in ["µs", "ms", "min"] {
-            if shown.starts_with(unit) && plain.ends_with("0 ") {
-                shown = shown.replacen(unit, "s", 1);
-            }
-        }
-        plain.push_str(&shown);
-        plain.push(' ');
-    }
-    plain.replace(" \n", "\n").replace("\n ", "\n").trim().to_owned()
-}
-
 fn try_out(guide: &str) {
     let steps = steps(guide);
-    let mut script = String::new();
-    for step in &steps {
-        script.push_str(&step.command);
-        script.push_str("printf '==next\\n'\n");
-    }
-    let printed = Place::new().run(&script);
-    let answers: Vec<&str> = printed.split_terminator("==next\n").collect();
-    assert_eq!(answers.len(), steps.len(), "{printed}");
-    for (step, answer) in steps.iter().zip(answers) {
-        assert_eq!(
-            without_numbers(answer),
-            without_numbers(&step.prints),
-            "{guide}: {}it printed:\n{answer}",
-            step.command
-        );
-    }
+    check(&steps, &Place::new().run(&script(&steps)));
 }
 
 #[test]

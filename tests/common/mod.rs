@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod child;
+pub mod guide;
 pub mod lock;
 pub mod peer;
 pub mod private;

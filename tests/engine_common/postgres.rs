@@ -15,6 +15,8 @@ pub struct Postgres {
     /// The thread that started it: the server ends with that thread, and so with this program, however it ends.
     parent: Option<Sender<()>>,
     /// More settings: `-c …`.
+    /// Where it listens.
+    addresses: String,
     settings: Vec<String>,
 }
 
@@ -33,9 +35,14 @@ impl Postgres {
         server
     }
 
-    /// Makes and starts it; returns when it serves. Connections over TCP need a password (`postgres`), but for the
-    /// user `trusted`.
+    /// Makes and starts it on loopback; returns when it serves. Connections over TCP need a password (`postgres`), but
+    /// for the user `trusted`.
     pub fn start() -> Self {
+        Self::listening("127.0.0.1", "127.0.0.1/32")
+    }
+
+    /// The same on `addresses` (as the server's `listen_addresses`), for clients of `network`.
+    pub fn listening(addresses: &str, network: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("resourcelock-pg-")
             .tempdir()
@@ -49,6 +56,7 @@ impl Postgres {
             port: free_port(),
             process: None,
             parent: None,
+            addresses: addresses.to_owned(),
             settings: Vec::new(),
         };
         let secret = postgres.folder.path().join("password");
@@ -66,7 +74,8 @@ impl Postgres {
             .output()
             .expect("initdb runs; scripts/test.sh installs what these tests need");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let trusting = "host all trusted 127.0.0.1/32 trust\nlocal all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all 10.0.0.0/8 trust\n";
+        let trusting =
+            format!("local all all trust\nhost all trusted {network} trust\nhost all all {network} scram-sha-256\n");
         std::fs::write(postgres.data().join("pg_hba.conf"), trusting).expect("a file");
         postgres.restart();
         postgres.sql("CREATE ROLE trusted LOGIN SUPERUSER");
@@ -96,7 +105,7 @@ impl Postgres {
             "-p",
             &self.port.to_string(),
             "-c",
-            "listen_addresses=*",
+            &format!("listen_addresses={}", self.addresses),
             "-c",
             "fsync=on",
         ]);

@@ -1,4 +1,6 @@
 //! etcd on the three hosts, each set up by the same environment with its own names in it.
+// Every test program compiles this module and uses its own part of it.
+#![allow(dead_code)]
 
 use super::engine_common::{Process, wait_until};
 use super::island::{Island, NAMES, address};

@@ -4,6 +4,8 @@
 //!
 //! All of it is made of namespaces that are a test's own: the test runs itself a second time inside. So names and ports
 //! are the same in every test, and when it ends, however that happens, the kernel ends all that was started there.
+// Every test program compiles this module and uses its own part of it.
+#![allow(dead_code)]
 
 use super::engine_common::wait_until;
 use std::io::{BufRead, BufReader};
@@ -17,6 +19,9 @@ pub const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// The test's own address.
 pub const DB: &str = "10.77.0.100";
+
+/// All addresses on the wire.
+pub const NETWORK: &str = "10.77.0.0/24";
 
 /// The address of a host.
 pub fn address(host: usize) -> String {
