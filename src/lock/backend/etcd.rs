@@ -18,7 +18,9 @@
 //! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is. A lease that we
 //!    give back has no key but ours on it.
 //! 2. The lease is counted from before it was asked for, and from before each renewal's request: here it ends first.
-//! 3. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
+//! 3. A renewal counts only if the majority had the same leader before and after it, and that leader's term is in the
+//!    answer: a former leader that has not noticed renews leases that the new one lets end.
+//! 4. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
 
 #[path = "etcd/follow.rs"]
 mod follow;
@@ -290,7 +292,7 @@ impl Place {
     /// It is the holder's now.
     fn granted(&mut self, at_once: bool) -> Result<()> {
         self.held = true;
-        self.session.keep()?;
+        self.session.keep(&self.key)?;
         if !at_once {
             self.who = self.who.granted_now();
             self.session

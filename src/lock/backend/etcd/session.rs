@@ -6,11 +6,14 @@ use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
 use crate::{Result, sys, table};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// After a renewal that failed: before the next one.
 const PAUSE_NS: u64 = 200_000_000;
+/// Renewals in a row that a change of leaders may spoil.
+const CHANGES: u32 = 3;
 
 /// See the module. Dropping it stops the renewals; [`Session::end`] gives the lease back.
 pub(super) struct Session {
@@ -71,8 +74,8 @@ impl Session {
         }
     }
 
-    /// Starts renewing it.
-    pub(super) fn keep(&mut self) -> Result<()> {
+    /// Starts renewing it. `key` is one that hangs on it.
+    pub(super) fn keep(&mut self, key: &str) -> Result<()> {
         if self.renewals.is_some() {
             return Ok(());
         }
@@ -80,6 +83,8 @@ impl Session {
         let renewer = Renewer {
             gateway: self.gateway.clone(),
             lease: self.lease,
+            key: key.to_owned(),
+            term: Cell::new(None),
             ttl: self.ttl,
             standing: self.standing.clone(),
             failing: self.failing.clone(),
@@ -129,6 +134,9 @@ impl Renewals {
 struct Renewer {
     gateway: Arc<Gateway>,
     lease: i64,
+    key: String,
+    /// The term in which the members had their leader at the last look.
+    term: Cell<Option<i64>>,
     ttl: Duration,
     standing: Arc<Standing>,
     failing: Arc<Event>,
@@ -182,30 +190,60 @@ impl Renewer {
         }
     }
 
+    /// One renewal. A member that was the leader and has not noticed yet that there is another one answers it as ever
+    /// (etcd before 3.4.28 and 3.5.11 does not look), while the new leader lets the lease end. So it counts only if
+    /// the majority had one and the same leader before and after it, and it was answered in that leader's term: a read
+    /// of a key, which needs the majority, tells.
     fn renew(&self) -> Renewed {
-        let begun = sys::boottime();
-        match self.gateway.call(
-            "lease/keepalive",
-            &json!({"ID": self.lease.to_string()}),
-            Contact::Running,
-        ) {
-            Ok(answer) if number(&answer.value["result"]["TTL"]) > 0 => {
-                self.standing.renewed(begun);
-                Renewed::Yes
-            }
-            // It was given back meanwhile.
-            _ if self.is_over() => Renewed::NeverAgain,
-            Ok(_) => {
-                log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
-                self.lost();
-                Renewed::NeverAgain
-            }
-            Err(fault) => {
-                log::warn!("the lease could not be renewed: {}", self.gateway.error(fault));
-                self.failing.set();
-                Renewed::No
+        for _ in 0..CHANGES {
+            let begun = sys::boottime();
+            let renewed = self.leaders_term().and_then(|before| {
+                let lease = json!({"ID": self.lease.to_string()});
+                let answer = self.gateway.call("lease/keepalive", &lease, Contact::Running)?;
+                Ok((before, answer.value))
+            });
+            let term = match renewed {
+                Ok((before, answer)) if number(&answer["result"]["TTL"]) > 0 => {
+                    (term_of(&answer["result"]) == before).then_some(before)
+                }
+                // It was given back meanwhile.
+                _ if self.is_over() => return Renewed::NeverAgain,
+                Ok(_) => {
+                    log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
+                    self.lost();
+                    return Renewed::NeverAgain;
+                }
+                Err(fault) => return self.not_renewed(fault),
+            };
+            self.term.set(None);
+            match self.leaders_term() {
+                Ok(after) if term == Some(after) => {
+                    self.standing.renewed(begun);
+                    return Renewed::Yes;
+                }
+                Ok(_) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
+                Err(fault) => return self.not_renewed(fault),
             }
         }
+        self.not_renewed(Fault::Unreachable("its members have no lasting leader".to_owned()))
+    }
+
+    /// The term of the members' leader, as of now if it is not known from the last renewal.
+    fn leaders_term(&self) -> Result<i64, Fault> {
+        if let Some(term) = self.term.get() {
+            return Ok(term);
+        }
+        let key = json!({"key": encoded(&self.key), "count_only": true});
+        let term = term_of(&self.gateway.call("kv/range", &key, Contact::Running)?.value);
+        self.term.set(Some(term));
+        Ok(term)
+    }
+
+    fn not_renewed(&self, fault: Fault) -> Renewed {
+        self.term.set(None);
+        log::warn!("the lease could not be renewed: {}", self.gateway.error(fault));
+        self.failing.set();
+        Renewed::No
     }
 }
 
@@ -224,6 +262,11 @@ enum Renewed {
     Yes,
     No,
     NeverAgain,
+}
+
+/// The term in which a member has answered.
+fn term_of(answer: &Value) -> i64 {
+    number(&answer["header"]["raft_term"])
 }
 
 /// Gives a lease back, with every key that hangs on it. One that has ended already is as good.

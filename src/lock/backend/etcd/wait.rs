@@ -64,7 +64,7 @@ impl Etcd {
             if sys::monotonic() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            place.session.keep()?;
+            place.session.keep(&place.key)?;
             let watch = Watch::start(&self.gateway, watched, revision + 1, Filter::Deletes)?;
             loop {
                 let now = sys::monotonic();
