@@ -105,10 +105,14 @@ impl Island {
         std::fs::write(names, format!("127.0.0.1 localhost\n{own}{DB} db\n")).expect("a file");
         done(Command::new("mount").args(["--bind", names, "/etc/hosts"]));
         done(&mut ip(&["link", "set", "lo", "up"]));
+        // An address of its own: by default it is that of one of its ports, and changes when another one is added;
+        // hosts that have looked it up before would send to the old one for a while.
         done(&mut ip(&[
             "link",
             "add",
             "wire",
+            "address",
+            "02:00:00:00:00:64",
             "type",
             "bridge",
             "forward_delay",

@@ -6,7 +6,7 @@ use super::wait::{Filter, Watch};
 use super::{below, revision, state};
 use crate::backend::Follow;
 use crate::backend::follow::Looks;
-use crate::backend::thread;
+use crate::backend::{USUAL_TTL, thread};
 use crate::{Cancel, Change, LockName, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +37,7 @@ impl Following {
             name: name.clone(),
             looks: Looks::first(&state(name, &requests)),
             requests: by_key(requests),
-            watch: Watch::start(gateway, keys.clone(), revision + 1, Filter::All)?,
+            watch: Watch::start(gateway, keys.clone(), revision + 1, Filter::All, USUAL_TTL)?,
             keys,
             due: VecDeque::new(),
         })
@@ -69,7 +69,7 @@ impl Following {
         self.requests = by_key(queue::requests(&answer.value));
         self.look();
         let from = revision(&answer.value) + 1;
-        let watch = Watch::start(&self.gateway, self.keys.clone(), from, Filter::All);
+        let watch = Watch::start(&self.gateway, self.keys.clone(), from, Filter::All, USUAL_TTL);
         self.watch = watch.map_err(|e| Fault::Unreachable(e.to_string()))?;
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(super) struct Session {
     pub(super) standing: Arc<Standing>,
     /// etcd could not be reached for as long as a request may take, or the lease has ended.
     pub(super) failing: Arc<Event>,
-    ttl: Duration,
+    pub(super) ttl: Duration,
     renewals: Option<Arc<Renewals>>,
 }
 

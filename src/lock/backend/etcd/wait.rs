@@ -3,6 +3,7 @@
 use super::gateway::{BUDGET, Contact, Fault, Gateway, encoded, number};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
+use crate::backend::USUAL_TTL;
 use crate::backend::Validity;
 use crate::backend::thread::{self, Event};
 use crate::{Cancel, Error, GetOptions, LockName, Result, Wait, sys};
@@ -12,8 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
-/// Longest sleep without a look at the queue.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Between tries to watch.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,7 +64,13 @@ impl Etcd {
                 return Ok(Waited::TimedOut);
             }
             place.session.keep(&place.key)?;
-            let watch = Watch::start(&self.gateway, watched, revision + 1, Filter::Deletes)?;
+            let watch = Watch::start(
+                &self.gateway,
+                watched,
+                revision + 1,
+                Filter::Deletes,
+                (place.session.ttl / 2).min(USUAL_TTL),
+            )?;
             loop {
                 let now = sys::monotonic();
                 if watch.news.is_set() {
@@ -138,7 +143,14 @@ struct Found {
 
 impl Watch {
     /// Watches `keys` (a key or a range) from revision `from` on. With [`Filter::Deletes`] it ends at the first event.
-    pub(super) fn start(gateway: &Arc<Gateway>, keys: Value, from: i64, filter: Filter) -> Result<Self> {
+    /// After `silence` it ends, too: whoever is watched through may have been cut off.
+    pub(super) fn start(
+        gateway: &Arc<Gateway>,
+        keys: Value,
+        from: i64,
+        filter: Filter,
+        silence: Duration,
+    ) -> Result<Self> {
         let watch = Self {
             news: Arc::new(Event::default()),
             found: Arc::new(Mutex::new(Found::default())),
@@ -154,6 +166,7 @@ impl Watch {
             gateway: gateway.clone(),
             body: json!({"create_request": create}),
             once: filter == Filter::Deletes,
+            silence,
             news: watch.news.clone(),
             found: watch.found.clone(),
             stop: watch.stop.clone(),
@@ -190,6 +203,7 @@ struct Watcher {
     gateway: Arc<Gateway>,
     body: Value,
     once: bool,
+    silence: Duration,
     news: Arc<Event>,
     found: Arc<Mutex<Found>>,
     stop: Arc<AtomicBool>,
@@ -217,7 +231,7 @@ impl Watcher {
                 }
                 std::thread::sleep(PAUSE);
             }
-            let mut stream = match self.gateway.stream(&self.agent, "watch", &self.body, LOOK_EVERY) {
+            let mut stream = match self.gateway.stream(&self.agent, "watch", &self.body, self.silence) {
                 Ok(stream) => stream,
                 Err(Fault::Unreachable(what)) => {
                     reason = Some(Fault::Unreachable(what));
