@@ -191,7 +191,7 @@ impl Renewer {
     }
 
     /// One renewal. A member that was the leader and has not noticed yet that there is another one answers it as ever
-    /// (https://github.com/etcd-io/etcd/issues/15247), while the new leader lets the lease end. So it counts only if
+    /// (<https://github.com/etcd-io/etcd/issues/15247>), while the new leader lets the lease end. So it counts only if
     /// the majority had one and the same leader before and after it, and it was answered in that leader's term: a read
     /// of a key, which needs the majority, tells.
     fn renew(&self) -> Renewed {
