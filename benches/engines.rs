@@ -103,7 +103,6 @@ fn main() {
     report("the whole of a command that does nothing (sh -c 'exit 0')", &whole);
 
     let mut handed = [
-        case("etcdctl lock NAME", etcdctl(), engine(&etcd_url), Aim::None),
         case(
             "resourcelock, etcd",
             ours(&etcd_url),

@@ -119,8 +119,9 @@ if [ $# -gt 0 ]; then
     exit
 fi
 tests
-# One engine alone: what has to do with it. Both: everything again, as a lock of one machine must not suffer from them.
-for feature in etcd postgres; do
-    tests --features "$feature" --lib --bins --test 'engine_*'
-done
-tests --all-features
+# One engine alone: that it builds and does what an engine must. All features: the engines in full, and once more what a
+# lock of one machine must not suffer from them. The tests of engines mostly wait, so more run at once than by default.
+tests --features etcd --lib --bins --test engine_conformance --test engine_etcd_cli
+tests --features postgres --lib --bins --test engine_conformance --test engine_postgres
+tests --all-features --lib --bins --test 'cli_*' --test 'run_*' --test 'storm_*'
+tests --all-features --test 'engine_*' -- --test-threads 4

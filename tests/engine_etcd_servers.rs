@@ -269,3 +269,53 @@ fn logins_end_while_holding_and_waiting() {
         journal.judge(2);
     }
 }
+
+/// The process whose number stands in this file, as soon as it does.
+fn said(file: &std::path::Path) -> String {
+    let read = || std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+    wait_until("it has said who it is", || !read().is_empty());
+    read()
+}
+
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+/// What the command has started and left is not left alone with the resource: neither what stays in its group when the
+/// command obeys, nor what has a session of its own while the command does not, nor what `--until tree` waits for.
+#[test]
+fn what_the_command_has_started_ends_with_it() {
+    const DEAF: &str = "trap \"\" TERM; echo $$ > \"$OUT\"; while :; do sleep 0.1; done";
+    let cases: [(&str, &[&str], String); 3] = [
+        ("group", &[], format!("sh -c '{DEAF}' & wait")),
+        (
+            "session",
+            &[],
+            format!("trap '' TERM; setsid sh -c '{DEAF}' & while :; do sleep 0.1; done"),
+        ),
+        ("tree", &["--until", "tree"], format!("setsid sh -c '{DEAF}' & exit 0")),
+    ];
+    let mut etcd = Etcd::of(Version::System, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut started = Vec::new();
+    for (name, options, script) in &cases {
+        let out = folder.path().join(name);
+        let lock = engine_common::lock_name(name);
+        let mut command = binary(&etcd.url());
+        command
+            .args(["--backend", &etcd.url(), &lock, "run"])
+            .args(TTL)
+            .args(*options);
+        command.args(["--", "sh", "-c", script]).env("OUT", &out);
+        let null = std::process::Stdio::null;
+        command.stdin(null()).stdout(null()).stderr(null());
+        started.push((name, command.spawn().expect("it starts"), said(&out)));
+    }
+    etcd.kill_all();
+    for (name, mut run, pid) in started {
+        assert_eq!(run.wait().expect("it ends").code(), Some(76), "{name}");
+        assert!(!runs(&pid), "{name}: what it had started was still there");
+    }
+}

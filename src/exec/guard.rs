@@ -193,6 +193,16 @@ impl Guard {
         self.line.page.own_group.store(i32::from(own_group));
     }
 
+    /// Whether it has killed the command.
+    pub(super) fn has_killed(&self) -> bool {
+        self.line.page.acted.load() == KILLED
+    }
+
+    /// How long what was asked to end has until it is killed.
+    pub(super) fn grace(&self) -> Duration {
+        self.rules.kill_after.saturating_sub(self.rules.ask_after)
+    }
+
     /// The command has ended and was reaped: its number means nothing any more.
     pub(super) fn command_ended(&self) {
         self.line.page.command.store(0);
@@ -361,15 +371,15 @@ impl Duty<'_> {
 
     fn signal(&self, signal: c_int) {
         let Some(command) = &self.command else { return };
+        if let Some(process) = command.process.as_ref().filter(|process| !process.has_ended()) {
+            // First what has left the group but still descends from the command: that is seen while the command lives.
+            tree::signal(|| HashSet::from([command.pid]), signal);
+            let _ = process.signal(signal);
+        }
         if self.page.own_group.load() != 0
             && let Some(group) = command.group()
         {
             let _ = signal::kill_group(group, signal);
-        }
-        if let Some(process) = command.process.as_ref().filter(|process| !process.has_ended()) {
-            // Also what has left the group but still descends from the command.
-            tree::signal(|| HashSet::from([command.pid]), signal);
-            let _ = process.signal(signal);
         }
     }
 

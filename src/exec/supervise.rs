@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the watcher is asked whether somebody else keeps the command alive.
 const ELSEWHERE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether a process group still lives.
+const GROUP_LOOK: Duration = Duration::from_millis(20);
+
 /// Runs the command to its end. [`Signals::settle`] must have been called.
 ///
 /// # Errors
@@ -77,9 +80,26 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     };
     let ended = supervision.run(started);
     if let Some(guard) = plan.guard {
+        if own_group {
+            outlast_group(guard, child);
+        }
         guard.command_ended();
     }
     Ok(ended)
+}
+
+/// The right to run is at its end and the command has ended, as it was asked to: the rest of its group gets the time
+/// that the command had, and is killed then. (If the right is renewed meanwhile the guard would let it live.)
+fn outlast_group(guard: &Guard, group: u32) {
+    let asked = Instant::now();
+    // The number means this group as long as it has members, and no new process has it as its PID.
+    while guard.has_acted() && processes::start_time(group).is_none() && processes::group_lives(group) {
+        guard.look_after();
+        if guard.has_killed() || asked.elapsed() >= guard.grace() {
+            let _ = signal::kill_group(group, libc::SIGKILL);
+        }
+        std::thread::sleep(GROUP_LOOK);
+    }
 }
 
 /// From now on orphaned descendants become children of this process. Returns the children that it has already: a
@@ -152,6 +172,13 @@ impl Supervision<'_> {
                         how,
                         limit_reached: self.limit_reached,
                     };
+                }
+                timeout = ELSEWHERE;
+            }
+            if let (true, Some(_), Some(guard)) = (self.whole_tree, self.how, self.guard) {
+                // The guard sees what descends from the command while that lives; now it is all ours.
+                if guard.has_killed() {
+                    self.signal_tree(libc::SIGKILL);
                 }
                 timeout = ELSEWHERE;
             }

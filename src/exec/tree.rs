@@ -12,13 +12,17 @@ const KILL_ROUNDS: usize = 16;
 pub fn signal(roots: impl Fn() -> HashSet<u32>, signal: c_int) {
     let mut done = HashSet::new();
     for _ in 0..KILL_ROUNDS {
-        let mut family = processes::descendants(&roots());
+        let roots = roots();
+        let mut family = processes::descendants(&roots);
         family.retain(|pid, _| !done.contains(pid));
         if family.is_empty() {
             return;
         }
         // All are made sure of before any is signalled: when one ends, its children become somebody else's.
-        let same: Vec<Process> = family
+        let mut members: Vec<(u32, u64)> = family.iter().map(|(pid, start)| (*pid, *start)).collect();
+        // The roots come last: who waits for their end takes it for the end of all.
+        members.sort_unstable_by_key(|(pid, _)| roots.contains(pid));
+        let same: Vec<Process> = members
             .iter()
             .filter_map(|(pid, start)| same_process(*pid, *start))
             .collect();

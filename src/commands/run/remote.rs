@@ -128,8 +128,13 @@ impl Remote<'_> {
         let ended = match exec::run(signals, &plan, &mut Unwatched) {
             Ok(ended) => ended,
             Err(not_run) => {
+                let barred = guard.as_ref().is_some_and(Guard::has_acted);
                 self.give_back(held);
-                return Ok(self.run.not_run(&not_run));
+                return if barred {
+                    Err(self.lost_before())
+                } else {
+                    Ok(self.run.not_run(&not_run))
+                };
             }
         };
         let ended_in_time = guard.as_ref().is_some_and(Guard::has_acted);
@@ -150,16 +155,20 @@ impl Remote<'_> {
         })
     }
 
+    fn lost_before(&self) -> Failure {
+        self.run.failed(Error::Unreachable {
+            engine: self.engine.place(),
+            what: "the lock was lost before the command was started".to_owned(),
+        })
+    }
+
     /// The guard process, if the hold can end by itself.
     fn guard(&self, held: &mut dyn Held) -> Result<Option<Guard>, Failure> {
         let lease = match held.validity() {
             Validity::Unlimited => return Ok(None),
             Validity::Until(lease) => lease,
             Validity::Lost => {
-                return Err(self.run.failed(Error::Unreachable {
-                    engine: self.engine.place(),
-                    what: "the lock was lost before the command was started".to_owned(),
-                }));
+                return Err(self.lost_before());
             }
         };
         let rules = Rules {

@@ -295,8 +295,13 @@ impl Place {
         self.session.keep(&self.key)?;
         if !at_once {
             self.who = self.who.granted_now();
-            self.session
-                .errand(if_still(&self.key, self.created, &self.put(self.session.lease)));
+            let mut errand = if_still(&self.key, self.created, &self.put(self.session.lease));
+            if let Some(compare) = errand["compare"].as_array_mut() {
+                // Not if it was left to itself meanwhile (`detach`), on another lease.
+                let lease = self.session.lease.to_string();
+                compare.push(json!({"target": "LEASE", "key": encoded(&self.key), "lease": lease}));
+            }
+            self.session.errand(errand);
         }
         Ok(())
     }
@@ -367,6 +372,10 @@ impl Held for Place {
                 Ok(())
             }
             other => {
+                // The put may have been made, and only its answer be lost.
+                let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
+                let delete = if_still(&self.key, self.created, &delete);
+                let _ = self.session.gateway.call("kv/txn", &delete, Contact::Running);
                 if let Some(own) = &mut own {
                     let _ = own.end();
                 }

@@ -101,7 +101,11 @@ pub(super) async fn lock(
     let millis = time.map_or(0, |time| time.as_millis().clamp(1, i32::MAX as u128));
     let limit = "SELECT set_config('lock_timeout', $1, false)";
     query(target, client, limit, &[(&millis.to_string(), Type::TEXT)]).await?;
-    let text = format!("SELECT 1 FROM pg_advisory_lock{}($1)", suffix(mode));
+    // What comes after the wait has no such limit; the row comes after the wait.
+    let text = format!(
+        "SELECT set_config('lock_timeout', '0', false) FROM pg_advisory_lock{}($1)",
+        suffix(mode)
+    );
     match client.query_typed(&text, &[(&key, Type::INT8)]).await {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
