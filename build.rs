@@ -7,8 +7,10 @@
 //! use the matching start-up objects. (`-static` alone gives a program that crashes at once: rustc compiles
 //! position-independent code and passes `-pie`.)
 //!
-//! Falls back to the ordinary dynamic link where the static libraries are missing, and with engines that resolve
-//! host names (that wants the dynamic libc's NSS). `RESOURCELOCK_DYNAMIC=1` in the environment asks for it.
+//! What a static program cannot do is call libc's name services (users, hosts): the library does without them.
+//!
+//! Falls back to the ordinary dynamic link where the static libraries are missing. `RESOURCELOCK_DYNAMIC=1` in the
+//! environment asks for it.
 
 use std::env;
 use std::fs;
@@ -45,13 +47,10 @@ fn wanted() -> bool {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|v| v == value);
     let opted_out = env::var_os(OPT_OUT).is_some_and(|v| !v.is_empty());
     let already = env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|f| f.split(',').any(|f| f == "crt-static"));
-    let resolves_names = ["CARGO_FEATURE_ETCD", "CARGO_FEATURE_POSTGRES"]
-        .iter()
-        .any(|f| env::var_os(f).is_some());
     let gnu_linux = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
     // `cc -print-file-name` answers for the machine that builds.
     let native = env::var_os("HOST") == env::var_os("TARGET");
-    gnu_linux && native && !opted_out && !already && !resolves_names
+    gnu_linux && native && !opted_out && !already
 }
 
 /// Writes one linker script for each library; `None` if a static library is missing.

@@ -14,6 +14,7 @@
 //! | `lease.rs`, `standing.rs` | when a hold is certain, and telling those who must know |
 //! | `who.rs` | who asks: what others are shown |
 //! | `follow.rs` | changes, from one look to the next |
+//! | `names.rs` | addresses of hosts |
 //! | `thread.rs` | threads that leave signals to the program's own |
 //! | `local.rs`, `etcd.rs`, `postgres.rs` | the engines |
 
@@ -23,6 +24,9 @@ mod follow;
 mod lease;
 #[path = "backend/local.rs"]
 mod local;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[path = "backend/names.rs"]
+mod names;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 #[path = "backend/standing.rs"]
 mod standing;

@@ -259,6 +259,21 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Kills the process that a [`pidfd`] refers to.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no memory is passed.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
+}
+
+/// Whether this program is linked statically: the kernel has loaded no dynamic linker for it.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn is_static() -> bool {
+    // SAFETY: reads what the kernel has told this process at its start.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
 /// Takes over a descriptor that a call has just returned as new.
 pub(crate) fn own(fd: i32) -> OwnedFd {
     // SAFETY: callers pass what F_DUPFD returned: open, and nobody else's.

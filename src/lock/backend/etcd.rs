@@ -22,6 +22,8 @@
 //!    answer: a former leader that has not noticed renews leases that the new one lets end.
 //! 4. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
 
+#[path = "etcd/client.rs"]
+mod client;
 #[path = "etcd/follow.rs"]
 mod follow;
 #[path = "etcd/gateway.rs"]
@@ -30,8 +32,6 @@ mod gateway;
 mod queue;
 #[path = "etcd/session.rs"]
 mod session;
-#[path = "etcd/tls.rs"]
-mod tls;
 #[path = "etcd/wait.rs"]
 mod wait;
 

@@ -4,6 +4,7 @@
 //! and keys bear names that the sender has chosen, and what is deleted is named by the revision that created it. So an
 //! answer that was lost costs a repetition, nothing else.
 
+use super::client;
 use crate::backend::url::EtcdUrl;
 use crate::{Error, Result};
 use base64::Engine as _;
@@ -87,7 +88,7 @@ impl Gateway {
         let scheme = if url.tls { "https" } else { "http" };
         let place = format!("etcd at {}", url.servers.join(","));
         Ok(Self {
-            agent: super::tls::agent(url.tls, &place)?,
+            agent: client::agent(client::settings(url.tls, &place)?),
             bases: url
                 .servers
                 .iter()
@@ -283,7 +284,7 @@ impl Gateway {
     /// An agent of one's own, for a stream.
     pub(crate) fn stream_agent(&self) -> Agent {
         // The same settings, other connections.
-        Agent::new_with_config(self.agent.config().clone())
+        client::agent(self.agent.config().clone())
     }
 }
 
@@ -359,18 +360,17 @@ enum Try {
 
 fn failed(error: ureq::Error) -> Try {
     let nobody = match &error {
-        // Invalid data: TLS, where one side does not accept the other.
+        // Not found: the host's address. Invalid data: TLS, where one side does not accept the other.
         ureq::Error::Io(e) => matches!(
             e.kind(),
-            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::InvalidData
+            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData
         ),
-        ureq::Error::HostNotFound | ureq::Error::Tls(_) => true,
+        ureq::Error::Tls(_) => true,
         _ => false,
     };
     let what = match error {
         ureq::Error::Timeout(_) => "no answer in time".to_owned(),
-        // getaddrinfo's own words are in `Io`.
-        ureq::Error::HostNotFound => "the host is not known".to_owned(),
+        ureq::Error::Io(e) => e.to_string(),
         other => other.to_string(),
     };
     Try::Again { nobody, what }

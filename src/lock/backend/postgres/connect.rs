@@ -4,11 +4,11 @@ use super::password;
 use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
-use crate::backend::thread;
+use crate::backend::names;
 use crate::backend::url::PostgresUrl;
 use crate::{Error, Result, sys};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -292,7 +292,7 @@ impl Target {
             Host::Tcp(host) => {
                 let addresses = match place.address {
                     Some(address) => vec![SocketAddr::new(address, place.port)],
-                    None => addresses(host.clone(), place.port).await.map_err(io)?,
+                    None => self.addresses(host, place.port, share).await?,
                 };
                 let end = Instant::now() + share;
                 let mut stream = Err(io::Error::other("it has no address"));
@@ -315,6 +315,15 @@ impl Target {
                 let socket = stream.as_fd().try_clone_to_owned().map_err(io)?;
                 Ok((Box::new(stream), socket, ends))
             }
+        }
+    }
+
+    async fn addresses(&self, host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        names::look_up(host, port, time, |found| drop(tell.send(found)))?;
+        match told.await {
+            Ok(found) => found.map_err(|e| self.unreachable(e.to_string())),
+            Err(_) => Err(self.unreachable("the look-up of its name was given up")),
         }
     }
 
@@ -477,18 +486,6 @@ fn parent(pid: i32) -> Option<i32> {
         .parse()
         .ok()
         .filter(|parent| *parent > 0)
-}
-
-/// Looks a host's name up, in a thread of its own: the system's function blocks, for as long as it likes.
-async fn addresses(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let looked = thread::background("look-up", move || {
-        let found = (host.as_str(), port).to_socket_addrs();
-        let _ = tell.send(found.map(Iterator::collect));
-    });
-    looked.map_err(|e| io::Error::other(e.to_string()))?;
-    told.await
-        .unwrap_or_else(|_| Err(io::Error::other("no address was found")))
 }
 
 fn name(place: &Place) -> String {

@@ -1,12 +1,23 @@
 //! The HTTP client, with or without TLS.
 
+use super::gateway::BUDGET;
 use crate::Result;
+use crate::backend::names;
+use std::sync::mpsc;
 use ureq::Agent;
 use ureq::config::{Config, ConfigBuilder};
+use ureq::http::Uri;
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+/// A client with these settings and connections of its own.
+pub(super) fn agent(settings: Config) -> Agent {
+    Agent::with_parts(settings, DefaultConnector::default(), Names)
+}
 
 /// What all requests have in common.
-fn settings() -> ConfigBuilder<AgentScope> {
+fn common() -> ConfigBuilder<AgentScope> {
     // etcd's own client asks no proxy of the environment for plain connections either; a redirect would be a mistake.
     Config::builder()
         .proxy(None)
@@ -15,31 +26,58 @@ fn settings() -> ConfigBuilder<AgentScope> {
         .user_agent(concat!("resourcelock/", env!("CARGO_PKG_VERSION")))
 }
 
-/// A client. `place` is for the message.
+/// The settings of a client. `place` is for the message.
 #[cfg(not(feature = "tls"))]
-pub(super) fn agent(tls: bool, place: &str) -> Result<Agent> {
+pub(super) fn settings(tls: bool, place: &str) -> Result<Config> {
     if tls {
         return Err(crate::Error::Unsupported {
             engine: "etcd",
             what: format!("this build cannot speak TLS with {place}; build with --features etcd,tls"),
         });
     }
-    Ok(settings().build().into())
+    Ok(common().build())
 }
 
-/// A client. `place` is for the message. Who signs the servers' certificates is read from `ETCDCTL_CACERT`, else from
-/// the system's own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`: as etcdctl does.
+/// The settings of a client. `place` is for the message. Who signs the servers' certificates is read from
+/// `ETCDCTL_CACERT`, else from the system's own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`:
+/// as etcdctl does.
 #[cfg(feature = "tls")]
-pub(super) fn agent(tls: bool, place: &str) -> Result<Agent> {
+pub(super) fn settings(tls: bool, place: &str) -> Result<Config> {
     if !tls {
-        return Ok(settings().build().into());
+        return Ok(common().build());
     }
     let tls = secure::settings().map_err(|what| crate::Error::Unsupported {
         engine: "etcd",
         what: format!("TLS with {place}: {what}"),
     })?;
-    Ok(settings().https_only(true).tls_config(tls).build().into())
+    Ok(common().https_only(true).tls_config(tls).build())
 }
+
+/// Looks up hosts as [`names`] does.
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
+            return Err(ureq::Error::BadUri("host and port are wanted".to_owned()));
+        };
+        let time = BUDGET.min(*timeout.after);
+        let (tell, told) = mpsc::channel();
+        let started = names::look_up(host, port, time, move |found| drop(tell.send(found)));
+        started.map_err(|error| std::io::Error::other(error.to_string()))?;
+        let found = told.recv_timeout(time);
+        let found = found.map_err(|_| ureq::Error::Timeout(timeout.reason))??;
+        let mut addresses = self.empty();
+        for address in found.into_iter().take(MOST) {
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+}
+
+/// As many addresses as the client takes.
+const MOST: usize = 16;
 
 #[cfg(feature = "tls")]
 mod secure {
