@@ -267,6 +267,19 @@ pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
 }
 
+/// Has a program that is started by `command` killed when the thread that has started it ends.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ask = || {
+        // SAFETY: no memory is passed.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec `ask` makes one system call and nothing else.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// Whether this program is linked statically: the kernel has loaded no dynamic linker for it.
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(crate) fn is_static() -> bool {

@@ -89,13 +89,11 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
 
 /// In a process group of its own: what a terminal sends to this program's group is not for it.
 fn start(program: &str, host: &str) -> io::Result<Child> {
-    Command::new(program)
-        .args(["ahosts", "--", host])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
+    let mut command = Command::new(program);
+    command.args(["ahosts", "--", host]).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    sys::ends_with_its_maker(&mut command);
+    command.spawn()
 }
 
 /// All that it says until then, as far as it is of use.
