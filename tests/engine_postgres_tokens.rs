@@ -112,12 +112,13 @@ fn the_disk_is_not_waited_for() {
         server.port()
     );
     tokens.grow("first");
-    let writes = || -> i64 {
-        server
-            .sql("SELECT wal_sync FROM pg_stat_wal")
-            .parse()
-            .expect("a number")
+    let version: i64 = server.sql("SHOW server_version_num").parse().expect("a number");
+    let counted = if version < 180_000 {
+        "SELECT wal_sync FROM pg_stat_wal"
+    } else {
+        "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'"
     };
+    let writes = || -> i64 { server.sql(counted).parse().expect("a number") };
     let before = writes();
     tokens.grow("then");
     tokens.grow("then");
@@ -192,4 +193,29 @@ fn with_the_table_of_an_older_version() {
         );
     }
     tokens.grow("after an older version");
+}
+
+/// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.
+#[test]
+fn after_a_restore() {
+    let mut server = Postgres::start();
+    let mut tokens = Tokens::of(server.url());
+    tokens.grow("before the copy");
+    server.sql_in("postgres", "CREATE DATABASE copy TEMPLATE jobs");
+    tokens.grow("after the copy");
+    server.sql_in("postgres", "DROP DATABASE jobs");
+    server.sql_in("postgres", "CREATE DATABASE jobs TEMPLATE copy");
+    tokens.grow("in a copy of the database");
+    server.stop();
+    let copy = server.folder().join("copy");
+    let data = server.folder().join("data");
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    server.restart();
+    tokens.grow("after the copy of the server");
+    server.stop();
+    std::fs::remove_dir_all(&data).expect("it can be removed");
+    std::fs::rename(&copy, &data).expect("it can be put in its place");
+    server.restart();
+    tokens.grow("in a copy of the server");
 }

@@ -14,9 +14,9 @@ pub struct Postgres {
     process: Option<Process>,
     /// The thread that started it: the server ends with that thread, and so with this program, however it ends.
     parent: Option<Sender<()>>,
-    /// More settings: `-c …`.
     /// Where it listens.
     addresses: String,
+    /// More settings: `-c …`.
     settings: Vec<String>,
 }
 
@@ -154,6 +154,14 @@ impl Postgres {
             .extend(settings.iter().map(|setting| (*setting).to_owned()));
         self.end();
         self.restart();
+    }
+
+    /// Ends it as an administrator does: all is on the disk then.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            signal(process.id(), "INT");
+            let _ = process.0.wait();
+        }
     }
 
     /// Ends it at once, but so that its own processes and shared memory go with it.
@@ -337,11 +345,12 @@ fn is_root() -> bool {
 /// A program of the newest server that is installed.
 fn as_postgres(program: &str) -> Command {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    folders.sort();
-    let path = folders
-        .last()
-        .map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
+    let newest = versions.map(|version| version.path().join("bin")).max();
+    // Another version may be asked for.
+    let folder = std::env::var_os("RESOURCELOCK_TEST_POSTGRES")
+        .map(PathBuf::from)
+        .or(newest);
+    let path = folder.map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=QUIT");
     if is_root() {

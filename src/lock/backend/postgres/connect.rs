@@ -57,6 +57,16 @@ struct Way {
     encrypted: bool,
 }
 
+impl Way {
+    /// The same server, whatever its name means now.
+    fn place(&self) -> Place {
+        Place {
+            address: self.address,
+            ..self.place.clone()
+        }
+    }
+}
+
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
@@ -71,13 +81,17 @@ enum Trouble {
     Encryption(Error),
     /// The server does not let this user in this way.
     NotLetIn(Error),
+    /// The server has no connection left.
+    NoRoom(Error),
     Other(Error),
 }
 
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Encryption(error) | Trouble::NotLetIn(error) | Trouble::Other(error) => error,
+            Trouble::Encryption(error) | Trouble::NotLetIn(error) | Trouble::NoRoom(error) | Trouble::Other(error) => {
+                error
+            }
         }
     }
 }
@@ -185,28 +199,51 @@ impl Target {
     /// Connects to the first server that answers and is no standby: a standby would keep locks of its own.
     pub(super) async fn connect(&self, application: &str) -> Result<Link> {
         let end = Instant::now() + BUDGET;
-        let mut last = self.unreachable("no host is named");
+        let (mut silent, mut standbys) = (None, false);
         for (i, place) in self.places.iter().enumerate() {
             // What is left is shared by those that are left.
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
-            let standby = match timeout(share, self.connect_to(place, share, application)).await {
+            match timeout(share, self.connect_to(place, share, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
-                Ok(Ok((_, true))) => Ok(()),
-                Ok(Err(error @ Error::Unreachable { .. })) => Err(error),
-                Ok(Err(error)) => return Err(error),
-                Err(_) => Err(self.unreachable("no answer in time")),
-            };
-            last = match standby {
-                Ok(()) => self.refused("this server is a standby: locks are kept by the primary"),
-                Err(error) => error,
-            };
+                Ok(Ok((_, true))) => standbys = true,
+                Ok(Err(trouble)) => match trouble.into() {
+                    error @ Error::Unreachable { .. } => silent = Some(error),
+                    error => return Err(error),
+                },
+                Err(_) => silent = Some(self.unreachable("no answer in time")),
+            }
         }
-        Err(last)
+        // One that cannot be reached may be the primary: there is something to wait for.
+        Err(silent.unwrap_or_else(|| {
+            if standbys {
+                self.refused("this server is a standby: locks are kept by the primary")
+            } else {
+                self.unreachable("no host is named")
+            }
+        }))
+    }
+
+    /// Makes sure that the server at the other end of `link` still serves others. The link itself may be silent for a
+    /// good reason.
+    pub(super) async fn still_serves(&self, link: &Link, application: &str) -> Result<()> {
+        let place = link.way.place();
+        match timeout(BUDGET, self.connect_to(&place, BUDGET, application)).await {
+            // Who says that there is no room serves those who have found some.
+            Ok(Ok(_) | Err(Trouble::NoRoom(_))) => Ok(()),
+            Ok(Err(trouble)) => match trouble.into() {
+                error @ Error::Unreachable { .. } => Err(error),
+                refused => {
+                    log::debug!("{refused}");
+                    Ok(())
+                }
+            },
+            Err(_) => Err(self.unreachable("no answer in time")),
+        }
     }
 
     /// Also tells whether it is a standby.
-    async fn connect_to(&self, place: &Place, share: Duration, application: &str) -> Result<(Link, bool)> {
+    async fn connect_to(&self, place: &Place, share: Duration, application: &str) -> Result<(Link, bool), Trouble> {
         use SslMode::{Allow, Disable, Prefer};
         let mode = self.encryption.mode;
         let local = matches!(place.host, Host::Unix(_));
@@ -217,17 +254,17 @@ impl Target {
             _ => Want::Yes,
         };
         let again = match self.log_in(place, share, application, want).await {
-            Ok((link, ends)) => return self.ask_who_serves(link, ends).await,
+            Ok((link, ends)) => return self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             Err(Trouble::NotLetIn(error)) if mode == Allow && self.tls.is_some() && !local => (Want::Yes, error),
             Err(Trouble::NotLetIn(error) | Trouble::Encryption(error)) if want == Want::IfOffered => (Want::No, error),
-            Err(trouble) => return Err(trouble.into()),
+            Err(trouble) => return Err(trouble),
         };
         log::debug!("{}; trying the other way, as sslmode allows it", again.1);
         match self.log_in(place, share, application, again.0).await {
-            Ok((link, ends)) => self.ask_who_serves(link, ends).await,
+            Ok((link, ends)) => self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             // The first answer says more.
-            Err(Trouble::Encryption(_)) => Err(again.1),
-            Err(trouble) => Err(trouble.into()),
+            Err(Trouble::Encryption(_)) => Err(Trouble::Other(again.1)),
+            Err(trouble) => Err(trouble),
         }
     }
 
@@ -253,10 +290,10 @@ impl Target {
         }
         let (client, connection) = config.connect_raw(wire, Done).await.map_err(|error| {
             let told = self.error(&error);
-            if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
-                Trouble::NotLetIn(told)
-            } else {
-                Trouble::Other(told)
+            match error.code() {
+                Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => Trouble::NotLetIn(told),
+                Some(&SqlState::TOO_MANY_CONNECTIONS) => Trouble::NoRoom(told),
+                _ => Trouble::Other(told),
             }
         })?;
         let ended = tokio::spawn(async {
@@ -395,12 +432,8 @@ impl Target {
 
     /// Asks the server to end what this connection waits for.
     pub(super) async fn cancel(&self, link: &Link) {
-        let Way {
-            mut place,
-            address,
-            encrypted,
-        } = link.way.clone();
-        place.address = address; // the same server, whatever the name means now
+        let Way { address, encrypted, .. } = link.way;
+        let place = link.way.place();
         let ask = async {
             let (wire, ..) = self.reach(&place, BUDGET).await?;
             let want = if encrypted { Want::Yes } else { Want::No };

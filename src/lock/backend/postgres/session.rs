@@ -16,6 +16,9 @@ use tokio::time::timeout;
 /// How long a holder waits whose predecessor's session has ended without a release.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// Between looks at a server that did not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// How far the request has come.
 enum Phase {
     Asking,
@@ -281,7 +284,7 @@ impl Request {
     async fn ready(&self) -> Result<Link> {
         let target = &self.target;
         let ready = async {
-            let link = target.connect(&self.application()).await?;
+            let link = target.connect(&self.application(None)).await?;
             target.refuse_pooler(&link).await?;
             sql::settle(target, &link.client, self.ttl).await?;
             Ok(link)
@@ -292,10 +295,11 @@ impl Request {
         }
     }
 
-    /// What others see of the connection: 63 bytes.
-    fn application(&self) -> String {
+    /// What others see of the connection: 63 bytes. `token`: where no table tells it.
+    fn application(&self, token: Option<i64>) -> String {
         let Who { pid, host, command, .. } = &self.who;
-        let text = format!("resourcelock {pid}@{host} {command}");
+        let token = token.map(|token| format!("#{token}")).unwrap_or_default();
+        let text = format!("resourcelock {pid}{token}@{host} {command}");
         text.chars()
             .filter(|c| c.is_ascii_graphic() || *c == ' ')
             .take(63)
@@ -325,11 +329,15 @@ impl Request {
         sql::announce(target, &link.client, &self.name, &self.who).await;
         shared.queued.set();
         shared.news.set();
-        // The server ends the wait in time, unless it has stopped.
-        let patience = time.map_or(Duration::MAX, |time| time.saturating_add(BUDGET));
+        // The server ends the wait in time, unless it has stopped; or it is too long for the server to count.
+        let limit = time.filter(|time| *time <= sql::LONGEST);
+        let patience = match (time, limit) {
+            (_, Some(limit)) => limit.saturating_add(BUDGET),
+            (time, None) => time.unwrap_or(Duration::MAX),
+        };
         let locked = tokio::select! {
-            locked = timeout(patience, sql::lock(target, &link.client, key, self.mode, time)) => Some(locked),
-            error = self.silence() => return Err(error),
+            locked = timeout(patience, sql::lock(target, &link.client, key, self.mode, limit)) => Some(locked),
+            error = self.silence(link) => return Err(error),
             _ = orders.recv() => None,
         };
         match locked {
@@ -342,8 +350,8 @@ impl Request {
                 Ok(false)
             }
             Some(Ok(Err(error))) => Err(error),
-            Some(Err(_)) => Err(target.unreachable("no answer in time")),
-            None => {
+            Some(Err(_)) if limit.is_some() => Err(target.unreachable("no answer in time")),
+            Some(Err(_)) | None => {
                 // The server would go on waiting on our behalf.
                 target.cancel(link).await;
                 sql::forget(target, &link.client, &self.name).await;
@@ -352,12 +360,17 @@ impl Request {
         }
     }
 
-    /// While the lock is waited for nothing comes from the server. Ends when it has stopped serving others as well.
-    async fn silence(&self) -> Error {
+    /// While the lock is waited for nothing comes from the server. Ends when it has not served others either for the
+    /// TTL.
+    async fn silence(&self, link: &Link) -> Error {
+        let mut failing_since = None;
         loop {
-            tokio::time::sleep(self.ttl).await;
-            if let Err(error @ Error::Unreachable { .. }) = self.target.connect(views::APPLICATION).await {
-                return error;
+            tokio::time::sleep(if failing_since.is_none() { self.ttl } else { PAUSE }).await;
+            let asked = Instant::now();
+            match self.target.still_serves(link, views::APPLICATION).await {
+                Ok(()) => failing_since = None,
+                Err(error) if failing_since.get_or_insert(asked).elapsed() >= self.ttl => return error,
+                Err(error) => log::debug!("{error}"),
             }
         }
     }
@@ -369,6 +382,9 @@ impl Request {
             return Err(self.target.pooler());
         }
         link.last_for(self.ttl);
+        if grant.bare {
+            sql::call(&self.target, &link.client, &self.application(Some(grant.token))).await?;
+        }
         if grant.abandoned {
             tokio::time::sleep(SETTLE).await;
         }
@@ -426,6 +442,13 @@ impl Request {
     }
 
     async fn release(&self, link: &Link) -> Result<bool> {
-        sql::unlock(&self.target, &link.client, &self.name, self.mode).await
+        match sql::unlock(&self.target, &link.client, &self.name, self.mode).await {
+            // Nobody else closes it: the session has ended, before this or in the same instant.
+            Err(error) if link.client.is_closed() => {
+                log::warn!("{error}: the lock has ended with it");
+                Ok(false)
+            }
+            unlocked => unlocked,
+        }
     }
 }

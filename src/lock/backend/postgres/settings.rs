@@ -99,6 +99,24 @@ const OWN: [(&str, &str); 15] = [
 /// Variables that ask for something which is not done here.
 const REFUSED: [&str; 3] = ["PGREQUIREAUTH", "PGREQUIREPEER", "PGSSLCRLDIR"];
 
+/// Options of libpq that are not known here.
+const LIBPQ_ONLY: [&str; 14] = [
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "service",
+    "sslcrldir",
+    "sslkeylogfile",
+    "sslpassword",
+];
+
 /// Names and values, as they stand in the URL.
 type Pairs = Vec<(String, String)>;
 
@@ -163,8 +181,17 @@ impl Settings {
         let (url_left, own) = take_own(url).map_err(|reason| wrong(reason.to_owned()))?;
         let options = Options { url: &own, environment };
         let mut config: Config = url_left.parse().map_err(|error: tokio_postgres::Error| {
-            // It names the part that is wrong, not what stands there.
-            wrong(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+            // It names the part that is wrong, not what stands there; but an option that it does not know may be a part
+            // of a password.
+            let part = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let unknown = part
+                .strip_prefix("unknown option `")
+                .map(|rest| rest.trim_end_matches('`'));
+            wrong(match unknown {
+                Some(name) if LIBPQ_ONLY.contains(&name) => format!("{name} cannot be honoured"),
+                Some(_) => "an option behind the '?' is not known (in a value, '&' is written '%26')".to_owned(),
+                None => part,
+            })
         })?;
         for variable in REFUSED {
             if environment(variable).is_some() {
@@ -177,8 +204,24 @@ impl Settings {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             match environment("PGHOST") {
                 Some(host) => config.host(host),
+                None if environment("PGHOSTADDR").is_some() => &mut config,
                 None => config.host_path("/var/run/postgresql"),
             };
+        }
+        if config.get_hostaddrs().is_empty()
+            && let Some(addresses) = environment("PGHOSTADDR")
+        {
+            for address in addresses.split(',') {
+                let address = address
+                    .parse()
+                    .map_err(|_| wrong("PGHOSTADDR is not an address".to_owned()))?;
+                config.hostaddr(address);
+            }
+        }
+        if config.get_options().is_none()
+            && let Some(options) = environment("PGOPTIONS")
+        {
+            config.options(options);
         }
         if config.get_user().is_none() {
             config.user(environment("PGUSER").unwrap_or_else(crate::backend::who::user_name));
@@ -321,7 +364,13 @@ fn encryption(options: &Options<'_>, home: Option<PathBuf>) -> Result<Encryption
     if system && mode.is_some_and(|mode| mode != SslMode::VerifyFull) {
         return refuse("sslrootcert=system goes with sslmode=verify-full only: anybody has a certificate".to_owned());
     }
-    let mode = mode.unwrap_or(if system { SslMode::VerifyFull } else { SslMode::Prefer });
+    // An older way to say it, which libpq still knows.
+    let required = (options.environment)("PGREQUIRESSL").is_some_and(|value| value.starts_with('1'));
+    let mode = mode.unwrap_or(match (system, required) {
+        (true, _) => SslMode::VerifyFull,
+        (false, true) => SslMode::Require,
+        (false, false) => SslMode::Prefer,
+    });
     let roots = match (root, there("root.crt")) {
         _ if system => Roots::System,
         (Some(path), _) => Roots::File(path.into()),
@@ -462,6 +511,35 @@ mod tests {
             let said = error(url, &[]);
             assert!(said.contains("%40") && !said.contains("secret"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_password_is_not_taken_for_an_option() {
+        let said = error("postgres://h/d?password=top&secret=1", &[]);
+        assert!(
+            said.contains("%26") && !said.contains("secret") && !said.contains("top"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn variables_that_libpq_reads() {
+        let of = |environment: &[(&str, &str)]| read("postgres://h/d", environment).unwrap();
+        assert_eq!(of(&[("PGREQUIRESSL", "1")]).encryption.mode, SslMode::Require);
+        assert_eq!(of(&[("PGREQUIRESSL", "0")]).encryption.mode, SslMode::Prefer);
+        assert_eq!(
+            of(&[("PGREQUIRESSL", "1"), ("PGSSLMODE", "disable")]).encryption.mode,
+            SslMode::Disable
+        );
+        let named = of(&[("PGHOSTADDR", "10.0.0.1")]);
+        assert_eq!(named.places[0].host, Host::Tcp("h".to_owned()));
+        assert_eq!(named.places[0].address, Some([10, 0, 0, 1].into()));
+        let other = read("postgres://h/d?hostaddr=10.0.0.2", &[("PGHOSTADDR", "10.0.0.1")]).unwrap();
+        assert_eq!(other.places[0].address, Some([10, 0, 0, 2].into()));
+        let alone = read("postgres:///d", &[("PGHOSTADDR", "10.0.0.1")]).unwrap();
+        assert_eq!(alone.places[0].host, Host::Tcp("10.0.0.1".to_owned()));
+        assert!(error("postgres://h/d", &[("PGHOSTADDR", "h")]).contains("PGHOSTADDR"));
+        assert_eq!(of(&[("PGOPTIONS", "-c a=b")]).config.get_options(), Some("-c a=b"));
     }
 
     #[test]

@@ -13,9 +13,11 @@ use tokio_postgres::{Client, Row};
 /// What tells others of the requests, and what tokens are drawn from.
 ///
 /// The table is not logged: its rows mean something only as long as their sessions live, and nobody waits for the disk
-/// to write them. One row, without a name, tells from which sequence tokens are drawn; when the server has crashed, or
-/// another one has taken over, the table is empty, and whoever finds that moves the sequence on ([`LEAP`]), to the
-/// time of day at least (µs since 1970): tokens grow even if an administrator drops all of it.
+/// to write them. One row, without a name, tells from which sequence of which database tokens are drawn, and since which
+/// start of the server. When the server has crashed, or another one has taken over, the table is empty; when it was
+/// restarted, or the database is a copy, the row tells of something else: what is there now may be older than what was
+/// drawn last. Whoever finds that moves the sequence on ([`LEAP`]), to the time of day at least (µs since 1970): tokens
+/// grow even if an administrator drops all of it, provided that it may be made anew.
 pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.resourcelock_session (
     name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
     PRIMARY KEY (name, backend));
@@ -24,6 +26,10 @@ pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.res
 /// So far the sequence is moved on when it is not known which tokens were drawn last: the server writes 32 numbers
 /// ahead, but other sessions can draw on before that is on the disk, and a standby may lag behind.
 const LEAP: i64 = 100_000;
+
+/// What the row without a name says of the database and the server.
+const EPOCH: &str = "(SELECT oid FROM pg_database WHERE datname = current_database())::text || ' '
+    || extract(epoch FROM pg_postmaster_start_time())::text";
 
 /// The number of the advisory lock.
 pub(super) fn key(name: &LockName) -> i64 {
@@ -52,13 +58,16 @@ pub(super) async fn settle(target: &Target, client: &Client, ttl: Duration) -> R
     let seconds = ttl.saturating_mul(2).clamp(2, 32_767);
     let millis = ttl.saturating_mul(2_000).clamp(2_000, i32::MAX as u64);
     let settings = [
+        // A grant that waited for standbys could leave a session behind that has the lock and cannot be ended.
+        ("synchronous_commit", "local".to_owned()),
+        // What a role or a database has as a default would have statements fail that run side by side.
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("default_transaction_read_only", "off".to_owned()),
         ("tcp_keepalives_idle", seconds.to_string()),
         // Longer pauses: the more is to be waited for, up to the time for unanswered data.
         ("tcp_keepalives_interval", (seconds / 3).max(1).to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", millis.to_string()),
-        // A waiter whose process has gone is noticed while it waits.
-        ("client_connection_check_interval", "1000".to_owned()),
         ("statement_timeout", "0".to_owned()),
         ("lock_timeout", "0".to_owned()),
         ("idle_session_timeout", "0".to_owned()),
@@ -67,16 +76,30 @@ pub(super) async fn settle(target: &Target, client: &Client, ttl: Duration) -> R
     ];
     let (names, values): (Vec<&str>, Vec<String>) = settings.into_iter().unzip();
     let text = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s(name, value)
-        WHERE current_setting(name, true) IS NOT NULL";
-    query(
-        target,
-        client,
-        text,
-        &[(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)],
-    )
-    .await?;
-    Ok(())
+        WHERE current_setting(name, true) IS NOT NULL
+        AND NOT (name = 'synchronous_commit' AND current_setting(name) = 'off')";
+    let values: [Value<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)];
+    // A waiter whose process has gone is noticed while it waits; where the server's system cannot tell, it refuses.
+    let check = "SELECT set_config('client_connection_check_interval', '1000', false)
+        WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
+    let (settled, _) = tokio::join!(
+        biased;
+        query(target, client, text, &values),
+        query(target, client, check, &[])
+    );
+    settled.map(drop)
 }
+
+/// Changes what others see of the connection.
+pub(super) async fn call(target: &Target, client: &Client, application: &str) -> Result<()> {
+    let text = "SELECT set_config('application_name', $1, false)";
+    query(target, client, text, &[(&application, Type::TEXT)])
+        .await
+        .map(drop)
+}
+
+/// The longest wait that the server can end by itself: a number of milliseconds with 31 bits.
+pub(super) const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 fn suffix(mode: Mode) -> &'static str {
     if mode == Mode::Shared { "_shared" } else { "" }
@@ -89,7 +112,7 @@ pub(super) async fn try_lock(target: &Target, client: &Client, key: i64, mode: M
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// Waits for it, for `time` at most: whether it was had.
+/// Waits for it, for `time` ([`LONGEST`]) at most: whether it was had.
 pub(super) async fn lock(
     target: &Target,
     client: &Client,
@@ -97,8 +120,8 @@ pub(super) async fn lock(
     mode: Mode,
     time: Option<Duration>,
 ) -> Result<bool> {
-    // The server's limit is a number of milliseconds with 31 bits, and 0 is none.
-    let millis = time.map_or(0, |time| time.as_millis().clamp(1, i32::MAX as u128));
+    // 0 is no limit.
+    let millis = time.map_or(0, |time| time.min(LONGEST).as_millis().max(1));
     let limit = "SELECT set_config('lock_timeout', $1, false)";
     query(target, client, limit, &[(&millis.to_string(), Type::TEXT)]).await?;
     // What comes after the wait has no such limit; the row comes after the wait.
@@ -120,6 +143,8 @@ pub(super) struct Grant {
     pub(super) backend: i32,
     /// An earlier holder may have ended without a release, a moment ago.
     pub(super) abandoned: bool,
+    /// No table tells of it.
+    pub(super) bare: bool,
 }
 
 /// The next token, and the own row; removes the rows of earlier holders. Only with the lock in hand.
@@ -136,7 +161,7 @@ pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mod
     let text = format!(
         "WITH known AS (
             SELECT FROM public.resourcelock_session WHERE name = '' AND backend = 0
-            AND token = 'public.resourcelock_token'::regclass::oid::bigint),
+            AND token = 'public.resourcelock_token'::regclass::oid::bigint AND who = {EPOCH}),
         gone AS (
             DELETE FROM public.resourcelock_session r
             WHERE name = $1 AND backend <> pg_backend_pid() AND token <> 0 {shared} RETURNING 1),
@@ -146,7 +171,7 @@ pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mod
             ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who RETURNING token)
         SELECT (SELECT token FROM own), EXISTS (SELECT FROM gone), pg_backend_pid()"
     );
-    let who = serde_json::to_string(who).unwrap_or_default();
+    let who = in_ascii(who);
     let key = key(name);
     let values: [Value<'_>; 3] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT), (&key, Type::INT8)];
     let mut anew = false;
@@ -159,6 +184,7 @@ pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mod
                         backend: row.get(2),
                         // After a crash nobody knows.
                         abandoned: anew || row.get(1),
+                        bare: false,
                     });
                 }
                 None => {
@@ -205,20 +231,21 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
         0_i64
     };
     // One who does it at the same time waits for the row, and then finds it.
-    let text = "WITH first AS (
+    let text = format!(
+        "WITH first AS (
             INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
-            VALUES ('', 0, 'public.resourcelock_token'::regclass::oid::bigint, '')
-            ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token WHERE r.token <> excluded.token
+            VALUES ('', 0, 'public.resourcelock_token'::regclass::oid::bigint, {EPOCH})
+            ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who
+            WHERE r.token <> excluded.token OR r.who <> excluded.who
             RETURNING 1)
-        SELECT set_config('synchronous_commit',
-                CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE
-                current_setting('synchronous_commit') END, true),
+        SELECT set_config('synchronous_commit', 'local', true),
             setval('public.resourcelock_token',
                 greatest(greatest(nextval('public.resourcelock_token'), txid_current(), $1) + $2,
                     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
-        FROM first";
+        FROM first"
+    );
     let values: [Value<'_>; 2] = [(&old, Type::INT8), (&LEAP, Type::INT8)];
-    match timeout(BUDGET, client.query_typed(text, &values)).await {
+    match timeout(BUDGET, client.query_typed(&text, &values)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(no_right(target, &error)),
         Ok(Err(error)) => Err(target.error(&error)),
@@ -234,9 +261,10 @@ async fn bare_token(target: &Target, client: &Client) -> Result<Grant> {
          schema public; have one who may run: {objects}; and GRANT what is needed: SELECT, INSERT, UPDATE, DELETE on \
          the table, USAGE, UPDATE on the sequence"
     );
+    // The counter of a standby that takes over has to have reached it, where the server sees to that.
     let text = "SELECT txid_current(), pg_backend_pid(), pg_logical_emit_message(true, 'resourcelock', '')::text,
-        set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE
-            current_setting('synchronous_commit') END, true)";
+        set_config('synchronous_commit', CASE reset_val WHEN 'off' THEN 'local' ELSE reset_val END, true)
+        FROM pg_settings WHERE name = 'synchronous_commit'";
     let rows = query(target, client, text, &[]).await?;
     let row = rows.first().ok_or_else(|| target.unreachable("an empty answer"))?;
     Ok(Grant {
@@ -244,6 +272,7 @@ async fn bare_token(target: &Target, client: &Client) -> Result<Grant> {
         backend: row.get(1),
         // Nobody has written down how the earlier holder ended.
         abandoned: true,
+        bare: true,
     })
 }
 
@@ -269,9 +298,34 @@ pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, 
         INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
         VALUES ($1, pg_backend_pid(), 0, $2)
         ON CONFLICT (name, backend) DO UPDATE SET token = 0, who = excluded.who";
-    let who = serde_json::to_string(who).unwrap_or_default();
+    let who = in_ascii(who);
     let values: [Value<'_>; 2] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT)];
-    let _ = query(target, client, text, &values).await;
+    let _ = briefly(target, client, text, &values).await;
+}
+
+/// JSON that fits into a database of any encoding.
+fn in_ascii(who: &Who) -> String {
+    let json = serde_json::to_string(who).unwrap_or_default();
+    let mut ascii = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+            continue;
+        }
+        // Outside of ASCII there is nothing in JSON but the characters of its texts.
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            ascii.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    ascii
+}
+
+/// Runs a statement that is for the eyes of others, and gives it up soon if somebody has locked the table. Whatever is
+/// sent behind it has to set the limit itself if it waits for locks.
+pub(super) async fn briefly(target: &Target, client: &Client, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+    let limit = "SELECT set_config('lock_timeout', '500', false)";
+    let (limited, rows) = tokio::join!(biased; query(target, client, limit, &[]), query(target, client, text, values));
+    limited.and(rows)
 }
 
 /// Whether this session still holds the lock, as the server sees it.
@@ -299,5 +353,5 @@ pub(super) async fn unlock(target: &Target, client: &Client, name: &LockName, mo
 /// Removes the own row.
 pub(super) async fn forget(target: &Target, client: &Client, name: &LockName) {
     let text = "DELETE FROM public.resourcelock_session WHERE name = $1 AND backend = pg_backend_pid()";
-    let _ = query(target, client, text, &[(&name.as_str(), Type::TEXT)]).await;
+    let _ = briefly(target, client, text, &[(&name.as_str(), Type::TEXT)]).await;
 }

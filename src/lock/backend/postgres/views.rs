@@ -18,6 +18,9 @@ use tokio_postgres::types::Type;
 /// A watcher looks this often: the server tells nobody of its locks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// So many looks in a row a holder without a token is left out.
+const PUT_OFF: u32 = 10;
+
 /// What the connections that only look are called.
 pub(super) const APPLICATION: &str = "resourcelock (looks)";
 
@@ -37,6 +40,7 @@ pub(super) fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// One session that has or wants a lock.
 struct Seen {
+    /// 0: a prepared transaction, which no session belongs to any more.
     backend: i32,
     granted: bool,
     shared: bool,
@@ -61,7 +65,21 @@ async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
     )
     .await;
     let there = there.is_ok_and(|rows| rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)));
-    let (columns, join) = if there {
+    let rows = match sessions_with(target, link, there).await {
+        // Somebody has locked the table: the server's own views do without.
+        Err(crate::Error::Refused { .. }) if there => sessions_with(target, link, false).await,
+        rows => rows,
+    }?;
+    let mut seen: Vec<Seen> = rows.iter().map(read).collect();
+    for seen in seen.iter_mut().filter(|seen| seen.token == 0) {
+        seen.token = seen.token_in_name().unwrap_or(0);
+    }
+    seen.sort_by_key(|seen| (seen.token == 0, seen.token, seen.since, seen.backend));
+    Ok(seen)
+}
+
+async fn sessions_with(target: &Target, link: &Link, table: bool) -> Result<Vec<Row>> {
+    let (columns, join) = if table {
         (
             "r.name, coalesce(r.token, 0), r.who",
             "LEFT JOIN public.resourcelock_session r ON r.backend = l.pid",
@@ -69,9 +87,10 @@ async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
     } else {
         ("NULL::text, 0::bigint, NULL::text", "")
     };
-    // `waitstart` is known from version 14 on; the row as JSON is understood by all.
+    // A prepared transaction keeps its locks without a session. `waitstart` is known from version 14 on; the row as JSON
+    // is understood by all.
     let text = format!(
-        "SELECT l.pid, l.granted, l.mode = 'ShareLock',
+        "SELECT coalesce(l.pid, 0), l.granted, l.mode = 'ShareLock',
             (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))
                 * 1000000)::bigint,
             coalesce(a.application_name, ''), (l.classid::bigint << 32) | l.objid::bigint, {columns}
@@ -79,11 +98,7 @@ async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
         WHERE l.locktype = 'advisory' AND l.objsubid = 1
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     );
-    let none: [Value<'_>; 0] = [];
-    let rows = query(target, &link.client, &text, &none).await?;
-    let mut seen: Vec<Seen> = rows.iter().map(read).collect();
-    seen.sort_by_key(|seen| (seen.token == 0, seen.token, seen.since, seen.backend));
-    Ok(seen)
+    sql::briefly(target, &link.client, &text, &[]).await
 }
 
 fn read(row: &Row) -> Seen {
@@ -101,17 +116,26 @@ fn read(row: &Row) -> Seen {
 }
 
 impl Seen {
+    /// What the connection of a request of ours is called: `resourcelock PID[#TOKEN]@HOST COMMAND`, in three parts.
+    fn ours(&self) -> Option<(&str, &str, &str)> {
+        let (from, command) = self.application.strip_prefix("resourcelock ")?.split_once(' ')?;
+        let (pid, host) = from.split_once('@')?;
+        Some((pid, host, command))
+    }
+
+    /// The token that stands there.
+    fn token_in_name(&self) -> Option<i64> {
+        self.ours()?.0.split_once('#')?.1.parse().ok()
+    }
+
     /// Who it is: by the table, else by what the connection is called.
     fn who(&self, name: &LockName) -> Who {
         let told = self.name.as_deref() == Some(name.as_str());
         let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
         let mut who: Who = told.flatten().unwrap_or_else(|| {
-            // `resourcelock PID@HOST COMMAND`; another program has a name of its own.
-            let ours = self.application.strip_prefix("resourcelock ");
-            let (from, command) = ours
-                .and_then(|text| text.split_once(' '))
-                .unwrap_or(("", &self.application));
-            let (pid, host) = from.split_once('@').unwrap_or(("0", "?"));
+            // Another program has a name of its own.
+            let (pid, host, command) = self.ours().unwrap_or(("0", "?", &self.application));
+            let (pid, _) = pid.split_once('#').unwrap_or((pid, ""));
             Who {
                 pid: pid.parse().unwrap_or(0),
                 host: host.to_owned(),
@@ -220,12 +244,22 @@ impl Following {
         // Not joined: it ends at its next look.
         thread::background("follow", move || {
             let mut looks = Looks::first(&first);
+            let mut put_off = 0;
             while !told.stop.is_set() {
                 let state = runtime.block_on(look(&target, &link, &name));
                 let failed = state.is_err();
+                if state
+                    .as_ref()
+                    .is_ok_and(|state| state.holders.iter().all(|holder| holder.token != 0))
+                {
+                    put_off = 0;
+                }
                 let changes: Vec<Result<Change>> = match state {
-                    // A holder that has not drawn its token yet is not told of yet.
-                    Ok(state) if state.holders.iter().any(|holder| holder.token == 0) => Vec::new(),
+                    // A holder that has not drawn its token yet is not told of yet; but another program never will.
+                    Ok(state) if put_off < PUT_OFF && state.holders.iter().any(|holder| holder.token == 0) => {
+                        put_off += 1;
+                        Vec::new()
+                    }
                     Ok(state) => looks.next(&state).into_iter().map(Ok).collect(),
                     Err(error) => vec![Err(error)],
                 };
