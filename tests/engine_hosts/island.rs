@@ -31,22 +31,17 @@ pub fn address(host: usize) -> String {
 /// Runs `body` on an island of its own. `test` is the calling test's name.
 ///
 /// # Panics
-/// Without root's rights; when `body` does.
+/// Without root's rights, and without a sudo that gives them without a password; when `body` does.
 pub fn inside(test: &str, body: impl FnOnce(&mut Island)) {
     if std::env::var_os(INSIDE).is_some() {
         return body(&mut Island::new());
     }
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test makes network namespaces and has to be run as root: sudo -E env PATH=\"$PATH\" cargo test …"
-    );
     let itself = std::env::current_exe().expect("the test's own path");
-    let output = namespaces()
-        .arg(itself)
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, test)
+    let mut command = namespaces(test);
+    command.arg(itself).args(["--exact", test, "--nocapture"]);
+    let output = command
         .output()
-        .expect("unshare runs; scripts/test.sh installs what these tests need");
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what these tests need"));
     let said = String::from_utf8_lossy(&output.stdout);
     print!("{said}");
     assert!(
@@ -56,10 +51,28 @@ pub fn inside(test: &str, body: impl FnOnce(&mut Island)) {
     );
 }
 
-/// `unshare …`: what follows runs in namespaces of its own, and ends with the caller.
-fn namespaces() -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--ipc"]);
+/// `unshare …`: what follows runs as root in namespaces of its own, and ends with the caller.
+fn namespaces(test: &str) -> Command {
+    let root = nix::unistd::geteuid().is_root();
+    let mut command = Command::new(if root { "env" } else { "sudo" });
+    if !root {
+        command.args(["-n", "env"]);
+        // What sudo does not hand on.
+        let wanted = |name: &str| name == "PATH" || name.starts_with("RESOURCELOCK_TEST_");
+        let variables = std::env::vars().filter(|(name, _)| wanted(name));
+        command.args(variables.map(|(name, value)| format!("{name}={value}")));
+    }
+    command.arg(format!("{INSIDE}={test}"));
+    command.args([
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--net",
+        "--mount",
+        "--uts",
+        "--ipc",
+    ]);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     command
 }
@@ -142,7 +155,7 @@ impl Host {
             # The first process of a host also sees to those whose parents have gone.
             sleep infinity & wait"
         );
-        let mut first = namespaces()
+        let mut first = namespaces("")
             .args(["sh", "-c", &script])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
