@@ -26,7 +26,7 @@ use super::sys::process::Process;
 use super::sys::signal;
 use super::sys::spawn::{self, Block, Change, Report, Whose};
 use super::{processes, tree};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::c_int;
 use std::io;
@@ -57,15 +57,11 @@ pub struct Guard {
     ears: OwnedFd,
     rules: Rules,
     keep: Option<OwnedFd>,
-    /// Replaced if somebody kills it. `None`: it was killed, and there could be no other one.
-    process: RefCell<Option<Child>>,
+    /// Its PID, which means no other process: only this one reaps it. Replaced if somebody kills it. `None`: it was
+    /// killed, and there could be no other one.
+    process: Cell<Option<u32>>,
 }
 
-/// The guard process, seen from its parent.
-struct Child {
-    pid: u32,
-    process: Process,
-}
 
 /// How the guard is told what happens; may be used from any thread, and never blocks.
 #[derive(Clone)]
@@ -99,7 +95,7 @@ impl Guard {
         page.begun.store(begun);
         let (ears, mouth) = sys::pipe()?;
         let keep = keep.map(|fd| fd.try_clone_to_owned()).transpose()?;
-        let child = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
+        let pid = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
         let line = Line {
             page,
             mouth: Arc::new(mouth),
@@ -109,7 +105,7 @@ impl Guard {
             ears,
             rules,
             keep,
-            process: RefCell::new(Some(child)),
+            process: Cell::new(Some(pid)),
         })
     }
 
@@ -125,7 +121,7 @@ impl Guard {
 
     /// Looks whether somebody has killed or stopped it. Returns the PID of another one that was started.
     pub(super) fn look_after(&self) -> Option<u32> {
-        let pid = self.process.borrow().as_ref().map(|child| child.pid)?;
+        let pid = self.process.get()?;
         match spawn::wait(Whose::Child(pid), Block::No) {
             Report::Of(pid, change) => self.changed(pid, change),
             Report::Nothing => None,
@@ -135,19 +131,15 @@ impl Guard {
 
     /// What was reported of a child that may be the guard. Returns as [`look_after`](Self::look_after).
     pub(super) fn changed(&self, pid: u32, change: Change) -> Option<u32> {
-        {
-            let child = self.process.borrow();
-            let child = child.as_ref().filter(|child| child.pid == pid)?;
-            match change {
-                Change::Exited(_) | Change::Killed(_) => {}
-                Change::Stopped(_) => {
-                    let _ = child.process.signal(libc::SIGCONT);
-                    return None;
-                }
-                Change::Continued => return None,
+        self.process.get().filter(|own| *own == pid)?;
+        match change {
+            Change::Exited(_) | Change::Killed(_) => self.replace(),
+            Change::Stopped(_) => {
+                let _ = signal::kill(pid, libc::SIGCONT);
+                None
             }
+            Change::Continued => None,
         }
-        self.replace()
     }
 
     fn replace(&self) -> Option<u32> {
@@ -160,16 +152,15 @@ impl Guard {
             self.keep.as_ref(),
         );
         let again = again.inspect_err(|error| log::warn!("it could not be started: {error}"));
-        let pid = again.as_ref().ok().map(|child| child.pid);
-        self.process.replace(again.ok());
-        pid
+        self.process.set(again.ok());
+        self.process.get()
     }
 
     /// It is not needed any more: it ends, and lets go of what it keeps open.
     pub fn dismiss(&self) {
         self.line.page.done.store(1);
-        if let Some(child) = self.process.borrow().as_ref() {
-            let _ = child.process.signal(libc::SIGKILL);
+        if let Some(pid) = self.process.get() {
+            let _ = signal::kill(pid, libc::SIGKILL);
         }
     }
 
@@ -212,17 +203,17 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.dismiss();
-        if let Some(child) = self.process.get_mut().take() {
+        if let Some(pid) = self.process.take() {
             // Not left to a parent of ours that may reap nothing (process 1 of a container).
-            let _ = spawn::wait(Whose::Child(child.pid), Block::Yes);
+            let _ = spawn::wait(Whose::Child(pid), Block::Yes);
         }
     }
 }
 
-fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<Child> {
+fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<u32> {
     let timer = Timer::new()?;
     let keep = keep.map(AsFd::as_fd);
-    let pid = sys::fork(|| {
+    sys::fork(|| {
         let all = [Some(ears.as_fd()), Some(timer.as_fd()), keep];
         sys::settle(all.into_iter().flatten(), mouth.as_fd());
         let mut duty = Duty {
@@ -236,9 +227,7 @@ fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: O
             asked: false,
         };
         duty.stand();
-    })?;
-    let process = Process::open(pid)?;
-    Ok(Child { pid, process })
+    })
 }
 
 /// The guard's own life.
