@@ -180,8 +180,14 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
         Ok(process) if has_ended(process) => return true,
         Ok(_) => {}
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
-        // The number is a thread's by now, or descriptors are short: its start time tells.
-        Err(_) => {}
+        // The number is a thread's by now, descriptors are short, or there are none of processes (before Linux 5.3, or
+        // not allowed): whether there is such a process is known all the same; which one, its start time tells.
+        Err(_) => {
+            let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+            if nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH) {
+                return true;
+            }
+        }
     }
     match stat(pid) {
         Ok(now) => start != 0 && now.start != start && is_own_time(time),
