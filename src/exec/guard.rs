@@ -302,12 +302,14 @@ impl Command {
 
     /// Whether its number still means this process, if any.
     fn is_meant(&self, page: &Page) -> bool {
-        match (page.born.load(), processes::start_time(self.pid)) {
-            // Its parent has not come to look at it, let alone to reap it.
-            (0, _) => true,
-            (sys::UNSEEN, _) | (_, None) => page.reaped.load() == 0,
+        let same = match (page.born.load(), processes::start_time(self.pid)) {
+            // 0: its parent has not come to look at it, let alone to reap it.
+            (0 | sys::UNSEEN, _) | (_, None) => true,
             (born, Some(now)) => now == born,
-        }
+        };
+        // Its parent may have reaped it and not come to say so; and what starts in the same clock tick has its start
+        // time.
+        same && page.reaped.load() == 0
     }
 
     /// It runs, as far as one knows.
@@ -485,4 +487,28 @@ enum Next {
     Soon,
     /// When its parent says so, or is gone.
     Nothing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its parent stores the start time before it reaps the command, and that it did so only afterwards.
+    #[test]
+    fn a_later_process_with_the_number_is_not_meant() {
+        let page = Page::new().unwrap();
+        let command = Command {
+            pid: std::process::id(),
+            process: Known::Numbered,
+        };
+        page.own_group.store(1);
+        let start = processes::start_time(command.pid).unwrap();
+        for (born, reaped, meant) in [(0, 0, true), (start, 0, true), (start - 1, 0, false), (start, 1, false)] {
+            page.born.store(born);
+            page.reaped.store(reaped);
+            assert_eq!(command.is_meant(&page), meant, "{born} {reaped}");
+            assert_eq!(command.group(&page).is_some(), meant, "{born} {reaped}");
+            assert_eq!(command.runs(&page), meant, "{born} {reaped}");
+        }
+    }
 }
