@@ -81,6 +81,38 @@ fn a_dev_shm_that_becomes_full_under_a_lock() {
     assert_eq!((status, printed.as_str(), said.as_str()), (Some(0), "1\n2\n3\n", ""));
 }
 
+/// The Python module sizes its segment and gives it no room: that is taken when the first letter is written.
+#[test]
+fn a_note_without_room() {
+    let (status, printed, said) = in_private_mounts(
+        "mount -t tmpfs -o size=400k tmpfs /dev/shm; $lock full run -q true
+         rm /dev/shm/full; (umask 077; truncate -s 4096 /dev/shm/full)
+         dd if=/dev/zero of=/dev/shm/filler bs=4k 2>/dev/null || :
+         $lock full state -q || echo free; $lock full run -- echo inside; $lock full get -q; $lock full state -q
+         rm /dev/shm/full; dd if=/dev/zero of=/dev/shm/more bs=4k 2>/dev/null || :
+         $lock full unget -q; $lock full run -- echo without",
+    );
+    assert_eq!(
+        (status, printed.as_str()),
+        (Some(0), "free\ninside\nwithout\n"),
+        "{said}"
+    );
+    let notes = said.lines().filter(|line| line.contains("note"));
+    assert!(
+        notes.count() == said.lines().count() && said.contains("No space left"),
+        "{said}"
+    );
+    // There is room again.
+    let (status, printed, said) = in_private_mounts(
+        "mount -t tmpfs -o size=400k tmpfs /dev/shm; $lock full run -q true
+         rm /dev/shm/full; (umask 077; truncate -s 4096 /dev/shm/full)
+         dd if=/dev/zero of=/dev/shm/filler bs=4k 2>/dev/null || :; rm /dev/shm/filler
+         $lock full get -q -m early; $lock full state",
+    );
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+    assert!(printed.contains("early"), "{printed}");
+}
+
 #[test]
 fn a_read_only_dev_shm() {
     let (status, _, said) = in_private_mounts("mount -t tmpfs -o ro tmpfs /dev/shm; $lock ro get");

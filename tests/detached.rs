@@ -121,6 +121,33 @@ fn a_hold_on_behalf_of_a_process_ends_with_it() {
     owner.wait();
 }
 
+/// An old kernel, or a container that does not allow it, has no descriptors of processes.
+#[test]
+fn without_descriptors_of_processes_their_end_is_noticed() {
+    for how in ["ENOSYS", "EPERM"] {
+        let (lock, mut owner) = (TestLock::new("detached"), bystander());
+        let pid = owner.id().to_string();
+        common::printed(&mut lock.command(&["get", "-q", "--pid", &pid]));
+        let taken = || {
+            let run = lock.command(&["run", "-n", "-q", "--", "true"]);
+            let mut refused = Command::new("strace");
+            refused.args([
+                "-f",
+                "-qq",
+                "-o/dev/null",
+                "-e",
+                &format!("inject=pidfd_open:error={how}"),
+            ]);
+            refused.arg(run.get_program()).args(run.get_args());
+            refused.status().unwrap().code()
+        };
+        assert_eq!(taken(), Some(75), "{how}");
+        owner.kill();
+        owner.wait();
+        assert_eq!(taken(), Some(0), "{how}");
+    }
+}
+
 #[test]
 fn releasing_on_behalf_of_a_process_leaves_others_alone() {
     let lock = TestLock::new("detached");

@@ -171,6 +171,9 @@ fn the_guard_keeps_to_itself() {
     assert_eq!(lines.next().expect("a line").expect("UTF-8"), "here");
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).expect("it lives");
     let named = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|n| n == "lock-guard\n");
+    wait_until("the guard has its name", || {
+        children.split_whitespace().any(|pid| named(&pid))
+    });
     let (guard, command): (Vec<&str>, Vec<&str>) = children.split_whitespace().partition(named);
     let [guard, command] = [guard, command].map(|one| *one.first().expect("it is there"));
     let line = std::fs::read(format!("/proc/{guard}/cmdline")).expect("it lives");

@@ -1,9 +1,10 @@
 //! Two PID namespaces with one /dev/shm, as in containers that share it: the same numbers mean other processes there.
+//! And two time namespaces: the same processes were started, and holds expire, at other times there.
 
 mod common;
 
-use common::{Ask, TestLock, Worker, wait_until};
-use resourcelock::{Detached, Mode};
+use common::{Ask, LineChild, TestLock, Worker, printed, wait_until};
+use resourcelock::{Detached, Ended, Mode};
 use serde_json::json;
 use std::process::Command;
 
@@ -130,7 +131,7 @@ fn a_process_of_another_namespace_counts_as_alive() {
 fn a_process_of_the_own_namespace_is_seen_to_end() {
     let lock = TestLock::new("pidns");
     let mut outside = Worker::open(&lock);
-    let mut owner = common::LineChild::spawn(&mut Command::new("cat"));
+    let mut owner = LineChild::spawn(&mut Command::new("cat"));
     let bound = Ask {
         detached: Some(Detached {
             pid: Some(owner.id()),
@@ -144,4 +145,34 @@ fn a_process_of_the_own_namespace_is_seen_to_end() {
     owner.wait();
     assert_eq!(inside.get(Ask::now()), None, "from there it cannot be told");
     assert!(outside.get(Ask::now()).is_some_and(|grant| grant.abandoned));
+}
+
+/// The status of `resourcelock LOCK run -n true` where the machine was booted a day earlier.
+fn taken_a_day_later(lock: &TestLock) -> Option<i32> {
+    let plain = lock.command(&["run", "-n", "-q", "--", "true"]);
+    let mut later = Command::new("unshare");
+    later.args(["--time", "--boottime", "100000", "--fork"]);
+    later.arg(plain.get_program()).args(plain.get_args());
+    later.status().expect("unshare runs").code()
+}
+
+#[test]
+fn another_time_is_no_proof() {
+    let lock = TestLock::new("timens");
+    let mut owner = LineChild::spawn(&mut Command::new("cat"));
+    let pid = owner.id().to_string();
+    for bound in [["--ttl", "1h"], ["--pid", pid.as_str()]] {
+        printed(lock.command(&["get", "-q"]).args(bound));
+        assert_eq!(taken_a_day_later(&lock), Some(75), "{bound:?}");
+        assert!(lock.state().holders[0].alive, "{bound:?}");
+        printed(&mut lock.command(&["unget", "-q"]));
+    }
+    let ends = |lock: &TestLock| -> Vec<Ended> { lock.open().history().iter().map(|one| one.how).collect() };
+    assert_eq!(ends(&lock), [Ended::Released; 2]);
+    // That there is no such process any more is one.
+    printed(&mut lock.command(&["get", "-q", "--pid", &pid]));
+    owner.kill();
+    owner.wait();
+    assert_eq!(taken_a_day_later(&lock), Some(0));
+    assert_eq!(ends(&lock)[2..], [Ended::Abandoned, Ended::Released]);
 }

@@ -44,4 +44,9 @@ fn what_needs_it_says_so() {
         said.contains("/proc is not mounted") && said.ends_with("125\nfree\n"),
         "{said}"
     );
+    let said = without_proc("$RL bus get --ttl 1h 2>&1; echo $?; $RL bus state -q || echo free");
+    assert!(
+        said.contains("/proc is not mounted") && said.ends_with("125\nfree\n"),
+        "{said}"
+    );
 }

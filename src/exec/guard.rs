@@ -18,15 +18,19 @@
 //!
 //! Times are counted on CLOCK_BOOTTIME: a machine that wakes from a sleep kills first.
 //!
-//! Whom it signals is certain: it knows the command by a descriptor, and a process group by the command's PID as long
-//! as this has not come to mean another process (which it cannot while the group has a member).
+//! Whom it signals is certain: it knows the command by a descriptor, or, while there can be none, by its PID until it is
+//! reaped; and a process group by the command's PID as long as this has not come to mean another process (which it
+//! cannot while the group has a member). Only what the kernel denies to exist is gone: what cannot be seen may run.
+//!
+//! Asked to end is everyone once, since a program may take the second TERM for an order to stop cleaning up.
 
+use super::processes::{self, Group};
 use super::sys::guard::{self as sys, Number, Page, Timer};
 use super::sys::process::Process;
 use super::sys::signal;
 use super::sys::spawn::{self, Block, Change, Report, Whose};
-use super::{processes, tree};
-use std::cell::RefCell;
+use super::tree;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::c_int;
 use std::io;
@@ -51,20 +55,22 @@ pub struct Rules {
     pub kill_after: Duration,
 }
 
+impl Rules {
+    /// How long what was asked to end has until it is killed.
+    fn grace(&self) -> Duration {
+        self.kill_after.saturating_sub(self.ask_after)
+    }
+}
+
 /// A guard process that stands by.
 pub struct Guard {
     line: Line,
     ears: OwnedFd,
     rules: Rules,
     keep: Option<OwnedFd>,
-    /// Replaced if somebody kills it. `None`: it was killed, and there could be no other one.
-    process: RefCell<Option<Child>>,
-}
-
-/// The guard process, seen from its parent.
-struct Child {
-    pid: u32,
-    process: Process,
+    /// Its PID, which means no other process: only this one reaps it. Replaced if somebody kills it. `None`: it was
+    /// killed, and there could be no other one.
+    process: Cell<Option<u32>>,
 }
 
 /// How the guard is told what happens; may be used from any thread, and never blocks.
@@ -99,7 +105,7 @@ impl Guard {
         page.begun.store(begun);
         let (ears, mouth) = sys::pipe()?;
         let keep = keep.map(|fd| fd.try_clone_to_owned()).transpose()?;
-        let child = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
+        let pid = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
         let line = Line {
             page,
             mouth: Arc::new(mouth),
@@ -109,7 +115,7 @@ impl Guard {
             ears,
             rules,
             keep,
-            process: RefCell::new(Some(child)),
+            process: Cell::new(Some(pid)),
         })
     }
 
@@ -125,7 +131,7 @@ impl Guard {
 
     /// Looks whether somebody has killed or stopped it. Returns the PID of another one that was started.
     pub(super) fn look_after(&self) -> Option<u32> {
-        let pid = self.process.borrow().as_ref().map(|child| child.pid)?;
+        let pid = self.process.get()?;
         match spawn::wait(Whose::Child(pid), Block::No) {
             Report::Of(pid, change) => self.changed(pid, change),
             Report::Nothing => None,
@@ -135,19 +141,15 @@ impl Guard {
 
     /// What was reported of a child that may be the guard. Returns as [`look_after`](Self::look_after).
     pub(super) fn changed(&self, pid: u32, change: Change) -> Option<u32> {
-        {
-            let child = self.process.borrow();
-            let child = child.as_ref().filter(|child| child.pid == pid)?;
-            match change {
-                Change::Exited(_) | Change::Killed(_) => {}
-                Change::Stopped(_) => {
-                    let _ = child.process.signal(libc::SIGCONT);
-                    return None;
-                }
-                Change::Continued => return None,
+        self.process.get().filter(|own| *own == pid)?;
+        match change {
+            Change::Exited(_) | Change::Killed(_) => self.replace(),
+            Change::Stopped(_) => {
+                let _ = signal::kill(pid, libc::SIGCONT);
+                None
             }
+            Change::Continued => None,
         }
-        self.replace()
     }
 
     fn replace(&self) -> Option<u32> {
@@ -160,16 +162,15 @@ impl Guard {
             self.keep.as_ref(),
         );
         let again = again.inspect_err(|error| log::warn!("it could not be started: {error}"));
-        let pid = again.as_ref().ok().map(|child| child.pid);
-        self.process.replace(again.ok());
-        pid
+        self.process.set(again.ok());
+        self.process.get()
     }
 
     /// It is not needed any more: it ends, and lets go of what it keeps open.
     pub fn dismiss(&self) {
         self.line.page.done.store(1);
-        if let Some(child) = self.process.borrow().as_ref() {
-            let _ = child.process.signal(libc::SIGKILL);
+        if let Some(pid) = self.process.get() {
+            let _ = signal::kill(pid, libc::SIGKILL);
         }
     }
 
@@ -183,9 +184,21 @@ impl Guard {
         &self.line.page.acted
     }
 
-    /// It was started: from now on the guard knows it by a descriptor.
-    pub(super) fn command_started(&self) {
+    /// It was started, as this process, and was not reaped yet: from now on the guard knows it by a descriptor.
+    pub(super) fn command_started(&self, pid: u32) {
+        let page = &self.line.page;
+        page.born.store(processes::start_time(pid).unwrap_or(sys::UNSEEN));
         sys::poke(&self.line.mouth);
+    }
+
+    /// It was reaped; the number of its group may be in use.
+    pub(super) fn command_reaped(&self) {
+        self.line.page.reaped.store(1);
+    }
+
+    /// The guard's own PID; `None`: there is none.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.get()
     }
 
     /// Whether the command leads a group of its own; to be told before it is started.
@@ -200,7 +213,7 @@ impl Guard {
 
     /// How long what was asked to end has until it is killed.
     pub(super) fn grace(&self) -> Duration {
-        self.rules.kill_after.saturating_sub(self.rules.ask_after)
+        self.rules.grace()
     }
 
     /// The command has ended and was reaped: its number means nothing any more.
@@ -212,17 +225,17 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.dismiss();
-        if let Some(child) = self.process.get_mut().take() {
+        if let Some(pid) = self.process.take() {
             // Not left to a parent of ours that may reap nothing (process 1 of a container).
-            let _ = spawn::wait(Whose::Child(child.pid), Block::Yes);
+            let _ = spawn::wait(Whose::Child(pid), Block::Yes);
         }
     }
 }
 
-fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<Child> {
+fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<u32> {
     let timer = Timer::new()?;
     let keep = keep.map(AsFd::as_fd);
-    let pid = sys::fork(|| {
+    sys::fork(|| {
         let all = [Some(ears.as_fd()), Some(timer.as_fd()), keep];
         sys::settle(all.into_iter().flatten(), mouth.as_fd());
         let mut duty = Duty {
@@ -234,11 +247,10 @@ fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: O
             cut: false,
             command: None,
             asked: false,
+            killed: None,
         };
         duty.stand();
-    })?;
-    let process = Process::open(pid)?;
-    Ok(Child { pid, process })
+    })
 }
 
 /// The guard's own life.
@@ -252,36 +264,76 @@ struct Duty<'a> {
     cut: bool,
     command: Option<Command>,
     asked: bool,
+    /// When the command was sent the first KILL (CLOCK_BOOTTIME, ns).
+    killed: Option<u64>,
 }
 
-/// The command, known for good.
+/// The command. Its PID stays the number of its group when it has ended.
 struct Command {
     pid: u32,
-    process: Option<Process>,
-    /// With the PID, which process that is; `None`: it had ended already when it was looked at.
-    start_time: Option<u64>,
+    process: Known,
+}
+
+/// How its process is known.
+enum Known {
+    /// For good.
+    Opened(Process),
+    /// By its number, so far: there can be no descriptor (too many are open, memory is short, the system refuses it).
+    Numbered,
+    /// It has ended and was reaped.
+    Gone,
 }
 
 impl Command {
-    fn open(pid: u32) -> Self {
-        let process = Process::open(pid).ok();
-        let start_time = process.as_ref().and_then(|_| processes::start_time(pid));
-        Self {
-            pid,
-            process,
-            start_time,
+    /// Opens it, if that could not be done yet.
+    fn look(&mut self, page: &Page) {
+        if !matches!(self.process, Known::Numbered) {
+            return;
+        }
+        let opened = Process::open(self.pid);
+        // Only what is found after that is true of the process that was opened.
+        self.process = match opened {
+            Err(_) if signal::is_nobodys(self.pid) => Known::Gone,
+            _ if !self.is_meant(page) => Known::Gone,
+            Ok(process) => Known::Opened(process),
+            Err(_) => Known::Numbered,
+        };
+    }
+
+    /// Whether its number still means this process, if any.
+    fn is_meant(&self, page: &Page) -> bool {
+        let same = match (page.born.load(), processes::start_time(self.pid)) {
+            // 0: its parent has not come to look at it, let alone to reap it.
+            (0 | sys::UNSEEN, _) | (_, None) => true,
+            (born, Some(now)) => now == born,
+        };
+        // Its parent may have reaped it and not come to say so; and what starts in the same clock tick has its start
+        // time.
+        same && page.reaped.load() == 0
+    }
+
+    /// It runs, as far as one knows.
+    fn runs(&self, page: &Page) -> bool {
+        match &self.process {
+            Known::Opened(process) => !process.has_ended(),
+            Known::Numbered => self.is_meant(page) && !processes::stat(self.pid).is_some_and(|stat| stat.zombie),
+            Known::Gone => false,
         }
     }
 
-    /// It runs.
-    fn runs(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| !process.has_ended())
+    fn signal(&self, page: &Page, signal: c_int) {
+        // If it fails it has ended, or may not be signalled by this user.
+        let _ = match &self.process {
+            Known::Opened(process) => process.signal(signal),
+            Known::Numbered if self.is_meant(page) => signal::kill(self.pid, signal),
+            Known::Numbered | Known::Gone => Ok(()),
+        };
     }
 
     /// The group that it leads, as long as the number means no other one.
-    fn group(&self) -> Option<u32> {
-        let now = processes::start_time(self.pid);
-        (now.is_none() || now == self.start_time).then_some(self.pid)
+    fn group(&self, page: &Page) -> Option<u32> {
+        let own = page.own_group.load() != 0;
+        (own && (processes::start_time(self.pid).is_none() || self.is_meant(page))).then_some(self.pid)
     }
 }
 
@@ -296,10 +348,14 @@ impl Duty<'_> {
                 return;
             }
             let next = self.enforce();
-            let process = self.command.as_ref().and_then(|command| command.process.as_ref());
+            let process = self.command.as_ref().and_then(|command| match &command.process {
+                Known::Opened(process) => Some(process),
+                Known::Numbered | Known::Gone => None,
+            });
             let watched = process.filter(|process| orphaned && !process.has_ended());
             self.timer.unset();
             let slice = match next {
+                Next::Nothing if orphaned => return,
                 // Its parent, which may be stopped, has nothing left to end: it would say if that changed.
                 Next::Nothing => None,
                 // Something is left that does not report its end.
@@ -327,10 +383,13 @@ impl Duty<'_> {
     fn look_for_command(&mut self) {
         match u32::try_from(self.page.command.load()).ok().filter(|pid| *pid != 0) {
             None => self.command = None,
-            Some(pid) if self.command.as_ref().is_none_or(|command| command.pid != pid) => {
-                self.command = Some(Command::open(pid));
+            Some(pid) => {
+                let new = || Command {
+                    pid,
+                    process: Known::Numbered,
+                };
+                self.command.get_or_insert_with(new).look(self.page);
             }
-            Some(_) => {}
         }
     }
 
@@ -341,7 +400,10 @@ impl Duty<'_> {
         let now = sys::boottime();
         if begun == 0 || self.cut || now >= at(self.rules.kill_after) {
             self.page.acted.store(KILLED);
-            self.signal(libc::SIGKILL);
+            if self.command.is_some() {
+                self.killed.get_or_insert(now);
+            }
+            self.kill();
             if !self.is_gone() {
                 return Next::Soon;
             }
@@ -363,35 +425,57 @@ impl Duty<'_> {
         if !self.asked && self.command.is_some() {
             self.asked = true;
             self.page.acted.store(ASKED);
-            self.signal(libc::SIGTERM);
-            self.signal(libc::SIGCONT);
+            self.ask(libc::SIGTERM);
+            self.ask(libc::SIGCONT);
         }
         Next::At(at(self.rules.kill_after))
     }
 
-    fn signal(&self, signal: c_int) {
+    /// Sends `signal` to the command and all that belongs to it, once to each.
+    fn ask(&self, signal: c_int) {
         let Some(command) = &self.command else { return };
-        if let Some(process) = command.process.as_ref().filter(|process| !process.has_ended()) {
-            // First what has left the group but still descends from the command: that is seen while the command lives.
-            tree::signal(|| HashSet::from([command.pid]), signal);
-            let _ = process.signal(signal);
+        let group = command.group(self.page);
+        if !command.runs(self.page) {
+            if let Some(group) = group {
+                let _ = signal::kill_group(group, signal);
+            }
+            return;
         }
-        if self.page.own_group.load() != 0
-            && let Some(group) = command.group()
-        {
-            let _ = signal::kill_group(group, signal);
+        // It may have left the group, or not come to make it.
+        let apart = group.is_none_or(|group| signal::group_of(command.pid) != Some(group));
+        tree::ask(command.pid, group, signal);
+        if apart {
+            command.signal(self.page, signal);
+        }
+    }
+
+    /// Kills the command and all that belongs to it.
+    fn kill(&self) {
+        let Some(command) = &self.command else { return };
+        if command.runs(self.page) {
+            // First what has left the group but still descends from the command: that is seen while the command lives.
+            tree::signal(|| HashSet::from([command.pid]), libc::SIGKILL);
+            command.signal(self.page, libc::SIGKILL);
+        }
+        if let Some(group) = command.group(self.page) {
+            let _ = signal::kill_group(group, libc::SIGKILL);
         }
     }
 
     /// Nothing of the command is left, as far as it can be seen.
     fn is_gone(&self) -> bool {
         let Some(command) = &self.command else { return true };
-        let group = self.page.own_group.load() != 0;
-        if command.runs() {
+        if command.runs(self.page) {
             return false;
         }
-        let group = command.group().filter(|_| group);
-        !group.is_some_and(processes::group_lives)
+        match command.group(self.page).map_or(Group::Gone, processes::group) {
+            Group::Gone => true,
+            Group::Lives => false,
+            // What is left when so much time has passed after the first KILL, and many more, waits to be reaped.
+            Group::Unseen => self
+                .killed
+                .is_some_and(|at| Duration::from_nanos(sys::boottime().saturating_sub(at)) >= self.rules.grace()),
+        }
     }
 }
 
@@ -403,4 +487,28 @@ enum Next {
     Soon,
     /// When its parent says so, or is gone.
     Nothing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its parent stores the start time before it reaps the command, and that it did so only afterwards.
+    #[test]
+    fn a_later_process_with_the_number_is_not_meant() {
+        let page = Page::new().unwrap();
+        let command = Command {
+            pid: std::process::id(),
+            process: Known::Numbered,
+        };
+        page.own_group.store(1);
+        let start = processes::start_time(command.pid).unwrap();
+        for (born, reaped, meant) in [(0, 0, true), (start, 0, true), (start - 1, 0, false), (start, 1, false)] {
+            page.born.store(born);
+            page.reaped.store(reaped);
+            assert_eq!(command.is_meant(&page), meant, "{born} {reaped}");
+            assert_eq!(command.group(&page).is_some(), meant, "{born} {reaped}");
+            assert_eq!(command.runs(&page), meant, "{born} {reaped}");
+        }
+    }
 }

@@ -1,36 +1,59 @@
 //! Who is whose child, read from /proc.
 
+use super::sys::signal;
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::{fs, io};
 
-/// Two fields of /proc/PID/stat (proc_pid_stat(5)).
+/// Some fields of /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
+pub struct Stat {
     parent: u32,
-    group: u32,
-    /// It has ended and only waits to be reaped.
-    zombie: bool,
+    /// Its process group.
+    pub group: u32,
+    /// It has ended, with all its threads, and only waits to be reaped.
+    pub zombie: bool,
     /// In clock ticks since boot. Together with the PID it names one process for good.
-    start_time: u64,
+    pub start_time: u64,
 }
 
-fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+/// Whether /proc shows processes, and by the numbers that they have here.
+pub fn are_seen() -> bool {
+    let own = fs::read_link("/proc/self").ok();
+    own.is_some_and(|own| own.to_str().and_then(|own| own.parse().ok()) == Some(std::process::id()))
+}
+
+/// What can be seen of a process. `None`: there is none, or it cannot be read.
+pub fn stat(pid: u32) -> Option<Stat> {
+    are_seen().then(|| read_stat(pid).ok()?)?
+}
+
+/// `Ok(None)`: there is no such process, or it is hidden.
+fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse_stat(&text)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error), // descriptors or memory are short
+        },
+    }
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The second field is the command's name in parentheses and may contain anything, a ')' too.
     let after_name = text.iter().rposition(|b| *b == b')')? + 1;
     let mut fields = str::from_utf8(text.get(after_name..)?).ok()?.split_ascii_whitespace();
-    // Fields 3 (state), 4 (parent), 5 (group), …, 22 (start time).
-    let zombie = matches!(fields.next()?, "Z" | "X");
+    // Fields 3 (state), 4 (parent), 5 (group), …, 20 (threads), 22 (start time).
+    let ended = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    let start_time = fields.nth(16)?.parse().ok()?;
+    let threads: u64 = fields.nth(14)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         parent,
         group,
-        zombie,
+        // The state is that of the first thread, which may have ended before others.
+        zombie: ended && threads <= 1,
         start_time,
     })
 }
@@ -56,38 +79,66 @@ pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// All processes that can be seen.
-fn all() -> Vec<(u32, Stat)> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+/// All processes that are not hidden; or none, with the reason.
+fn all() -> io::Result<Vec<(u32, Stat)>> {
+    if !are_seen() {
+        return Err(io::Error::other("/proc is not mounted"));
+    }
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid
+            && let Some(stat) = read_stat(pid)?
+        {
+            all.push((pid, stat));
+        }
+    }
+    Ok(all)
 }
 
 /// The children of `pid`.
-pub fn children(pid: u32) -> HashSet<u32> {
-    all()
-        .into_iter()
-        .filter(|(_, s)| s.parent == pid)
-        .map(|(child, _)| child)
-        .collect()
+///
+/// # Errors
+/// They cannot be seen.
+pub fn children(pid: u32) -> io::Result<HashSet<u32>> {
+    let all = all()?.into_iter();
+    Ok(all.filter(|(_, s)| s.parent == pid).map(|(child, _)| child).collect())
 }
 
-/// Whether a process of this group runs.
-pub fn group_lives(group: u32) -> bool {
-    all().iter().any(|(_, s)| s.group == group && !s.zombie)
+/// What is left of a process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Nothing that runs.
+    Gone,
+    /// A process that runs.
+    Lives,
+    /// Something that /proc does not show: it may run or wait to be reaped.
+    Unseen,
 }
 
-/// All that descend from any of `roots`, the roots included, as far as it can be seen; each with its start time.
-pub fn descendants(roots: &HashSet<u32>) -> HashMap<u32, u64> {
-    let all = all();
+/// What is left of process group `number`.
+pub fn group(number: u32) -> Group {
+    if signal::kill_group(number, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
+        return Group::Gone;
+    }
+    let Ok(all) = all() else { return Group::Unseen };
+    let members: Vec<&Stat> = all.iter().map(|(_, s)| s).filter(|s| s.group == number).collect();
+    match members.as_slice() {
+        [] => Group::Unseen,
+        members if members.iter().any(|s| !s.zombie) => Group::Lives,
+        _ => Group::Gone,
+    }
+}
+
+/// All that descend from any of `roots`, the roots included, as far as it can be seen.
+pub fn descendants(roots: &HashSet<u32>) -> HashMap<u32, Stat> {
+    let all = all().unwrap_or_default();
     let in_roots = all.iter().filter(|(pid, _)| roots.contains(pid));
-    let mut family: HashMap<u32, u64> = in_roots.map(|(pid, s)| (*pid, s.start_time)).collect();
+    let mut family: HashMap<u32, Stat> = in_roots.copied().collect();
     loop {
         let before = family.len();
         let next = all.iter().filter(|(_, s)| family.contains_key(&s.parent));
-        let next: Vec<(u32, u64)> = next.map(|(pid, s)| (*pid, s.start_time)).collect();
+        let next: Vec<(u32, Stat)> = next.copied().collect();
         family.extend(next);
         if family.len() == before {
             return family;
@@ -109,6 +160,11 @@ mod tests {
             start_time: 123_456,
         };
         assert_eq!(parse_stat(line), Some(expected));
+        let zombies = [1, 2].map(|threads| {
+            let line = format!("77 (a) Z 42 77 77 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 123456 1 2 3");
+            parse_stat(line.as_bytes()).unwrap().zombie
+        });
+        assert_eq!(zombies, [true, false], "its first thread has ended, not the second one");
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"77 (a) S"), None);
     }
@@ -120,7 +176,8 @@ mod tests {
         assert!(descends_from(me, me));
         assert!(descends_from(me, parent));
         assert!(!descends_from(parent, me));
-        assert!(children(parent).contains(&me));
-        assert_eq!(descendants(&HashSet::from([parent])).get(&me).copied(), start_time(me));
+        assert!(children(parent).unwrap().contains(&me));
+        let found = descendants(&HashSet::from([parent])).get(&me).map(|s| s.start_time);
+        assert_eq!(found, start_time(me));
     }
 }

@@ -11,6 +11,7 @@
 //! All signals are blocked and taken by sigtimedwait(2), one at a time, so nothing here runs at the same time as
 //! anything else and no signal is lost. The command's PID cannot come to mean another process: only this loop reaps.
 
+use super::processes::Group;
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
@@ -18,6 +19,7 @@ use super::{Ended, Guard, How, Limit, NotRun, Plan, Signals, Watcher, guard, pro
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How often the watcher is called.
@@ -41,6 +43,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     let mut strangers = HashSet::new();
     if plan.whole_tree {
         strangers = adopt_orphans();
+        strangers.extend(plan.guard.and_then(Guard::pid));
     }
     let inherited = signals.for_child();
     if let Some(guard) = plan.guard {
@@ -59,7 +62,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     })?;
     let started = Instant::now();
     if let Some(guard) = plan.guard {
-        guard.command_started();
+        guard.command_started(child); // nothing was reaped yet
     }
     watcher.started(child);
     let supervision = Supervision {
@@ -92,11 +95,19 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
 /// that the command had, and is killed then. (If the right is renewed meanwhile the guard would let it live.)
 fn outlast_group(guard: &Guard, group: u32) {
     let asked = Instant::now();
+    let mut killed: Option<Instant> = None;
     // The number means this group as long as it has members, and no new process has it as its PID.
-    while guard.has_acted() && processes::start_time(group).is_none() && processes::group_lives(group) {
+    while guard.has_acted() && processes::start_time(group).is_none() {
+        match processes::group(group) {
+            Group::Gone => return,
+            // What is left after so much time waits to be reaped.
+            Group::Unseen if killed.is_some_and(|at| at.elapsed() >= guard.grace()) => return,
+            Group::Unseen | Group::Lives => {}
+        }
         guard.look_after();
         if guard.has_killed() || asked.elapsed() >= guard.grace() {
             let _ = signal::kill_group(group, libc::SIGKILL);
+            killed.get_or_insert_with(Instant::now);
         }
         std::thread::sleep(GROUP_LOOK);
     }
@@ -109,7 +120,8 @@ fn adopt_orphans() -> HashSet<u32> {
     let _ = prctl::set_child_subreaper(true);
     match spawn::wait(Whose::Any, Block::No) {
         Report::NoChildren => HashSet::new(),
-        _ => processes::children(std::process::id()),
+        // Where they cannot be seen, nothing better is known.
+        _ => processes::children(std::process::id()).unwrap_or_default(),
     }
 }
 
@@ -209,8 +221,8 @@ impl Supervision<'_> {
         while self.whole_tree || self.how.is_none() {
             match spawn::wait(whose, Block::No) {
                 Report::Of(pid, change) if pid == self.child && self.how.is_none() => match change {
-                    Change::Exited(status) => self.how = Some(How::Exited(status)),
-                    Change::Killed(signal) => self.how = Some(How::Killed(signal)),
+                    Change::Exited(status) => self.has_ended(How::Exited(status)),
+                    Change::Killed(signal) => self.has_ended(How::Killed(signal)),
                     Change::Continued => self.stopped = false,
                     Change::Stopped(signal) => {
                         self.stopped = true;
@@ -224,6 +236,14 @@ impl Supervision<'_> {
                 Report::Nothing | Report::NoChildren => break,
             }
         }
+    }
+
+    /// The command has ended and was just reaped.
+    fn has_ended(&mut self, how: How) {
+        if let Some(guard) = self.guard {
+            guard.command_reaped();
+        }
+        self.how = Some(how);
     }
 
     /// The command was stopped by `signal`. A shell sees only this process: it must stop too.
@@ -326,27 +346,30 @@ impl Supervision<'_> {
 
     /// Sends `signal` to the command and its descendants.
     fn signal_tree(&self, signal: c_int) {
-        tree::signal(|| self.roots(), signal);
+        if self.how.is_none() && !processes::are_seen() {
+            let _ = signal::kill(self.child, signal);
+        }
+        tree::signal(|| self.roots().unwrap_or_default(), signal);
     }
 
     /// Where the command's tree begins: itself while it lives, and with `whole_tree` what became our child.
-    fn roots(&self) -> HashSet<u32> {
+    fn roots(&self) -> io::Result<HashSet<u32>> {
         let mut roots = HashSet::new();
         if self.whole_tree {
-            roots = processes::children(std::process::id());
+            roots = processes::children(std::process::id())?;
             roots.retain(|pid| !self.strangers.contains(pid));
         }
         if self.how.is_none() {
             roots.insert(self.child);
         }
-        roots
+        Ok(roots)
     }
 
     fn tree_is_gone(&self) -> bool {
         if self.strangers.is_empty() {
             spawn::wait(Whose::Any, Block::No) == Report::NoChildren
         } else {
-            self.roots().is_empty()
+            self.roots().is_ok_and(|roots| roots.is_empty())
         }
     }
 }

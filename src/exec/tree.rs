@@ -2,6 +2,7 @@
 
 use super::processes;
 use super::sys::process::Process;
+use super::sys::signal;
 use std::collections::HashSet;
 use std::ffi::c_int;
 
@@ -19,15 +20,15 @@ pub fn signal(roots: impl Fn() -> HashSet<u32>, signal: c_int) {
             return;
         }
         // All are made sure of before any is signalled: when one ends, its children become somebody else's.
-        let mut members: Vec<(u32, u64)> = family.iter().map(|(pid, start)| (*pid, *start)).collect();
+        let mut pids: Vec<u32> = family.keys().copied().collect();
         // The roots come last: who waits for their end takes it for the end of all.
-        members.sort_unstable_by_key(|(pid, _)| roots.contains(pid));
-        let same: Vec<Process> = members
+        pids.sort_unstable_by_key(|pid| roots.contains(pid));
+        let members: Vec<Member> = pids
             .iter()
-            .filter_map(|(pid, start)| same_process(*pid, *start))
+            .filter_map(|pid| Member::of(*pid, family.get(pid)?.start_time))
             .collect();
-        for process in same {
-            let _ = process.signal(signal);
+        for member in members {
+            member.signal(signal);
         }
         if signal != libc::SIGKILL {
             return; // those that are made from now on are made by processes that know
@@ -36,9 +37,52 @@ pub fn signal(roots: impl Fn() -> HashSet<u32>, signal: c_int) {
     }
 }
 
-/// The process that has this PID, if it is the one that was started then: the number may have come to mean another
-/// one since /proc was read.
-fn same_process(pid: u32, start_time: u64) -> Option<Process> {
-    let process = Process::open(pid).ok()?;
-    (processes::start_time(pid) == Some(start_time)).then_some(process)
+/// Sends `signal`, one that is no order to end at once, to the process group `group` and to what descends from `root`
+/// outside of it: once to each, since a second one may mean something else to a program. Not to `root` itself.
+pub fn ask(root: u32, group: Option<u32>, signal: c_int) {
+    let family = processes::descendants(&HashSet::from([root]));
+    let apart = family
+        .iter()
+        .filter(|(pid, stat)| **pid != root && Some(stat.group) != group);
+    // Before the first one ends.
+    let apart: Vec<Member> = apart
+        .filter_map(|(pid, stat)| Member::of(*pid, stat.start_time))
+        .collect();
+    if let Some(group) = group {
+        let _ = signal::kill_group(group, signal);
+    }
+    for member in apart {
+        member.signal(signal);
+    }
+}
+
+/// A process that was seen in /proc.
+enum Member {
+    Opened(Process),
+    /// By PID and start time, where there can be no descriptor.
+    Numbered(u32, u64),
+}
+
+impl Member {
+    /// The process that has this PID, if it is the one that was started then: the number may have come to mean another
+    /// one since /proc was read.
+    fn of(pid: u32, start_time: u64) -> Option<Self> {
+        let member = match Process::open(pid) {
+            Ok(process) => Self::Opened(process),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
+            Err(_) => Self::Numbered(pid, start_time),
+        };
+        (processes::start_time(pid) == Some(start_time)).then_some(member)
+    }
+
+    fn signal(&self, signal: c_int) {
+        // If it fails it has ended, or may not be signalled by this user.
+        let _ = match self {
+            Self::Opened(process) => process.signal(signal),
+            Self::Numbered(pid, start_time) if processes::start_time(*pid) == Some(*start_time) => {
+                signal::kill(*pid, signal)
+            }
+            Self::Numbered(..) => Ok(()),
+        };
+    }
 }

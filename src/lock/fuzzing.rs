@@ -39,7 +39,7 @@ pub fn table(bytes: &[u8]) {
     };
     let objects = Objects {
         flag,
-        note: Note::absent(),
+        note: Note::Absent,
         table,
         id: 7,
         beacon: None,
@@ -62,7 +62,7 @@ pub fn note(bytes: &[u8]) {
     let Some(file) = in_memory(bytes, bytes.len()) else {
         return;
     };
-    let Ok(note) = Note::from_file(&file, bytes.len() as u64, true) else {
+    let Ok(note) = Note::to_write(&file, bytes.len() as u64) else {
         return;
     };
     let shown = note::escape(&note.read());

@@ -239,6 +239,14 @@ impl ResourceLock {
             Some(pid) => identity::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
             None => 0,
         };
+        // Nobody could tell when its time is over.
+        if options.detached.is_some_and(|detached| detached.ttl.is_some()) && identity::time_namespace() == 0 {
+            return Err(Error::Os {
+                doing: "tell the time namespace, which a hold that expires needs, from",
+                path: "/proc/self/ns/time".into(),
+                source: std::io::Error::other("/proc is not mounted"),
+            });
+        }
         let (pid, uid) = self.pid_uid();
         Ok(Describe {
             mode: options.mode,

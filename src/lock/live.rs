@@ -374,6 +374,7 @@ impl World for Live<'_> {
                         on.bound,
                         record.bound_start.load(Relaxed),
                         record.pid_namespace.load(Relaxed),
+                        record.time_namespace.load(Relaxed),
                     ))
         }))
     }
@@ -387,12 +388,11 @@ impl World for Live<'_> {
     }
 
     fn is_expired(&self, i: usize) -> Result<bool, Infallible> {
-        let expires = self
-            .table()
-            .requests
-            .get(i)
-            .map_or(0, |record| record.expires.load(Relaxed));
-        Ok(expires != 0 && sys::boottime() >= expires)
+        let Some(record) = self.table().requests.get(i) else {
+            return Ok(false);
+        };
+        let expires = record.expires.load(Acquire);
+        Ok(expires != 0 && sys::boottime() >= expires && identity::is_own_time(record.time_namespace.load(Relaxed)))
     }
 
     fn is_overdue(&self, i: usize) -> Result<bool, Infallible> {
@@ -478,6 +478,7 @@ impl Live<'_> {
     pub(crate) fn bind(&self, i: usize, pid: u32, start: u64) {
         self.name_namespace(i);
         if let Some(record) = self.table().requests.get(i) {
+            record.time_namespace.store(identity::time_namespace(), Relaxed);
             record.bound_start.store(start, Relaxed);
             record.bound_pid.store(pid, Release);
         }
@@ -492,7 +493,8 @@ impl Live<'_> {
         };
         if let Some(ttl) = detached.ttl {
             let ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-            record.expires.store(sys::boottime().saturating_add(ns), Relaxed);
+            record.time_namespace.store(identity::time_namespace(), Relaxed);
+            record.expires.store(sys::boottime().saturating_add(ns), Release);
         }
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);

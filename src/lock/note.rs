@@ -2,10 +2,11 @@
 
 use crate::name::LockName;
 use crate::objects::{self, NewFile, Ownership};
-use crate::sys::Mapping;
+use crate::sys::{Descriptor, Mapping};
 use crate::{Error, Result};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Size of a note that this library creates, as in the Python module.
@@ -14,8 +15,17 @@ pub(crate) const DEFAULT_SIZE: usize = 4096;
 const MOST: usize = 1 << 16;
 
 /// An open note, of whatever size it was found.
-pub(crate) struct Note {
-    map: Option<Mapping<[AtomicU8]>>,
+pub(crate) enum Note {
+    /// To be read and written. Every page has its room: a full /dev/shm does no harm.
+    Mapped(Mapping<[AtomicU8]>),
+    /// To be read only. Reading a page that was never written takes no room, as it would through a mapping.
+    Read {
+        file: Descriptor,
+        path: PathBuf,
+        size: usize,
+    },
+    /// Not there.
+    Absent,
 }
 
 impl Note {
@@ -27,12 +37,21 @@ impl Note {
                 Err(Error::NotFound { .. }) => {}
                 other => return other,
             }
-            objects::publish(&NewFile {
+            match objects::publish(&NewFile {
                 path: &path,
                 size: size.max(1) as u64,
                 content: &[],
                 owner,
-            })?;
+            }) {
+                // The lock does without.
+                Err(Error::Os { source, .. })
+                    if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+                {
+                    log::warn!("<{name}> there is no note: {source}");
+                    return Ok(Self::Absent);
+                }
+                other => other?,
+            }
         }
     }
 
@@ -40,34 +59,45 @@ impl Note {
     pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
         let path = name.note_path();
         let opened = objects::open(&path, writable)?;
-        Self::from_file(&opened.file, opened.size, writable).map_err(|source| Error::Os {
-            doing: "map",
-            path,
-            source,
-        })
+        if writable {
+            match Self::to_write(&opened.file, opened.size) {
+                Ok(note) => return Ok(note),
+                // The lock does without.
+                Err(error) => log::warn!("<{name}> the note cannot be written, it stays as it is: {error}"),
+            }
+        }
+        let file = Descriptor::new(opened.file);
+        match file {
+            _ if opened.size == 0 => Ok(Self::Absent),
+            Ok(file) => Ok(Self::Read {
+                file,
+                path,
+                size: usable(opened.size),
+            }),
+            Err(source) => Err(Error::Os {
+                doing: "examine",
+                path,
+                source,
+            }),
+        }
     }
 
     /// Maps an open note.
-    pub(crate) fn from_file(file: &OwnedFd, size: u64, writable: bool) -> io::Result<Self> {
-        let size = usize::try_from(size).unwrap_or(usize::MAX).min(MOST);
+    pub(crate) fn to_write(file: &OwnedFd, size: u64) -> io::Result<Self> {
+        let size = usable(size);
         if size == 0 {
             // The Python module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
             // was killed in between. Treated as absent.
-            return Ok(Self { map: None });
+            return Ok(Self::Absent);
         }
-        Ok(Self {
-            map: Some(Mapping::bytes(file.as_fd(), size, writable)?),
-        })
-    }
-
-    /// A note that is not there.
-    pub(crate) fn absent() -> Self {
-        Self { map: None }
+        // It sizes the segment only: a page that has no room yet would be a SIGBUS in a full /dev/shm.
+        objects::allocate(file, size)?;
+        Ok(Self::Mapped(Mapping::bytes(file.as_fd(), size)?))
     }
 
     /// Writes `text`, a NUL behind it. True = it fitted; else it was cut at a character boundary.
     pub(crate) fn write(&self, text: &str) -> bool {
-        let Some(map) = &self.map else { return true };
+        let Self::Mapped(map) = self else { return true };
         let text = text.split('\0').next().unwrap_or_default(); // what stands behind a NUL could not be read
         let mut end = text.len().min(map.len() - 1);
         while !text.is_char_boundary(end) {
@@ -85,11 +115,35 @@ impl Note {
 
     /// The bytes up to the first NUL or the end.
     pub(crate) fn read(&self) -> Vec<u8> {
-        let Some(map) = &self.map else { return Vec::new() };
-        map.iter()
-            .map(|byte| byte.load(Relaxed))
-            .take_while(|&byte| byte != 0)
-            .collect()
+        match self {
+            Self::Mapped(map) => {
+                let bytes = map.iter().map(|byte| byte.load(Relaxed));
+                bytes.take_while(|&byte| byte != 0).collect()
+            }
+            Self::Read { file, path, size } => read_file(file, path, *size),
+            Self::Absent => Vec::new(),
+        }
+    }
+}
+
+fn usable(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX).min(MOST)
+}
+
+/// The same from a file. If the program has closed its descriptor: from the one at `path`, if that is the same.
+fn read_file(file: &Descriptor, path: &Path, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    loop {
+        let read = file.read(&mut bytes);
+        if file.is_ours() {
+            bytes.truncate(read.unwrap_or(0));
+            let text = bytes.iter().position(|&byte| byte == 0);
+            bytes.truncate(text.unwrap_or(bytes.len()));
+            return bytes;
+        }
+        if !objects::open(path, false).is_ok_and(|again| file.renew(again.file)) {
+            return Vec::new();
+        }
     }
 }
 

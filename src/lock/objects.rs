@@ -191,6 +191,20 @@ fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
     done
 }
 
+/// Makes sure that the first `size` bytes of a file, which is at least so long, have room.
+pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    loop {
+        match nix::fcntl::fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, size) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            // A file system without a limit (ramfs).
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let failed = |doing| move |errno| fail(doing, new.path, errno);
     // Room for every page now: a full file system is an error here instead of a SIGBUS later.

@@ -54,6 +54,7 @@ pub struct Detached {
     /// The hold ends when this process ends.
     pub pid: Option<u32>,
     /// The hold ends after this time (boot-time clock: time asleep counts).
+    /// Refused with [`Error::Os`](crate::Error::Os) without /proc, where nobody could be sure of the clock.
     pub ttl: Option<Duration>,
 }
 

@@ -64,8 +64,8 @@ impl<T: Shared> Mapping<T> {
 
 impl Mapping<[AtomicU8]> {
     /// Maps `len` (more than 0) bytes.
-    pub(crate) fn bytes(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Self> {
-        let at = map(file, len, writable)?.cast::<AtomicU8>();
+    pub(crate) fn bytes(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let at = map(file, len, true)?.cast::<AtomicU8>();
         Ok(Self {
             at: NonNull::slice_from_raw_parts(at, len),
             len,

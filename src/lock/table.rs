@@ -78,7 +78,7 @@ pub(crate) struct Record {
     pub(crate) granted: AtomicU64,
     /// When it was queued, by the wall clock (µs since 1970): for display only.
     pub(crate) queued_wall_us: AtomicU64,
-    /// Boot-time ns; 0 = never.
+    /// Boot-time ns, as they are counted in `time_namespace`; 0 = never.
     pub(crate) expires: AtomicU64,
     /// Beacon of the handle; 0 = detached.
     pub(crate) holder: AtomicU32,
@@ -94,7 +94,9 @@ pub(crate) struct Record {
     pub(crate) command: [AtomicU64; 2],
     /// 1 = the hold is meant to end with its process.
     pub(crate) lapses: AtomicU32,
-    _pad: [AtomicU32; 3],
+    /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = not known. Stored before them.
+    pub(crate) time_namespace: AtomicU32,
+    _pad: [AtomicU32; 2],
 }
 
 /// One ended request. `sequence` is 0 while it is written, else its number + 1.

@@ -33,7 +33,7 @@ impl Viewer {
         };
         let flag = Flag::open(&name, false)?;
         let absent = |result: Result<Note>| match result {
-            Err(Error::NotFound { .. }) => Ok(Note::absent()),
+            Err(Error::NotFound { .. }) => Ok(Note::Absent),
             other => other,
         };
         let note = absent(Note::open(&name, false))?;

@@ -4,7 +4,7 @@
 //! is started, and ends it before the lease can.
 
 use super::{CANCEL, Run, exit_of};
-use crate::cli::{Common, OnAbandoned, RunArgs};
+use crate::cli::{Common, OnAbandoned, RunArgs, Until};
 use crate::commands::engine::{is_for_files, name, refuse};
 use crate::commands::job::Job;
 use crate::commands::waiting::Waiting;
@@ -73,6 +73,10 @@ fn refuse_what_is_local(engine: &dyn Engine, args: &RunArgs) -> Result<(), Failu
         (
             is_for_files(&args.create),
             "--mode and --group are for the files of a lock of this machine",
+        ),
+        (
+            args.until == Until::Tree && !exec::processes_are_seen(),
+            "--until tree: what the command leaves behind is seen in /proc, which is not mounted",
         ),
     ];
     refuse(engine, &args.name, &refused)

@@ -41,13 +41,20 @@ impl Time {
     }
 }
 
-/// What process and guard share. All zero at first.
+/// See [`Shared::born`].
+pub const UNSEEN: u64 = u64::MAX;
+
+/// What process and guard share, of one command. All zero at first.
 #[repr(C)]
 pub struct Shared {
     /// When the last renewal was asked for (CLOCK_BOOTTIME); 0 = the right is lost.
     pub begun: Time,
+    /// The command's start time (proc(5), clock ticks); [`UNSEEN`] if it could not be read, 0 = not looked at yet.
+    pub born: Time,
     /// The command's PID, written by the kernel at its start; 0 = none runs.
     pub command: Number,
+    /// It was reaped: its PID may mean another process by now. `born` is stored before.
+    pub reaped: Number,
     /// It leads a process group.
     pub own_group: Number,
     /// What the guard has done about it; 0 = nothing.

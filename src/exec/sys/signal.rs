@@ -179,6 +179,17 @@ pub fn kill_group(group: u32, signal: c_int) -> io::Result<()> {
     }
 }
 
+/// Whether the kernel knows no process of this number.
+pub fn is_nobodys(pid: u32) -> bool {
+    kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+}
+
+/// The process group that process `pid` is in.
+pub fn group_of(pid: u32) -> Option<u32> {
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed())));
+    group.ok().map(|group| group.as_raw().cast_unsigned())
+}
+
 /// What happens on a signal's arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {

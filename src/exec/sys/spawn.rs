@@ -214,6 +214,9 @@ pub fn spawn(
     match unsafe { order.errno.as_ptr().read_volatile() } {
         0 => Ok(pid as u32),
         errno => {
+            if let Some(guarded) = guarded {
+                guarded.cell.store(0); // before the number can come to mean another process
+            }
             let _ = wait(Whose::Child(pid as u32), Block::Yes);
             if guarded.is_some_and(Guarded::is_barred) {
                 return Err(Failure::Barred);

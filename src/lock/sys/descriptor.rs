@@ -33,8 +33,15 @@ impl Descriptor {
     /// For a call whose answer counts only if [`is_ours`](Self::is_ours) says so afterwards.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: a number that was a descriptor once, so not -1. What it means now is asked afterwards; the calls that
-        // are made with it change no file: F_OFD_GETLK and fstat(2).
+        // are made with it change no file: F_OFD_GETLK, fstat(2) and pread(2).
         unsafe { BorrowedFd::borrow_raw(self.raw()) }
+    }
+
+    /// Reads the file's beginning; counts only if [`is_ours`](Self::is_ours) says so afterwards.
+    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most as many bytes as there are, into memory that is ours.
+        let n = unsafe { libc::pread(self.raw(), into.as_mut_ptr().cast(), into.len(), 0) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
     /// Whether the number still means the file that it was made for.
