@@ -55,7 +55,10 @@ pub(crate) fn look_up(
         });
         tell(found.map_err(|why| {
             let host = host.escape_debug();
-            io::Error::new(io::ErrorKind::NotFound, format!("the address of {host} is not known: {why}"))
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the address of {host} is not known: {why}"),
+            )
         }));
     })?;
     Ok(())
@@ -91,7 +94,10 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
 fn start(program: &str, host: &str) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(["ahosts", "--", host]).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     sys::ends_with_its_maker(&mut command);
     command.spawn()
 }
@@ -176,7 +182,10 @@ mod tests {
     #[test]
     fn getent_knows_what_the_system_knows() {
         let own = looked_up("localhost").unwrap();
-        assert!(own.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        assert!(
+            own.iter()
+                .all(|address| address.ip().is_loopback() && address.port() == 7)
+        );
         let asked = ask_getent("localhost", 7, Duration::from_secs(60)).unwrap();
         assert_eq!(asked.iter().collect::<BTreeSet<_>>(), own.iter().collect());
     }

@@ -1,4 +1,8 @@
 //! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. Pure.
+//!
+//! Not every key below a lock's name is a request: other programs keep theirs there, and with another prefix in the URL
+//! so do locks. A request's key is the name and one hexadecimal number, its lease; only such keys are looked at, waited
+//! for or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
 use super::gateway::{decoded, number};
 use crate::Mode;
@@ -27,17 +31,35 @@ impl Request {
         }
     }
 
+    /// Whether it is a request for the lock of this folder, and not a key of somebody else's: it is named after the
+    /// lease it hangs on, or is a hold of ours that was left to itself, on another lease or none.
+    pub(crate) fn is_in(&self, folder: &str) -> bool {
+        let named = self.key.strip_prefix(folder).and_then(lease_named);
+        named.is_some_and(|named| named == self.lease || (self.who.detached && !self.who.host.is_empty()))
+    }
+
     fn mode(&self) -> Mode {
         self.who.mode()
     }
 }
 
-/// The requests of a range's answer, in order.
-pub(crate) fn requests(range: &Value) -> Vec<Request> {
-    let kvs = range["kvs"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut requests: Vec<Request> = kvs.iter().map(Request::read).collect();
+/// The lease that the last part of a key names: hexadecimal, as short as can be.
+pub(crate) fn lease_named(part: &str) -> Option<i64> {
+    let number = u64::from_str_radix(part, 16).ok()?;
+    (format!("{number:x}") == part).then_some(number as i64)
+}
+
+/// The requests in a range's answer for the lock of this folder, in order.
+pub(crate) fn requests(range: &Value, folder: &str) -> Vec<Request> {
+    let mut requests: Vec<Request> = kvs(range).iter().map(Request::read).collect();
+    requests.retain(|request| request.is_in(folder));
     requests.sort_by_key(|request| request.created);
     requests
+}
+
+/// The keys in a range's answer, with what belongs to them.
+pub(crate) fn kvs(range: &Value) -> &[Value] {
+    range["kvs"].as_array().map_or(&[][..], Vec::as_slice)
 }
 
 /// What one's request has to wait for.
