@@ -1,4 +1,4 @@
-//! What else stands in etcd: other programs' keys below a lock's name, locks below another lock's name
+//! What else stands in etcd: other programs' keys below a lock's name, locks below another lock's name, requests that
 //! are just being refused, and a lot of it all.
 #![cfg(feature = "etcd")]
 
@@ -9,7 +9,7 @@ use engine_common::journal::{Journal, Run, binary};
 use engine_common::relay::Relay;
 use engine_common::{signal, wait_until};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 fn output(command: &mut Command) -> Output {
@@ -141,4 +141,28 @@ fn keys_that_are_no_requests_are_not_followed() {
     }
     signal(trace.id(), "INT");
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
+}
+
+/// A request for another number of slots is refused. Until it has gone, it takes a place, but it refuses nobody.
+#[test]
+fn wrong_slots_refuse_only_themselves() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "slots");
+    let mut holders: Vec<Run> = (0..2).map(|_| journal.run(&["-j", "2"], 60, &[])).collect();
+    journal.wait_for(2);
+    // It cannot leave the queue.
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.hold_all_after("lease/revoke", 0);
+    let mut wrong = Run::start(&mut journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "-j", "3", "true"]));
+    relay.wait_held();
+    let mut right = journal.run(&["-j", "2"], 0, &[]);
+    // The wrong one is seen as a waiter, too.
+    wait_until("both wait", || journal.waiting() == 2);
+    for holder in &mut holders {
+        holder.signal("TERM");
+        holder.wait();
+    }
+    assert_eq!(right.status(), 0);
+    relay.let_go();
+    assert_eq!(wrong.status(), 125);
 }

@@ -116,7 +116,7 @@ impl Etcd {
             let session = Session::begin(&self.gateway, ttl, Contact::First).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, &self.folder(name), who.clone());
             let (requests, revision) = place.stand()?;
-            let waited = self.wait(&mut place, name, requests, revision, options, deadline)?;
+            let waited = self.wait(&mut place, name, &requests, revision, options, deadline)?;
             match waited {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;

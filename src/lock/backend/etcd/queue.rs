@@ -77,11 +77,26 @@ pub(crate) enum Verdict {
     Gone,
 }
 
-/// Decides for the request that was created at revision `own`.
+/// Decides for the request that was created at revision `own`, when it joins the queue.
 ///
 /// A request is granted when all before it go together with it. `etcdctl lock` and etcd's Go mutex wait until nothing
 /// is before them, so they are excluded by all of ours, and all of ours by them.
+///
+/// How many slots there are is said by the first request that counts. Others behind it which say something else are
+/// refused and about to go.
 pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
+    let before = requests.iter().take_while(|request| request.created != own);
+    let said = before.map(Request::mode).find(|mode| matches!(mode, Mode::Slots(_)));
+    let mine = requests.iter().find(|request| request.created == own);
+    match (said, mine.map(Request::mode)) {
+        (Some(Mode::Slots(said)), Some(Mode::Slots(mine))) if said != mine => Verdict::SlotsDiffer(said),
+        _ => turn(requests, own),
+    }
+}
+
+/// The same for a request that has stood in the queue before, and was not refused: what says something else about the
+/// slots has come later than what it agreed with, and is about to go. Until then it takes a place.
+pub(crate) fn turn(requests: &[Request], own: u64) -> Verdict {
     let Some(at) = requests.iter().position(|request| request.created == own) else {
         return Verdict::Gone;
     };
@@ -103,15 +118,10 @@ pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
                 .iter()
                 .rev()
                 .find(|request| !matches!(request.mode(), Mode::Slots(_)));
-            let differs = before.iter().find_map(|request| match request.mode() {
-                Mode::Slots(n) if n != slots => Some(n),
-                _ => None,
-            });
-            match (differs, other) {
-                (Some(n), _) => Verdict::SlotsDiffer(n),
-                (None, Some(other)) => Verdict::Behind(other.key.clone()),
-                (None, None) if before.len() < slots as usize => Verdict::Granted,
-                (None, None) => Verdict::BehindAny,
+            match other {
+                Some(other) => Verdict::Behind(other.key.clone()),
+                None if before.len() < slots as usize => Verdict::Granted,
+                None => Verdict::BehindAny,
             }
         }
     }
@@ -168,5 +178,15 @@ mod tests {
         assert_eq!(verdict(&queue(&["slots:1", "slots:1"]), 1), Verdict::BehindAny);
         assert_eq!(verdict(&queue(&["slots:1", "slots:2"]), 1), Verdict::SlotsDiffer(1));
         assert_eq!(verdict(&queue(&["", ""]), 7), Verdict::Gone);
+    }
+
+    #[test]
+    fn the_first_says_how_many_slots() {
+        let requests = queue(&["slots:2", "slots:3", "slots:2", "slots:3"]);
+        assert_eq!(verdict(&requests, 1), Verdict::SlotsDiffer(2));
+        assert_eq!(verdict(&requests, 2), Verdict::BehindAny);
+        assert_eq!(verdict(&requests, 3), Verdict::SlotsDiffer(2));
+        // The first has gone before the one that it refused.
+        assert_eq!(turn(&requests[1..], 2), Verdict::Granted);
     }
 }
