@@ -9,7 +9,7 @@ use engine_common::journal::{Journal, Run, binary};
 use engine_common::relay::Relay;
 use engine_common::{signal, wait_until};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 fn output(command: &mut Command) -> Output {
@@ -165,4 +165,72 @@ fn wrong_slots_refuse_only_themselves() {
     assert_eq!(right.status(), 0);
     relay.let_go();
     assert_eq!(wrong.status(), 125);
+}
+
+/// Puts many keys at once.
+fn fill(etcd: &Etcd, keys: impl Iterator<Item = String>) {
+    let keys: Vec<String> = keys.collect();
+    for some in keys.chunks(128) {
+        let mut put = etcd.etcdctl(&["txn"]);
+        let mut put = put
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("etcdctl runs");
+        let puts: String = some.iter().map(|key| format!("put {key} x\n")).collect();
+        let mut input = put.stdin.take().expect("connected");
+        write!(input, "\n{puts}\n\n").expect("it reads");
+        drop(input);
+        assert!(put.wait().expect("it ends").success());
+    }
+}
+
+/// More keys than fit into an answer that is read.
+#[test]
+fn locks_among_many_keys() {
+    let etcd = Etcd::one();
+    let folder = "m".repeat(1000);
+    fill(&etcd, (0..9000).map(|i| format!("{folder}/{i:x}-")));
+    let locks = ["a-first", "z-last"];
+    for lock in locks {
+        assert_eq!(status(binary(&etcd.url()).args([lock, "get", "--ttl", "600"])), Some(0));
+    }
+    let listed = output(binary(&etcd.url()).args(["list", "--json"]));
+    assert_eq!(
+        listed.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let names: Vec<&str> = listed["locks"]
+        .as_array()
+        .expect("locks")
+        .iter()
+        .filter_map(|l| l["lock"].as_str())
+        .collect();
+    assert_eq!(names, locks);
+}
+
+/// What is too much for one answer will not be less at the next try.
+#[test]
+fn an_answer_that_is_too_large() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "large");
+    for i in 0..7 {
+        let mut put = etcd.etcdctl(&["put", &format!("{}/value-{i}", journal.name())]);
+        let mut put = put
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("etcdctl runs");
+        let mut input = put.stdin.take().expect("connected");
+        input.write_all(&vec![b'x'; 1_300_000]).expect("it reads");
+        drop(input);
+        assert!(put.wait().expect("it ends").success());
+    }
+    let said = output(&mut journal.command(&["state"]));
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(125), "{words}");
+    assert!(words.contains("MB"), "{words}");
 }

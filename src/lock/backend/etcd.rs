@@ -48,6 +48,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// As many keys are read at once to find the locks among them.
+const PAGE: u32 = 2000;
+
 /// Opens it; does not connect yet.
 pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Etcd {
@@ -176,12 +179,21 @@ impl Engine for Etcd {
         };
         // Other programs' values may be large: only those of what looks like a lock are read.
         range["keys_only"] = true.into();
-        let answer = self
-            .gateway
-            .call("kv/range", &range, Contact::First)
-            .map_err(|f| self.fail(f))?;
-        let keys = queue::kvs(&answer.value).iter().map(|kv| decoded(&kv["key"]));
-        let names: BTreeSet<LockName> = keys.filter_map(|key| name_of(&key, &root)).collect();
+        range["limit"] = PAGE.to_string().into();
+        let mut names: BTreeSet<LockName> = BTreeSet::new();
+        let mut contact = Contact::First;
+        loop {
+            let answer = self.gateway.call("kv/range", &range, contact);
+            let answer = answer.map_err(|f| self.fail(f))?.value;
+            let keys = queue::kvs(&answer).iter().map(|kv| decoded(&kv["key"]));
+            names.extend(keys.filter_map(|key| name_of(&key, &root)));
+            let last = queue::kvs(&answer).last().filter(|_| answer["more"] == true);
+            let Some(last) = last.and_then(|last| gateway::after(&last["key"])) else {
+                break;
+            };
+            range["key"] = last.into();
+            contact = Contact::Running;
+        }
         let mut states = Vec::new();
         for name in names {
             let (requests, _) = self.queue(&name, Contact::Running)?;

@@ -362,6 +362,15 @@ enum Try {
 }
 
 fn failed(error: ureq::Error) -> Try {
+    let error = match error {
+        ureq::Error::Io(e) => ureq::Error::from(e), // what it wraps
+        other => other,
+    };
+    if let ureq::Error::BodyExceedsLimit(limit) = error {
+        // It will not be less at the next try.
+        let message = format!("an answer of more than {} MB", limit / 1_000_000);
+        return Try::Said { code: 0, message };
+    }
     let nobody = match &error {
         // Not found: the host's address. Invalid data: TLS, where one side does not accept the other.
         ureq::Error::Io(e) => matches!(
@@ -442,6 +451,13 @@ fn credentials(url: &EtcdUrl) -> Option<(String, String)> {
 /// Bytes as the gateway wants them.
 pub(crate) fn encoded(bytes: &str) -> String {
     BASE64.encode(bytes)
+}
+
+/// The first key after this one, both as the gateway has them.
+pub(crate) fn after(key: &Value) -> Option<String> {
+    let mut bytes = BASE64.decode(key.as_str()?).ok()?;
+    bytes.push(0);
+    Some(BASE64.encode(bytes))
 }
 
 /// Text from the gateway's bytes.
