@@ -61,6 +61,42 @@ fn leader_killed() {
     }
 }
 
+/// A member that is asked to stop says so to those who ask it: they go on with another one.
+#[test]
+fn member_asked_to_stop() {
+    for version in Version::ALL {
+        let mut etcd = Etcd::of(version, 3);
+        for member in (0..3).cycle().take(6) {
+            // Everybody asks this one first.
+            let order: Vec<String> = (0..3).map(|i| etcd.endpoint((member + i) % 3)).collect();
+            let url = etcd.url_of(&order.join(","));
+            let journals: Vec<Journal> = (0..TRIES).map(|_| Journal::new(&url, "stopping")).collect();
+            let mut holders = hold(&journals, 60, &[]);
+            let mut next = wait_behind(&journals);
+            let mut traces: Vec<Run> = journals
+                .iter()
+                .map(|journal| Run::start(journal.command(&["trace", "-f"]).stdout(std::process::Stdio::null())))
+                .collect();
+            etcd.signal(member, "TERM");
+            etcd.wait_end(member);
+            for holder in &mut holders {
+                holder.signal("TERM");
+                holder.wait();
+            }
+            assert_eq!(statuses(&mut next), [0; TRIES]);
+            for trace in &mut traces {
+                trace.signal("INT");
+            }
+            assert_eq!(statuses(&mut traces), [0; TRIES]);
+            for journal in &journals {
+                journal.judge(2);
+            }
+            etcd.start(member);
+            etcd.wait_ready();
+        }
+    }
+}
+
 #[test]
 fn all_killed() {
     let figures = Figures::default();

@@ -164,6 +164,15 @@ impl Etcd {
         self.members[i].process = None;
     }
 
+    /// Until a server that was asked to stop has ended.
+    pub fn wait_end(&mut self, i: usize) {
+        if let Some(mut process) = self.members[i].process.take() {
+            wait_until("it has ended", || {
+                process.0.try_wait().expect("it can be waited for").is_some()
+            });
+        }
+    }
+
     /// SIGKILL for all.
     pub fn kill_all(&mut self) {
         for member in &mut self.members {

@@ -20,12 +20,51 @@ struct Orders {
 
 #[derive(Default)]
 struct State {
-    /// The answer to the next request for this path is swallowed, and the connection closed.
-    swallow: Option<&'static str>,
+    rules: Vec<Rule>,
     swallowed: bool,
-    /// The next request for this path is held back.
-    hold: Option<&'static str>,
     held: bool,
+    /// The paths that were asked for, in order, with the clients' ends.
+    seen: Vec<(String, TcpStream)>,
+}
+
+/// What happens to requests for a path.
+struct Rule {
+    path: &'static str,
+    /// To so many it does not happen yet.
+    skip: usize,
+    /// It happens once; else to all from there on.
+    once: bool,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The answer is swallowed, and the connection closed.
+    Swallow,
+    /// It is held back; the connection stays open.
+    Hold,
+}
+
+impl State {
+    /// Whether this happens to a request for `path` that comes now.
+    fn happens(&mut self, path: &str, fate: Fate) -> bool {
+        let Some(at) = self
+            .rules
+            .iter()
+            .position(|rule| rule.path == path && rule.fate == fate)
+        else {
+            return false;
+        };
+        let rule = &mut self.rules[at];
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return false;
+        }
+        if rule.once {
+            self.rules.remove(at);
+        }
+        true
+    }
 }
 
 impl Relay {
@@ -50,10 +89,24 @@ impl Relay {
         format!("127.0.0.1:{}", self.port)
     }
 
+    fn rule(&self, rule: Rule) {
+        let mut state = self.orders.state.lock().expect("no panic");
+        match rule.fate {
+            Fate::Swallow => state.swallowed = false,
+            Fate::Hold => state.held = false,
+        }
+        state.rules.push(rule);
+    }
+
     /// The server gets the next request for `path` and answers, but nobody hears it.
     pub fn swallow_answer(&self, path: &'static str) {
-        let mut state = self.orders.state.lock().expect("no panic");
-        (state.swallow, state.swallowed) = (Some(path), false);
+        self.swallow_answer_after(path, 0);
+    }
+
+    /// The same for the request after the next `skip` ones.
+    pub fn swallow_answer_after(&self, path: &'static str, skip: usize) {
+        let (once, fate) = (true, Fate::Swallow);
+        self.rule(Rule { path, skip, once, fate });
     }
 
     /// Until that has happened.
@@ -65,8 +118,14 @@ impl Relay {
 
     /// The next request for `path` is not passed on before [`let_go`](Self::let_go).
     pub fn hold(&self, path: &'static str) {
-        let mut state = self.orders.state.lock().expect("no panic");
-        (state.hold, state.held) = (Some(path), false);
+        let (skip, once, fate) = (0, true, Fate::Hold);
+        self.rule(Rule { path, skip, once, fate });
+    }
+
+    /// The same for all requests for `path` after the next `skip` ones.
+    pub fn hold_all_after(&self, path: &'static str, skip: usize) {
+        let (once, fate) = (false, Fate::Hold);
+        self.rule(Rule { path, skip, once, fate });
     }
 
     pub fn wait_held(&self) {
@@ -75,35 +134,53 @@ impl Relay {
         });
     }
 
+    /// What is held back goes on, and nothing more is held.
     pub fn let_go(&self) {
-        self.orders.state.lock().expect("no panic").held = false;
+        let mut state = self.orders.state.lock().expect("no panic");
+        state.rules.retain(|rule| rule.fate != Fate::Hold);
+        state.held = false;
+        drop(state);
         self.orders.changed.notify_all();
+    }
+
+    /// Until `path` was asked for `count` times.
+    pub fn wait_seen(&self, path: &str, count: usize) {
+        wait_until("it was asked for", || {
+            let state = self.orders.state.lock().expect("no panic");
+            state.seen.iter().filter(|(seen, _)| seen == path).count() >= count
+        });
+    }
+
+    /// Closes the connections on which `path` was asked for.
+    pub fn cut(&self, path: &str) {
+        let state = self.orders.state.lock().expect("no panic");
+        for (_, client) in state.seen.iter().filter(|(seen, _)| seen == path) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 }
 
 fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
     let swallow = Arc::new(Mutex::new(false));
-    let ends = || {
-        [
-            client.try_clone().expect("a copy"),
-            upstream.try_clone().expect("a copy"),
-        ]
-    };
+    let copy = |stream: &TcpStream| stream.try_clone().expect("a copy");
+    let ends = || [copy(client), copy(upstream)];
     let ([mut from, mut to], orders, fate) = (ends(), orders.clone(), swallow.clone());
-    let back = ends();
+    let (back, asking) = (ends(), copy(client));
     thread::spawn(move || {
         pump(&mut from, &mut to, |request| {
-            let asks_for = |path: &&'static str| {
-                let head = format!("POST /v3/{path} ");
-                request.starts_with(head.as_bytes())
+            let head = String::from_utf8_lossy(request);
+            let Some((path, _)) = head.strip_prefix("POST /v3/").and_then(|head| head.split_once(' ')) else {
+                return true;
             };
             let mut state = orders.state.lock().expect("no panic");
-            if state.hold.take_if(|path| asks_for(&&**path)).is_some() {
+            state.seen.push((path.to_owned(), copy(&asking)));
+            let swallowed = state.happens(path, Fate::Swallow);
+            if state.happens(path, Fate::Hold) {
                 state.held = true;
                 let going = orders.changed.wait_while(state, |state| state.held);
                 state = going.expect("no panic");
             }
-            if state.swallow.take_if(|path| asks_for(&&**path)).is_some() {
+            if swallowed {
                 *fate.lock().expect("no panic") = true;
                 state.swallowed = true;
             }

@@ -4,7 +4,8 @@
 //! A request is a key, `PREFIX/NAME/LEASE` (without a prefix: `NAME/LEASE`; LEASE in hexadecimal), that hangs on a
 //! lease of its own. Requests are ordered by the revision that created the key, which is also the token. The first one
 //! has the lock. This is the layout of etcd's own Go mutex: `etcdctl lock PREFIX/NAME` stands in the same queue. The
-//! value says who asks ([`Who`]); other programs' values are not looked into.
+//! value says who asks ([`Who`]); other programs' values are not looked into. Other keys below the name are none of ours
+//! (`queue.rs`).
 //!
 //! # Steps of a request
 //! 1. a lease, whose number we choose: asked twice, there is one;
@@ -39,13 +40,16 @@ use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL, Validity};
 use crate::{Error, GetOptions, LockName, Result, State, Wait};
-use gateway::{Contact, Gateway, encoded};
+use gateway::{Contact, Gateway, decoded, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
 use session::{Session, if_still};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// As many keys are read at once to find the locks among them.
+const PAGE: u32 = 2000;
 
 /// Opens it; does not connect yet.
 pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
@@ -86,7 +90,10 @@ impl Etcd {
             .gateway
             .call("kv/range", &range, contact)
             .map_err(|f| self.fail(f))?;
-        Ok((queue::requests(&answer.value), revision(&answer.value)))
+        Ok((
+            queue::requests(&answer.value, &self.folder(name)),
+            revision(&answer.value),
+        ))
     }
 
     fn ask(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<Place>> {
@@ -112,7 +119,7 @@ impl Etcd {
             let session = Session::begin(&self.gateway, ttl, Contact::First).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, &self.folder(name), who.clone());
             let (requests, revision) = place.stand()?;
-            let waited = self.wait(&mut place, name, requests, revision, options, deadline)?;
+            let waited = self.wait(&mut place, name, &requests, revision, options, deadline)?;
             match waited {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
@@ -172,16 +179,25 @@ impl Engine for Etcd {
         };
         // Other programs' values may be large: only those of what looks like a lock are read.
         range["keys_only"] = true.into();
-        let answer = self
-            .gateway
-            .call("kv/range", &range, Contact::First)
-            .map_err(|f| self.fail(f))?;
-        let keys = queue::requests(&answer.value);
-        let names: BTreeSet<LockName> = keys.iter().filter_map(|key| name_of(key, &root)).collect();
+        range["limit"] = PAGE.to_string().into();
+        let mut names: BTreeSet<LockName> = BTreeSet::new();
+        let mut contact = Contact::First;
+        loop {
+            let answer = self.gateway.call("kv/range", &range, contact);
+            let answer = answer.map_err(|f| self.fail(f))?.value;
+            let keys = queue::kvs(&answer).iter().map(|kv| decoded(&kv["key"]));
+            names.extend(keys.filter_map(|key| name_of(&key, &root)));
+            let last = queue::kvs(&answer).last().filter(|_| answer["more"] == true);
+            let Some(last) = last.and_then(|last| gateway::after(&last["key"])) else {
+                break;
+            };
+            range["key"] = last.into();
+            contact = Contact::Running;
+        }
         let mut states = Vec::new();
         for name in names {
             let (requests, _) = self.queue(&name, Contact::Running)?;
-            if requests.iter().any(is_request) {
+            if !requests.is_empty() {
                 states.push(state(&name, &requests));
             }
         }
@@ -226,6 +242,8 @@ impl Engine for Etcd {
 /// A request's place in the queue, and later the hold. Dropping it gives it up.
 struct Place {
     session: Session,
+    /// What the keys of the lock begin with.
+    folder: String,
     key: String,
     /// The revision that created the key; 0 = not known yet.
     created: u64,
@@ -238,6 +256,7 @@ struct Place {
 impl Place {
     fn new(session: Session, folder: &str, who: Who) -> Self {
         Self {
+            folder: folder.to_owned(),
             key: format!("{folder}{:x}", session.lease),
             session,
             created: 0,
@@ -259,8 +278,7 @@ impl Place {
 
     /// Joins the queue, and returns it as it is then, with its revision.
     fn stand(&mut self) -> Result<(Vec<Request>, i64)> {
-        let folder = self.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let range = json!({"request_range": below(&format!("{folder}/"))});
+        let range = json!({"request_range": below(&self.folder)});
         let transaction = json!({
             "compare": [{"target": "CREATE", "key": encoded(&self.key), "create_revision": "0"}],
             "success": [self.put(self.session.lease), range],
@@ -281,7 +299,7 @@ impl Place {
             .iter()
             .map(|response| &response["response_range"])
             .find(|range| range.is_object());
-        let requests = queue::requests(range.unwrap_or(&Value::Null));
+        let requests = queue::requests(range.unwrap_or(&Value::Null), &self.folder);
         self.created = requests
             .iter()
             .find(|request| request.key == self.key)
@@ -320,8 +338,8 @@ impl Place {
         let certain = self.session.standing.now().is_certain();
         match answer {
             Ok(answer) => {
-                let stands = queue::requests(&answer.value);
-                let stands = stands.first().is_some_and(|request| request.created == self.created);
+                let mut stands = queue::kvs(&answer.value).iter().map(Request::read);
+                let stands = stands.any(|request| request.created == self.created);
                 self.session.end().map(|()| certain && stands)
             }
             Err(fault) => {
@@ -454,14 +472,8 @@ fn state(name: &LockName, requests: &[Request]) -> State {
     )
 }
 
-/// The lock that a key belongs to, if it is one of a lock: `ROOT NAME / hexadecimal number`.
-fn name_of(request: &Request, root: &str) -> Option<LockName> {
-    let (name, lease) = request.key.strip_prefix(root)?.split_once('/')?;
-    let is_lease = !lease.is_empty() && lease.len() <= 16 && lease.bytes().all(|b| b.is_ascii_hexdigit());
-    LockName::new(name).ok().filter(|_| is_lease)
-}
-
-/// Whether it is one, and not a key of somebody else's that only looks so.
-fn is_request(request: &Request) -> bool {
-    request.lease != 0 || !request.who.host.is_empty()
+/// The lock that a key may belong to: `ROOT NAME / hexadecimal number`.
+fn name_of(key: &str, root: &str) -> Option<LockName> {
+    let (name, lease) = key.strip_prefix(root)?.split_once('/')?;
+    queue::lease_named(lease).and_then(|_| LockName::new(name).ok())
 }

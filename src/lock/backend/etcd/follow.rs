@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(super) struct Following {
     gateway: Arc<Gateway>,
     name: LockName,
-    keys: Value,
+    folder: String,
     requests: BTreeMap<String, Request>,
     looks: Looks,
     watch: Watch,
@@ -31,14 +31,13 @@ impl Following {
         requests: Vec<Request>,
         revision: i64,
     ) -> Result<Self> {
-        let keys = below(folder);
         Ok(Self {
             gateway: gateway.clone(),
             name: name.clone(),
             looks: Looks::first(&state(name, &requests)),
             requests: by_key(requests),
-            watch: Watch::start(gateway, keys.clone(), revision + 1, Filter::All, USUAL_TTL)?,
-            keys,
+            watch: Watch::start(gateway, below(folder), revision + 1, Filter::All, USUAL_TTL)?,
+            folder: folder.to_owned(),
             due: VecDeque::new(),
         })
     }
@@ -58,18 +57,20 @@ impl Following {
             self.requests.remove(&decoded(&kv["key"]));
         } else {
             let request = Request::read(kv);
-            self.requests.insert(request.key.clone(), request);
+            if request.is_in(&self.folder) {
+                self.requests.insert(request.key.clone(), request);
+            }
         }
         self.look();
     }
 
     /// The watch has ended: begin again from what is there now.
     fn again(&mut self) -> Result<(), Fault> {
-        let answer = self.gateway.call("kv/range", &self.keys, Contact::Running)?;
-        self.requests = by_key(queue::requests(&answer.value));
+        let answer = self.gateway.call("kv/range", &below(&self.folder), Contact::Running)?;
+        self.requests = by_key(queue::requests(&answer.value, &self.folder));
         self.look();
         let from = revision(&answer.value) + 1;
-        let watch = Watch::start(&self.gateway, self.keys.clone(), from, Filter::All, USUAL_TTL);
+        let watch = Watch::start(&self.gateway, below(&self.folder), from, Filter::All, USUAL_TTL);
         self.watch = watch.map_err(|e| Fault::Unreachable(e.to_string()))?;
         Ok(())
     }

@@ -25,12 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// gRPC status codes, as the gateway passes them on.
 pub(crate) mod code {
+    pub(crate) const CANCELLED: i64 = 1;
+    pub(crate) const UNKNOWN: i64 = 2;
     pub(crate) const INVALID_ARGUMENT: i64 = 3;
     pub(crate) const DEADLINE_EXCEEDED: i64 = 4;
     pub(crate) const NOT_FOUND: i64 = 5;
     pub(crate) const PERMISSION_DENIED: i64 = 7;
     pub(crate) const EXHAUSTED: i64 = 8;
     pub(crate) const FAILED_PRECONDITION: i64 = 9;
+    pub(crate) const INTERNAL: i64 = 13;
     pub(crate) const UNAVAILABLE: i64 = 14;
     pub(crate) const UNAUTHENTICATED: i64 = 16;
 }
@@ -359,6 +362,15 @@ enum Try {
 }
 
 fn failed(error: ureq::Error) -> Try {
+    let error = match error {
+        ureq::Error::Io(e) => ureq::Error::from(e), // what it wraps
+        other => other,
+    };
+    if let ureq::Error::BodyExceedsLimit(limit) = error {
+        // It will not be less at the next try.
+        let message = format!("an answer of more than {} MB", limit / 1_000_000);
+        return Try::Said { code: 0, message };
+    }
     let nobody = match &error {
         // Not found: the host's address. Invalid data: TLS, where one side does not accept the other.
         ureq::Error::Io(e) => matches!(
@@ -400,7 +412,13 @@ fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
     };
     let message = message.to_owned();
     let no_space = code == code::EXHAUSTED && message.contains("space");
-    let passing = matches!(code, code::UNAVAILABLE | code::DEADLINE_EXCEEDED)
+    // A member that is asked to stop closes what its gateway has to itself first, and says so in several ways.
+    let stopping = matches!(code, code::UNKNOWN | code::INTERNAL)
+        && ["closing", "transport", "stopped"]
+            .iter()
+            .any(|what| message.contains(what));
+    let passing = matches!(code, code::CANCELLED | code::UNAVAILABLE | code::DEADLINE_EXCEEDED)
+        || stopping
         || (code == code::EXHAUSTED && !no_space)
         || message.contains("leader changed")
         || message.contains("no leader")
@@ -433,6 +451,13 @@ fn credentials(url: &EtcdUrl) -> Option<(String, String)> {
 /// Bytes as the gateway wants them.
 pub(crate) fn encoded(bytes: &str) -> String {
     BASE64.encode(bytes)
+}
+
+/// The first key after this one, both as the gateway has them.
+pub(crate) fn after(key: &Value) -> Option<String> {
+    let mut bytes = BASE64.decode(key.as_str()?).ok()?;
+    bytes.push(0);
+    Some(BASE64.encode(bytes))
 }
 
 /// Text from the gateway's bytes.

@@ -1,4 +1,8 @@
 //! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. Pure.
+//!
+//! Not every key below a lock's name is a request: other programs keep theirs there, and with another prefix in the URL
+//! so do locks. A request's key is the name and one hexadecimal number, its lease; only such keys are looked at, waited
+//! for or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
 use super::gateway::{decoded, number};
 use crate::Mode;
@@ -27,17 +31,35 @@ impl Request {
         }
     }
 
+    /// Whether it is a request for the lock of this folder, and not a key of somebody else's: it is named after the
+    /// lease it hangs on, or is a hold of ours that was left to itself, on another lease or none.
+    pub(crate) fn is_in(&self, folder: &str) -> bool {
+        let named = self.key.strip_prefix(folder).and_then(lease_named);
+        named.is_some_and(|named| named == self.lease || (self.who.detached && !self.who.host.is_empty()))
+    }
+
     fn mode(&self) -> Mode {
         self.who.mode()
     }
 }
 
-/// The requests of a range's answer, in order.
-pub(crate) fn requests(range: &Value) -> Vec<Request> {
-    let kvs = range["kvs"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut requests: Vec<Request> = kvs.iter().map(Request::read).collect();
+/// The lease that the last part of a key names: hexadecimal, as short as can be.
+pub(crate) fn lease_named(part: &str) -> Option<i64> {
+    let number = u64::from_str_radix(part, 16).ok()?;
+    (format!("{number:x}") == part).then_some(number as i64)
+}
+
+/// The requests in a range's answer for the lock of this folder, in order.
+pub(crate) fn requests(range: &Value, folder: &str) -> Vec<Request> {
+    let mut requests: Vec<Request> = kvs(range).iter().map(Request::read).collect();
+    requests.retain(|request| request.is_in(folder));
     requests.sort_by_key(|request| request.created);
     requests
+}
+
+/// The keys in a range's answer, with what belongs to them.
+pub(crate) fn kvs(range: &Value) -> &[Value] {
+    range["kvs"].as_array().map_or(&[][..], Vec::as_slice)
 }
 
 /// What one's request has to wait for.
@@ -55,11 +77,26 @@ pub(crate) enum Verdict {
     Gone,
 }
 
-/// Decides for the request that was created at revision `own`.
+/// Decides for the request that was created at revision `own`, when it joins the queue.
 ///
 /// A request is granted when all before it go together with it. `etcdctl lock` and etcd's Go mutex wait until nothing
 /// is before them, so they are excluded by all of ours, and all of ours by them.
+///
+/// How many slots there are is said by the first request that counts. Others behind it which say something else are
+/// refused and about to go.
 pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
+    let before = requests.iter().take_while(|request| request.created != own);
+    let said = before.map(Request::mode).find(|mode| matches!(mode, Mode::Slots(_)));
+    let mine = requests.iter().find(|request| request.created == own);
+    match (said, mine.map(Request::mode)) {
+        (Some(Mode::Slots(said)), Some(Mode::Slots(mine))) if said != mine => Verdict::SlotsDiffer(said),
+        _ => turn(requests, own),
+    }
+}
+
+/// The same for a request that has stood in the queue before, and was not refused: what says something else about the
+/// slots has come later than what it agreed with, and is about to go. Until then it takes a place.
+pub(crate) fn turn(requests: &[Request], own: u64) -> Verdict {
     let Some(at) = requests.iter().position(|request| request.created == own) else {
         return Verdict::Gone;
     };
@@ -81,15 +118,10 @@ pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
                 .iter()
                 .rev()
                 .find(|request| !matches!(request.mode(), Mode::Slots(_)));
-            let differs = before.iter().find_map(|request| match request.mode() {
-                Mode::Slots(n) if n != slots => Some(n),
-                _ => None,
-            });
-            match (differs, other) {
-                (Some(n), _) => Verdict::SlotsDiffer(n),
-                (None, Some(other)) => Verdict::Behind(other.key.clone()),
-                (None, None) if before.len() < slots as usize => Verdict::Granted,
-                (None, None) => Verdict::BehindAny,
+            match other {
+                Some(other) => Verdict::Behind(other.key.clone()),
+                None if before.len() < slots as usize => Verdict::Granted,
+                None => Verdict::BehindAny,
             }
         }
     }
@@ -146,5 +178,15 @@ mod tests {
         assert_eq!(verdict(&queue(&["slots:1", "slots:1"]), 1), Verdict::BehindAny);
         assert_eq!(verdict(&queue(&["slots:1", "slots:2"]), 1), Verdict::SlotsDiffer(1));
         assert_eq!(verdict(&queue(&["", ""]), 7), Verdict::Gone);
+    }
+
+    #[test]
+    fn the_first_says_how_many_slots() {
+        let requests = queue(&["slots:2", "slots:3", "slots:2", "slots:3"]);
+        assert_eq!(verdict(&requests, 1), Verdict::SlotsDiffer(2));
+        assert_eq!(verdict(&requests, 2), Verdict::BehindAny);
+        assert_eq!(verdict(&requests, 3), Verdict::SlotsDiffer(2));
+        // The first has gone before the one that it refused.
+        assert_eq!(turn(&requests[1..], 2), Verdict::Granted);
     }
 }

@@ -42,15 +42,16 @@ impl Etcd {
         &self,
         place: &mut Place,
         name: &LockName,
-        mut requests: Vec<Request>,
+        requests: &[Request],
         mut revision: i64,
         options: &mut GetOptions<'_>,
         deadline: u64,
     ) -> Result<Waited> {
         let begun = sys::monotonic();
         let mut at_once = true;
+        let mut verdict = queue::verdict(requests, place.created);
         loop {
-            let watched = match queue::verdict(&requests, place.created) {
+            let watched = match verdict {
                 Verdict::Granted if place.session.standing.now().is_certain() => {
                     return Ok(Waited::Granted { at_once });
                 }
@@ -111,7 +112,9 @@ impl Etcd {
                 );
             }
             drop(watch);
+            let requests;
             (requests, revision) = self.queue(name, Contact::Running)?;
+            verdict = queue::turn(&requests, place.created);
         }
     }
 }
