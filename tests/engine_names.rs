@@ -24,7 +24,9 @@ fn getent(script: &str) -> tempfile::TempDir {
 /// `run touch MARK` on the engine, with this PATH.
 fn run(url: &str, path: &Path, mark: &Path) -> Output {
     let mut command = binary(url);
-    command.env("PATH", path).args([&lock_name("names"), "run", "/usr/bin/touch"]);
+    command
+        .env("PATH", path)
+        .args([&lock_name("names"), "run", "/usr/bin/touch"]);
     command.arg(mark).output().expect("it runs")
 }
 

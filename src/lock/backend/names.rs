@@ -55,7 +55,10 @@ pub(crate) fn look_up(
         });
         tell(found.map_err(|why| {
             let host = host.escape_debug();
-            io::Error::new(io::ErrorKind::NotFound, format!("the address of {host} is not known: {why}"))
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the address of {host} is not known: {why}"),
+            )
         }));
     })?;
     Ok(())
@@ -178,7 +181,10 @@ mod tests {
     #[test]
     fn getent_knows_what_the_system_knows() {
         let own = looked_up("localhost").unwrap();
-        assert!(own.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        assert!(
+            own.iter()
+                .all(|address| address.ip().is_loopback() && address.port() == 7)
+        );
         let asked = ask_getent("localhost", 7, Duration::from_secs(60)).unwrap();
         assert_eq!(asked.iter().collect::<BTreeSet<_>>(), own.iter().collect());
     }
