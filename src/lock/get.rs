@@ -130,7 +130,7 @@ impl ResourceLock {
                     current = self.current();
                     match waited {
                         Waited::Granted(i, word) => {
-                            let Some(hold) = granted(&objects, i, word, describe) else {
+                            let Some(hold) = granted(&objects, i, word, describe)? else {
                                 continue; // released by force at once
                             };
                             match self.accepted(&mut current, hold, &options)? {
@@ -515,10 +515,13 @@ pub(crate) fn watches_every(place: Place, ahead: usize, head_for: u64) -> u64 {
     }
 }
 
-/// The hold that a queued request has become; `None` = it was released by force before we could look.
-fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Option<Hold> {
+/// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to
+/// be detached and cannot, because the table stays busy, is given back.
+fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Result<Option<Hold>> {
     let now = sys::monotonic();
-    let record = objects.table.requests.get(i)?;
+    let Some(record) = objects.table.requests.get(i) else {
+        return Ok(None);
+    };
     let mut hold = Hold {
         objects: objects.clone(),
         i,
@@ -533,18 +536,25 @@ fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> 
     };
     // After the token: it is ours if the record still was.
     if !hold.is_held() {
-        return None;
+        return Ok(None);
     }
     record.granted.store(now, Relaxed);
-    Live::new(objects, now, now).count_grant(now.saturating_sub(describe.queued));
-    if let Some(detached) = describe.detached
-        && !hold.detach(detached, describe.bound_start)
-    {
-        return None;
+    let live = Live::new(objects, now, now);
+    live.count_grant(now.saturating_sub(describe.queued));
+    if let Some(detached) = describe.detached {
+        match hold.detach(detached, describe.bound_start) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(busy) => {
+                // Or this handle, which forgets it, would wait for its own hold.
+                go(queue::let_go(&live, i, word));
+                return Err(busy);
+            }
+        }
     }
     objects.table.announce();
     hold.granted = now;
-    Some(hold)
+    Ok(Some(hold))
 }
 
 /// Sleeps until then, or until the wait is cancelled.

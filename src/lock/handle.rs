@@ -463,14 +463,19 @@ impl ResourceLock {
     }
 
     /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (in Python:
-    /// `I_have_the_lock = False`). False = there was none.
+    /// `I_have_the_lock = False`). False = there was none. Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// [`Error::Forked`].
+    /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy: the hold is still this handle's.
     pub fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
-        let hold = self.current().holds.pop();
-        Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default(), 0)))
+        let mut current = self.current();
+        let Some(hold) = current.holds.last() else {
+            return Ok(false);
+        };
+        let detached = hold.detach(crate::Detached::default(), 0)?;
+        current.holds.pop();
+        Ok(detached)
     }
 
     /// Mends what crashed processes left behind, so that a lone user of the Python module need not wait for it: the

@@ -11,6 +11,10 @@ use crate::{Detached, Result, sys};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+/// How long binding a hold to a process may wait for the table. Who asks for it has a process to look after meanwhile,
+/// and can ask again.
+const BIND_LATCH_NS: u64 = 250_000_000;
+
 /// A hold: its record in the table, and what its end needs to know.
 pub(crate) struct Hold {
     pub(crate) objects: Arc<Objects>,
@@ -40,11 +44,12 @@ impl Hold {
     }
 
     /// Changes what stands in its record, in the latch and only while it is held: a record that was released by force
-    /// may be another's by now. False = it was not held any more, or the table stayed busy. The caller has passed the
-    /// handle's mutex, or has the only thread that uses these objects.
-    pub(crate) fn change(&self, work: impl FnOnce(&Live<'_>, &Record)) -> bool {
+    /// may be another's by now. False = it was not held any more. [`Error::Busy`](crate::Error::Busy): the table stayed
+    /// busy for `patience` ns, nothing was changed. The caller has passed the handle's mutex, or has the only thread
+    /// that uses these objects.
+    pub(crate) fn change(&self, patience: u64, work: impl FnOnce(&Live<'_>, &Record)) -> Result<bool> {
         let now = sys::monotonic();
-        let live = Live::new(&self.objects, now, now.saturating_add(UNGET_LATCH_NS));
+        let live = Live::new(&self.objects, now, now.saturating_add(patience));
         let done = live.in_latch_of_any(|live, _, _| match self.objects.table.requests.get(self.i) {
             Some(record) if self.is_held() => {
                 work(live, record);
@@ -52,17 +57,17 @@ impl Hold {
             }
             _ => false,
         });
-        done.unwrap_or(false)
+        done.map_err(|not_done| busy(&self.objects, not_done))
     }
 
     /// Makes it a detached one: from here on nobody's life keeps it but the bound process's.
-    pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> bool {
-        self.change(|live, _| live.detach(self.i, detached, bound_start))
+    pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> Result<bool> {
+        self.change(UNGET_LATCH_NS, |live, _| live.detach(self.i, detached, bound_start))
     }
 
     /// Binds it to a process as well.
-    pub(crate) fn bind(&self, pid: u32, start: u64) {
-        self.change(|live, _| live.bind(self.i, pid, start));
+    pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
+        self.change(BIND_LATCH_NS, |live, _| live.bind(self.i, pid, start))
     }
 
     fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
