@@ -83,7 +83,7 @@ impl Guard<'_> {
         let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
             return self.owned.then_some(Lost::Forced);
         };
-        if !self.lock.is_current(&objects) {
+        if !self.lock.stand(&objects) {
             return Some(Lost::Replaced);
         }
         let flag = objects.flag.load();

@@ -1,7 +1,7 @@
 //! One hold of a handle, and how it ends.
 
 use crate::beacon::Keeper;
-use crate::handle::{ResourceLock, UNGET_LATCH_NS, busy};
+use crate::handle::{REMOVAL_TAKES, ResourceLock, UNGET_LATCH_NS, busy};
 use crate::live::{Describe, Ending, Live, NotDone, Objects, go, kind_of};
 use crate::queue;
 use crate::state::Ended;
@@ -9,7 +9,7 @@ use crate::table::{Record, pack_what};
 use crate::word::{Stage, Word};
 use crate::{Detached, Result, sys};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 /// How long binding a hold to a process may wait for the table. Who asks for it has a process to look after meanwhile,
 /// and can ask again.
@@ -122,9 +122,11 @@ impl ResourceLock {
             Ok(released) => Ok(released),
             Err(not_done) => {
                 let released = go(queue::let_go(&live, hold.i, hold.word));
-                if not_done == NotDone::Stale {
+                if not_done == NotDone::Stale && hold.objects.table.header.retired.load(SeqCst) != 0 {
+                    // Removed by force, or just about to be: there is nobody to give the old flag to.
+                } else if not_done == NotDone::Stale {
                     // The table has a new flag: whoever is next is served with that one.
-                    let mended = self.reopen(&mut current);
+                    let mended = self.reopen(&mut current, REMOVAL_TAKES);
                     drop(current);
                     if let Err(error) = mended.and_then(|_| self.repair()) {
                         log::warn!("<{}> released, but {error}", self.name());
