@@ -20,7 +20,7 @@ command -v unshare && command -v setpriv          | util-linux   | other users, 
 command -v timeout                                | coreutils    | the peer whose limits run follows
 command -v ps && command -v pkill                 | procps       | looks at process trees
 command -v systemd-analyze                        | systemd      | checks the units of the guides
-command -v strace                                 | strace       | shows which clocks a wait uses
+command -v strace                                 | strace       | shows which clocks a wait uses; stops a removal halfway
 test -e /usr/lib/*/faketime/libfaketime.so.1      | libfaketime  | steps the wall clock of one process
 command -v zsh                                    | zsh          | completes command lines
 command -v fish                                   | fish         | completes command lines

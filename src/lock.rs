@@ -154,6 +154,8 @@ mod objects;
 mod options;
 #[path = "lock/queue.rs"]
 mod queue;
+#[path = "lock/removal.rs"]
+mod removal;
 #[path = "lock/room.rs"]
 mod room;
 #[path = "lock/snapshot.rs"]
@@ -178,10 +180,11 @@ struct Readme;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};
-pub use folder::{list, remove};
+pub use folder::list;
 pub use guard::{Guard, Lost};
 pub use handle::{Builder, ResourceLock, Viewer};
 pub use name::LockName;
 pub use options::{Detached, GetOptions, Mode, UngetOptions, Wait};
+pub use removal::remove;
 pub use state::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
 pub use watch::{Change, Watch};

@@ -100,7 +100,7 @@ fn what_a_former_holder_does_touches_nobody_elses_record() {
     // Too late: the record is the next holder's by now.
     former.bind(std::process::id()).unwrap();
     former.keep_alive_descriptor().unwrap();
-    former.let_lapse();
+    former.let_lapse().unwrap();
     let state = lock.state();
     assert_eq!((state.holders.len(), state.holders[0].token), (1, grant.token));
     assert_eq!(state.holders[0].bound_pid, None);

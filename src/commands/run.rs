@@ -144,7 +144,9 @@ impl Run<'_> {
         if abandoned && self.args.recover.is_none() && !self.common.quiet {
             self.say(output::ABANDONED);
         }
-        guard.keep_alive_descriptor().map_err(|e| self.failed(e))?;
+        if let Err(error) = guard.keep_alive_descriptor() {
+            return self.not_kept(guard, error);
+        }
         if let (true, Some(text)) = (abandoned, &self.args.recover)
             && let Err(failure) = self.recover(text, &guard, signals, &environment)
         {
@@ -152,11 +154,16 @@ impl Run<'_> {
             return Err(failure);
         }
         if self.args.no_fork {
-            // Without /proc the inherited descriptor alone keeps the lock.
-            if let Err(error) = guard.bind(std::process::id()) {
-                log::info!("<{}> {error}", self.name());
+            match guard.bind(std::process::id()) {
+                Ok(()) => {}
+                // Nobody is left to try again.
+                Err(error @ Error::Busy { .. }) => return self.not_kept(guard, error),
+                // Without /proc the inherited descriptor alone keeps the lock.
+                Err(error) => log::info!("<{}> {error}", self.name()),
             }
-            guard.let_lapse();
+            if let Err(error) = guard.let_lapse() {
+                return self.not_kept(guard, error);
+            }
             // The guard gives the lock back if this returns.
             return Ok(self.not_run(&exec::exec_here(signals, program, &environment)));
         }
@@ -179,6 +186,13 @@ impl Run<'_> {
         } else {
             Exit::Lost
         })
+    }
+
+    /// What keeps the lock while the command runs could not be recorded: were this program killed, the lock would be
+    /// another's beside the command. So there is no command.
+    fn not_kept(&self, guard: Guard<'_>, error: Error) -> Result<Exit, Failure> {
+        self.give_back(guard, false)?;
+        Err(self.failed(error))
     }
 
     /// Whether it was still ours.
@@ -286,6 +300,8 @@ struct Holding<'a> {
     run: &'a Run<'a>,
     guard: &'a Guard<'a>,
     lost: bool,
+    /// The command's process, while it could not be recorded yet.
+    unrecorded: Option<u32>,
 }
 
 impl<'a> Holding<'a> {
@@ -294,6 +310,20 @@ impl<'a> Holding<'a> {
             run,
             guard,
             lost: false,
+            unrecorded: None,
+        }
+    }
+
+    /// Records the command's process in the table: a second proof of life beside the inherited descriptor. Without it a
+    /// command that closes all its descriptors is not covered if this program is killed.
+    fn record(&mut self, pid: u32) {
+        self.unrecorded = None;
+        match self.guard.bind(pid) {
+            Ok(()) => {}
+            Err(error) => {
+                log::info!("<{}> {error}", self.run.name()); // most often: it has ended already
+                self.unrecorded = matches!(error, Error::Busy { .. }).then_some(pid);
+            }
         }
     }
 
@@ -311,14 +341,13 @@ impl<'a> Holding<'a> {
 
 impl Watcher for Holding<'_> {
     fn started(&mut self, pid: u32) {
-        // It is a second proof of life beside the inherited descriptor: without it a command that closes all its
-        // descriptors is not covered if this program is killed.
-        if let Err(error) = self.guard.bind(pid) {
-            log::info!("<{}> {error}", self.run.name()); // most often: it has ended already
-        }
+        self.record(pid);
     }
 
     fn tick(&mut self) {
+        if let Some(pid) = self.unrecorded {
+            self.record(pid);
+        }
         self.is_lost();
     }
 

@@ -99,7 +99,8 @@ fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
         let stands = table.requests[..in_use]
             .iter()
             .any(|record| record.holder.load(Relaxed) == id || record.keeper.load(Relaxed) == id);
-        if !stands && table.header.latch.load(Relaxed) & ID_MASK != id {
+        let removed_by = table.header.retired.load(Relaxed);
+        if !stands && removed_by != id && table.header.latch.load(Relaxed) & ID_MASK != id {
             return Ok(id);
         }
         let mut unlock = byte(id);

@@ -127,6 +127,12 @@ pub enum Error {
         /// What it cannot, and what to use instead.
         what: String,
     },
+    /// Somebody is removing the lock ([`remove`](crate::remove)), and has not come to an end until the deadline.
+    #[error("the lock is being removed{}: try again; if that one is stopped, continue or end it", pid.map(|p| format!(" (by process {p})")).unwrap_or_default())]
+    BeingRemoved {
+        /// Who is at it, where that is known.
+        pid: Option<u32>,
+    },
     /// The lock's table stayed busy until the deadline (a process stopped inside it?).
     #[error("the lock's table stayed busy{}: continue or end the process that is stopped inside it", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
     Busy {

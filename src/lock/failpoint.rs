@@ -225,6 +225,13 @@ mod tests {
                 ..PLAIN
             },
             Operation {
+                name: "remove",
+                perform: |lock| {
+                    crate::remove(lock.name().as_str(), false).unwrap();
+                },
+                ..PLAIN
+            },
+            Operation {
                 name: "sweep_expired",
                 prepare: |lock| {
                     let soon = Detached {
@@ -515,6 +522,47 @@ mod tests {
         }
     }
 
+    /// A remover is killed before each of its actions, while the Python module has the flag open, and makes and takes a
+    /// new one if there is none: never may both flags be had.
+    #[test]
+    fn a_killed_remover_leaves_one_flag_to_be_had() {
+        let operation = operation("remove");
+        let killed = |at: u32| {
+            let name = fresh_name("flags");
+            let own = ResourceLock::open(&name).unwrap();
+            let old = own.current().objects.clone();
+            let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
+            doomed.go();
+            let passed = doomed.passed();
+            let owner = old.flag.owner;
+            let python = crate::flag::Flag::open_or_create(own.name(), &owner, || Ok(())).unwrap();
+            let replaced = python.inode != old.flag.inode;
+            own.visit_now(&old, crate::queue::Sweep::All);
+            if replaced {
+                let free = python.load();
+                assert_eq!(free.value(), 1);
+                python.swap(free, free.with(0, 0)).unwrap();
+            }
+            let fresh = ResourceLock::open(&name).unwrap();
+            for lock in [&own, &fresh] {
+                own.visit_now(&old, crate::queue::Sweep::All);
+                lock.repair().unwrap();
+                own.visit_now(&old, crate::queue::Sweep::All);
+                assert!(!replaced || !lock.get_lock(now()).unwrap(), "Python has it");
+            }
+            if replaced {
+                assert_eq!((python.load().value(), python.load().mark()), (0, 0), "it is Python's");
+                python.swap(python.load(), python.load().with(1, 0)).unwrap();
+                assert_eq!(old.flag.load().value(), 0, "nobody is granted the old flag");
+            }
+            drop(own);
+            Others::new(name).all_is_well();
+            assert!(!replaced || old.flag.load().value() == 0);
+            passed.is_some()
+        };
+        assert!((1..MANY).any(killed));
+    }
+
     fn kill_before_each(name: &str) {
         let operation = operation(name);
         let last = (1..MANY).find(|&at| kill_before(&operation, at));
@@ -537,7 +585,10 @@ mod tests {
         let is_stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
         until("it stands still or is gone", || is_stopped() || doomed.is_gone());
         let pid = doomed.child.id();
-        let its_own = is_stopped() && own.state().holders.iter().any(|holder| holder.pid == pid);
+        // A remover's hold is worth nothing when the table is gone.
+        let table = own.current().objects.table.inode;
+        let stands = crate::objects::inode_at(&own.name().table_path()) == Some(table);
+        let its_own = is_stopped() && stands && own.state().holders.iter().any(|holder| holder.pid == pid);
         let crowd = !operation.waiters.is_empty();
         let limited = std::thread::spawn(move || {
             let had = own.get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(20))));
@@ -545,6 +596,7 @@ mod tests {
                 Ok(true) => assert!(!its_own, "stolen from a stopped holder"),
                 Ok(false) => {}
                 Err(crate::Error::Busy { pid: inside }) => assert!(crowd || inside.is_none_or(|inside| inside == pid)),
+                Err(crate::Error::BeingRemoved { pid: by }) => assert_eq!(by, Some(pid)),
                 Err(other) => panic!("{other}"),
             }
             drop(own);
@@ -582,12 +634,12 @@ mod tests {
     }
 
     mod stopped_in {
-        tests!(stop_before_each: get unget hand_over dispatch_to_many get_detached);
+        tests!(stop_before_each: get unget hand_over dispatch_to_many get_detached remove);
     }
 
     mod killed_in {
         tests!(kill_before_each: get queue_and_accept withdraw unget hand_over dispatch_to_many dispatch_slots repair
             get_after_a_death take_over_early take_over_late force foreign_turn get_detached wait_detached
-            sweep_expired);
+            sweep_expired remove);
     }
 }

@@ -1,6 +1,6 @@
 //! Getting the lock: a try, a short patience outside the queue, then the queue.
 
-use crate::handle::{Current, ResourceLock, busy};
+use crate::handle::{Current, REMOVAL_LOOK, ResourceLock, busy};
 use crate::hold::{Hold, held};
 use crate::live::{Describe, Live, NotDone, Objects, go, kind_of};
 use crate::queue::{self, Ask, Asked, Place, Poll, Sweep};
@@ -9,8 +9,8 @@ use crate::sys::{self, Watched};
 use crate::table::{pack_command, pack_what};
 use crate::word::{Stage, Word};
 use crate::{Error, GetOptions, Mode, Result, Wait, identity, room};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
@@ -99,7 +99,10 @@ impl ResourceLock {
         }
         let mut describe = self.describe(&options, start)?;
         let mut current = self.current();
-        self.fresh(&mut current, start, false)?;
+        // How long a table that stays busy, or a removal, is waited for.
+        let until = deadline.max(start.saturating_add(LATCH_LEAST_NS));
+        let opened = self.fresh(&mut current, start, false, Duration::ZERO);
+        current = self.outwait_removal(current, opened, until, &options)?;
         let mut queue = options.queue_at_once && options.wait != Wait::No;
         let mut patience = Patience::default();
         let mut conflict = false;
@@ -116,10 +119,18 @@ impl ResourceLock {
                 describe.queued = now;
                 describe.queued_wall_us = current.clock.wall_us(now);
             }
-            match self.attempt(&mut current, &describe, now, queue)? {
-                Try::Granted(hold) => match self.accepted(&mut current, hold, &options)? {
-                    Some(token) => return Ok(Some((token, owned))),
-                    None => continue,
+            let tried = match self.attempt(&mut current, &describe, now, queue) {
+                Ok(tried) => tried,
+                Err(error) => {
+                    current = self.outwait_removal(current, Err(error), until, &options)?;
+                    continue;
+                }
+            };
+            match tried {
+                Try::Granted(hold) => match self.accepted(&mut current, hold, &options) {
+                    Ok(Some(token)) => return Ok(Some((token, owned))),
+                    Ok(None) => {}
+                    Err(error) => current = self.outwait_removal(current, Err(error), until, &options)?,
                 },
                 Try::Queued(i, word) => {
                     let objects = current.objects.clone();
@@ -130,12 +141,13 @@ impl ResourceLock {
                     current = self.current();
                     match waited {
                         Waited::Granted(i, word) => {
-                            let Some(hold) = granted(&objects, i, word, describe) else {
+                            let Some(hold) = granted(&objects, i, word, describe)? else {
                                 continue; // released by force at once
                             };
-                            match self.accepted(&mut current, hold, &options)? {
-                                Some(token) => return Ok(Some((token, owned))),
-                                None => continue,
+                            match self.accepted(&mut current, hold, &options) {
+                                Ok(Some(token)) => return Ok(Some((token, owned))),
+                                Ok(None) => {}
+                                Err(error) => current = self.outwait_removal(current, Err(error), until, &options)?,
                             }
                         }
                         Waited::TimedOut => break,
@@ -145,8 +157,8 @@ impl ResourceLock {
                             if now >= deadline {
                                 break;
                             }
-                            self.fresh(&mut current, now, true)?;
-                            continue;
+                            let opened = self.fresh(&mut current, now, true, Duration::ZERO);
+                            current = self.outwait_removal(current, opened, until, &options)?;
                         }
                     }
                 }
@@ -161,7 +173,7 @@ impl ResourceLock {
                 Try::Latched(not_done) => {
                     let objects = current.objects.clone();
                     drop(current); // the handle's other threads have a turn
-                    if sys::monotonic() >= deadline.max(start.saturating_add(LATCH_LEAST_NS)) {
+                    if sys::monotonic() >= until {
                         return Err(busy(&objects, not_done));
                     }
                     current = self.current();
@@ -185,7 +197,8 @@ impl ResourceLock {
                     drop(current);
                     nap(&options, deadline.min(now.saturating_add(room::TRY_NS)));
                     current = self.current();
-                    self.fresh(&mut current, now, true)?;
+                    let opened = self.fresh(&mut current, now, true, Duration::ZERO);
+                    current = self.outwait_removal(current, opened, until, &options)?;
                 }
                 Try::Busy => {
                     let objects = current.objects.clone();
@@ -201,7 +214,8 @@ impl ResourceLock {
                             looked = true;
                             current = self.current();
                             self.visit_now(&objects, Sweep::All);
-                            self.fresh(&mut current, now, true)?;
+                            let opened = self.fresh(&mut current, now, true, Duration::ZERO);
+                            current = self.outwait_removal(current, opened, until, &options)?;
                             continue;
                         } else {
                             current = self.current();
@@ -222,6 +236,31 @@ impl ResourceLock {
             self.get_lock_info()
         );
         Ok(None)
+    }
+
+    /// What opening the lock came to, in a request: while the lock is being removed it waits for the end of that, and the
+    /// handle's other threads have a turn.
+    fn outwait_removal<'a>(
+        &'a self,
+        mut current: MutexGuard<'a, Current>,
+        mut opened: Result<bool>,
+        until: u64,
+        options: &GetOptions<'_>,
+    ) -> Result<MutexGuard<'a, Current>> {
+        while let Err(error) = opened {
+            drop(current);
+            let now = sys::monotonic();
+            if !matches!(error, Error::BeingRemoved { .. }) || now >= until {
+                return Err(error);
+            }
+            nap(options, until.min(now.saturating_add(REMOVAL_LOOK.as_nanos() as u64)));
+            if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
+                return Err(Error::Cancelled);
+            }
+            current = self.current();
+            opened = self.fresh(&mut current, now, true, Duration::ZERO);
+        }
+        Ok(current)
     }
 
     fn held_token(&self) -> Option<u64> {
@@ -299,7 +338,7 @@ impl ResourceLock {
                 Ok((Asked::Full, _)) => Try::Full,
                 Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
                 Err(NotDone::Stale) => {
-                    self.reopen(current)?;
+                    self.reopen(current, Duration::ZERO)?;
                     continue;
                 }
                 Err(not_done) => Try::Latched(not_done),
@@ -315,7 +354,7 @@ impl ResourceLock {
             // The lock's files were replaced: this was a grant of the old ones. It goes first; opened afresh, the
             // same table with another flag would take it for a hold.
             go(queue::let_go(&Live::new(&hold.objects, now, now), hold.i, hold.word));
-            self.reopen(current)?;
+            self.reopen(current, Duration::ZERO)?;
             self.visit_now(&hold.objects, Sweep::Active);
             self.visit_now(&current.objects.clone(), Sweep::Active);
             return Ok(None);
@@ -342,7 +381,7 @@ impl ResourceLock {
     }
 
     /// Repairs now, as far as the table is free.
-    fn visit_now(&self, objects: &Objects, what: Sweep) {
+    pub(crate) fn visit_now(&self, objects: &Objects, what: Sweep) {
         let now = sys::monotonic();
         let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
         // Busy or stale: the next look tries again, or finds that the lock was replaced.
@@ -523,10 +562,13 @@ pub(crate) fn watches_every(place: Place, ahead: usize, head_for: u64) -> u64 {
     }
 }
 
-/// The hold that a queued request has become; `None` = it was released by force before we could look.
-fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Option<Hold> {
+/// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to
+/// be detached and cannot, because the table stays busy, is given back.
+fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Result<Option<Hold>> {
     let now = sys::monotonic();
-    let record = objects.table.requests.get(i)?;
+    let Some(record) = objects.table.requests.get(i) else {
+        return Ok(None);
+    };
     let mut hold = Hold {
         objects: objects.clone(),
         i,
@@ -541,18 +583,25 @@ fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> 
     };
     // After the token: it is ours if the record still was.
     if !hold.is_held() {
-        return None;
+        return Ok(None);
     }
     record.granted.store(now, Relaxed);
-    Live::new(objects, now, now).count_grant(now.saturating_sub(describe.queued));
-    if let Some(detached) = describe.detached
-        && !hold.detach(detached, describe.bound_start)
-    {
-        return None;
+    let live = Live::new(objects, now, now);
+    live.count_grant(now.saturating_sub(describe.queued));
+    if let Some(detached) = describe.detached {
+        match hold.detach(detached, describe.bound_start) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(busy) => {
+                // Or this handle, which forgets it, would wait for its own hold.
+                go(queue::let_go(&live, i, word));
+                return Err(busy);
+            }
+        }
     }
     objects.table.announce();
     hold.granted = now;
-    Some(hold)
+    Ok(Some(hold))
 }
 
 /// Sleeps until then, or until the wait is cancelled.

@@ -1,9 +1,11 @@
 //! A hold that is released when it is dropped.
 
 use crate::beacon::Keeper;
+use crate::handle::UNGET_LATCH_NS;
 use crate::hold::Hold;
 use crate::{Error, ResourceLock, Result, identity};
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// A hold: released on drop.
 ///
@@ -81,7 +83,7 @@ impl Guard<'_> {
         let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
             return self.owned.then_some(Lost::Forced);
         };
-        if !self.lock.is_current(&objects) {
+        if !self.lock.stand(&objects) {
             return Some(Lost::Replaced);
         }
         let flag = objects.flag.load();
@@ -97,14 +99,18 @@ impl Guard<'_> {
     /// close-on-exec, for a child process to inherit: should this process die, the hold lasts as long as any process
     /// has that descriptor open. The caller's copy is closed when the hold is released.
     ///
+    /// Waits up to 1 s for the table.
+    ///
     /// # Errors
-    /// [`Error::Os`] if no descriptor can be had.
+    /// [`Error::Os`] if no descriptor can be had; [`Error::Busy`] if the table stayed busy: then the descriptor would
+    /// keep nothing alive.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
         self.lock.check_fork()?;
         self.with(|hold| {
             let keeper = Keeper::light(&hold.objects.table)?;
             let id = keeper.id;
-            hold.change(|_, record| record.keeper.store(id, std::sync::atomic::Ordering::Release));
+            // A hold that was released by force meanwhile has nothing to keep: see `lost`.
+            hold.change(UNGET_LATCH_NS, |_, record| record.keeper.store(id, Release))?;
             let raw = keeper.raw();
             hold.keeper = Some(keeper);
             Ok(raw)
@@ -125,15 +131,15 @@ impl Guard<'_> {
     }
 
     /// Binds the hold to the life of process `pid` as well (a child that was started for it): should this process
-    /// die, the hold lasts at least as long as that one.
+    /// die, the hold lasts at least as long as that one. Waits up to 0.25 s for the table.
     ///
     /// # Errors
-    /// [`Error::NoProcess`] if it has ended, or cannot be examined.
+    /// [`Error::NoProcess`] if it has ended, or cannot be examined; [`Error::Busy`] if the table stayed busy: it is not
+    /// bound, and can be asked for again.
     pub fn bind(&self, pid: u32) -> Result<()> {
         self.lock.check_fork()?;
         let start = identity::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?;
-        self.with(|hold| hold.bind(pid, start));
-        Ok(())
+        self.with(|hold| hold.bind(pid, start)).transpose().map(drop)
     }
 
     fn end(&self, mended: bool) -> Result<bool> {
@@ -167,11 +173,15 @@ impl Guard<'_> {
 
     /// From now on the end of the process (or of what inherits [`Guard::keep_alive_descriptor`]) is the hold's ordinary
     /// end: it counts as released, and the next holder is not told that anybody died. For a process that is about to
-    /// exec a command, after which nobody is left to release.
-    pub fn let_lapse(&self) {
-        if self.lock.check_fork().is_ok() {
-            self.with(|hold| hold.change(|_, record| record.lapses.store(1, std::sync::atomic::Ordering::Relaxed)));
-        }
+    /// exec a command, after which nobody is left to release. Waits up to 1 s for the table.
+    ///
+    /// # Errors
+    /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy.
+    pub fn let_lapse(&self) -> Result<()> {
+        self.lock.check_fork()?;
+        self.with(|hold| hold.change(UNGET_LATCH_NS, |_, record| record.lapses.store(1, Relaxed)))
+            .transpose()
+            .map(drop)
     }
 
     /// Lets go of the guard without releasing: the hold lasts as long as the lock's handle, or whatever inherits the

@@ -9,17 +9,19 @@ use crate::note::{self, Note};
 use crate::objects::{self, NewFile, Ownership};
 use crate::options::Target;
 use crate::queue::{self, Sweep, Wakes, Which};
+use crate::removal::{self, Removal};
 use crate::state::Ended;
 use crate::table::Table;
 use crate::{Error, GetOptions, Guard, LockName, Result, UngetOptions, sys};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long a release may wait for the table (it is the holder's own word that counts; the rest others can mend).
 pub(crate) const UNGET_LATCH_NS: u64 = 1_000_000_000;
-/// Deleting a lock's files takes microseconds; after this time whoever was at it counts as dead.
-const REMOVAL_TAKES: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
-const REMOVAL_LOOK: Duration = Duration::from_millis(2);
+/// Deleting a lock's files takes microseconds; whoever is still at it after this time is stopped, and that is told.
+pub(crate) const REMOVAL_TAKES: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
+pub(crate) const REMOVAL_LOOK: Duration = Duration::from_millis(2);
 /// A handle in use looks this often whether the lock's files are still the ones at the lock's paths.
 const CHECK_PATHS_NS: u64 = 10_000_000;
 
@@ -51,15 +53,15 @@ impl Builder {
         self
     }
 
-    /// Opens the lock; creates what is missing. Does not wait for anybody.
+    /// Opens the lock; creates what is missing. Waits for nobody but one who is just removing it.
     ///
     /// # Errors
     /// [`Error::Name`] for a name that cannot be; [`Error::Permission`] if the lock belongs to others;
     /// [`Error::WrongObject`] if something else stands at one of its paths; [`Error::Os`] if the system refuses
-    /// (no or full /dev/shm).
+    /// (no or full /dev/shm); [`Error::BeingRemoved`] if it is just being removed and that takes longer than 1 s.
     pub fn open(self) -> Result<ResourceLock> {
         let name = LockName::new(&self.name)?;
-        let objects = open_objects(&name, &self.owner, self.note_size)?;
+        let objects = open_objects(&name, &self.owner, self.note_size, REMOVAL_TAKES)?;
         Ok(ResourceLock::with(name, self.owner, self.note_size, objects, true))
     }
 
@@ -75,37 +77,59 @@ impl Builder {
 
 pub use crate::viewer::Viewer;
 
-pub(crate) fn open_objects(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Arc<Objects>> {
-    use std::sync::atomic::Ordering::Relaxed;
+/// Opens a lock's objects, and makes what is missing. While the lock is being removed it waits for the end of that, for
+/// as long as `patience`, and makes nothing.
+pub(crate) fn open_objects(
+    name: &LockName,
+    owner: &Ownership,
+    note_size: usize,
+    patience: Duration,
+) -> Result<Arc<Objects>> {
     let mut waited = Duration::ZERO;
     loop {
-        // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
-        let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
-        let note = Note::open_or_create(name, note_size, &flag.owner)?;
-        let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
-        if table.header.retired.load(Relaxed) != 0 {
-            // Somebody is just deleting it; a flag that was made meanwhile must not be taken for it.
-            if waited < REMOVAL_TAKES {
+        match open_once(name, owner, note_size) {
+            Ok(Some(objects)) => return Ok(objects),
+            Ok(None) => {}
+            Err(Error::BeingRemoved { .. }) if waited < patience => {
                 std::thread::sleep(REMOVAL_LOOK);
                 waited += REMOVAL_LOOK;
-                continue;
             }
-            table.header.retired.store(0, Relaxed); // whoever was at it has died
-        }
-        let Some(beacon) = Beacon::light(&table)? else {
-            continue; // replaced meanwhile
-        };
-        let objects = Arc::new(Objects {
-            flag,
-            note,
-            table,
-            id: beacon.id,
-            beacon: Some(beacon),
-        });
-        if adopt_flag(name, &objects)? {
-            return Ok(objects);
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// One try; `None` = something was replaced meanwhile.
+fn open_once(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Option<Arc<Objects>>> {
+    // A flag that is made while the rest of the lock is deleted would be left over.
+    if objects::inode_at(&name.flag_path()).is_none()
+        && let Ok(table) = Table::open(name, true)
+        && let Removal::UnderWay(remover) = removal::look(&table)
+    {
+        return Err(removal::being_removed(&table, remover));
+    }
+    // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
+    let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
+    let note = Note::open_or_create(name, note_size, &flag.owner)?;
+    let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
+    let dead_remover = match removal::look(&table) {
+        Removal::None => 0,
+        Removal::Abandoned(remover) => remover,
+        // This flag must not be taken for the old table's.
+        Removal::UnderWay(remover) => return Err(removal::being_removed(&table, remover)),
+        Removal::Over => return Ok(None),
+    };
+    let Some(beacon) = Beacon::light(&table)? else {
+        return Ok(None);
+    };
+    let objects = Arc::new(Objects {
+        flag,
+        note,
+        table,
+        id: beacon.id,
+        beacon: Some(beacon),
+    });
+    Ok(adopt_flag(name, &objects, dead_remover)?.then_some(objects))
 }
 
 /// Whether there is room for all three objects.
@@ -125,34 +149,37 @@ fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> 
 }
 
 /// The table records its flag's inode. If the flag at the path is another one (deleted and made anew): it is taken
-/// for the table if anything is held, and recorded. False = by now there is yet another one: open it all again.
-fn adopt_flag(name: &LockName, objects: &Objects) -> Result<bool> {
+/// for the table if anything is held, and recorded. Then a table that was retired by this dead remover (0 = none) is in
+/// use again. False = by now there is yet another flag, or the lock is being removed: open it all again.
+fn adopt_flag(name: &LockName, objects: &Objects, dead_remover: u32) -> Result<bool> {
     use std::sync::atomic::Ordering::Relaxed;
     let recorded = &objects.table.header.flag_inode;
-    if recorded.load(Relaxed) == objects.flag.inode {
+    if recorded.load(Relaxed) == objects.flag.inode && dead_remover == 0 {
         return Ok(true);
     }
     let now = sys::monotonic();
     let live = Live::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
     let done = live.in_latch_of_any(|live, _, _| {
-        if recorded.load(Relaxed) == objects.flag.inode {
-            return true;
-        }
-        if objects::inode_at(&name.flag_path()) != Some(objects.flag.inode) {
+        if objects.table.header.retired.load(SeqCst) != dead_remover {
             return false;
         }
-        let held =
-            (0..objects.table.words.len()).any(|i| crate::word::Word(objects.table.words[i].load(Relaxed)).is_active());
-        let mut flag = objects.flag.load();
-        while held && flag.value() != 0 {
-            match objects.flag.swap(flag, flag.with(0, objects.table.mark())) {
-                Ok(()) => break,
-                Err(seen) => flag = seen,
+        if recorded.load(Relaxed) != objects.flag.inode {
+            if objects::inode_at(&name.flag_path()) != Some(objects.flag.inode) {
+                return false;
             }
+            let is_active = |word: &AtomicU32| crate::word::Word(word.load(Relaxed)).is_active();
+            let held = objects.table.words.iter().any(is_active);
+            let mut flag = objects.flag.load();
+            while held && flag.value() != 0 {
+                match objects.flag.swap(flag, flag.with(0, objects.table.mark())) {
+                    Ok(()) => break,
+                    Err(seen) => flag = seen,
+                }
+            }
+            recorded.store(objects.flag.inode, Relaxed);
+            live.refresh();
         }
-        recorded.store(objects.flag.inode, Relaxed);
-        live.refresh();
-        true
+        dead_remover == 0 || removal::retire(&objects.table, dead_remover, 0)
     });
     done.map_err(|not_done| busy(objects, not_done))
 }
@@ -160,20 +187,16 @@ fn adopt_flag(name: &LockName, objects: &Objects) -> Result<bool> {
 /// The error of a table that stayed busy.
 pub(crate) fn busy(objects: &Objects, not_done: NotDone) -> Error {
     let pid = match not_done {
-        NotDone::Busy(id) => pid_of(objects, id),
+        NotDone::Busy(id) => pid_of(&objects.table, id),
         NotDone::Stale => None,
     };
     Error::Busy { pid }
 }
 
 /// The process with this beacon, as far as its requests tell.
-pub(crate) fn pid_of(objects: &Objects, id: u32) -> Option<u32> {
+pub(crate) fn pid_of(table: &Table, id: u32) -> Option<u32> {
     use std::sync::atomic::Ordering::Relaxed;
-    let record = objects
-        .table
-        .requests
-        .iter()
-        .find(|record| record.holder.load(Relaxed) == id)?;
+    let record = table.requests.iter().find(|record| record.holder.load(Relaxed) == id)?;
     Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0)
 }
 
@@ -277,13 +300,13 @@ impl ResourceLock {
     }
 
     /// The objects in use now; opened afresh if `force`d to look, or not looked for a while, and the lock's paths
-    /// lead elsewhere.
-    pub(crate) fn fresh(&self, current: &mut Current, now: u64, force: bool) -> Result<bool> {
+    /// lead elsewhere. Waits so long for one who is removing the lock.
+    pub(crate) fn fresh(&self, current: &mut Current, now: u64, force: bool, patience: Duration) -> Result<bool> {
         let due = self.is_check_due(current, now);
         if !(force || due) || self.is_current(&current.objects) {
             return Ok(false);
         }
-        self.reopen(current)
+        self.reopen(current, patience)
     }
 
     /// Whether the paths have not been looked at for a while; from now on they count as looked at.
@@ -295,18 +318,21 @@ impl ResourceLock {
         due
     }
 
-    /// Opens the lock's objects afresh.
-    pub(crate) fn reopen(&self, current: &mut Current) -> Result<bool> {
+    /// Opens the lock's objects afresh. Waits so long for one who is removing the lock.
+    pub(crate) fn reopen(&self, current: &mut Current, patience: Duration) -> Result<bool> {
+        current.objects = open_objects(&self.name, &self.owner, self.note_size, patience)?;
         log::debug!("<{}> the lock's files were replaced: opened afresh", self.name);
-        current.objects = open_objects(&self.name, &self.owner, self.note_size)?;
         Ok(true)
     }
 
-    /// Whether the lock's paths still lead to these objects.
+    /// Whether the lock's paths still lead to these objects, and nobody is about to change that.
     pub(crate) fn is_current(&self, objects: &Objects) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        objects.table.header.retired.load(Relaxed) == 0
-            && objects::inode_at(&self.name.flag_path()) == Some(objects.flag.inode)
+        objects.table.header.retired.load(SeqCst) == 0 && self.stand(objects)
+    }
+
+    /// Whether the lock's paths still lead to these objects.
+    pub(crate) fn stand(&self, objects: &Objects) -> bool {
+        objects::inode_at(&self.name.flag_path()) == Some(objects.flag.inode)
             && objects::inode_at(&self.name.table_path()) == Some(objects.table.inode)
     }
 
@@ -315,7 +341,8 @@ impl ResourceLock {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::SlotsDiffer`], [`Error::NoProcess`], [`Error::Forked`], [`Error::Busy`] if a
-    /// process that is stopped in the middle of an operation blocks the table, and those of [`Builder::open`] if the
+    /// process that is stopped in the middle of an operation blocks the table, [`Error::BeingRemoved`] if one is stopped
+    /// in the middle of the lock's removal, and those of [`Builder::open`] if the
     /// lock's files were deleted and have to be made anew.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {
         self.get(options).map(|token| token.is_some())
@@ -438,7 +465,7 @@ impl ResourceLock {
     fn work_in_latch<R>(&self, work: impl Fn(&Live<'_>, &mut Wakes) -> R) -> Result<R> {
         let mut current = self.current();
         let now = sys::monotonic();
-        self.fresh(&mut current, now, true)?;
+        self.fresh(&mut current, now, true, REMOVAL_TAKES)?;
         loop {
             let objects = current.objects.clone();
             let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
@@ -449,7 +476,7 @@ impl ResourceLock {
             match done {
                 Ok(result) => return Ok(result),
                 Err(NotDone::Stale) => {
-                    self.reopen(&mut current)?;
+                    self.reopen(&mut current, REMOVAL_TAKES)?;
                 }
                 Err(not_done) => return Err(busy(&objects, not_done)),
             }
@@ -463,14 +490,19 @@ impl ResourceLock {
     }
 
     /// Turns this handle's hold into a detached one: the lock stays taken, this handle has it no longer (in Python:
-    /// `I_have_the_lock = False`). False = there was none.
+    /// `I_have_the_lock = False`). False = there was none. Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// [`Error::Forked`].
+    /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy: the hold is still this handle's.
     pub fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
-        let hold = self.current().holds.pop();
-        Ok(hold.is_some_and(|hold| hold.detach(crate::Detached::default(), 0)))
+        let mut current = self.current();
+        let Some(hold) = current.holds.last() else {
+            return Ok(false);
+        };
+        let detached = hold.detach(crate::Detached::default(), 0)?;
+        current.holds.pop();
+        Ok(detached)
     }
 
     /// Mends what crashed processes left behind, so that a lone user of the Python module need not wait for it: the

@@ -1,7 +1,7 @@
 //! One hold of a handle, and how it ends.
 
 use crate::beacon::Keeper;
-use crate::handle::{ResourceLock, UNGET_LATCH_NS, busy};
+use crate::handle::{REMOVAL_TAKES, ResourceLock, UNGET_LATCH_NS, busy};
 use crate::live::{Describe, Ending, Live, NotDone, Objects, go, kind_of};
 use crate::queue;
 use crate::state::Ended;
@@ -9,7 +9,11 @@ use crate::table::{Record, pack_what};
 use crate::word::{Stage, Word};
 use crate::{Detached, Result, sys};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+
+/// How long binding a hold to a process may wait for the table. Who asks for it has a process to look after meanwhile,
+/// and can ask again.
+const BIND_LATCH_NS: u64 = 250_000_000;
 
 /// A hold: its record in the table, and what its end needs to know.
 pub(crate) struct Hold {
@@ -40,11 +44,12 @@ impl Hold {
     }
 
     /// Changes what stands in its record, in the latch and only while it is held: a record that was released by force
-    /// may be another's by now. False = it was not held any more, or the table stayed busy. The caller has passed the
-    /// handle's mutex, or has the only thread that uses these objects.
-    pub(crate) fn change(&self, work: impl FnOnce(&Live<'_>, &Record)) -> bool {
+    /// may be another's by now. False = it was not held any more. [`Error::Busy`](crate::Error::Busy): the table stayed
+    /// busy for `patience` ns, nothing was changed. The caller has passed the handle's mutex, or has the only thread
+    /// that uses these objects.
+    pub(crate) fn change(&self, patience: u64, work: impl FnOnce(&Live<'_>, &Record)) -> Result<bool> {
         let now = sys::monotonic();
-        let live = Live::new(&self.objects, now, now.saturating_add(UNGET_LATCH_NS));
+        let live = Live::new(&self.objects, now, now.saturating_add(patience));
         let done = live.in_latch_of_any(|live, _, _| match self.objects.table.requests.get(self.i) {
             Some(record) if self.is_held() => {
                 work(live, record);
@@ -52,17 +57,17 @@ impl Hold {
             }
             _ => false,
         });
-        done.unwrap_or(false)
+        done.map_err(|not_done| busy(&self.objects, not_done))
     }
 
     /// Makes it a detached one: from here on nobody's life keeps it but the bound process's.
-    pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> bool {
-        self.change(|live, _| live.detach(self.i, detached, bound_start))
+    pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> Result<bool> {
+        self.change(UNGET_LATCH_NS, |live, _| live.detach(self.i, detached, bound_start))
     }
 
     /// Binds it to a process as well.
-    pub(crate) fn bind(&self, pid: u32, start: u64) {
-        self.change(|live, _| live.bind(self.i, pid, start));
+    pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
+        self.change(BIND_LATCH_NS, |live, _| live.bind(self.i, pid, start))
     }
 
     fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
@@ -117,9 +122,11 @@ impl ResourceLock {
             Ok(released) => Ok(released),
             Err(not_done) => {
                 let released = go(queue::let_go(&live, hold.i, hold.word));
-                if not_done == NotDone::Stale {
+                if not_done == NotDone::Stale && hold.objects.table.header.retired.load(SeqCst) != 0 {
+                    // Removed by force, or just about to be: there is nobody to give the old flag to.
+                } else if not_done == NotDone::Stale {
                     // The table has a new flag: whoever is next is served with that one.
-                    let mended = self.reopen(&mut current);
+                    let mended = self.reopen(&mut current, REMOVAL_TAKES);
                     drop(current);
                     if let Err(error) = mended.and_then(|_| self.repair()) {
                         log::warn!("<{}> released, but {error}", self.name());

@@ -1,8 +1,11 @@
 //! Tests that force one interleaving each, from inside: what only bad luck would show otherwise.
 
+use crate::flag::Flag;
 use crate::get::watches_every;
+use crate::handle::open_objects;
 use crate::live::{Live, go};
 use crate::queue::{self, Place};
+use crate::removal::{self, Removal};
 use crate::word::{Stage, Word};
 use crate::{Cancel, Error, GetOptions, ResourceLock, UngetOptions, Wait, sys};
 use std::sync::atomic::Ordering::SeqCst;
@@ -137,19 +140,31 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
 }
 
 /// A lock that is opened while somebody removes it: the new flag is not taken for the old table's, whose hold by the
-/// remover would keep it taken for ever.
+/// remover would keep it taken for ever, however long the removal takes.
 #[test]
 fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     let own = Own::new("removal");
     let remover = own.open();
     assert!(remover.get_lock(GetOptions::new()).unwrap());
+    assert!(removal::claim(&remover).unwrap());
     let paths = remover.name().clone();
-    remover.current().objects.table.header.retired.store(1, SeqCst);
     std::fs::remove_file(paths.flag_path()).unwrap();
+    let owner = remover.current().objects.flag.owner;
+    let open_at_once = || {
+        let opened = open_objects(&paths, &owner, 4096, Duration::ZERO);
+        let by = opened.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(by, Error::BeingRemoved { pid } if pid == Some(std::process::id())),
+            "{by:?}"
+        );
+    };
+    open_at_once();
+    assert!(!paths.flag_path().exists(), "nothing is made that would be left over");
+    let python = Flag::open_or_create(&paths, &owner, || Ok(())).unwrap(); // which knows nothing of tables
+    open_at_once();
+    assert_eq!(python.load().value(), 1, "nor taken");
     std::thread::scope(|scope| {
         let opener = scope.spawn(|| own.open());
-        until("it has made a new flag", || paths.flag_path().exists());
-        std::thread::sleep(Duration::from_millis(20)); // it goes on to the table, which is still the old one
         std::fs::remove_file(paths.note_path()).unwrap();
         std::fs::remove_file(paths.table_path()).unwrap();
         remover.leave_everything();
@@ -158,9 +173,135 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
             .get_lock(GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
             .unwrap();
         assert!(had, "{:?}", opened.state());
+        assert_eq!(python.load().value(), 0);
         assert!(!own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
         assert!(opened.unget_lock(UngetOptions::new()).unwrap());
     });
+}
+
+/// Between its grant and the first file that is deleted, a remover may lose the lock like any holder.
+#[test]
+fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
+    let own = Own::new("taken-from");
+    let now = || GetOptions::new().wait(Wait::No);
+    let take = || {
+        let remover = own.open();
+        assert!(remover.get_lock(now()).unwrap());
+        remover
+    };
+    let (user, force) = (own.open(), UngetOptions::new().force(true));
+    let remover = take();
+    assert!(user.unget_lock(force).unwrap() && user.get_lock(now()).unwrap());
+    assert!(!removal::claim(&remover).unwrap(), "another has it");
+    assert!(user.unget_lock(UngetOptions::new()).unwrap());
+    let remover = take();
+    let flag = remover.current().objects.flag.load();
+    remover
+        .current()
+        .objects
+        .flag
+        .swap(flag, flag.with(1, flag.mark()))
+        .unwrap();
+    assert!(!removal::claim(&remover).unwrap(), "the Python module has posted it");
+    drop(remover);
+    let remover = take();
+    let paths = remover.name();
+    for path in [paths.flag_path(), paths.note_path(), paths.table_path()] {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(own.open().get_lock(now()).unwrap());
+    assert!(!removal::claim(&remover).unwrap(), "another lock stands there");
+    assert!(own.open().name().table_path().exists());
+}
+
+/// The id of a dead remover's beacon does not come to life again, and a table that it has deleted neither.
+#[test]
+fn a_removed_table_stays_retired() {
+    let own = Own::new("retired");
+    let remover = own.open();
+    let old = own.open().current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    let id = old.table.header.retired.load(SeqCst);
+    assert_eq!(removal::look(&old.table), Removal::UnderWay(id));
+    let aside = remover.name().table_path().with_extension("aside");
+    std::fs::rename(remover.name().table_path(), &aside).unwrap();
+    remover.leave_everything();
+    assert_eq!(removal::look(&old.table), Removal::Over);
+    std::fs::rename(&aside, own_table(&own)).unwrap();
+    assert_eq!(removal::look(&old.table), Removal::Abandoned(id), "it died before");
+    assert!(own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert_eq!(removal::look(&old.table), Removal::None);
+}
+
+/// A remover has died, and the flag is deleted. Whoever has that open must not be able to give it back as soon as the
+/// table is not retired any more.
+#[test]
+fn a_table_comes_back_into_use_with_the_flag_at_the_path() {
+    let own = Own::new("comes-back");
+    let (remover, inside) = (own.open(), own.open());
+    let old = inside.current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    std::fs::remove_file(remover.name().flag_path()).unwrap();
+    remover.leave_everything();
+    occupy(&inside, true);
+    let opened = std::thread::scope(|scope| {
+        let open = || std::iter::repeat_with(|| ResourceLock::open(&own.0)).find_map(Result::ok);
+        let opener = scope.spawn(open);
+        until("it sleeps for the latch", || {
+            old.table.header.latch.load(SeqCst) & crate::latch::SLEEPERS != 0
+        });
+        let retired = old.table.header.retired.load(SeqCst);
+        occupy(&inside, false);
+        let opened = opener.join().unwrap().unwrap();
+        assert_ne!(retired, 0, "in use before its flag was known");
+        opened
+    });
+    assert_eq!(old.table.header.retired.load(SeqCst), 0);
+    inside.visit_now(&old, queue::Sweep::All);
+    assert_eq!(old.flag.load().value(), 0);
+    assert!(opened.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+}
+
+/// `lost` of a holder: the lock is not lost before its files are deleted, which may be refused.
+#[test]
+fn a_hold_is_not_lost_before_its_lock_is_removed() {
+    let own = Own::new("not-lost");
+    let (holder, remover, other) = (own.open(), own.open(), own.open());
+    let guard = holder.acquire(GetOptions::new()).unwrap();
+    assert!(removal::seize(&remover).unwrap());
+    assert_eq!(guard.lost(), None);
+    let refused = removal::seize(&other);
+    assert!(matches!(refused, Err(Error::BeingRemoved { .. })), "{refused:?}");
+    let objects = remover.current().objects.clone();
+    assert!(removal::retire(&objects.table, objects.id, 0));
+    assert!(crate::remove(&own.0, true).unwrap());
+    assert_eq!(guard.lost(), Some(crate::Lost::Replaced));
+}
+
+fn own_table(own: &Own) -> std::path::PathBuf {
+    crate::LockName::new(&own.0).unwrap().table_path()
+}
+
+/// Whoever has a removed lock open, and has looked at its paths a moment ago, is granted the new one; whoever has only
+/// its flag open (the Python module) is granted nothing: the old flag stays at 0.
+#[test]
+fn nobody_is_granted_a_removed_lock() {
+    let own = Own::new("removed");
+    let (late, other) = (own.open(), own.open());
+    let old = late.current().objects.clone();
+    assert!(crate::remove(&own.0, false).unwrap());
+    for lock in [&late, &other] {
+        lock.current().checked = u64::MAX;
+        lock.visit_now(&old, queue::Sweep::All);
+    }
+    assert_eq!(old.flag.load().value(), 0, "the remover's hold is not a dead one's");
+    let now = || GetOptions::new().wait(Wait::No);
+    assert!(late.get_lock(now()).unwrap());
+    assert!(!other.get_lock(now()).unwrap() && !own.open().get_lock(now()).unwrap());
+    assert!(late.unget_lock(UngetOptions::new()).unwrap());
+    assert!(other.get_lock(now()).unwrap());
+    assert_eq!(old.flag.load().value(), 0);
 }
 
 /// Killed waiters of the Python module leave the flag's waiter count too high, each by one, for ever.

@@ -13,7 +13,7 @@ use crate::word::{FlagWord, Word};
 use crate::{Detached, Mode};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long the owner of an offer has to accept it.
@@ -99,8 +99,8 @@ pub(crate) fn go<T>(done: Result<T, Infallible>) -> T {
 pub(crate) enum NotDone {
     /// The latch stayed taken, by the process with this beacon.
     Busy(u32),
-    /// The table has another flag by now (ours was deleted): what our flag says of the table's holds means nothing,
-    /// the lock has to be opened afresh.
+    /// The table has another flag by now (ours was deleted): what our flag says of the table's holds means nothing; or
+    /// the table is retired. The lock has to be opened afresh.
     Stale,
 }
 
@@ -121,10 +121,12 @@ impl<'a> Live<'a> {
         self
     }
 
-    /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline.
+    /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline. Nothing is
+    /// decided in a table that is retired: its flag stays at 0.
     pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
         self.in_latch_of_any(|live, entry, wakes| {
-            if live.table().header.flag_inode.load(Relaxed) != live.objects.flag.inode {
+            let header = &live.table().header;
+            if header.flag_inode.load(Relaxed) != live.objects.flag.inode || header.retired.load(SeqCst) != 0 {
                 return Err(NotDone::Stale);
             }
             if entry == Entry::Repair {
@@ -134,7 +136,7 @@ impl<'a> Live<'a> {
         })?
     }
 
-    /// The same without asking whether the table's flag is still ours, and without repairing.
+    /// The same without asking whether the table is in use with our flag, and without repairing.
     pub(crate) fn in_latch_of_any<R>(&self, work: impl FnOnce(&Self, Entry, &mut Wakes) -> R) -> Result<R, NotDone> {
         let mut wakes = Wakes::default();
         let entry = go(crate::latch::enter(self));

@@ -30,7 +30,7 @@ pub(crate) struct Header {
     pub(crate) magic: AtomicU64,
     /// This table's mark on the flag, 1 to 65,535.
     pub(crate) mark: AtomicU32,
-    /// 1 = the lock was removed: open it afresh.
+    /// Beacon of who removes or has removed the lock, 0 = nobody: see [`crate::removal`].
     pub(crate) retired: AtomicU32,
     /// Inode of the flag that belongs to this table.
     pub(crate) flag_inode: AtomicU64,

@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod guide;
+pub mod inside;
 pub mod lock;
 pub mod peer;
 pub mod private;
@@ -21,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use child::LineChild;
+pub use inside::Inside;
 pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
 pub use private::{in_private_shm, printed_in_private_shm, private_shm};

@@ -138,8 +138,10 @@ impl Held for LocalHeld {
     fn detach(self: Box<Self>, ttl: Option<Duration>) -> Result<()> {
         let mut current = self.lock.current();
         let at = current.holds.iter().position(|hold| hold.token == self.token);
-        if let Some(hold) = at.map(|at| current.holds.remove(at)) {
-            hold.detach(Detached { pid: None, ttl }, 0);
+        if let Some(at) = at {
+            // If the table stays busy it is released as ever.
+            current.holds[at].detach(Detached { pid: None, ttl }, 0)?;
+            current.holds.remove(at);
         }
         Ok(())
     }

@@ -1,0 +1,50 @@
+//! A process that stands still inside a table's latch, as the others see it: the latch bears the id of a beacon that is
+//! lit.
+
+use super::TestLock;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+
+/// Where the latch stands in the table, see `Header` in `src/lock/table.rs`.
+const LATCH: u64 = 64;
+/// Where the beacons' bytes begin, see `src/lock/beacon.rs`.
+const BEACONS: i64 = 1 << 40;
+/// The beacon's id; handles draw theirs from 2^31.
+const ID: u32 = 0x0123_4567;
+
+/// Inside until it is dropped.
+pub struct Inside(File);
+
+impl Inside {
+    /// Enters the latch of a lock that nobody is just changing.
+    pub fn enter(lock: &TestLock) -> Self {
+        let table = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(lock.paths().table_path())
+            .expect("the table can be opened");
+        let beacon = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: BEACONS + i64::from(ID),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&table, FcntlArg::F_OFD_SETLK(&beacon)).expect("nobody has this beacon");
+        let mut latch = [0; 4];
+        table.read_exact_at(&mut latch, LATCH).expect("the table has a latch");
+        assert_eq!(u32::from_ne_bytes(latch), 0, "nobody is inside");
+        table
+            .write_all_at(&ID.to_ne_bytes(), LATCH)
+            .expect("the latch can be taken");
+        Self(table)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // Who sleeps for the latch looks at it every 10 ms.
+        let _ = self.0.write_all_at(&[0; 4], LATCH);
+    }
+}
