@@ -5,7 +5,7 @@
 mod engine_common;
 
 use engine_common::etcd::{Etcd, Version};
-use engine_common::journal::{Figures, Journal, Run, boottime, runs};
+use engine_common::journal::{Figures, Journal, Run, binary, boottime, runs};
 use engine_common::relay::Relay;
 use engine_common::{signal, wait_until};
 use std::process::{Command, Stdio};
@@ -459,4 +459,93 @@ fn steps_of_the_wall_clock() {
     assert_eq!(holder.status(), 0);
     assert_eq!(next.status(), 0);
     journal.judge(2);
+}
+
+/// A connection may die without either side knowing: one request without an answer does not cost the lock.
+#[test]
+fn a_renewal_that_has_no_answer() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "unanswered");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.hold("lease/keepalive");
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "8", "--"]);
+    let mut run = Run::start(command.args(journal.beat(6, &[])));
+    relay.wait_held();
+    assert_eq!(run.status(), 0);
+    relay.let_go();
+    journal.judge(1);
+}
+
+/// Not had in time is not had in time, also if nobody can say any more who has it.
+#[test]
+fn time_is_up_while_the_server_hangs() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "late");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let words = [
+        &["run", "-t", "2", "-E", "9", "true"][..],
+        &["get", "-t", "2", "-E", "9", "--ttl", "600"],
+    ];
+    let mut waiting: Vec<Run> = words
+        .iter()
+        .map(|words| Run::start(&mut journal.command(words)))
+        .collect();
+    wait_until("they wait", || journal.waiting() == 2);
+    etcd.signal_all("STOP");
+    for run in &mut waiting {
+        assert_eq!(run.status(), 9);
+    }
+    etcd.signal_all("CONT");
+}
+
+/// What ran under a lock that the job had already ends with its own status.
+#[test]
+fn an_inner_command_whose_end_cannot_be_judged() {
+    let etcd = Etcd::one();
+    let relay = Relay::to(&etcd.endpoint(0));
+    let journal = Journal::new(&etcd.url_of(&relay.endpoint()), "inner");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (begun, go) = (folder.path().join("begun"), folder.path().join("go"));
+    let inner = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.05; done; exit 3",
+        begun.display(),
+        go.display()
+    );
+    let script = r#""$0" "$1" run --same-process-ok -- sh -c "$2"; exit $?"#;
+    let program = binary("").get_program().to_string_lossy().into_owned();
+    let words = [
+        "run",
+        "--ttl",
+        "600",
+        "--",
+        "sh",
+        "-c",
+        script,
+        &program,
+        journal.name(),
+        &inner,
+    ];
+    let mut run = Run::start(&mut journal.command(&words));
+    wait_until("the inner command has begun", || begun.exists());
+    relay.hold_all_after("kv/range", 0);
+    std::fs::write(&go, "").expect("a file");
+    assert_eq!(run.status(), 3);
+    relay.let_go();
+}
+
+/// Whether `get` has left the lock taken is not known: it says how to free it.
+#[test]
+fn a_get_whose_end_is_not_known() {
+    let etcd = Etcd::one();
+    let relay = Relay::to(&etcd.endpoint(0));
+    let journal = Journal::new(&etcd.url_of(&relay.endpoint()), "unknown");
+    // The request stands in the queue; what would leave it taken, and what would undo that, has no answer.
+    relay.hold_all_after("kv/txn", 1);
+    let output = journal.command(&["get", "--forever"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let advice = format!("'resourcelock {} unget --token ", journal.name());
+    assert!(said.contains(&advice), "{said}");
+    relay.let_go();
 }

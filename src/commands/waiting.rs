@@ -68,11 +68,21 @@ impl<'a> Waiting<'a> {
     pub fn told_by<'o>(&'o self, options: GetOptions<'o>) -> GetOptions<'o> {
         options.on_wait(PATIENCE, |state| {
             // Whether anybody wants to read it is found out when there is something to say.
-            if !self.quiet && (self.wordy || io::stderr().is_terminal()) {
+            if self.is_read() {
                 output::message(&output::waiting(state));
                 self.said.store(true, Ordering::Relaxed);
             }
         })
+    }
+
+    /// The same where the look at the lock costs a request: not made if nobody would read of it.
+    pub fn told_from_afar<'o>(&'o self, options: GetOptions<'o>) -> GetOptions<'o> {
+        if self.is_read() { self.told_by(options) } else { options }
+    }
+
+    /// Whether anybody wants to read that the wait lasts.
+    fn is_read(&self) -> bool {
+        !self.quiet && (self.wordy || io::stderr().is_terminal())
     }
 
     /// Says how long it took, to those who were told that it lasts.
@@ -87,6 +97,14 @@ impl<'a> Waiting<'a> {
     pub fn in_vain(&self, state: &State, conflict_exit_code: Option<u8>) -> Exit {
         if !self.quiet && conflict_exit_code != Some(0) {
             self.say(&output::refusal(state));
+        }
+        Exit::NotHad(conflict_exit_code)
+    }
+
+    /// The same if who has it cannot be read.
+    pub fn in_vain_unseen(&self, why: &resourcelock::Error, conflict_exit_code: Option<u8>) -> Exit {
+        if !self.quiet && conflict_exit_code != Some(0) {
+            self.say(&format!("not had in time; who has it cannot be read: {why}"));
         }
         Exit::NotHad(conflict_exit_code)
     }

@@ -63,9 +63,14 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     if let (true, Some(ttl)) = (keeps, args.ttl) {
         options = options.lease(ttl);
     }
-    let held = match engine.acquire(&lock, waiting.told_by(options)) {
+    let held = match engine.acquire(&lock, waiting.told_from_afar(options)) {
         Ok(Some(held)) => held,
-        Ok(None) => return not_had(&waiting, args, &state()?),
+        Ok(None) => {
+            return match engine.state(&lock) {
+                Ok(state) => not_had(&waiting, args, &state),
+                Err(error) => Ok(waiting.in_vain_unseen(&error, args.conflict_exit_code)),
+            };
+        }
         Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => return Err(failed(error)),
     };

@@ -51,7 +51,10 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
             // It came when the lock was being granted; dropping it gives it back.
             Err(signal) => Ok(Exit::Signal(signal)),
         },
-        Ok(None) => Ok(run.run.waiting.in_vain(&run.state()?, args.conflict_exit_code)),
+        Ok(None) => Ok(match engine.state(&run.lock) {
+            Ok(state) => run.run.waiting.in_vain(&state, args.conflict_exit_code),
+            Err(error) => run.run.waiting.in_vain_unseen(&error, args.conflict_exit_code),
+        }),
         Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => Err(run.run.failed(error)),
     }
@@ -110,7 +113,9 @@ impl Remote<'_> {
         if let Some(ttl) = args.ttl {
             options = options.lease(ttl);
         }
-        let held = self.engine.acquire(&self.lock, self.run.waiting.told_by(options))?;
+        let held = self
+            .engine
+            .acquire(&self.lock, self.run.waiting.told_from_afar(options))?;
         if held.is_some() {
             self.run.waiting.over();
         }
@@ -217,11 +222,18 @@ impl Remote<'_> {
             Ok(ended) => ended,
             Err(not_run) => return Ok(self.run.not_run(&not_run)),
         };
-        Ok(if holds(&self.state()?, token) {
-            exit_of(ended)
-        } else {
-            self.run.say(LOST);
-            Exit::Lost
+        Ok(match self.engine.state(&self.lock) {
+            Ok(state) if holds(&state, token) => exit_of(ended),
+            Ok(_) => {
+                self.run.say(LOST);
+                Exit::Lost
+            }
+            // Whoever took the lock finds out whether it was lost.
+            Err(error) => {
+                self.run
+                    .say(&format!("whether the lock was held to the end is not known: {error}"));
+                exit_of(ended)
+            }
         })
     }
 }

@@ -393,7 +393,21 @@ impl Held for Place {
                 // The put may have been made, and only its answer be lost.
                 let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
                 let delete = if_still(&self.key, self.created, &delete);
-                let _ = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+                let deleted = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+                if let (Err(gateway::Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) =
+                    (deleted, &other)
+                {
+                    // Nor is it known whether that was done. Nothing else is worth asking.
+                    self.given_up = true;
+                    let name = self.folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+                    let token = self.created;
+                    return Err(Error::Unreachable {
+                        engine: engine.clone(),
+                        what: format!(
+                            "{what}; if the lock stays taken, 'resourcelock {name} unget --token {token}' frees it"
+                        ),
+                    });
+                }
                 if let Some(own) = &mut own {
                     let _ = own.end();
                 }

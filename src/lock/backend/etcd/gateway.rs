@@ -20,6 +20,8 @@ use ureq::Agent;
 pub(crate) const BUDGET: Duration = Duration::from_secs(4);
 /// One server is given at least this.
 const LEAST: Duration = Duration::from_secs(1);
+/// So many times at least somebody is asked within the time for an answer.
+const TIMES: u32 = 3;
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -166,7 +168,8 @@ impl Gateway {
             let mut nobody_listens = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
-                let share = LEAST.max(BUDGET / u32::try_from(count).unwrap_or(1));
+                // One server alone is asked again as well: a connection may be dead without either side knowing.
+                let share = LEAST.max(BUDGET / u32::try_from(count).unwrap_or(TIMES).max(TIMES));
                 let time = budget.left(Duration::ZERO).min(share);
                 let asked = self.ask(i, path, body, time);
                 budget.left(time);
