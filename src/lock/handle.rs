@@ -342,8 +342,8 @@ impl ResourceLock {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::SlotsDiffer`], [`Error::NoProcess`], [`Error::Forked`], [`Error::Busy`] if a
     /// process that is stopped in the middle of an operation blocks the table, [`Error::BeingRemoved`] if one is stopped
-    /// in the middle of the lock's removal, and those of [`Builder::open`] if the
-    /// lock's files were deleted and have to be made anew.
+    /// in the middle of the lock's removal, and those of [`Builder::open`] if the lock's files were deleted and have to
+    /// be made anew.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {
         self.get(options).map(|token| token.is_some())
     }

@@ -13,8 +13,8 @@
 //! Drawn from one sequence for all locks of the database, so that a grant need not wait for the disk. The server writes
 //! 32 numbers ahead, but a session that draws the next of them does not wait until that is on the disk: a crash may take
 //! back what was drawn. So there is a table `public.resourcelock_session` that is not logged: after a crash (and on a
-//! server that has taken over) it is empty, and the first to find that moves the sequence on by more than can have been
-//! lost (`sql.rs`). Where neither is there and none may be made, the token is the server's transaction counter, and each
+//! server that has taken over) it is empty, and after a restart or in a copy of the database it tells of something else.
+//! The first to find that moves the sequence on by more than can have been lost (`sql.rs`). Where neither is there and none may be made, the token is the server's transaction counter, and each
 //! grant waits until that is on the disk. Once they are there, one who may not use them is refused: two counts would not
 //! fit together.
 //!
