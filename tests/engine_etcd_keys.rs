@@ -234,3 +234,27 @@ fn an_answer_that_is_too_large() {
     assert_eq!(said.status.code(), Some(125), "{words}");
     assert!(words.contains("MB"), "{words}");
 }
+
+/// What happens while a watch is cut, and before another one begins, is told as well.
+#[test]
+fn nothing_is_missed_between_two_watches() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "missed");
+    let relay = Relay::to(&etcd.endpoint(0));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("trace");
+    let mut trace = journal.command_by(&etcd.url_of(&relay.endpoint()), &["trace", "-f", "--json"]);
+    let trace = Run::start(trace.stdout(std::fs::File::create(&file).expect("a file")));
+    relay.wait_seen("watch", 1);
+    trace.signal("STOP");
+    relay.cut("watch");
+    assert_eq!(status(&mut journal.command(&["run", "true"])), Some(0));
+    trace.signal("CONT");
+    relay.wait_seen("watch", 2);
+    let said = || std::fs::read_to_string(&file).unwrap_or_default();
+    // What comes later is told in any case.
+    assert_eq!(status(&mut journal.command(&["run", "true"])), Some(0));
+    wait_until("all of it was told", || {
+        said().matches(r#""event":"granted""#).count() == 2
+    });
+}

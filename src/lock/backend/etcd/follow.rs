@@ -1,6 +1,6 @@
 //! Following a lock: every event of its keys, one by one, so that nothing is missed however quickly it goes.
 
-use super::gateway::{Contact, Fault, Gateway, decoded};
+use super::gateway::{Contact, Fault, Gateway, decoded, number};
 use super::queue::{self, Request};
 use super::wait::{Filter, Watch};
 use super::{below, revision, state};
@@ -19,6 +19,8 @@ pub(super) struct Following {
     requests: BTreeMap<String, Request>,
     looks: Looks,
     watch: Watch,
+    /// Up to here all is known.
+    revision: i64,
     due: VecDeque<Change>,
 }
 
@@ -38,6 +40,7 @@ impl Following {
             requests: by_key(requests),
             watch: Watch::start(gateway, below(folder), revision + 1, Filter::All, USUAL_TTL)?,
             folder: folder.to_owned(),
+            revision,
             due: VecDeque::new(),
         })
     }
@@ -53,6 +56,7 @@ impl Following {
 
     fn apply(&mut self, event: &Value) {
         let kv = &event["kv"];
+        self.revision = self.revision.max(number(&kv["mod_revision"]));
         if event["type"] == "DELETE" {
             self.requests.remove(&decoded(&kv["key"]));
         } else {
@@ -64,12 +68,16 @@ impl Following {
         self.look();
     }
 
-    /// The watch has ended: begin again from what is there now.
+    /// The watch has ended: go on where it was; or, if etcd has forgotten that, from what is there now.
     fn again(&mut self) -> Result<(), Fault> {
+        // In any case it is asked: a login may be due, or refused.
         let answer = self.gateway.call("kv/range", &below(&self.folder), Contact::Running)?;
-        self.requests = by_key(queue::requests(&answer.value, &self.folder));
-        self.look();
-        let from = revision(&answer.value) + 1;
+        if self.watch.is_compacted() {
+            self.requests = by_key(queue::requests(&answer.value, &self.folder));
+            self.revision = revision(&answer.value);
+            self.look();
+        }
+        let from = self.revision + 1;
         let watch = Watch::start(&self.gateway, below(&self.folder), from, Filter::All, USUAL_TTL);
         self.watch = watch.map_err(|e| Fault::Unreachable(e.to_string()))?;
         Ok(())

@@ -142,6 +142,8 @@ struct Found {
     fault: Option<Fault>,
     /// The thread has ended: look at the keys, and watch again.
     ended: bool,
+    /// Because etcd does not know the events any more that were asked for.
+    compacted: bool,
 }
 
 impl Watch {
@@ -192,6 +194,13 @@ impl Watch {
                 Ok((events, found.ended))
             }
         }
+    }
+}
+
+impl Watch {
+    /// Whether etcd does not know the events any more from which on it was to watch.
+    pub(super) fn is_compacted(&self) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).compacted
     }
 }
 
@@ -253,7 +262,10 @@ impl Watcher {
                             return match number(&result["compact_revision"]) {
                                 0 => self.later(),
                                 // The revision was compacted away: look.
-                                _ => None,
+                                _ => {
+                                    self.found.lock().unwrap_or_else(PoisonError::into_inner).compacted = true;
+                                    None
+                                }
                             };
                         }
                         let events = result["events"].as_array().map_or(&[][..], Vec::as_slice);
