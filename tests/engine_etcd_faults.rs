@@ -549,3 +549,27 @@ fn a_get_whose_end_is_not_known() {
     assert!(said.contains(&advice), "{said}");
     relay.let_go();
 }
+
+/// A command does not begin under a lease that it would soon be asked to end for: a renewal comes first.
+#[test]
+fn a_grant_that_was_slow_is_renewed_first() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "slow");
+    let relay = Relay::to(&etcd.endpoint(0));
+    // It is asked anew after 1 s, and after 2 s more: more than a third of the lease is gone then.
+    relay.hold("kv/txn");
+    relay.hold("kv/txn");
+    relay.hold_all_after("lease/keepalive", 0);
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+    let mut run = Run::start(command.args(journal.beat(0, &[])));
+    relay.wait_seen("kv/txn", 3);
+    relay.wait_seen("lease/keepalive", 1);
+    // A command that had been started would have written by now.
+    for _ in 0..50 {
+        assert_eq!(journal.waiting(), 0);
+    }
+    let held = boottime();
+    relay.let_go();
+    assert_eq!(run.status(), 0);
+    assert!(journal.judge(1)[0].first > held);
+}

@@ -123,7 +123,10 @@ impl Etcd {
             match waited {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
-                    return Ok(Some(place));
+                    if place.session.freshen(options.cancel)? {
+                        return Ok(Some(place));
+                    }
+                    log::warn!("<{name}> the lease was over as soon as it was granted: asking again");
                 }
                 wait::Waited::TimedOut => return Ok(None),
                 wait::Waited::Gone => log::warn!("<{name}> the request was removed from the queue: asking again"),

@@ -18,10 +18,8 @@ use ureq::Agent;
 
 /// How long an answer may take, over all servers.
 pub(crate) const BUDGET: Duration = Duration::from_secs(4);
-/// One server is given at least this.
+/// One server is given this at first, and so much more each time that it is asked again.
 const LEAST: Duration = Duration::from_secs(1);
-/// So many times at least somebody is asked within the time for an answer.
-const TIMES: u32 = 3;
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -164,12 +162,13 @@ impl Gateway {
         let first = self.last.load(Ordering::Relaxed);
         let count = self.bases.len();
         let mut repeated = false;
+        // A server or a connection may be dead without anybody knowing: not too much time for the first try. One that is
+        // slow has more at the next.
+        let mut share = LEAST;
         loop {
             let mut nobody_listens = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
-                // One server alone is asked again as well: a connection may be dead without either side knowing.
-                let share = LEAST.max(BUDGET / u32::try_from(count).unwrap_or(TIMES).max(TIMES));
                 let time = budget.left(Duration::ZERO).min(share);
                 let asked = self.ask(i, path, body, time);
                 budget.left(time);
@@ -193,6 +192,7 @@ impl Gateway {
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
+            share += LEAST;
         }
     }
 

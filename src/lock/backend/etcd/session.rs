@@ -4,7 +4,7 @@ use super::gateway::{Contact, Fault, Gateway, code, encoded, number};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
-use crate::{Result, sys, table};
+use crate::{Cancel, Error, Result, sys, table};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// After a renewal that failed: before the next one.
 const PAUSE_NS: u64 = 200_000_000;
+/// Between looks whether a renewal that is due has come.
+const LOOK_NS: u64 = 5_000_000;
 /// Renewals in a row that a change of leaders may spoil.
 const CHANGES: u32 = 3;
 
@@ -94,6 +96,26 @@ impl Session {
         thread::background("lease", move || renewer.run())?;
         self.renewals = Some(renewals);
         Ok(())
+    }
+
+    /// If so much of the lease is gone that a renewal is due, waits for that: what begins under it would be asked to end
+    /// soon. False = the lease is lost.
+    pub(super) fn freshen(&self, cancel: Option<&Cancel>) -> Result<bool> {
+        loop {
+            match self.standing.now() {
+                Validity::Until(lease) if lease.left() > self.ttl - self.ttl / 3 => return Ok(true),
+                Validity::Until(lease) if !lease.left().is_zero() => {}
+                _ => return Ok(false),
+            }
+            if cancel.is_some_and(Cancel::is_cancelled) {
+                return Err(Error::Cancelled);
+            }
+            if self.failing.is_set() {
+                let what = "the lease could not be renewed".to_owned();
+                return Err(self.gateway.error(Fault::Unreachable(what)));
+            }
+            thread::sleep(&[&self.failing], cancel, sys::monotonic().saturating_add(LOOK_NS));
+        }
     }
 
     /// Has a transaction made in the background, once.
