@@ -18,8 +18,10 @@ use ureq::Agent;
 
 /// How long an answer may take, over all servers.
 pub(crate) const BUDGET: Duration = Duration::from_secs(4);
-/// One server is given this at first, and so much more each time that it is asked again.
+/// One server is given this at first, and twice as much each time that it is asked again.
 const LEAST: Duration = Duration::from_secs(1);
+/// The same for an answer that is urgent, at least: an honest one takes some milliseconds.
+const URGENT: Duration = Duration::from_millis(300);
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -130,7 +132,19 @@ impl Gateway {
 
     /// Asks; blocks for 4 seconds at most.
     pub(crate) fn call(&self, path: &str, body: &Value, contact: Contact) -> Result<Answer, Fault> {
+        self.call_trying(path, body, contact, LEAST)
+    }
+
+    /// The same for what is of little use after `time`: several servers are tried by then.
+    pub(crate) fn call_soon(&self, path: &str, body: &Value, time: Duration) -> Result<Answer, Fault> {
+        let servers = u32::try_from(self.bases.len()).unwrap_or(u32::MAX);
+        let share = (time / servers.saturating_add(1)).clamp(URGENT, LEAST);
+        self.call_trying(path, body, Contact::Running, share)
+    }
+
+    fn call_trying(&self, path: &str, body: &Value, contact: Contact, share: Duration) -> Result<Answer, Fault> {
         let mut budget = Budget::new();
+        budget.share = share;
         if self.user.is_some() && matches!(self.login(), Login::Due) {
             self.log_in(&mut budget, contact)?;
         }
@@ -164,7 +178,7 @@ impl Gateway {
         let mut repeated = false;
         // A server or a connection may be dead without anybody knowing: not too much time for the first try. One that is
         // slow has more at the next.
-        let mut share = LEAST;
+        let mut share = budget.share;
         loop {
             let mut nobody_listens = true;
             let mut reason = String::new();
@@ -192,7 +206,7 @@ impl Gateway {
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
-            share += LEAST;
+            share *= 2;
         }
     }
 
@@ -298,13 +312,19 @@ impl Gateway {
 struct Budget {
     end: Instant,
     seen: Instant,
+    /// For one server, at first.
+    share: Duration,
 }
 
 impl Budget {
     fn new() -> Self {
         let seen = Instant::now();
         let end = seen + BUDGET;
-        Self { end, seen }
+        Self {
+            end,
+            seen,
+            share: LEAST,
+        }
     }
 
     /// What is left. Since the last look, this process had something to do for `busy`.

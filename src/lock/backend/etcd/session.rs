@@ -1,6 +1,6 @@
 //! A lease and the thread that renews it.
 
-use super::gateway::{Contact, Fault, Gateway, code, encoded, number};
+use super::gateway::{Answer, Contact, Fault, Gateway, code, encoded, number};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
@@ -221,7 +221,7 @@ impl Renewer {
             let begun = sys::boottime();
             let renewed = self.leaders_term().and_then(|before| {
                 let lease = json!({"ID": self.lease.to_string()});
-                let answer = self.gateway.call("lease/keepalive", &lease, Contact::Running)?;
+                let answer = self.ask("lease/keepalive", &lease)?;
                 Ok((before, answer.value))
             });
             let term = match renewed {
@@ -256,9 +256,19 @@ impl Renewer {
             return Ok(term);
         }
         let key = json!({"key": encoded(&self.key), "count_only": true});
-        let term = term_of(&self.gateway.call("kv/range", &key, Contact::Running)?.value);
+        let term = term_of(&self.ask("kv/range", &key)?.value);
         self.term.set(Some(term));
         Ok(term)
+    }
+
+    /// Asks so that another server can still answer before what runs under the lease is asked to end.
+    fn ask(&self, path: &str, body: &Value) -> Result<Answer, Fault> {
+        let end = match self.standing.now() {
+            Validity::Until(lease) => lease.ask_to_end_at(),
+            Validity::Unlimited | Validity::Lost => 0,
+        };
+        let left = Duration::from_nanos(end.saturating_sub(sys::boottime()));
+        self.gateway.call_soon(path, body, left)
     }
 
     fn not_renewed(&self, fault: Fault) -> Renewed {
