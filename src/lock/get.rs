@@ -101,8 +101,9 @@ impl ResourceLock {
         let mut current = self.current();
         // How long a table that stays busy, or a removal, is waited for.
         let until = deadline.max(start.saturating_add(LATCH_LEAST_NS));
-        let opened = self.fresh(&mut current, start, false, Duration::ZERO);
-        current = self.outwait_removal(current, opened, until, &options)?;
+        if let Err(error) = self.fresh(&mut current, start, false, Duration::ZERO) {
+            current = self.outwait_removal(current, error, until, &options)?;
+        }
         let mut queue = options.queue_at_once && options.wait != Wait::No;
         let mut patience = Patience::default();
         let mut conflict = false;
@@ -122,7 +123,7 @@ impl ResourceLock {
             let tried = match self.attempt(&mut current, &describe, now, queue) {
                 Ok(tried) => tried,
                 Err(error) => {
-                    current = self.outwait_removal(current, Err(error), until, &options)?;
+                    current = self.outwait_removal(current, error, until, &options)?;
                     continue;
                 }
             };
@@ -130,7 +131,7 @@ impl ResourceLock {
                 Try::Granted(hold) => match self.accepted(&mut current, hold, &options) {
                     Ok(Some(token)) => return Ok(Some((token, owned))),
                     Ok(None) => {}
-                    Err(error) => current = self.outwait_removal(current, Err(error), until, &options)?,
+                    Err(error) => current = self.outwait_removal(current, error, until, &options)?,
                 },
                 Try::Queued(i, word) => {
                     let objects = current.objects.clone();
@@ -147,7 +148,7 @@ impl ResourceLock {
                             match self.accepted(&mut current, hold, &options) {
                                 Ok(Some(token)) => return Ok(Some((token, owned))),
                                 Ok(None) => {}
-                                Err(error) => current = self.outwait_removal(current, Err(error), until, &options)?,
+                                Err(error) => current = self.outwait_removal(current, error, until, &options)?,
                             }
                         }
                         Waited::TimedOut => break,
@@ -157,8 +158,9 @@ impl ResourceLock {
                             if now >= deadline {
                                 break;
                             }
-                            let opened = self.fresh(&mut current, now, true, Duration::ZERO);
-                            current = self.outwait_removal(current, opened, until, &options)?;
+                            if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
+                                current = self.outwait_removal(current, error, until, &options)?;
+                            }
                         }
                     }
                 }
@@ -197,8 +199,9 @@ impl ResourceLock {
                     drop(current);
                     nap(&options, deadline.min(now.saturating_add(room::TRY_NS)));
                     current = self.current();
-                    let opened = self.fresh(&mut current, now, true, Duration::ZERO);
-                    current = self.outwait_removal(current, opened, until, &options)?;
+                    if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
+                        current = self.outwait_removal(current, error, until, &options)?;
+                    }
                 }
                 Try::Busy => {
                     let objects = current.objects.clone();
@@ -214,8 +217,9 @@ impl ResourceLock {
                             looked = true;
                             current = self.current();
                             self.visit_now(&objects, Sweep::All);
-                            let opened = self.fresh(&mut current, now, true, Duration::ZERO);
-                            current = self.outwait_removal(current, opened, until, &options)?;
+                            if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
+                                current = self.outwait_removal(current, error, until, &options)?;
+                            }
                             continue;
                         } else {
                             current = self.current();
@@ -238,16 +242,17 @@ impl ResourceLock {
         Ok(None)
     }
 
-    /// What opening the lock came to, in a request: while the lock is being removed it waits for the end of that, and the
+    /// The lock could not be opened afresh for a request. If it is being removed, waits for the end of that, and the
     /// handle's other threads have a turn.
+    #[cold]
     fn outwait_removal<'a>(
         &'a self,
         mut current: MutexGuard<'a, Current>,
-        mut opened: Result<bool>,
+        mut error: Error,
         until: u64,
         options: &GetOptions<'_>,
     ) -> Result<MutexGuard<'a, Current>> {
-        while let Err(error) = opened {
+        loop {
             drop(current);
             let now = sys::monotonic();
             if !matches!(error, Error::BeingRemoved { .. }) || now >= until {
@@ -258,9 +263,11 @@ impl ResourceLock {
                 return Err(Error::Cancelled);
             }
             current = self.current();
-            opened = self.fresh(&mut current, now, true, Duration::ZERO);
+            match self.fresh(&mut current, now, true, Duration::ZERO) {
+                Ok(_) => return Ok(current),
+                Err(another) => error = another,
+            }
         }
-        Ok(current)
     }
 
     fn held_token(&self) -> Option<u64> {
