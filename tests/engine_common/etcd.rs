@@ -152,8 +152,14 @@ impl Etcd {
     }
 
     /// Until reads and writes work.
-    pub fn wait_ready(&self) {
+    pub fn wait_ready(&mut self) {
         wait_until("etcd serves", || {
+            for (i, member) in self.members.iter_mut().enumerate() {
+                if member.process.as_mut().is_some_and(Process::has_ended) {
+                    let log = self.folder.path().join(format!("m{i}.log"));
+                    panic!("etcd has ended: {}", std::fs::read_to_string(log).unwrap_or_default());
+                }
+            }
             let mut command = self.etcdctl(&["endpoint", "health"]);
             command.output().is_ok_and(|output| output.status.success())
         });
@@ -167,9 +173,7 @@ impl Etcd {
     /// Until a server that was asked to stop has ended.
     pub fn wait_end(&mut self, i: usize) {
         if let Some(mut process) = self.members[i].process.take() {
-            wait_until("it has ended", || {
-                process.0.try_wait().expect("it can be waited for").is_some()
-            });
+            wait_until("it has ended", || process.has_ended());
         }
     }
 

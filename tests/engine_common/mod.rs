@@ -34,10 +34,24 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on.
+/// A port of 127.0.0.1 that nobody listens on, now or, unless another program does as this one, later: none of those
+/// that the kernel gives to connections, of which one may have it when a server is started (again).
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it has an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const LOWEST: u32 = 10_000;
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let lowest_given = given.split_whitespace().next().and_then(|low| low.parse().ok());
+    let count = lowest_given.filter(|low| *low > LOWEST + 1000).unwrap_or(32_768) - LOWEST;
+    // Programs that run at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(101);
+    for _ in 0..count {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = u16::try_from(LOWEST + number).expect("it is below 65,536");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port from {LOWEST} on is free")
 }
 
 /// A lock name that no other test uses.
@@ -102,6 +116,11 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it can be waited for").is_some()
     }
 
     /// SIGKILL, and waits until it is gone.
