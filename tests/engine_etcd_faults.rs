@@ -573,3 +573,26 @@ fn a_grant_that_was_slow_is_renewed_first() {
     assert_eq!(run.status(), 0);
     assert!(journal.judge(1)[0].first > held);
 }
+
+/// Whoever is asked to end while the server hangs does not wait for an answer first: it ends before another one has
+/// found out that there is none.
+#[test]
+fn asked_to_end_while_the_server_hangs() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "interrupt");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let mut waiting = journal.run(&[], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    etcd.signal_all("STOP");
+    let ask = || Run::start(&mut journal.command(&["run", "-n", "true"]));
+    for asking in [false, true] {
+        let (mut first, mut other) = (ask(), ask());
+        let run = if asking { &mut first } else { &mut waiting };
+        run.signal("INT");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&run.wait()), Some(2));
+        assert!(other.is_running(), "the interrupted one ended first");
+        assert_eq!(other.status(), 69);
+    }
+    etcd.signal_all("CONT");
+}

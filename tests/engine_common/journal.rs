@@ -200,6 +200,10 @@ impl Run {
         }
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_none()
+    }
+
     /// Its exit status.
     pub fn status(&mut self) -> i32 {
         self.wait().code().expect("it exits")

@@ -40,7 +40,7 @@ use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL, Validity};
 use crate::{Error, GetOptions, LockName, Result, State, Wait};
-use gateway::{Contact, Gateway, decoded, encoded};
+use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
 use session::{Session, if_still};
@@ -84,11 +84,11 @@ impl Etcd {
     }
 
     /// The queue, and the revision at which it was so.
-    fn queue(&self, name: &LockName, contact: Contact) -> Result<(Vec<Request>, i64)> {
+    fn queue<'a>(&self, name: &LockName, patience: impl Into<Patience<'a>>) -> Result<(Vec<Request>, i64)> {
         let range = below(&self.folder(name));
         let answer = self
             .gateway
-            .call("kv/range", &range, contact)
+            .call("kv/range", &range, patience)
             .map_err(|f| self.fail(f))?;
         Ok((
             queue::requests(&answer.value, &self.folder(name)),
@@ -102,7 +102,7 @@ impl Etcd {
         let who = Who::asks(options);
         if options.wait == Wait::No {
             // Only a look, if that is enough: a refused request should not cost etcd two writes.
-            let (mut requests, _) = self.queue(name, Contact::First)?;
+            let (mut requests, _) = self.queue(name, Patience::until(Contact::First, options.cancel))?;
             requests.push(Request {
                 key: String::new(),
                 created: u64::MAX,
@@ -116,11 +116,15 @@ impl Etcd {
             }
         }
         loop {
-            let session = Session::begin(&self.gateway, ttl, Contact::First).map_err(|f| self.fail(f))?;
+            let patience = Patience::until(Contact::First, options.cancel);
+            let session = Session::begin(&self.gateway, ttl, patience).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, &self.folder(name), who.clone());
-            let (requests, revision) = place.stand()?;
-            let waited = self.wait(&mut place, name, &requests, revision, options, deadline)?;
-            match waited {
+            let waited = self.stand_and_wait(&mut place, name, options, deadline);
+            if waited.is_err() {
+                // Cancelled, or etcd does not answer: the lease ends by itself if this is not heard.
+                place.leave_within = BRIEF;
+            }
+            match waited? {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
                     if place.session.freshen(options.cancel)? {
@@ -132,6 +136,19 @@ impl Etcd {
                 wait::Waited::Gone => log::warn!("<{name}> the request was removed from the queue: asking again"),
             }
         }
+    }
+}
+
+impl Etcd {
+    fn stand_and_wait(
+        &self,
+        place: &mut Place,
+        name: &LockName,
+        options: &mut GetOptions<'_>,
+        deadline: u64,
+    ) -> Result<wait::Waited> {
+        let (requests, revision) = place.stand(Patience::until(Contact::Running, options.cancel))?;
+        self.wait(place, name, &requests, revision, options, deadline)
     }
 }
 
@@ -234,7 +251,7 @@ impl Engine for Etcd {
                 broken |= succeeded(&answer.value) || answer.repeated;
                 if holder.who.detached && holder.lease != 0 {
                     // Nobody else gives it back, and nothing else hangs on it. If it fails, it ends by itself.
-                    let _ = session::revoke(&self.gateway, holder.lease);
+                    let _ = session::revoke(&self.gateway, holder.lease, BUDGET);
                 }
             }
         }
@@ -254,6 +271,8 @@ struct Place {
     /// It was granted: when it is given up, somebody wants to know whether it was lost before.
     held: bool,
     given_up: bool,
+    /// How long an answer is waited for when it is given up.
+    leave_within: Duration,
 }
 
 impl Place {
@@ -266,6 +285,7 @@ impl Place {
             who,
             held: false,
             given_up: false,
+            leave_within: BUDGET,
         }
     }
 
@@ -280,14 +300,14 @@ impl Place {
     }
 
     /// Joins the queue, and returns it as it is then, with its revision.
-    fn stand(&mut self) -> Result<(Vec<Request>, i64)> {
+    fn stand(&mut self, patience: Patience<'_>) -> Result<(Vec<Request>, i64)> {
         let range = json!({"request_range": below(&self.folder)});
         let transaction = json!({
             "compare": [{"target": "CREATE", "key": encoded(&self.key), "create_revision": "0"}],
             "success": [self.put(self.session.lease), range],
             "failure": [range],
         });
-        let answer = match self.session.gateway.call("kv/txn", &transaction, Contact::Running) {
+        let answer = match self.session.gateway.call("kv/txn", &transaction, patience) {
             Ok(answer) => answer.value,
             // This process has slept since it asked for the lease: it stands nowhere.
             Err(gateway::Fault::Said { code, message })
@@ -334,7 +354,7 @@ impl Place {
         }
         self.session.standing.silence();
         if !self.held {
-            return self.session.end().map(|()| false);
+            return self.session.end(self.leave_within).map(|()| false);
         }
         let key = json!({"key": encoded(&self.key), "keys_only": true});
         let answer = self.session.gateway.call("kv/range", &key, Contact::Running);
@@ -343,7 +363,7 @@ impl Place {
             Ok(answer) => {
                 let mut stands = queue::kvs(&answer.value).iter().map(Request::read);
                 let stands = stands.any(|request| request.created == self.created);
-                self.session.end().map(|()| certain && stands)
+                self.session.end(self.leave_within).map(|()| certain && stands)
             }
             Err(fault) => {
                 self.session.stop();
@@ -374,7 +394,7 @@ impl Held for Place {
         let mut own = match ttl {
             Some(ttl) => {
                 let ttl = lease_length(Some(ttl))?;
-                Some(Session::begin(&self.session.gateway, ttl, Contact::Running).map_err(|f| self.fail(f))?)
+                Some(Session::begin(&self.session.gateway, ttl, Contact::Running.into()).map_err(|f| self.fail(f))?)
             }
             None => None,
         };
@@ -389,7 +409,7 @@ impl Held for Place {
         match kept.map_err(|f| self.fail(f)) {
             Ok(true) => {
                 self.given_up = true;
-                let _ = self.session.end();
+                let _ = self.session.end(self.leave_within);
                 Ok(())
             }
             other => {
@@ -412,7 +432,7 @@ impl Held for Place {
                     });
                 }
                 if let Some(own) = &mut own {
-                    let _ = own.end();
+                    let _ = own.end(BUDGET);
                 }
                 other.and(Err(Error::Refused {
                     engine: self.session.gateway.place().to_owned(),

@@ -6,7 +6,7 @@
 
 use super::client;
 use crate::backend::url::EtcdUrl;
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(4);
 const LEAST: Duration = Duration::from_secs(1);
 /// The same for an answer that is urgent, at least: an honest one takes some milliseconds.
 const URGENT: Duration = Duration::from_millis(300);
+/// How long an answer may take that is worth little, or is not expected any more.
+pub(crate) const BRIEF: Duration = Duration::from_millis(500);
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,6 +66,51 @@ pub(crate) enum Contact {
     First,
     /// A restart or an election is waited for, within the budget.
     Running,
+}
+
+/// How an answer is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    contact: Contact,
+    /// For how long, over all servers.
+    time: Duration,
+    /// How long one server has at first.
+    share: Duration,
+    /// No other try after that.
+    cancel: Option<&'a Cancel>,
+}
+
+impl From<Contact> for Patience<'_> {
+    fn from(contact: Contact) -> Self {
+        Self {
+            contact,
+            time: BUDGET,
+            share: LEAST,
+            cancel: None,
+        }
+    }
+}
+
+impl<'a> Patience<'a> {
+    /// Until then. What was asked may have arrived all the same.
+    pub(crate) fn until(contact: Contact, cancel: Option<&'a Cancel>) -> Self {
+        Self {
+            cancel,
+            ..contact.into()
+        }
+    }
+
+    /// For so long.
+    pub(crate) fn within(time: Duration) -> Self {
+        Self {
+            time,
+            ..Contact::Running.into()
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.cancel.is_some_and(Cancel::is_cancelled)
+    }
 }
 
 /// See the module.
@@ -130,31 +177,36 @@ impl Gateway {
         }
     }
 
-    /// Asks; blocks for 4 seconds at most.
-    pub(crate) fn call(&self, path: &str, body: &Value, contact: Contact) -> Result<Answer, Fault> {
-        self.call_trying(path, body, contact, LEAST)
+    /// Asks; blocks as long as is said, by default for 4 seconds at most.
+    pub(crate) fn call<'a>(
+        &self,
+        path: &str,
+        body: &Value,
+        patience: impl Into<Patience<'a>>,
+    ) -> Result<Answer, Fault> {
+        let patience = patience.into();
+        let mut budget = Budget::new(patience.time);
+        if self.user.is_some() && matches!(self.login(), Login::Due) {
+            self.log_in(&mut budget, patience)?;
+        }
+        match self.persist(path, body, patience, &mut budget) {
+            Err(fault) if self.asks_for_login(&fault) => {
+                self.log_in(&mut budget, patience)?;
+                self.persist(path, body, patience, &mut budget)
+            }
+            result => result,
+        }
     }
 
     /// The same for what is of little use after `time`: several servers are tried by then.
     pub(crate) fn call_soon(&self, path: &str, body: &Value, time: Duration) -> Result<Answer, Fault> {
         let servers = u32::try_from(self.bases.len()).unwrap_or(u32::MAX);
         let share = (time / servers.saturating_add(1)).clamp(URGENT, LEAST);
-        self.call_trying(path, body, Contact::Running, share)
-    }
-
-    fn call_trying(&self, path: &str, body: &Value, contact: Contact, share: Duration) -> Result<Answer, Fault> {
-        let mut budget = Budget::new();
-        budget.share = share;
-        if self.user.is_some() && matches!(self.login(), Login::Due) {
-            self.log_in(&mut budget, contact)?;
-        }
-        match self.persist(path, body, contact, &mut budget) {
-            Err(fault) if self.asks_for_login(&fault) => {
-                self.log_in(&mut budget, contact)?;
-                self.persist(path, body, contact, &mut budget)
-            }
-            result => result,
-        }
+        let patience = Patience {
+            share,
+            ..Contact::Running.into()
+        };
+        self.call(path, body, patience)
     }
 
     /// Whether to log in (again): tokens last for some minutes, users and roles change, authentication is switched on.
@@ -172,13 +224,13 @@ impl Gateway {
         asks && self.user.is_some()
     }
 
-    fn persist(&self, path: &str, body: &Value, contact: Contact, budget: &mut Budget) -> Result<Answer, Fault> {
+    fn persist(&self, path: &str, body: &Value, patience: Patience<'_>, budget: &mut Budget) -> Result<Answer, Fault> {
         let first = self.last.load(Ordering::Relaxed);
         let count = self.bases.len();
         let mut repeated = false;
         // A server or a connection may be dead without anybody knowing: not too much time for the first try. One that is
         // slow has more at the next.
-        let mut share = budget.share;
+        let mut share = patience.share;
         loop {
             let mut nobody_listens = true;
             let mut reason = String::new();
@@ -199,8 +251,11 @@ impl Gateway {
                         reason = what;
                     }
                 }
+                if patience.is_over() {
+                    return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
+                }
             }
-            let give_up = contact == Contact::First && nobody_listens;
+            let give_up = patience.contact == Contact::First && nobody_listens;
             if give_up || budget.left(Duration::ZERO) <= PAUSE {
                 return Err(Fault::Unreachable(reason));
             }
@@ -244,13 +299,13 @@ impl Gateway {
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
     }
 
-    fn log_in(&self, budget: &mut Budget, contact: Contact) -> Result<(), Fault> {
+    fn log_in(&self, budget: &mut Budget, patience: Patience<'_>) -> Result<(), Fault> {
         let Some((name, password)) = &self.user else {
             return Ok(());
         };
         self.set_login(Login::Due);
         let body = json!({"name": name, "password": password});
-        match self.persist("auth/authenticate", &body, contact, budget) {
+        match self.persist("auth/authenticate", &body, patience, budget) {
             Ok(answer) => {
                 let token = answer.value["token"].as_str().unwrap_or_default().to_owned();
                 self.set_login(Login::Done(token));
@@ -312,26 +367,21 @@ impl Gateway {
 struct Budget {
     end: Instant,
     seen: Instant,
-    /// For one server, at first.
-    share: Duration,
+    time: Duration,
 }
 
 impl Budget {
-    fn new() -> Self {
+    fn new(time: Duration) -> Self {
         let seen = Instant::now();
-        let end = seen + BUDGET;
-        Self {
-            end,
-            seen,
-            share: LEAST,
-        }
+        let end = seen + time;
+        Self { end, seen, time }
     }
 
     /// What is left. Since the last look, this process had something to do for `busy`.
     fn left(&mut self, busy: Duration) -> Duration {
         let now = Instant::now();
         if now.duration_since(self.seen) > busy + LEAST {
-            self.end = now + BUDGET;
+            self.end = now + self.time;
         }
         self.seen = now;
         self.end.saturating_duration_since(now)

@@ -1,6 +1,6 @@
 //! A lease and the thread that renews it.
 
-use super::gateway::{Answer, Contact, Fault, Gateway, code, encoded, number};
+use super::gateway::{Answer, BUDGET, Contact, Fault, Gateway, Patience, code, encoded, number};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
@@ -45,7 +45,7 @@ struct Orders {
 
 impl Session {
     /// Asks for a lease.
-    pub(super) fn begin(gateway: &Arc<Gateway>, ttl: Duration, contact: Contact) -> Result<Self, Fault> {
+    pub(super) fn begin(gateway: &Arc<Gateway>, ttl: Duration, patience: Patience<'_>) -> Result<Self, Fault> {
         // etcd counts in whole seconds: ours is never longer than its own.
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         loop {
@@ -53,14 +53,14 @@ impl Session {
             let lease = (table::random() >> 1) as i64;
             let begun = sys::boottime();
             let body = json!({"TTL": seconds.to_string(), "ID": lease.to_string()});
-            match gateway.call("lease/grant", &body, contact) {
+            match gateway.call("lease/grant", &body, patience) {
                 Ok(_) => {}
                 Err(Fault::Said { code, message })
                     if code == code::FAILED_PRECONDITION && message.contains("already exists") =>
                 {
                     // Ours, from an earlier try; or, once in 2^63 times, somebody else's: nothing is attached to
                     // ours yet, and if it cannot be given back it ends by itself.
-                    let _ = revoke(gateway, lease);
+                    let _ = revoke(gateway, lease, BUDGET);
                     continue;
                 }
                 Err(fault) => return Err(fault),
@@ -133,10 +133,10 @@ impl Session {
         }
     }
 
-    /// Stops, and gives the lease back, with every key that hangs on it.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
+    /// Stops, and gives the lease back, with every key that hangs on it. Waits so long for the answer.
+    pub(super) fn end(&mut self, time: Duration) -> Result<(), Fault> {
         self.stop();
-        revoke(&self.gateway, self.lease)
+        revoke(&self.gateway, self.lease, time)
     }
 }
 
@@ -302,8 +302,9 @@ fn term_of(answer: &Value) -> i64 {
 }
 
 /// Gives a lease back, with every key that hangs on it. One that has ended already is as good.
-pub(super) fn revoke(gateway: &Gateway, lease: i64) -> Result<(), Fault> {
-    match gateway.call("lease/revoke", &json!({"ID": lease.to_string()}), Contact::Running) {
+pub(super) fn revoke(gateway: &Gateway, lease: i64, time: Duration) -> Result<(), Fault> {
+    let lease = json!({"ID": lease.to_string()});
+    match gateway.call("lease/revoke", &lease, Patience::within(time)) {
         Ok(_) => Ok(()),
         Err(Fault::Said { code, .. }) if code == code::NOT_FOUND => Ok(()),
         Err(fault) => Err(fault),

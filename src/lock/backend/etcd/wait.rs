@@ -1,6 +1,6 @@
 //! Waiting in the queue.
 
-use super::gateway::{BUDGET, Contact, Fault, Gateway, encoded, number};
+use super::gateway::{BUDGET, Contact, Fault, Gateway, Patience, encoded, number};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
 use crate::backend::USUAL_TTL;
@@ -113,7 +113,7 @@ impl Etcd {
             }
             drop(watch);
             let requests;
-            (requests, revision) = self.queue(name, Contact::Running)?;
+            (requests, revision) = self.queue(name, Patience::until(Contact::Running, options.cancel))?;
             verdict = queue::turn(&requests, place.created);
         }
     }
