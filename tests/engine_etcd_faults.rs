@@ -5,6 +5,7 @@
 mod engine_common;
 
 use engine_common::etcd::{Etcd, Version};
+use engine_common::hang;
 use engine_common::journal::{Figures, Journal, Run, binary, boottime, runs};
 use engine_common::relay::Relay;
 use engine_common::{signal, wait_until};
@@ -476,29 +477,6 @@ fn a_renewal_that_has_no_answer() {
     journal.judge(1);
 }
 
-/// Not had in time is not had in time, also if nobody can say any more who has it.
-#[test]
-fn time_is_up_while_the_server_hangs() {
-    let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "late");
-    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
-    journal.wait_for(1);
-    let words = [
-        &["run", "-t", "2", "-E", "9", "true"][..],
-        &["get", "-t", "2", "-E", "9", "--ttl", "600"],
-    ];
-    let mut waiting: Vec<Run> = words
-        .iter()
-        .map(|words| Run::start(&mut journal.command(words)))
-        .collect();
-    wait_until("they wait", || journal.waiting() == 2);
-    etcd.signal_all("STOP");
-    for run in &mut waiting {
-        assert_eq!(run.status(), 9);
-    }
-    etcd.signal_all("CONT");
-}
-
 /// What ran under a lock that the job had already ends with its own status.
 #[test]
 fn an_inner_command_whose_end_cannot_be_judged() {
@@ -574,25 +552,14 @@ fn a_grant_that_was_slow_is_renewed_first() {
     assert!(journal.judge(1)[0].first > held);
 }
 
-/// Whoever is asked to end while the server hangs does not wait for an answer first: it ends before another one has
-/// found out that there is none.
 #[test]
 fn asked_to_end_while_the_server_hangs() {
     let etcd = Etcd::one();
-    let journal = Journal::new(&etcd.url(), "interrupt");
-    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
-    journal.wait_for(1);
-    let mut waiting = journal.run(&[], 0, &[]);
-    wait_until("it waits", || journal.waiting() == 1);
-    etcd.signal_all("STOP");
-    let ask = || Run::start(&mut journal.command(&["run", "-n", "true"]));
-    for asking in [false, true] {
-        let (mut first, mut other) = (ask(), ask());
-        let run = if asking { &mut first } else { &mut waiting };
-        run.signal("INT");
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&run.wait()), Some(2));
-        assert!(other.is_running(), "the interrupted one ended first");
-        assert_eq!(other.status(), 69);
-    }
-    etcd.signal_all("CONT");
+    hang::asked_to_end(&etcd.url(), || etcd.signal_all("STOP"));
+}
+
+#[test]
+fn time_is_up_while_the_server_hangs() {
+    let etcd = Etcd::one();
+    hang::time_is_up(&etcd.url(), true, || etcd.signal_all("STOP"));
 }

@@ -4,6 +4,7 @@
 
 mod engine_common;
 
+use engine_common::hang;
 use engine_common::journal::{Journal, Run, boottime, runs};
 use engine_common::postgres::{Postgres, figures, stderr};
 use engine_common::wait_until;
@@ -246,7 +247,7 @@ fn server_stopped() {
         let end = (stopped + TTL_NS).checked_sub(journal.judge(1)[0].last);
         left.push(end.expect("it ended before its time was over"));
     }
-    assert_eq!(waiting.status(), 69);
+    assert_eq!(waiting.status(), 75, "its time was up");
     assert_eq!(patient.status(), 69);
     figures("server stopped: the command's end before the time is over", left);
     figures("server stopped: until one who asks is told", vec![answered]);
@@ -255,6 +256,18 @@ fn server_stopped() {
         assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
         journal.judge(2);
     }
+}
+
+#[test]
+fn asked_to_end_while_the_server_hangs() {
+    let server = Postgres::start();
+    hang::asked_to_end(&server.url(), || server.signal_all("STOP"));
+}
+
+#[test]
+fn time_is_up_while_the_server_hangs() {
+    let server = Postgres::start();
+    hang::time_is_up(&server.url(), false, || server.signal_all("STOP"));
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Get<'_> {
     }
 
     fn not_had(&self) -> Result<Exit, Failure> {
-        not_had(&self.waiting, self.args, &self.lock.state())
+        not_had(&self.waiting, self.args, Ok(&self.lock.state()))
     }
 
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {
@@ -170,15 +170,15 @@ impl Get<'_> {
     }
 }
 
-/// Not had in time: says why.
-pub fn not_had(waiting: &Waiting<'_>, args: &GetArgs, state: &State) -> Result<Exit, Failure> {
+/// Not had in time: says why. `state`: who has it, or why that cannot be read.
+pub fn not_had(waiting: &Waiting<'_>, args: &GetArgs, state: Result<&State, &Error>) -> Result<Exit, Failure> {
     if args.json {
         output::print_json(&view::GotView {
             version: view::VERSION,
             lock: bare(&args.name).to_owned(),
             got: false,
             token: None,
-            state: Some(view::LockView::from(state)),
+            state: state.ok().map(view::LockView::from),
         })?;
     }
     Ok(waiting.in_vain(state, args.conflict_exit_code))

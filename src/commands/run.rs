@@ -51,7 +51,7 @@ pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
             // It came when the lock was being granted. The guard gives it back.
             Err(signal) => Ok(Exit::Signal(signal)),
         },
-        Ok(None) => Ok(run.waiting.in_vain(&lock.state(), args.conflict_exit_code)),
+        Ok(None) => Ok(run.waiting.in_vain(Ok(&lock.state()), args.conflict_exit_code)),
         Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => Err(run.failed(error)),
     }

@@ -5,7 +5,7 @@ use super::{Failure, bare};
 use crate::cli::Common;
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::{GetOptions, Mode, ResourceLock, State, Wait};
+use resourcelock::{Error, GetOptions, Mode, ResourceLock, State, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -93,18 +93,14 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// The lock was not had in time: says who has it, unless the user has chosen status 0 for that.
-    pub fn in_vain(&self, state: &State, conflict_exit_code: Option<u8>) -> Exit {
-        if !self.quiet && conflict_exit_code != Some(0) {
-            self.say(&output::refusal(state));
-        }
-        Exit::NotHad(conflict_exit_code)
-    }
-
-    /// The same if who has it cannot be read.
-    pub fn in_vain_unseen(&self, why: &resourcelock::Error, conflict_exit_code: Option<u8>) -> Exit {
-        if !self.quiet && conflict_exit_code != Some(0) {
-            self.say(&format!("not had in time; who has it cannot be read: {why}"));
+    /// The lock was not had in time: says who has it, unless the user has chosen status 0 for that; or why that cannot be
+    /// read, which nobody has chosen.
+    pub fn in_vain(&self, state: Result<&State, &Error>, conflict_exit_code: Option<u8>) -> Exit {
+        match state {
+            _ if self.quiet => {}
+            Ok(_) if conflict_exit_code == Some(0) => {}
+            Ok(state) => self.say(&output::refusal(state)),
+            Err(why) => self.say(&format!("not had in time; who has it cannot be read: {why}")),
         }
         Exit::NotHad(conflict_exit_code)
     }

@@ -54,6 +54,10 @@ mod postgres;
 
 pub use follow::Follow;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL, Validity};
+
+/// How long an answer may take that is only for the eyes.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+const GLANCE: std::time::Duration = std::time::Duration::from_secs(1);
 pub use local::Local;
 pub use url::EngineUrl;
 
@@ -128,6 +132,14 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     fn state(&self, name: &LockName) -> Result<State>;
+
+    /// The same for people's eyes only, when their time is up: what cannot be read within a second is not waited for.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    fn glance(&self, name: &LockName) -> Result<State> {
+        self.state(name)
+    }
 
     /// All locks that are known, sorted by name. On an engine where a lock exists only while it is used, those in use.
     ///

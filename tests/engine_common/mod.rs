@@ -8,6 +8,8 @@ pub mod certificates;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
+pub mod hang;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub mod journal;
 #[cfg(feature = "postgres")]
 pub mod postgres;

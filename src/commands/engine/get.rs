@@ -66,10 +66,8 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     let held = match engine.acquire(&lock, waiting.told_from_afar(options)) {
         Ok(Some(held)) => held,
         Ok(None) => {
-            return match engine.state(&lock) {
-                Ok(state) => not_had(&waiting, args, &state),
-                Err(error) => Ok(waiting.in_vain_unseen(&error, args.conflict_exit_code)),
-            };
+            let state = engine.glance(&lock);
+            return not_had(&waiting, args, state.as_ref());
         }
         Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => return Err(failed(error)),

@@ -51,10 +51,10 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
             // It came when the lock was being granted; dropping it gives it back.
             Err(signal) => Ok(Exit::Signal(signal)),
         },
-        Ok(None) => Ok(match engine.state(&run.lock) {
-            Ok(state) => run.run.waiting.in_vain(&state, args.conflict_exit_code),
-            Err(error) => run.run.waiting.in_vain_unseen(&error, args.conflict_exit_code),
-        }),
+        Ok(None) => {
+            let state = engine.glance(&run.lock);
+            Ok(run.run.waiting.in_vain(state.as_ref(), args.conflict_exit_code))
+        }
         Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => Err(run.run.failed(error)),
     }

@@ -38,7 +38,7 @@ mod wait;
 
 use super::url::EtcdUrl;
 use super::who::{self, Who};
-use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL, Validity};
+use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
 use crate::{Error, GetOptions, LockName, Result, State, Wait};
 use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
 use queue::{Request, Verdict};
@@ -120,8 +120,8 @@ impl Etcd {
             let session = Session::begin(&self.gateway, ttl, patience).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, &self.folder(name), who.clone());
             let waited = self.stand_and_wait(&mut place, name, options, deadline);
-            if waited.is_err() {
-                // Cancelled, or etcd does not answer: the lease ends by itself if this is not heard.
+            if !matches!(waited, Ok(wait::Waited::Granted { .. })) {
+                // No time is left to wait for an answer: the lease ends by itself if this is not heard.
                 place.leave_within = BRIEF;
             }
             match waited? {
@@ -186,6 +186,11 @@ impl Engine for Etcd {
 
     fn state(&self, name: &LockName) -> Result<State> {
         let (requests, _) = self.queue(name, Contact::First)?;
+        Ok(state(name, &requests))
+    }
+
+    fn glance(&self, name: &LockName) -> Result<State> {
+        let (requests, _) = self.queue(name, Patience::within(GLANCE))?;
         Ok(state(name, &requests))
     }
 
@@ -452,7 +457,12 @@ impl Drop for Place {
         if !self.given_up
             && let Err(fault) = self.give_up()
         {
-            log::warn!("not released, ends with its lease: {}", self.fail(fault));
+            let what = if self.held {
+                "the lock was not released"
+            } else {
+                "the request was not taken back"
+            };
+            log::warn!("{what}, it ends with its lease: {}", self.fail(fault));
         }
     }
 }

@@ -123,14 +123,16 @@ impl Engine for Postgres {
         }
         let who = Who::asks(&options);
         let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
-        match session.wait(&mut options, || self.state(name).ok()) {
-            Ok(granted) => Ok(granted.then(|| Box::new(session) as Box<dyn Held>)),
-            Err(error) => Err(error),
-        }
+        let granted = session.wait(&mut options, || self.glance(name).ok())?;
+        Ok(granted.then(|| Box::new(session) as Box<dyn Held>))
     }
 
     fn state(&self, name: &LockName) -> Result<State> {
         views::block_on(views::state(&self.target, name))
+    }
+
+    fn glance(&self, name: &LockName) -> Result<State> {
+        views::block_on(views::glance(&self.target, name))
     }
 
     fn list(&self) -> Result<Vec<State>> {

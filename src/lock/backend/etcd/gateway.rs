@@ -22,7 +22,7 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(4);
 const LEAST: Duration = Duration::from_secs(1);
 /// The same for an answer that is urgent, at least: an honest one takes some milliseconds.
 const URGENT: Duration = Duration::from_millis(300);
-/// How long an answer may take that is worth little, or is not expected any more.
+/// How long an answer may take that nothing depends on.
 pub(crate) const BRIEF: Duration = Duration::from_millis(500);
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -74,8 +74,8 @@ pub(crate) struct Patience<'a> {
     contact: Contact,
     /// For how long, over all servers.
     time: Duration,
-    /// How long one server has at first.
-    share: Duration,
+    /// After this the answer is of little use: several servers are tried by then.
+    useful: Duration,
     /// No other try after that.
     cancel: Option<&'a Cancel>,
 }
@@ -85,7 +85,7 @@ impl From<Contact> for Patience<'_> {
         Self {
             contact,
             time: BUDGET,
-            share: LEAST,
+            useful: Duration::MAX,
             cancel: None,
         }
     }
@@ -104,8 +104,24 @@ impl<'a> Patience<'a> {
     pub(crate) fn within(time: Duration) -> Self {
         Self {
             time,
+            useful: time,
             ..Contact::Running.into()
         }
+    }
+
+    /// For as long as usual, although it is of little use after `time`.
+    pub(crate) fn soon(time: Duration) -> Self {
+        Self {
+            useful: time,
+            ..Contact::Running.into()
+        }
+    }
+
+    /// How long one of so many servers has at first. It, or a connection, may be dead without anybody knowing: not too
+    /// much. One that is slow has more at the next try.
+    fn share(&self, servers: usize) -> Duration {
+        let tries = u32::try_from(servers).unwrap_or(u32::MAX).saturating_add(1);
+        (self.useful / tries).clamp(URGENT, LEAST)
     }
 
     fn is_over(&self) -> bool {
@@ -198,17 +214,6 @@ impl Gateway {
         }
     }
 
-    /// The same for what is of little use after `time`: several servers are tried by then.
-    pub(crate) fn call_soon(&self, path: &str, body: &Value, time: Duration) -> Result<Answer, Fault> {
-        let servers = u32::try_from(self.bases.len()).unwrap_or(u32::MAX);
-        let share = (time / servers.saturating_add(1)).clamp(URGENT, LEAST);
-        let patience = Patience {
-            share,
-            ..Contact::Running.into()
-        };
-        self.call(path, body, patience)
-    }
-
     /// Whether to log in (again): tokens last for some minutes, users and roles change, authentication is switched on.
     pub(crate) fn asks_for_login(&self, fault: &Fault) -> bool {
         let Fault::Said { code, message } = fault else {
@@ -228,9 +233,7 @@ impl Gateway {
         let first = self.last.load(Ordering::Relaxed);
         let count = self.bases.len();
         let mut repeated = false;
-        // A server or a connection may be dead without anybody knowing: not too much time for the first try. One that is
-        // slow has more at the next.
-        let mut share = patience.share;
+        let mut share = patience.share(count);
         loop {
             let mut nobody_listens = true;
             let mut reason = String::new();

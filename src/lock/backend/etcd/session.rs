@@ -268,7 +268,7 @@ impl Renewer {
             Validity::Unlimited | Validity::Lost => 0,
         };
         let left = Duration::from_nanos(end.saturating_sub(sys::boottime()));
-        self.gateway.call_soon(path, body, left)
+        self.gateway.call(path, body, Patience::soon(left))
     }
 
     fn not_renewed(&self, fault: Fault) -> Renewed {

@@ -99,7 +99,7 @@ impl Etcd {
                 if now >= tell_at {
                     if let Some((_, mut tell)) = options.on_wait.take() {
                         // For the eyes only: if it cannot be read now, nothing is said.
-                        if let Ok(state) = crate::backend::Engine::state(self, name) {
+                        if let Ok(state) = crate::backend::Engine::glance(self, name) {
                             tell(&state);
                         }
                     }

@@ -16,6 +16,12 @@ use tokio::time::timeout;
 /// How long a holder waits whose predecessor's session has ended without a release.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// How much longer than a wait the news of its end may take.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long the server has to hear that nothing is waited for any more. The connection's end says it, too.
+const BRIEF: Duration = Duration::from_millis(500);
+
 /// Between looks at a server that did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -154,7 +160,7 @@ impl Session {
             drop(phase);
             if options.cancel.is_some_and(Cancel::is_cancelled) {
                 // Granted in the same instant or not: it is given up.
-                let _ = self.end();
+                let _ = self.end(BRIEF + BRIEF);
                 return Err(Error::Cancelled);
             }
             // Before that a look would only wait for the same answer.
@@ -174,15 +180,14 @@ impl Session {
         }
     }
 
-    /// Has the thread come to its end, and waits for that.
-    fn end(&mut self) -> Result<bool> {
+    /// Has the thread come to its end, and waits so long for that.
+    fn end(&mut self, patience: Duration) -> Result<bool> {
         if self.orders.take().is_none() {
             return Ok(false);
         }
         if let Some(hold) = &self.hold {
             hold.standing.silence();
         }
-        let patience = BUDGET + BUDGET;
         let until = sys::monotonic().saturating_add(patience.as_nanos() as u64);
         loop {
             self.shared.news.clear();
@@ -204,7 +209,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if let Err(error) = self.end(BUDGET + BUDGET) {
             log::debug!("{error}");
         }
     }
@@ -242,7 +247,7 @@ impl Held for Session {
 
     fn release(mut self: Box<Self>) -> Result<bool> {
         let certain = self.validity().is_certain();
-        Ok(self.end()? && certain)
+        Ok(self.end(BUDGET + BUDGET)? && certain)
     }
 }
 
@@ -331,10 +336,7 @@ impl Request {
         shared.news.set();
         // The server ends the wait in time, unless it has stopped; or it is too long for the server to count.
         let limit = time.filter(|time| *time <= sql::LONGEST);
-        let patience = match (time, limit) {
-            (_, Some(limit)) => limit.saturating_add(BUDGET),
-            (time, None) => time.unwrap_or(Duration::MAX),
-        };
+        let patience = time.map_or(Duration::MAX, |time| time.saturating_add(GRACE));
         let locked = tokio::select! {
             locked = timeout(patience, sql::lock(target, &link.client, key, self.mode, limit)) => Some(locked),
             error = self.silence(link) => return Err(error),
@@ -350,11 +352,13 @@ impl Request {
                 Ok(false)
             }
             Some(Ok(Err(error))) => Err(error),
-            Some(Err(_)) if limit.is_some() => Err(target.unreachable("no answer in time")),
             Some(Err(_)) | None => {
                 // The server would go on waiting on our behalf.
-                target.cancel(link).await;
-                sql::forget(target, &link.client, &self.name).await;
+                let leave = async {
+                    target.cancel(link).await;
+                    sql::forget(target, &link.client, &self.name).await;
+                };
+                let _ = timeout(BRIEF, leave).await;
                 Ok(false)
             }
         }

@@ -2,16 +2,17 @@
 
 use super::connect::{Link, Target};
 use super::sql::{self, Value, query};
-use crate::backend::Follow;
 use crate::backend::follow::Looks;
 use crate::backend::thread::{self, Event};
 use crate::backend::who::{self, Who};
+use crate::backend::{Follow, GLANCE};
 use crate::{Cancel, Change, LockName, Result, State, sys};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -183,6 +184,12 @@ async fn look(target: &Target, link: &Link, name: &LockName) -> Result<State> {
 pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
     let link = target.connect(APPLICATION).await?;
     look(target, &link, name).await
+}
+
+/// The same, if it can be had soon.
+pub(super) async fn glance(target: &Target, name: &LockName) -> Result<State> {
+    let looked = timeout(GLANCE, state(target, name)).await;
+    looked.unwrap_or_else(|_| Err(target.unreachable("no answer in time")))
 }
 
 /// Locks in use whose names the table knows.

@@ -1,0 +1,75 @@
+//! What those see who want a lock while the server hangs: it neither answers nor closes a connection. Nobody who is asked
+//! to end, or whose time is up, waits as long as for an answer that is needed. That is judged by the order in which
+//! commands end: another one that needs an answer gives up after 4 s.
+
+use super::journal::{Journal, Run};
+use super::wait_until;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Stdio};
+
+/// One that needs an answer.
+fn asking(journal: &Journal) -> Run {
+    Run::start(&mut journal.command(&["run", "-n", "true"]))
+}
+
+/// `stop`: has the server hang.
+pub fn asked_to_end(url: &str, stop: impl Fn()) {
+    let journal = Journal::new(url, "interrupt");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let mut waiting = journal.run(&[], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    stop();
+    let (mut first, mut other) = (asking(&journal), asking(&journal));
+    for run in [&mut waiting, &mut first] {
+        run.signal("INT");
+        assert_eq!(run.wait().signal(), Some(2));
+    }
+    assert!(other.is_running(), "it has waited for an answer");
+    assert_eq!(other.status(), 69);
+}
+
+/// `gets`: whether `get` has a meaning on this engine.
+pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
+    let journal = Journal::new(url, "late");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let start = |words: &[&str]| -> Child {
+        let mut command = journal.command(words);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let mut waiting = vec![
+        start(&["run", "-t", "2", "true"]),
+        start(&["run", "-t", "2", "-E", "0", "true"]),
+    ];
+    if gets {
+        waiting.push(start(&["get", "-t", "2", "--forever", "--json"]));
+    }
+    wait_until("they wait", || journal.waiting() == waiting.len());
+    stop();
+    assert_eq!(asking(&journal).status(), 69);
+    let mut other = asking(&journal);
+    let outputs: Vec<_> = waiting
+        .into_iter()
+        .map(|child| child.wait_with_output().expect("it ends"))
+        .collect();
+    assert!(other.is_running(), "they have waited for an answer");
+    assert_eq!(other.status(), 69);
+    for (output, status) in outputs.iter().zip([75, 0, 75]) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert!(
+            said.contains("not had in time; who has it cannot be read: "),
+            "also to those who chose their status: {said}"
+        );
+    }
+    if let Some(got) = outputs.get(2) {
+        let got: serde_json::Value = serde_json::from_slice(&got.stdout).expect("JSON");
+        assert_eq!(got["got"], false);
+        assert!(got.get("state").is_none_or(serde_json::Value::is_null), "{got}");
+    }
+}
