@@ -152,6 +152,8 @@ mod note;
 mod objects;
 #[path = "lock/options.rs"]
 mod options;
+#[path = "lock/patience.rs"]
+mod patience;
 #[path = "lock/queue.rs"]
 mod queue;
 #[path = "lock/removal.rs"]
@@ -168,6 +170,8 @@ mod sys;
 mod table;
 #[path = "lock/viewer.rs"]
 mod viewer;
+#[path = "lock/wait.rs"]
+mod wait;
 #[path = "lock/watch.rs"]
 mod watch;
 #[path = "lock/word.rs"]

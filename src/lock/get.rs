@@ -3,45 +3,23 @@
 use crate::handle::{Current, REMOVAL_LOOK, ResourceLock, busy};
 use crate::hold::{Hold, held};
 use crate::live::{Describe, Live, NotDone, Objects, go, kind_of};
-use crate::queue::{self, Ask, Asked, Place, Poll, Sweep};
-use crate::state::Ended;
+use crate::patience::Patience;
+use crate::queue::{self, Ask, Asked, Sweep};
 use crate::sys::{self, Watched};
-use crate::table::{pack_command, pack_what};
-use crate::word::{Stage, Word};
-use crate::{Error, GetOptions, Mode, Result, Wait, identity, room};
+use crate::table::pack_command;
+use crate::wait::Waited;
+use crate::word::Word;
+use crate::{Error, GetOptions, Result, Wait, identity, room};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
 /// Longest stay in the queue for the latch at a time, so that the handle's other threads are not held up for long.
-const LATCH_TURN_NS: u64 = 50 * MS;
+pub(crate) const LATCH_TURN_NS: u64 = 50 * MS;
 /// Even a request that does not wait gives the latch this long. It is normally free within a microsecond, but on a busy
 /// machine the process inside may be kept from running for some tens of milliseconds.
 const LATCH_LEAST_NS: u64 = 250 * MS;
-/// The head looks at the holders this often, at first and after [`HEAD_EAGER_NS`].
-const HEAD_NS: (u64, u64) = (2 * MS, 10 * MS);
-const HEAD_EAGER_NS: u64 = 2_000 * MS;
-/// The second looks at the head this often; it does the head's work if that has not been done for this long.
-const SECOND_NS: u64 = 20 * MS;
-pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
-/// The third looks after both.
-const THIRD_NS: u64 = 100 * MS;
-/// All others; and in a long queue, each the more seldom the further back it stands: so much for every hundred ahead.
-const FURTHER_NS: u64 = 1_000 * MS;
-/// The head, while a foreign process holds the flag and will wake it.
-const FOREIGN_NS: u64 = 100 * MS;
-
-/// Patience before the queue, where holds are short: tries to see the flag free...
-const GLANCES: u32 = 40;
-/// ...each after so many pauses...
-const PAUSES: u32 = 24;
-/// ...then naps, while a holder that was preempted gets the processor. Together below 1 ms: what a person could
-/// notice is served in order.
-const NAPS: u32 = 5;
-/// ...and all that for no longer than this, however often a glimpse of the free flag came too late.
-const PATIENCE_NS: u64 = 900_000;
-const NAP: Duration = Duration::from_micros(50);
 
 /// What one try in the latch came to.
 enum Try {
@@ -53,25 +31,6 @@ enum Try {
     SlotsDiffer(u32),
     /// The table stayed busy for a turn.
     Latched(NotDone),
-}
-
-/// How a wait in the queue ended.
-enum Waited {
-    Granted(usize, Word),
-    TimedOut,
-    /// Through the request's [`Cancel`](crate::Cancel).
-    Cancelled,
-    /// Start again: the lock's files were replaced, or the request is gone from the table.
-    Again,
-}
-
-/// Why a request leaves the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    TimeIsUp,
-    Cancelled,
-    /// The lock's files were deleted or replaced.
-    Replaced,
 }
 
 impl ResourceLock {
@@ -397,176 +356,6 @@ impl ResourceLock {
             go(queue::visit(live, what, wakes));
         });
     }
-
-    /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled.
-    fn wait_in_queue(
-        &self,
-        objects: &Arc<Objects>,
-        describe: &Describe,
-        i: usize,
-        word: Word,
-        deadline: u64,
-        options: &mut GetOptions<'_>,
-    ) -> Waited {
-        let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
-            describe
-                .queued
-                .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
-        });
-        // Time enough now; who is granted the lock at once may say it later (see `get`).
-        Live::new(objects, describe.queued, describe.queued).name_namespace(i);
-        let mut cursor = 0;
-        let mut head_since = None;
-        let mut visited = false;
-        let mut first_look = true;
-        loop {
-            let now = sys::monotonic();
-            let live = Live::new(objects, now, now);
-            match go(queue::poll(&live, i, word)) {
-                Poll::Granted => return Waited::Granted(i, word),
-                Poll::Dropped => return Waited::Again,
-                Poll::Unstalled | Poll::Withdrawn => {
-                    let _mine = self.current();
-                    self.visit_now(objects, Sweep::Active);
-                    continue;
-                }
-                Poll::Waiting => {}
-            }
-            let leave = if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
-                Some(Leave::Cancelled)
-            } else if now >= deadline {
-                Some(Leave::TimeIsUp)
-            } else if !self.is_current(objects) {
-                Some(Leave::Replaced)
-            } else {
-                None
-            };
-            if let Some(why) = leave {
-                return self.leave_queue(objects, describe, (i, word), now, why);
-            }
-            if now >= tell_at
-                && let Some((_, mut tell)) = options.on_wait.take()
-            {
-                tell(&self.state());
-            }
-            let head_looked = &objects.table.header.head_looked;
-            // A newcomer may have come behind the dead only.
-            let late = std::mem::take(&mut first_look) || now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
-            let look = go(queue::look(&live, i, word, late, &mut cursor));
-            if let Some(what) = look.visit
-                && !visited
-            {
-                visited = true;
-                let _mine = self.current();
-                self.visit_now(objects, what);
-                continue;
-            }
-            visited = false;
-            let every = match look.place {
-                Place::Head => {
-                    head_looked.store(now, Relaxed);
-                    if head_since.is_none()
-                        && let Some(second) = look.second
-                    {
-                        // We have just become the head: it has to know that it is the second now.
-                        crate::queue::World::wake_request(&live, second);
-                    }
-                    let since = *head_since.get_or_insert(now);
-                    watches_every(look.place, 0, now.saturating_sub(since))
-                }
-                place => {
-                    watches_every(place, look.ahead, 0) + (i as u64 % 64) * MS * u64::from(place == Place::Further)
-                }
-            };
-            let until = |every: u64| {
-                let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };
-                now.saturating_add(every).min(deadline).min(told)
-            };
-            let own = Watched::Word(
-                &objects.table.words[i & (objects.table.words.len() - 1)],
-                word.at(Stage::Waiting).0,
-            );
-            let cancel = options.cancel.map(|cancel| Watched::Word(&cancel.0, 0));
-            if look.foreign && look.place == Place::Head && objects.flag.join() {
-                // As sem_wait(3) does: whoever posts wakes us.
-                let flag = Watched::Low(objects.flag.word(), 0);
-                match cancel {
-                    Some(cancel) => sys::futex_wait(&[flag, own, cancel], until(FOREIGN_NS)),
-                    None => sys::futex_wait(&[flag, own], until(FOREIGN_NS)),
-                }
-                objects.flag.part();
-            } else {
-                match cancel {
-                    Some(cancel) => sys::futex_wait(&[own, cancel], until(every)),
-                    None => sys::futex_wait(&[own], until(every)),
-                }
-            }
-        }
-    }
-
-    /// Leaves the queue. If the lock was granted at the last moment, that is accepted by a request whose time is up,
-    /// and given back by one that is not wanted any more.
-    fn leave_queue(
-        &self,
-        objects: &Arc<Objects>,
-        describe: &Describe,
-        (i, word): (usize, Word),
-        now: u64,
-        why: Leave,
-    ) -> Waited {
-        let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
-        // Before leaving: afterwards the record may be another's.
-        let ticket = objects
-            .table
-            .requests
-            .get(i)
-            .map_or(0, |record| record.ticket.load(Relaxed));
-        let left = go(queue::withdraw(&live, i, word));
-        if left == Poll::Granted && why == Leave::TimeIsUp {
-            return Waited::Granted(i, word);
-        }
-        if left == Poll::Granted {
-            go(queue::let_go(&live, i, word));
-        }
-        let current = self.current();
-        // Busy or stale: what is left undone, the next one's look will do.
-        let _ = live.in_latch(|live, wakes| {
-            if left == Poll::Withdrawn && why != Leave::Replaced {
-                let (kind, slots) = kind_of(describe.mode);
-                live.gave_up(&crate::live::Ending {
-                    ticket,
-                    token: 0,
-                    queued_wall_us: describe.queued_wall_us,
-                    waited_ns: now.saturating_sub(describe.queued),
-                    held_ns: 0,
-                    ended_wall_us: sys::realtime() / 1000,
-                    pid: describe.pid,
-                    uid: describe.uid,
-                    command: describe.command,
-                    what: pack_what(kind as u8, Ended::TimedOut, slots),
-                });
-            }
-            // It may have stood in others' way.
-            go(queue::visit(live, Sweep::Active, wakes));
-        });
-        drop(current);
-        match why {
-            Leave::TimeIsUp => Waited::TimedOut,
-            Leave::Cancelled => Waited::Cancelled,
-            Leave::Replaced => Waited::Again,
-        }
-    }
-}
-
-/// How often a waiter in this place looks, which has so many ahead of it, or has been the head for so long.
-pub(crate) fn watches_every(place: Place, ahead: usize, head_for: u64) -> u64 {
-    match place {
-        Place::Head if head_for < HEAD_EAGER_NS => HEAD_NS.0,
-        Place::Head => HEAD_NS.1,
-        Place::Second => SECOND_NS,
-        Place::Third => THIRD_NS,
-        Place::Further => FURTHER_NS * (ahead as u64).max(100) / 100,
-    }
 }
 
 /// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to
@@ -616,49 +405,4 @@ fn nap(options: &GetOptions<'_>, until: u64) {
     static NEVER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let word = options.cancel.map_or(&NEVER, |cancel| &cancel.0);
     sys::futex_wait(&[Watched::Word(word, 0)], until);
-}
-
-/// The short time outside the queue in which a running process may take a lock that becomes free, ahead of sleeping
-/// ones: throughput where holds last microseconds.
-#[derive(Default)]
-struct Patience {
-    naps: u32,
-    until: Option<u64>,
-}
-
-impl Patience {
-    /// Waits a little; true = worth another try, false = patience is over: join the queue.
-    fn wait_a_little(&mut self, objects: &Objects, mode: Mode) -> bool {
-        let now = sys::monotonic();
-        if self.naps >= NAPS || now >= *self.until.get_or_insert(now.saturating_add(PATIENCE_NS)) {
-            return false;
-        }
-        if mode == Mode::Exclusive {
-            for _ in 0..GLANCES {
-                for _ in 0..PAUSES {
-                    sys::pause();
-                }
-                if objects.flag.load().value() != 0 {
-                    return true;
-                }
-            }
-        }
-        self.naps += 1;
-        if self.naps <= 2 {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(NAP);
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_ends_before_order_is_promised() {
-        assert!(NAP * NAPS < Duration::from_millis(1));
-    }
 }

@@ -1,11 +1,11 @@
 //! Tests that force one interleaving each, from inside: what only bad luck would show otherwise.
 
 use crate::flag::Flag;
-use crate::get::watches_every;
 use crate::handle::open_objects;
 use crate::live::{Live, go};
 use crate::queue::{self, Place};
 use crate::removal::{self, Removal};
+use crate::wait::watches_every;
 use crate::word::{Stage, Word};
 use crate::{Cancel, Error, GetOptions, ResourceLock, UngetOptions, Wait, sys};
 use std::sync::atomic::Ordering::SeqCst;

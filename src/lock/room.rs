@@ -4,9 +4,9 @@
 //! stopped. Asking after 1,024 beacons takes milliseconds, and there may be many such requests: they share the work,
 //! through time stamps in the table.
 
-use crate::get::HEAD_LATE_NS;
 use crate::live::{Live, Objects, go};
 use crate::queue::{self, Sweep};
+use crate::wait::HEAD_LATE_NS;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 

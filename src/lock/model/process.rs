@@ -1,4 +1,4 @@
-//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `hold.rs`,
+//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `wait.rs`, `hold.rs`,
 //! `handle.rs` and [`Live::in_latch`](crate::live::Live::in_latch). Between two phases nothing but the request's place
 //! and word is remembered.
 
