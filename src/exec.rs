@@ -18,7 +18,7 @@ pub mod sys;
 mod terminal;
 mod tree;
 
-pub use guard::{Guard, Rules};
+pub use guard::{Guard, Mark, Rules};
 pub use processes::{are_seen as processes_are_seen, start_time};
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt};

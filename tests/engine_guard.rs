@@ -255,3 +255,99 @@ fn a_tree_that_cannot_be_seen() {
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
+
+/// The next guard knows that the one before it has asked.
+#[test]
+fn asked_once_by_two_guards() {
+    let etcd = Etcd::one();
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::new(&etcd.url(), "once-more");
+    let counts = folder.path().join("counts");
+    let script = "trap 'echo TERM >> \"$0\"' TERM; echo runs >> \"$0\"; while :; do sleep 0.05; done";
+    let mut command = journal.command(&["run"]);
+    command.args(TTL).args(["--", "sh", "-c", script]).arg(&counts);
+    let mut holder = Run::start(&mut command);
+    let said = || std::fs::read_to_string(&counts).unwrap_or_default();
+    wait_until("it runs", || said() == "runs\n");
+    etcd.signal_all("STOP");
+    wait_until("it was asked to end", || said() == "runs\nTERM\n");
+    let first = guard(&holder);
+    signal(first, "KILL");
+    wait_until("there is another guard", || {
+        let path = format!("/proc/{0}/task/{0}/children", holder.id());
+        let children = std::fs::read_to_string(path).expect("it lives");
+        let mut others = children.split_whitespace().filter(|pid| *pid != first.to_string());
+        others.any(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|n| n == "lock-guard\n"))
+    });
+    assert_eq!(holder.status(), 76);
+    assert_eq!(said(), "runs\nTERM\n");
+}
+
+/// With `--until tree` what the command has left behind, in another session, is ended in time like the command, also when
+/// nobody is left whose child it is.
+#[test]
+fn what_is_left_behind_is_ended_without_the_wrapper() {
+    let etcd = Etcd::shared(Version::System);
+    for (how, signal) in [("stopped", "STOP"), ("killed", "KILL")] {
+        let journal = Journal::new(&etcd.url(), "left-behind");
+        let mut command = journal.command(&["run", "--until", "tree"]);
+        command
+            .args(TTL)
+            .args(["--", "sh", "-c", "setsid \"$@\" & exit 0", "sh"]);
+        let mut holder = Run::start(command.args(journal.beat(60, &["stubborn"])));
+        let left = journal.wait_for(1).pid;
+        wait_until("it is left to the wrapper", || {
+            let stat = std::fs::read_to_string(format!("/proc/{left}/stat")).expect("it lives");
+            stat.contains(&format!(" {} ", holder.id()))
+        });
+        holder.signal(signal);
+        assert_eq!(journal.run(TTL, 0, &[]).status(), 0, "{how}");
+        let ended = !runs(left);
+        if !ended {
+            engine_common::signal(left, "KILL");
+        }
+        assert!(ended, "{how}: it has outlived the lease");
+        journal.judge(2);
+        if signal == "STOP" {
+            holder.signal("CONT");
+            assert_eq!(holder.status(), 76);
+        }
+    }
+}
+
+/// For strace.
+const SLOW_SIGNALS: &str = "inject=pidfd_send_signal:delay_exit=50000";
+
+/// A shell whose command is killed before it would start the next one, without the lock.
+#[test]
+fn a_shell_that_is_killed_does_not_go_on() {
+    let etcd = Etcd::shared(Version::System);
+    let folder = tempfile::tempdir().expect("a folder");
+    let went_on = folder.path().join("went-on");
+    let names: Vec<Journal> = (0..2).map(|_| Journal::new(&etcd.url(), "go-on")).collect();
+    let mut holders: Vec<Run> = names
+        .iter()
+        .map(|journal| {
+            // It has its moment between two signals.
+            let slowly = ["strace", "-D", "-f", "-qq", "-o/dev/null", "-e", SLOW_SIGNALS];
+            let script = "trap '' TERM; sleep 60; : > \"$0\"";
+            let mut command = journal.command(&["run"]);
+            command.args(TTL).args(["--", "sh", "-c", script]).arg(&went_on);
+            Run::start(&mut behind(&slowly, &command))
+        })
+        .collect();
+    for (journal, holder) in names.iter().zip(&holders) {
+        wait_until("it holds", || {
+            let output = journal.command(&["state", "--json"]).output().expect("it runs");
+            String::from_utf8_lossy(&output.stdout).contains(&format!("\"pid\":{}", holder.id()))
+        });
+        holder.signal("STOP");
+    }
+    for (journal, holder) in names.iter().zip(&mut holders) {
+        let next = journal.command(&["run", "true"]).status().expect("it runs");
+        assert!(next.success());
+        holder.signal("CONT");
+        assert_eq!(holder.status(), 76);
+    }
+    assert!(!went_on.exists());
+}

@@ -217,3 +217,59 @@ fn until_tree_with_a_limit_ends_the_whole_tree() {
     assert!(!lives(daemon));
     assert!(!lock.state().locked);
 }
+
+/// A shell whose command ends before it would start the next one.
+#[test]
+fn a_shell_that_is_ended_does_not_go_on() {
+    let lock = TestLock::new("tree-order");
+    let folder = tempfile::tempdir().unwrap();
+    let went_on = folder.path().join("went-on");
+    for signal in ["TERM", "KILL"] {
+        let script = "sleep 1000; : > \"$0\"";
+        let mut run = lock.command(&["run", "--until", "tree", "--limit", "0.1", "--signal", signal]);
+        run.args(["sh", "-c", script]).arg(&went_on);
+        // It has its moment between two signals.
+        let mut slowly = Command::new("strace");
+        slowly.args(["-qq", "-o/dev/null", "-e", "inject=pidfd_send_signal:delay_exit=50000"]);
+        slowly.arg(run.get_program()).args(run.get_args());
+        let status = slowly.status().unwrap();
+        assert!(!status.success() && !went_on.exists(), "{signal}: {status}");
+    }
+}
+
+/// A job of the shell that became this program has ended, and something that the command left behind got its number.
+#[test]
+fn a_number_of_the_callers_job_that_is_used_again() {
+    /// Number 2 of a PID namespace, so that it says which number the next process gets.
+    const SCRIPT: &str = r#"
+number=$1; folder=$2
+orphan='
+import os, sys, time
+os.closerange(0, 256)
+with open(sys.argv[1] + "/pid.new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(file.name, sys.argv[1] + "/pid")
+time.sleep(1.5)
+open(sys.argv[1] + "/ended", "w").close()
+'
+until ! [ -e "/proc/$number" ]; do sleep 0.01; done
+until [ "$(cat "$folder/pid" 2>/dev/null)" = "$number" ]; do
+    [ ! -e "$folder/pid" ] || kill "$(cat "$folder/pid")"
+    rm -f "$folder/pid"
+    echo $((number - 1)) > /proc/sys/kernel/ns_last_pid
+    python3 -ISc "$orphan" "$folder" &
+    until [ -e "$folder/pid" ]; do sleep 0.01; done
+done
+"#;
+    let lock = TestLock::new("tree-number");
+    let folder = tempfile::tempdir().unwrap();
+    let run = lock.command(&["run", "--until", "tree", "--", "sh", "-c", SCRIPT, "sh"]);
+    let mut shell = Command::new("unshare");
+    shell.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
+    let last = "sh -c 'sleep 0.2 & exec \"$@\" $! \"$0\"' \"$@\"; ls \"$1\"; exit 0";
+    shell.args([last, "sh"]).arg(folder.path());
+    shell.arg(run.get_program()).args(run.get_args());
+    let output = shell.output().unwrap();
+    let files = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(files, "ended\npid\n", "it has to wait for what was left: {output:?}");
+}

@@ -22,7 +22,9 @@
 //! reaped; and a process group by the command's PID as long as this has not come to mean another process (which it
 //! cannot while the group has a member). Only what the kernel denies to exist is gone: what cannot be seen may run.
 //!
-//! Asked to end is everyone once, since a program may take the second TERM for an order to stop cleaning up.
+//! Asked to end is everyone once (once more only if the right was renewed meanwhile and runs out again), since a program
+//! may take the second TERM for an order to stop cleaning up. Nobody is killed before everybody is stopped: a shell
+//! whose command ends first would start the next one.
 
 use super::processes::{self, Group};
 use super::sys::guard::{self as sys, Number, Page, Timer};
@@ -62,11 +64,31 @@ impl Rules {
     }
 }
 
+/// By what else than descent and group the guard knows what belongs to the command: the list `variable` (joined by `/`)
+/// in the environment names `word`, which is this command's alone. So it finds what the command has left behind also
+/// when nobody is left whose child that is.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// Name of the environment variable.
+    pub variable: &'static str,
+    /// Its new word.
+    pub word: String,
+}
+
+impl Mark {
+    /// A word that nobody else on this machine has used since it was started.
+    pub fn new(variable: &'static str) -> Self {
+        let word = format!("{}-{}", std::process::id(), sys::boottime());
+        Self { variable, word }
+    }
+}
+
 /// A guard process that stands by.
 pub struct Guard {
     line: Line,
     ears: OwnedFd,
     rules: Rules,
+    mark: Option<Mark>,
     keep: Option<OwnedFd>,
     /// Its PID, which means no other process: only this one reaps it. Replaced if somebody kills it. `None`: it was
     /// killed, and there could be no other one.
@@ -96,16 +118,16 @@ impl Line {
 
 impl Guard {
     /// Starts it. `begun`: as in [`Line::renewed`]. `keep` is a descriptor that it keeps open until the command is
-    /// gone, even if this process dies before.
+    /// gone, even if this process dies before. With a `mark` everything that bears it has to be gone.
     ///
     /// # Errors
     /// There can be no process, descriptor or memory.
-    pub fn start(rules: Rules, begun: u64, keep: Option<BorrowedFd<'_>>) -> io::Result<Self> {
+    pub fn start(rules: Rules, begun: u64, keep: Option<BorrowedFd<'_>>, mark: Option<Mark>) -> io::Result<Self> {
         let page = Arc::new(Page::new()?);
         page.begun.store(begun);
         let (ears, mouth) = sys::pipe()?;
         let keep = keep.map(|fd| fd.try_clone_to_owned()).transpose()?;
-        let pid = fork(rules, &page, &ears, &mouth, keep.as_ref())?;
+        let pid = fork(rules, &page, &ears, &mouth, keep.as_ref(), mark.as_ref())?;
         let line = Line {
             page,
             mouth: Arc::new(mouth),
@@ -114,6 +136,7 @@ impl Guard {
             line,
             ears,
             rules,
+            mark,
             keep,
             process: Cell::new(Some(pid)),
         })
@@ -160,6 +183,7 @@ impl Guard {
             &self.ears,
             &self.line.mouth,
             self.keep.as_ref(),
+            self.mark.as_ref(),
         );
         let again = again.inspect_err(|error| log::warn!("it could not be started: {error}"));
         self.process.set(again.ok());
@@ -207,7 +231,7 @@ impl Guard {
     }
 
     /// Whether it has killed the command.
-    pub(super) fn has_killed(&self) -> bool {
+    pub fn has_killed(&self) -> bool {
         self.line.page.acted.load() == KILLED
     }
 
@@ -232,7 +256,14 @@ impl Drop for Guard {
     }
 }
 
-fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: Option<&OwnedFd>) -> io::Result<u32> {
+fn fork(
+    rules: Rules,
+    page: &Arc<Page>,
+    ears: &OwnedFd,
+    mouth: &OwnedFd,
+    keep: Option<&OwnedFd>,
+    mark: Option<&Mark>,
+) -> io::Result<u32> {
     let timer = Timer::new()?;
     let keep = keep.map(AsFd::as_fd);
     sys::fork(|| {
@@ -245,8 +276,10 @@ fn fork(rules: Rules, page: &Arc<Page>, ears: &OwnedFd, mouth: &OwnedFd, keep: O
             timer: &timer,
             keep,
             cut: false,
+            mark,
             command: None,
-            asked: false,
+            // By the guard before this one.
+            asked: page.acted.load() == ASKED,
             killed: None,
         };
         duty.stand();
@@ -262,7 +295,9 @@ struct Duty<'a> {
     keep: Option<BorrowedFd<'a>>,
     /// That connection is at its end.
     cut: bool,
+    mark: Option<&'a Mark>,
     command: Option<Command>,
+    /// Since the last renewal.
     asked: bool,
     /// When the command was sent the first KILL (CLOCK_BOOTTIME, ns).
     killed: Option<u64>,
@@ -435,28 +470,34 @@ impl Duty<'_> {
     fn ask(&self, signal: c_int) {
         let Some(command) = &self.command else { return };
         let group = command.group(self.page);
-        if !command.runs(self.page) {
-            if let Some(group) = group {
-                let _ = signal::kill_group(group, signal);
-            }
-            return;
-        }
         // It may have left the group, or not come to make it.
         let apart = group.is_none_or(|group| signal::group_of(command.pid) != Some(group));
-        tree::ask(command.pid, group, signal);
         if apart {
             command.signal(self.page, signal);
         }
+        tree::ask(&self.roots(command), group, command.pid, signal);
+    }
+
+    /// Where what belongs to the command begins, as far as it can be seen.
+    fn roots(&self, command: &Command) -> HashSet<u32> {
+        let mut roots = self.marked();
+        if command.runs(self.page) {
+            roots.insert(command.pid);
+        }
+        roots
+    }
+
+    fn marked(&self) -> HashSet<u32> {
+        let marked = self.mark.map(|mark| processes::marked(mark.variable, &mark.word));
+        marked.unwrap_or_default()
     }
 
     /// Kills the command and all that belongs to it.
     fn kill(&self) {
         let Some(command) = &self.command else { return };
-        if command.runs(self.page) {
-            // First what has left the group but still descends from the command: that is seen while the command lives.
-            tree::signal(|| HashSet::from([command.pid]), libc::SIGKILL);
-            command.signal(self.page, libc::SIGKILL);
-        }
+        // First what has left the group but still descends from the command: that is seen while the command lives.
+        tree::signal(|| self.roots(command), libc::SIGKILL);
+        command.signal(self.page, libc::SIGKILL);
         if let Some(group) = command.group(self.page) {
             let _ = signal::kill_group(group, libc::SIGKILL);
         }
@@ -465,7 +506,7 @@ impl Duty<'_> {
     /// Nothing of the command is left, as far as it can be seen.
     fn is_gone(&self) -> bool {
         let Some(command) = &self.command else { return true };
-        if command.runs(self.page) {
+        if command.runs(self.page) || !self.marked().is_empty() {
             return false;
         }
         match command.group(self.page).map_or(Group::Gone, processes::group) {

@@ -130,20 +130,45 @@ pub fn group(number: u32) -> Group {
     }
 }
 
-/// All that descend from any of `roots`, the roots included, as far as it can be seen.
-pub fn descendants(roots: &HashSet<u32>) -> HashMap<u32, Stat> {
+/// All that descend from any of `roots`, the roots included, as far as it can be seen: parents before their children.
+pub fn descendants(roots: &HashSet<u32>) -> Vec<(u32, Stat)> {
     let all = all().unwrap_or_default();
-    let in_roots = all.iter().filter(|(pid, _)| roots.contains(pid));
-    let mut family: HashMap<u32, Stat> = in_roots.copied().collect();
-    loop {
-        let before = family.len();
-        let next = all.iter().filter(|(_, s)| family.contains_key(&s.parent));
-        let next: Vec<(u32, Stat)> = next.copied().collect();
-        family.extend(next);
-        if family.len() == before {
-            return family;
+    let by_pid: HashMap<u32, Stat> = all.iter().copied().collect();
+    // How far it is from the last of the roots above, or itself. A longer chain is a race with PIDs that are used anew.
+    let depth = |pid: u32| {
+        let mut above = pid;
+        let mut depth = None;
+        for steps in 0..1024_u32 {
+            if roots.contains(&above) {
+                depth = Some(steps);
+            }
+            match by_pid.get(&above) {
+                Some(stat) if stat.parent > 0 => above = stat.parent,
+                _ => break,
+            }
         }
-    }
+        depth
+    };
+    let mut family: Vec<(u32, (u32, Stat))> = all
+        .iter()
+        .filter_map(|found| depth(found.0).map(|depth| (depth, *found)))
+        .collect();
+    family.sort_by_key(|(depth, _)| *depth);
+    family.into_iter().map(|(_, found)| found).collect()
+}
+
+/// All processes in whose environment, as it was when they were executed, the list `variable` (joined by `/`) names
+/// `mark`, as far as it can be seen: those of this user.
+pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
+    let names = |text: &[u8]| {
+        text.split(|byte| *byte == 0)
+            .filter_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="))
+            .any(|list| list.split(|byte| *byte == b'/').any(|word| word == mark.as_bytes()))
+    };
+    let all = all().unwrap_or_default();
+    let all = all.iter().filter(|(_, stat)| !stat.zombie).map(|(pid, _)| *pid);
+    all.filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| names(&text)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -177,7 +202,9 @@ mod tests {
         assert!(descends_from(me, parent));
         assert!(!descends_from(parent, me));
         assert!(children(parent).unwrap().contains(&me));
-        let found = descendants(&HashSet::from([parent])).get(&me).map(|s| s.start_time);
+        let family = descendants(&HashSet::from([parent]));
+        assert_eq!(family.first().map(|(pid, _)| *pid), Some(parent), "parents come first");
+        let found = family.iter().find(|(pid, _)| *pid == me).map(|(_, s)| s.start_time);
         assert_eq!(found, start_time(me));
     }
 }

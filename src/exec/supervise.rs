@@ -80,6 +80,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
             .limit
             .map_or(Stage::Open, |l| Stage::until(started, l.after, Stage::Running)),
         limit_reached: false,
+        killing: false,
     };
     let ended = supervision.run(started);
     if let Some(guard) = plan.guard {
@@ -166,6 +167,8 @@ struct Supervision<'a> {
     limit: Option<Limit>,
     stage: Stage,
     limit_reached: bool,
+    /// KILL has been sent.
+    killing: bool,
 }
 
 impl Supervision<'_> {
@@ -230,6 +233,10 @@ impl Supervision<'_> {
                     }
                 },
                 Report::Of(pid, change) => {
+                    if matches!(change, Change::Exited(_) | Change::Killed(_)) {
+                        // Another process may have this number from now on.
+                        self.strangers.remove(&pid);
+                    }
                     let another = self.guard.and_then(|guard| guard.changed(pid, change));
                     self.strangers.extend(another);
                 }
@@ -248,6 +255,9 @@ impl Supervision<'_> {
 
     /// The command was stopped by `signal`. A shell sees only this process: it must stop too.
     fn stop_along(&mut self, signal: c_int) {
+        if self.killing || self.guard.is_some_and(Guard::has_killed) {
+            return; // the first step of a kill
+        }
         let Some(terminal) = Terminal::open() else {
             return;
         };
@@ -336,7 +346,8 @@ impl Supervision<'_> {
     }
 
     /// Sends `signal` to everything that the command consists of.
-    fn end_by(&self, signal: c_int) {
+    fn end_by(&mut self, signal: c_int) {
+        self.killing |= signal == libc::SIGKILL;
         if self.own_group && !self.whole_tree {
             let _ = signal::kill_group(self.child, signal);
         } else {

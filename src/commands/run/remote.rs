@@ -9,13 +9,18 @@ use crate::commands::engine::{is_for_files, name, refuse};
 use crate::commands::job::Job;
 use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
-use crate::exec::{self, Guard, Program, Rules, Signals, Watcher};
+use crate::exec::{self, Guard, Mark, Program, Rules, Signals, Watcher};
 use crate::exit::Exit;
 use resourcelock::backend::{Engine, Held, Validity};
 use resourcelock::{Error, GetOptions, LockName, State};
+use std::ffi::OsString;
 
 const LOST: &str = "the lock was lost while the command ran: others may have had it at the same time";
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
+const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
+
+/// What the processes of a run with `--until tree` are known by, should it end before them.
+const MARK: &str = "RESOURCELOCK_RUN";
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<Exit, Failure> {
@@ -130,8 +135,10 @@ impl Remote<'_> {
         program: &Program,
         job: &Job,
     ) -> Result<Exit, Failure> {
-        let environment = job.environment(self.run.name(), held.token(), false);
-        let guard = self.guard(&mut *held)?;
+        let mark = (self.run.args.until == Until::Tree).then(|| Mark::new(MARK));
+        let mut environment = job.environment(self.run.name(), held.token(), false).to_vec();
+        environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
+        let guard = self.guard(&mut *held, mark)?;
         let mut plan = self.run.plan(program, &environment);
         plan.guard = guard.as_ref();
         let ended = match exec::run(signals, &plan, &mut Unwatched) {
@@ -146,15 +153,17 @@ impl Remote<'_> {
                 };
             }
         };
-        let ended_in_time = guard.as_ref().is_some_and(Guard::has_acted);
+        let asked = guard.as_ref().is_some_and(Guard::has_acted);
+        let killed = guard.as_ref().is_some_and(Guard::has_killed);
         let was_certain = held.validity().is_certain();
         // Before the answer of a server that may be gone is waited for.
         if let Some(guard) = &guard {
             guard.dismiss();
         }
         let released = self.give_back(held);
-        Ok(if ended_in_time {
-            self.run.say(ENDED);
+        let kept = was_certain && released == Some(true);
+        Ok(if asked {
+            self.run.say(if killed || !kept { ENDED } else { ASKED });
             Exit::Lost
         } else if !was_certain || released == Some(false) {
             self.run.say(LOST);
@@ -172,7 +181,7 @@ impl Remote<'_> {
     }
 
     /// The guard process, if the hold can end by itself.
-    fn guard(&self, held: &mut dyn Held) -> Result<Option<Guard>, Failure> {
+    fn guard(&self, held: &mut dyn Held, mark: Option<Mark>) -> Result<Option<Guard>, Failure> {
         let lease = match held.validity() {
             Validity::Unlimited => return Ok(None),
             Validity::Until(lease) => lease,
@@ -184,7 +193,7 @@ impl Remote<'_> {
             ask_after: lease.ask_after(),
             kill_after: lease.kill_after(),
         };
-        let guard = Guard::start(rules, lease.begun, held.keep_open())
+        let guard = Guard::start(rules, lease.begun, held.keep_open(), mark)
             .map_err(|e| Failure::about(self.run.name(), format!("cannot start the guard process: {e}")))?;
         let line = guard.line();
         held.on_change(Box::new(move |validity| match validity {
@@ -236,6 +245,16 @@ impl Remote<'_> {
             }
         })
     }
+}
+
+/// The list that the mark stands in, behind those of the runs that this one is a part of.
+fn mark_list(mark: &Mark) -> OsString {
+    let mut list = std::env::var_os(mark.variable).unwrap_or_default();
+    if !list.is_empty() {
+        list.push("/");
+    }
+    list.push(&mark.word);
+    list
 }
 
 /// Nothing is to be done while the command runs: the library renews, the guard process ends.
