@@ -164,7 +164,7 @@ fn units_are_valid() {
     symlink(common::binary().get_program(), place.path("bin/resourcelock")).unwrap();
     let bin = format!("{}/", place.path("bin").display());
     let mut names = Vec::new();
-    for guide in ["systemd.md", "users-and-groups.md"] {
+    for guide in ["systemd.md", "users-and-groups.md", "hosts.md"] {
         for (name, unit) in blocks(guide, "systemd") {
             let unit = unit.replace("/usr/bin/resourcelock", &format!("{bin}resourcelock"));
             let unit = unit
@@ -174,7 +174,7 @@ fn units_are_valid() {
             names.push(name);
         }
     }
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
     let output = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=no"])
         .args(names.iter().map(|name| folder.join(name)))
@@ -182,4 +182,20 @@ fn units_are_valid() {
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
+}
+
+/// The README shows the crontab of the cluster that the guide sets up.
+#[test]
+fn the_readme_and_the_guide_have_one_engine() {
+    let variables = |text: &str| -> Vec<String> {
+        let block = text
+            .split("\n```crontab\n")
+            .find(|block| block.starts_with("RESOURCELOCK_BACKEND=etcd:"));
+        let lines = block.expect("it has such a crontab").lines();
+        lines
+            .take_while(|line| !line.starts_with('0'))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(variables(&read("README.md")), variables(&read("docs/hosts.md")));
 }

@@ -41,7 +41,8 @@ impl Postgres {
         Self::listening("127.0.0.1", "127.0.0.1/32")
     }
 
-    /// The same on `addresses` (as the server's `listen_addresses`), for clients of `network`.
+    /// The same on `addresses` (as the server's `listen_addresses`; empty = as it is set in the server), for clients of
+    /// `network`.
     pub fn listening(addresses: &str, network: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("resourcelock-pg-")
@@ -101,14 +102,10 @@ impl Postgres {
         let mut command = as_postgres("postgres");
         command.arg("-D").arg(self.data());
         command.arg("-k").arg(self.folder.path());
-        command.args([
-            "-p",
-            &self.port.to_string(),
-            "-c",
-            &format!("listen_addresses={}", self.addresses),
-            "-c",
-            "fsync=on",
-        ]);
+        command.args(["-p", &self.port.to_string(), "-c", "fsync=on"]);
+        if !self.addresses.is_empty() {
+            command.args(["-c", &format!("listen_addresses={}", self.addresses)]);
+        }
         for setting in &self.settings {
             command.args(["-c", setting]);
         }

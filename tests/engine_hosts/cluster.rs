@@ -4,21 +4,31 @@
 
 use super::engine_common::{Process, wait_until};
 use super::island::{Island, NAMES, address};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
 pub struct Cluster {
     _servers: Vec<Process>,
     _folder: TempDir,
+    /// The authority that has signed their certificates, if they have such.
+    authority: Option<PathBuf>,
 }
 
 impl Cluster {
     /// Starts it; returns when it serves.
     pub fn start(island: &Island, settings: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("resourcelock-etcd-")
-            .tempdir()
-            .expect("a folder");
+        Self::start_in(Self::folder(), island, settings, None)
+    }
+
+    /// Where the servers keep their data, each in a folder of its host's name.
+    pub fn folder() -> TempDir {
+        let folder = tempfile::Builder::new().prefix("resourcelock-etcd-").tempdir();
+        folder.expect("a folder")
+    }
+
+    /// Starts it in a folder that may hold something already, perhaps with certificates.
+    pub fn start_in(folder: TempDir, island: &Island, settings: &str, authority: Option<PathBuf>) -> Self {
         let start = |i: usize| {
             let mut command = Command::new("etcd");
             for line in settings.lines().filter(|line| !line.starts_with('#')) {
@@ -41,6 +51,7 @@ impl Cluster {
         let cluster = Self {
             _servers: (0..3).map(start).collect(),
             _folder: folder,
+            authority,
         };
         cluster.wait_ready();
         cluster
@@ -50,7 +61,7 @@ impl Cluster {
     pub fn wait_ready(&self) {
         wait_until("all of etcd serves", || {
             (0..3).all(|i| {
-                let mut health = etcdctl(&[i], &["endpoint", "health"]);
+                let mut health = self.etcdctl(i, &["endpoint", "health"]);
                 health.output().is_ok_and(|output| output.status.success())
             })
         });
@@ -60,7 +71,7 @@ impl Cluster {
     pub fn leader(&self) -> usize {
         let mut found = None;
         wait_until("there is a leader", || {
-            found = (0..3).find(|&i| leads(i));
+            found = (0..3).find(|&i| self.leads(i));
             found.is_some()
         });
         found.expect("it was found")
@@ -69,19 +80,26 @@ impl Cluster {
     pub fn url(&self) -> String {
         format!("etcd://{}/locks", NAMES.join(","))
     }
-}
 
-fn leads(i: usize) -> bool {
-    let output = etcdctl(&[i], &["endpoint", "status", "--write-out=json"]).output();
-    let status: serde_json::Value = serde_json::from_slice(&output.expect("etcdctl runs").stdout).unwrap_or_default();
-    let status = &status[0]["Status"];
-    status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
-}
+    fn leads(&self, i: usize) -> bool {
+        let output = self.etcdctl(i, &["endpoint", "status", "--write-out=json"]).output();
+        let status: serde_json::Value =
+            serde_json::from_slice(&output.expect("etcdctl runs").stdout).unwrap_or_default();
+        let status = &status[0]["Status"];
+        status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
+    }
 
-fn etcdctl(hosts: &[usize], words: &[&str]) -> Command {
-    let mut command = Command::new("etcdctl");
-    let hosts: Vec<String> = hosts.iter().map(|&i| format!("{}:2379", address(i))).collect();
-    command.env("ETCDCTL_API", "3");
-    command.arg(format!("--endpoints={}", hosts.join(","))).args(words);
-    command
+    /// `etcdctl …` for the server of one host.
+    fn etcdctl(&self, i: usize, words: &[&str]) -> Command {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3");
+        let mut scheme = "http";
+        if let Some(authority) = &self.authority {
+            command.env("ETCDCTL_CACERT", authority);
+            scheme = "https";
+        }
+        command.arg(format!("--endpoints={scheme}://{}:2379", NAMES[i]));
+        command.args(words);
+        command
+    }
 }
