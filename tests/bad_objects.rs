@@ -4,6 +4,7 @@
 mod common;
 
 use common::{LineChild, TestLock, printed, wait_until};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -260,6 +261,30 @@ fn a_table_that_is_cut_off_under_a_waiting_command() {
     set_size(&lock.paths().table_path(), 0);
     assert_eq!(waiter.wait().code(), Some(125));
     assert_eq!(waiter.try_line(), None, "the command was not started without the lock");
+}
+
+/// Beacons are bytes of the table that could be locked. Somebody who may only read it keeps all of them locked.
+#[test]
+fn a_table_all_of_whose_beacons_are_locked() {
+    let lock = used_lock();
+    let path = lock.paths().table_path();
+    let table = fs::File::open(&path).unwrap();
+    let all = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 1 << 40,
+        l_len: 1 << 32,
+        l_pid: 0,
+    };
+    fcntl(&table, FcntlArg::F_OFD_SETLK(&all)).unwrap();
+    for words in [&["get", "-t", "0.1"][..], &["unget"], &["run", "--", "true"]] {
+        let (status, said) = run(&mut lock.command(words));
+        assert_eq!(status, Some(125), "{words:?}: {said}");
+        assert!(said.contains(path.to_str().unwrap()), "{words:?}: {said}");
+    }
+    printed(&mut lock.command(&["state"])); // who looks needs no beacon
+    drop(table);
+    assert_eq!(run(&mut lock.command(&["get", "-t", "0"])).0, Some(0));
 }
 
 /// Every command ends with a documented status; and whoever got the lock has it alone.
