@@ -162,6 +162,8 @@ mod removal;
 mod room;
 #[path = "lock/snapshot.rs"]
 mod snapshot;
+#[path = "lock/stamp.rs"]
+mod stamp;
 #[path = "lock/state.rs"]
 mod state;
 #[path = "lock/sys.rs"]
