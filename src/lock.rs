@@ -48,7 +48,8 @@
 //!
 //! # Not guaranteed
 //! - Locks are advisory: who does not ask is not kept out, and who may write the lock's files can release it by force.
-//! - Exclusion across the deletion of the lock's files during a hold ([`Guard::lost`] tells the holder).
+//! - Exclusion across the deletion of the lock's files during a hold, or, unless by [`remove`], in the 10 ms before a
+//!   grant: a handle in use looks at its files every 10 ms only. [`Guard::lost`] tells the holder.
 //! - Recovery from the crash of a holder that uses only the Python module.
 //! - Exclusion after a forced release by the Python module that it follows up with a take of its own, until one of ours
 //!   has looked at the lock.
@@ -162,6 +163,8 @@ mod removal;
 mod room;
 #[path = "lock/snapshot.rs"]
 mod snapshot;
+#[path = "lock/stamp.rs"]
+mod stamp;
 #[path = "lock/state.rs"]
 mod state;
 #[path = "lock/sys.rs"]

@@ -4,8 +4,9 @@
 mod common;
 
 use common::{LineChild, TestLock, printed, wait_until};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -262,9 +263,90 @@ fn a_table_that_is_cut_off_under_a_waiting_command() {
     assert_eq!(waiter.try_line(), None, "the command was not started without the lock");
 }
 
+/// Beacons are bytes of the table that could be locked. Somebody who may only read it keeps all of them locked.
+#[test]
+fn a_table_all_of_whose_beacons_are_locked() {
+    let lock = used_lock();
+    let path = lock.paths().table_path();
+    let table = fs::File::open(&path).unwrap();
+    let all = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 1 << 40,
+        l_len: 1 << 32,
+        l_pid: 0,
+    };
+    fcntl(&table, FcntlArg::F_OFD_SETLK(&all)).unwrap();
+    for words in [&["get", "-t", "0.1"][..], &["unget"], &["run", "--", "true"]] {
+        let (status, said) = run(&mut lock.command(words));
+        assert_eq!(status, Some(125), "{words:?}: {said}");
+        assert!(said.contains(path.to_str().unwrap()), "{words:?}: {said}");
+    }
+    printed(&mut lock.command(&["state"])); // who looks needs no beacon
+    drop(table);
+    assert_eq!(run(&mut lock.command(&["get", "-t", "0"])).0, Some(0));
+}
+
+/// Times that cannot be are shown as one that can.
+#[test]
+fn a_table_with_impossible_times() {
+    // Offsets of `Layout` in `src/lock/table.rs`: when a request was queued (twice) and granted, and of an ended one when
+    // it was queued, how long it waited and held, and when it ended.
+    const REQUEST: u64 = 5376;
+    const HISTORY: u64 = REQUEST + 1024 * 128;
+    const GAVE_UP: u64 = HISTORY + 256 * 88;
+    let shown: [&[&str]; 6] = [
+        &["state"],
+        &["state", "--json"],
+        &["history"],
+        &["history", "--json"],
+        &["history", "--svg", "-"],
+        &["history", "--html", "-"],
+    ];
+    // The last µs of the year 9999, the last year that chrono knows, and the last µs that a u64 can say.
+    for time in [253_402_300_799_999_999, 8_210_266_876_799_999_999, u64::MAX] {
+        for (queued, granted, waited) in [(0, 0, 0), (0, u64::MAX, u64::MAX), (u64::MAX, 0, 1)] {
+            let lock = used_lock();
+            printed(&mut lock.command(&["get"]));
+            assert_eq!(run(&mut lock.command(&["get", "-t", "0.01"])).0, Some(75));
+            let table = fs::OpenOptions::new()
+                .write(true)
+                .open(lock.paths().table_path())
+                .unwrap();
+            let mut fields = vec![(REQUEST + 32, time), (REQUEST + 16, queued), (REQUEST + 24, granted)];
+            for past in [HISTORY, GAVE_UP] {
+                fields.extend([
+                    (past + 24, time),
+                    (past + 32, waited),
+                    (past + 40, granted),
+                    (past + 48, time),
+                ]);
+            }
+            for (at, value) in fields {
+                table.write_all_at(&value.to_ne_bytes(), at).unwrap();
+            }
+            for zone in ["UTC", "<+14>-14", "<-12>12"] {
+                for words in shown {
+                    let mut command = lock.command(words);
+                    let (status, said) = run(command.env("TZ", zone));
+                    assert_eq!(status, Some(0), "{time} {waited} {zone} {words:?}: {said}");
+                }
+            }
+            let state = String::from_utf8(lock.command(&["state"]).env("TZ", "UTC").output().unwrap().stdout).unwrap();
+            assert!(state.contains("since 9000-01-01 00:00:00"), "{state}");
+        }
+    }
+}
+
 /// Every command ends with a documented status; and whoever got the lock has it alone.
 fn serves_or_refuses(lock: &TestLock, what: &str) {
-    for words in [&["state", "-q"][..], &["history", "-q"], &["get", "-t", "0.1", "-q"]] {
+    let looks: [&[&str]; 4] = [
+        &["state"],
+        &["state", "--json"],
+        &["history"],
+        &["history", "--svg", "-"],
+    ];
+    for words in looks.into_iter().chain([&["get", "-t", "0.1", "-q"][..]]) {
         let (status, said) = run(&mut lock.command(words));
         assert!(
             matches!(status, Some(0 | 1 | 75 | 125)),

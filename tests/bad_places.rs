@@ -70,6 +70,25 @@ fn a_dev_shm_without_room_for_more_files() {
     }
 }
 
+/// A signal comes while room is made for the files.
+#[test]
+fn an_allocation_that_is_interrupted() {
+    let lock = TestLock::new("places");
+    let get = lock.command(&["get"]);
+    let mut interrupted = Command::new("strace");
+    // Each allocation once: the one behind it is the next try.
+    interrupted.args([
+        "-f",
+        "-qq",
+        "-o/dev/null",
+        "-e",
+        "inject=fallocate:error=EINTR:when=1+2",
+    ]);
+    interrupted.arg(get.get_program()).args(get.get_args());
+    printed(&mut interrupted);
+    assert!(lock.state().locked && lock.objects().len() == 3);
+}
+
 /// Objects are allocated when they are made: a /dev/shm that becomes full later disturbs nobody.
 #[test]
 fn a_dev_shm_that_becomes_full_under_a_lock() {

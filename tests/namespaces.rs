@@ -3,9 +3,13 @@
 
 mod common;
 
-use common::{Ask, LineChild, TestLock, Worker, printed, wait_until};
+use common::run::signal;
+use common::{Ask, LineChild, Peer, TestLock, Worker, printed, process_state, wait_until};
+use nix::sys::signal::Signal;
 use resourcelock::{Detached, Ended, Mode};
 use serde_json::json;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 #[test]
@@ -154,6 +158,107 @@ fn taken_a_day_later(lock: &TestLock) -> Option<i32> {
     later.args(["--time", "--boottime", "100000", "--fork"]);
     later.arg(plain.get_program()).args(plain.get_args());
     later.status().expect("unshare runs").code()
+}
+
+/// The same command where the monotonic clock is ten days ahead.
+fn ahead(plain: &Command) -> Command {
+    let mut ahead = Command::new("unshare");
+    ahead.args([
+        "--time",
+        "--monotonic",
+        "864000",
+        "--boottime",
+        "864000",
+        "--kill-child",
+    ]);
+    ahead.arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => ahead.env(name, value),
+            None => ahead.env_remove(name),
+        };
+    }
+    ahead
+}
+
+/// Stops the request that waits in this place.
+fn stop_waiter(lock: &TestLock, place: usize) {
+    let pid = lock.state().waiters[place].pid;
+    signal(pid, Signal::SIGSTOP);
+    wait_until("it is stopped", || process_state(pid) == Some('T'));
+}
+
+/// Processes that wait for the flag itself get a turn, in which the lock is left free for them: for a millisecond, not
+/// for days, whoever's clock says so.
+#[test]
+fn a_turn_that_another_clock_began_ends() {
+    let lock = TestLock::new("timens");
+    drop(lock.open());
+    let mut peer = Peer::open(&lock);
+    printed(&mut lock.command(&["get", "-q"]));
+    peer.send(json!(["get", null, "python"]));
+    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    peer.kill(); // and the flag's waiter count stays 1
+    let mut queue: Vec<LineChild> = Vec::new();
+    for place in 0..9 {
+        let plain = lock.command(&["run", "--", "echo", "had"]);
+        // The eighth grant in a row is followed by a turn.
+        queue.push(LineChild::spawn(&mut if place < 8 { ahead(&plain) } else { plain }));
+        wait_until("it waits", || lock.state().waiters.len() == place + 1);
+    }
+    printed(&mut lock.command(&["unget", "-q"]));
+    for run in &mut queue {
+        run.wait_for_line("had");
+        assert!(run.wait().success());
+    }
+}
+
+/// Whoever does not accept an offer is passed over, also if it was made in the future.
+#[test]
+fn an_offer_of_another_clock_becomes_overdue() {
+    let lock = TestLock::new("timens");
+    let plain = lock.command(&["run", "--", "sh", "-c", "echo inside; read line"]);
+    let mut holder = LineChild::spawn(&mut ahead(&plain));
+    holder.wait_for_line("inside");
+    let [mut stopped, mut next] = [0; 2].map(|_| Worker::open(&lock));
+    stopped.send_get(Ask::default());
+    wait_until("one waits", || lock.state().waiters.len() == 1);
+    stopped.stop();
+    next.send_get(Ask::default());
+    wait_until("both wait", || lock.state().waiters.len() == 2);
+    holder.send("");
+    assert!(next.granted().is_some());
+    assert!(next.release());
+    stopped.resume();
+    assert!(stopped.granted().is_some());
+}
+
+/// Whoever is the head of the queue looks after the lock; if it does not, the second does, also if the head says that it
+/// has looked in the future.
+#[test]
+fn a_head_of_another_clock_is_late_when_it_is_stopped() {
+    let lock = TestLock::new("timens");
+    let mut holder = Worker::open(&lock);
+    assert!(holder.get(Ask::default()).is_some());
+    let mut head = LineChild::spawn(&mut ahead(&lock.command(&["run", "--", "echo", "had"])));
+    let looked = || {
+        let mut looked = [0; 8];
+        let table = File::open(lock.paths().table_path()).unwrap();
+        table.read_exact_at(&mut looked, 224).unwrap(); // `head_looked` in `src/lock/table.rs`
+        u64::from_ne_bytes(looked)
+    };
+    wait_until("it watches", || looked() > 864_000_000_000_000);
+    stop_waiter(&lock, 0);
+    let head_pid = lock.state().waiters[0].pid;
+    let mut second = Worker::open(&lock);
+    second.send_get(Ask::default());
+    wait_until("both wait", || lock.state().waiters.len() == 2);
+    holder.kill();
+    assert!(second.granted().is_some_and(|grant| grant.abandoned));
+    assert!(second.release());
+    signal(head_pid, Signal::SIGCONT);
+    head.wait_for_line("had");
+    assert!(head.wait().success());
 }
 
 #[test]

@@ -205,6 +205,52 @@ fn a_semaphore_that_python_makes_meanwhile_is_its_own() {
     }
 }
 
+/// Who waits for the semaphore itself, with the Python module, would go on waiting for the deleted one.
+#[test]
+fn a_lock_that_python_waits_for_is_not_removed() {
+    let lock = TestLock::new("removal");
+    drop(lock.open());
+    let mut peer = Peer::open(&lock);
+    assert!(output(&lock, &["get"]).status.success());
+    peer.send(json!(["get", null, "python"]));
+    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    signal(peer.id(), Signal::SIGSTOP);
+    wait_until("it is stopped", || process_state(peer.id()) == Some('T'));
+    assert!(output(&lock, &["unget"]).status.success());
+    let refused = || {
+        let output = output(&lock, &["remove"]);
+        assert_eq!(output.status.code(), Some(125));
+        assert_eq!(lock.objects().len(), 3);
+        assert!(!lock.state().locked || lock.state().foreign);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let line = refused();
+    assert!(line.contains("Python module") && line.contains("--force"), "{line}");
+    signal(peer.id(), Signal::SIGCONT);
+    assert_eq!(peer.answer(), json!(true));
+    let line = refused();
+    assert!(line.contains("held by a program that uses the Python module"), "{line}");
+    assert!(peer.unget());
+    assert!(output(&lock, &["remove"]).status.success());
+}
+
+/// Nor is one where it was killed, which cannot be told apart; by force it is.
+#[test]
+fn a_lock_whose_waiter_count_was_leaked_is_removed_by_force() {
+    let lock = TestLock::new("removal");
+    drop(lock.open());
+    let mut peer = Peer::open(&lock);
+    assert!(output(&lock, &["get"]).status.success());
+    peer.send(json!(["get", null, "python"]));
+    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    peer.kill();
+    assert!(output(&lock, &["unget"]).status.success());
+    assert_eq!(output(&lock, &["remove"]).status.code(), Some(125));
+    assert_in_order(&lock);
+    assert!(output(&lock, &["remove", "--force"]).status.success());
+    assert!(lock.objects().is_empty());
+}
+
 /// Its holder releases later: that must not let in who has the old semaphore open.
 #[test]
 fn the_semaphore_of_a_removed_lock_stays_taken() {

@@ -24,6 +24,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const OFFSET: i64 = 1 << 40;
 /// Ids are 1 to 2^31 − 1: they share the latch's word with a bit.
 const ID_MASK: u32 = u32::MAX >> 1;
+/// So many ids are tried: of 2^31, at most a few thousand are in use.
+const DRAWS: u32 = 1_000;
 /// Lowest descriptor number of a beacon that a command inherits: shell scripts use small ones.
 const INHERITED_FROM: RawFd = 100;
 
@@ -80,7 +82,7 @@ fn open_again(table: &Table) -> Result<Option<OwnedFd>> {
 
 /// Lights a beacon on an open file and returns its id.
 fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
-    loop {
+    for _ in 0..DRAWS {
         let id = random() as u32 & ID_MASK;
         if id == 0 {
             continue;
@@ -107,6 +109,9 @@ fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
         unlock.l_type = libc::F_UNLCK as libc::c_short;
         let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&unlock));
     }
+    Err(failed("lock a byte of", &table.path)(io::Error::other(
+        "another process keeps all of them locked: find out who has the file open (lsof or fuser), and end it",
+    )))
 }
 
 /// Whether nobody keeps this beacon lit. What cannot be found out counts as lit.

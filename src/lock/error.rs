@@ -127,6 +127,15 @@ pub enum Error {
         /// What it cannot, and what to use instead.
         what: String,
     },
+    /// The lock was not removed ([`remove`](crate::remove)): its semaphore counts processes that wait for it, as users of
+    /// the Python module do. Whether they live cannot be told.
+    #[error(
+        "not removed: {waiters} waiting in the semaphore itself (the Python module), unless killed there: wait for their end, or remove it with --force"
+    )]
+    WaitedFor {
+        /// How many.
+        waiters: u32,
+    },
     /// Somebody is removing the lock ([`remove`](crate::remove)), and has not come to an end until the deadline.
     #[error("the lock is being removed{}: try again; if that one is stopped, continue or end it", pid.map(|p| format!(" (by process {p})")).unwrap_or_default())]
     BeingRemoved {

@@ -6,6 +6,7 @@ use crate::note::{self, Note};
 use crate::queue::{self, Sweep};
 use crate::table::{Layout, Table};
 use crate::{flag::Flag, snapshot, sys};
+use chrono::{DateTime, Local};
 use std::os::fd::OwnedFd;
 
 fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
@@ -20,7 +21,7 @@ fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
 }
 
 /// `bytes` as a table's content (a flag's word first): it is validated as when it is opened, and if it passes, copied
-/// out, repaired and copied out again.
+/// out, repaired and copied out again; every time in the copies can be shown.
 pub fn table(bytes: &[u8]) {
     let (word, bytes) = bytes.split_at(bytes.len().min(8));
     let Ok(name) = LockName::new("fuzz") else { return };
@@ -47,7 +48,19 @@ pub fn table(bytes: &[u8]) {
     let look = |objects: &Objects| {
         let state = snapshot::state(&name, &objects.flag, &objects.note, Some(objects));
         let history = snapshot::history(&objects.table);
+        let gave_up = snapshot::gave_up_from(&objects.table, 0);
         assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
+        let holders = state
+            .holders
+            .iter()
+            .flat_map(|one| [Some(one.since), one.since.checked_sub(one.waited)]);
+        let waiters = state.waiters.iter().map(|one| Some(one.since));
+        let past = history.iter().chain(&gave_up);
+        let past = past.flat_map(|one| [Some(one.queued), one.queued.checked_add(one.waited), Some(one.ended)]);
+        for time in holders.chain(waiters).chain(past).flatten() {
+            let shown = DateTime::<Local>::from(time).to_rfc3339();
+            assert!(DateTime::parse_from_rfc3339(&shown).is_ok(), "{shown}");
+        }
     };
     look(&objects);
     let now = sys::monotonic();

@@ -7,7 +7,7 @@ use crate::queue::{self, Place};
 use crate::removal::{self, Removal};
 use crate::wait::watches_every;
 use crate::word::{Stage, Word};
-use crate::{Cancel, Error, GetOptions, ResourceLock, UngetOptions, Wait, sys};
+use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait, sys};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -302,6 +302,28 @@ fn nobody_is_granted_a_removed_lock() {
     assert!(late.unget_lock(UngetOptions::new()).unwrap());
     assert!(other.get_lock(now()).unwrap());
     assert_eq!(old.flag.load().value(), 0);
+}
+
+/// Times in the table that another time namespace's clock left there, or nobody: a free lock is not left to foreign
+/// waiters until then, and these are not left out of account until then.
+#[test]
+fn turns_of_another_clock_are_void() {
+    let own = Own::new("other-clock");
+    let lock = own.open();
+    let objects = lock.current().objects.clone();
+    let header = &objects.table.header;
+    let free = objects.flag.load();
+    objects.flag.swap(free, free.with_waiters(1)).unwrap();
+    let days_ahead = sys::monotonic() + 864_000_000_000_000;
+    let shared = || GetOptions::new().mode(Mode::Shared).wait(Wait::No);
+    header.pause_until.store(days_ahead, SeqCst);
+    assert!(lock.get_lock(shared()).unwrap());
+    let ignored = |until| {
+        header.streak.store(queue::FOREIGN_TURN_AFTER, SeqCst);
+        header.ignore_until.store(until, SeqCst);
+        lock.get_lock(shared()).unwrap()
+    };
+    assert!(ignored(sys::monotonic() + 500_000_000) && !ignored(days_ahead));
 }
 
 /// Killed waiters of the Python module leave the flag's waiter count too high, each by one, for ever.

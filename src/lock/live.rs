@@ -6,6 +6,7 @@ use crate::identity;
 use crate::latch::{Entry, LatchWorld, Slept};
 use crate::note::Note;
 use crate::queue::{Field, Kind, Wakes, World, visit};
+use crate::stamp;
 use crate::state::Ended;
 use crate::sys::{self, Watched};
 use crate::table::{GAVE_UP, HISTORY, Past, REQUESTS, Table, pack_what};
@@ -403,7 +404,7 @@ impl World for Live<'_> {
             .requests
             .get(i)
             .map_or(0, |record| record.granted.load(Relaxed));
-        Ok(self.now.get().saturating_sub(offered) > OFFER_NS)
+        Ok(stamp::is_past(offered, self.now.get(), OFFER_NS))
     }
 
     fn ended(&self, i: usize, how: Ended) -> Result<(), Infallible> {

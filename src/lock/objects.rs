@@ -194,13 +194,19 @@ fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
 /// Makes sure that the first `size` bytes of a file, which is at least so long, have room.
 pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size) {
+        // A file system without a limit (ramfs).
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// fallocate(2), again if a signal interrupts it.
+fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()> {
     loop {
-        match nix::fcntl::fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, size) {
-            Ok(()) => return Ok(()),
+        match nix::fcntl::fallocate(file, flags, 0, size) {
             Err(Errno::EINTR) => {}
-            // A file system without a limit (ramfs).
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+            done => return done,
         }
     }
 }
@@ -209,7 +215,7 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let failed = |doing| move |errno| fail(doing, new.path, errno);
     // Room for every page now: a full file system is an error here instead of a SIGBUS later.
     let size = i64::try_from(new.size).unwrap_or(i64::MAX);
-    match nix::fcntl::fallocate(file, FallocateFlags::empty(), 0, size) {
+    match fallocate(file, FallocateFlags::empty(), size) {
         Ok(()) => {}
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
             nix::unistd::ftruncate(file, size).map_err(failed("size"))?;

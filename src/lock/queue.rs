@@ -58,6 +58,7 @@ mod mend;
 #[path = "queue/wait.rs"]
 mod wait;
 
+use crate::stamp;
 use crate::state::Ended;
 use crate::word::{FlagWord, Stage, Word};
 
@@ -96,9 +97,9 @@ pub(crate) enum Field {
     Slots,
     /// Grants in a row while foreign processes waited for the flag.
     Streak,
-    /// The flag is left to foreign waiters until then (monotonic ns); 0 = no such turn.
+    /// The flag is left to foreign waiters until then (monotonic ns, as [`stamp`] reads them); 0 = no such turn.
     PauseUntil,
-    /// Foreign waiters are not counted until then (monotonic ns): they did not take the flag in their turn, so the
+    /// Foreign waiters are not counted until then (the same): they did not take the flag in their turn, so the
     /// count was leaked by a killed waiter, or they are too slow to matter.
     IgnoreUntil,
     /// Token of a hold whose holder died; 0 = none.
@@ -329,7 +330,7 @@ fn fits<W: World>(w: &W, kind: Kind, s: &Scan) -> Result<bool, W::Stop> {
 fn foreign_turn<W: World>(w: &W, flag: FlagWord) -> Result<bool, W::Stop> {
     Ok(flag.waiters() != 0
         && w.field(Field::Streak)? >= FOREIGN_TURN_AFTER
-        && w.now()? >= w.field(Field::IgnoreUntil)?)
+        && !stamp::lasts(w.field(Field::IgnoreUntil)?, w.now()?))
 }
 
 /// In the latch. Takes the free flag: false = a foreign process has it, or shall have its turn.
@@ -341,7 +342,7 @@ fn take_flag<W: World>(w: &W) -> Result<bool, W::Stop> {
         }
         let pause = w.field(Field::PauseUntil)?;
         if pause != 0 {
-            if flag.waiters() != 0 && w.now()? < pause {
+            if flag.waiters() != 0 && stamp::lasts(pause, w.now()?) {
                 return Ok(false);
             }
             w.set_field(Field::IgnoreUntil, w.now()?.wrapping_add(FOREIGN_IGNORED_NS))?;

@@ -37,6 +37,9 @@ use nix::errno::Errno;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+/// How often a remover looks, every [`handle::REMOVAL_LOOK`], whether a waiter of the flag takes it.
+const TURN_LOOKS: u32 = 25;
+
 /// Whether a lock is being removed, as its table tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
@@ -77,11 +80,14 @@ pub(crate) fn being_removed(table: &Table, remover: u32) -> Error {
 /// Deletes a lock's objects: true = done, false = it is in use and was left alone. With `force` it is deleted in use
 /// or broken: whoever holds it goes on believing so, and the next one who asks gets a new lock beside it.
 ///
-/// Does not wait for holders. Processes that wait for the old lock queue for the new one by themselves.
+/// Does not wait for holders. Requests that wait for the old lock, or are made meanwhile, queue for the new one by
+/// themselves. Not so those that sleep in the semaphore itself (the Python module's): they would sleep until their time
+/// is up. So without `force` a lock with such waiters is left alone; with it, they are left to that.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Permission`], [`Error::BeingRemoved`] if another process is at it and takes longer than
-/// 1 s (also with `force`), [`Error::Busy`], and those of [`ResourceLock::open`].
+/// [`Error::WaitedFor`] if processes seem to wait for the semaphore itself, [`Error::NotFound`], [`Error::Permission`],
+/// [`Error::BeingRemoved`] if another process is at it and takes longer than 1 s (also with `force`), [`Error::Busy`],
+/// and those of [`ResourceLock::open`].
 pub fn remove(name: &str, force: bool) -> Result<bool> {
     let name = LockName::new(name)?;
     let paths = [name.flag_path(), name.note_path(), name.table_path()];
@@ -114,10 +120,31 @@ fn take(lock: &ResourceLock) -> Result<bool> {
     if lock.state().waiters.iter().any(|waiter| waiter.alive) {
         return Ok(false);
     }
+    give_foreign_waiters_a_turn(lock)?;
     lock.get_lock(GetOptions::new().wait(Wait::No).lock_info("remove"))
 }
 
-/// Retires the table of a lock that was taken for that. False = it was released by force since, or replaced.
+/// Whoever sleeps in the flag itself knows of no new lock. It takes the flag if that is free for a moment; then the lock
+/// is in use. If it does not, it is stopped, or was killed and left the waiter count too high.
+fn give_foreign_waiters_a_turn(lock: &ResourceLock) -> Result<()> {
+    if lock.current().objects.flag.load().waiters() == 0 {
+        return Ok(());
+    }
+    lock.repair()?; // wakes one, too
+    let objects = lock.current().objects.clone();
+    for _ in 0..TURN_LOOKS {
+        let flag = objects.flag.load();
+        if flag.value() == 0 || flag.waiters() == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(handle::REMOVAL_LOOK);
+    }
+    let waiters = objects.flag.load().waiters().into();
+    Err(Error::WaitedFor { waiters })
+}
+
+/// Retires the table of a lock that was taken for that. False = it was released by force since, or replaced, or somebody
+/// has come who waits for the flag itself.
 pub(crate) fn claim(lock: &ResourceLock) -> Result<bool> {
     let current = lock.current();
     let Some(hold) = current.holds.last() else {
@@ -129,7 +156,7 @@ pub(crate) fn claim(lock: &ResourceLock) -> Result<bool> {
     let claimed = live.in_latch(|_, _| {
         let flag = objects.flag.load();
         hold.is_held()
-            && (flag.value(), flag.mark()) == (0, objects.table.mark())
+            && (flag.value(), flag.waiters(), flag.mark()) == (0, 0, objects.table.mark())
             && lock.is_current(objects)
             && retire(&objects.table, 0, objects.id)
     });

@@ -6,6 +6,7 @@
 
 use crate::live::{Live, Objects, go};
 use crate::queue::{self, Sweep};
+use crate::stamp;
 use crate::wait::HEAD_LATE_NS;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,7 +27,7 @@ pub(crate) fn visit_due(objects: &Objects, now: u64, cursor: &mut usize) -> Opti
     if is_turn(&header.searched_ms, now, FULL_LOOK_MS) && go(queue::any_gone(&live)) {
         return Some(Sweep::All);
     }
-    let head_late = now.saturating_sub(header.head_looked.load(Relaxed)) > HEAD_LATE_NS;
+    let head_late = stamp::is_past(header.head_looked.load(Relaxed), now, HEAD_LATE_NS);
     let small_look = head_late && is_turn(&header.outside_looked_ms, now, SMALL_LOOK_MS);
     (small_look && go(queue::look_from_outside(&live, cursor))).then_some(Sweep::Active)
 }

@@ -5,6 +5,7 @@ use crate::get::LATCH_TURN_NS;
 use crate::handle::ResourceLock;
 use crate::live::{Describe, Live, Objects, go, kind_of};
 use crate::queue::{self, Place, Poll, Sweep};
+use crate::stamp;
 use crate::state::Ended;
 use crate::sys::{self, Watched};
 use crate::table::pack_what;
@@ -99,7 +100,7 @@ impl ResourceLock {
             }
             let head_looked = &objects.table.header.head_looked;
             // A newcomer may have come behind the dead only.
-            let late = std::mem::take(&mut first_look) || now.saturating_sub(head_looked.load(Relaxed)) > HEAD_LATE_NS;
+            let late = std::mem::take(&mut first_look) || stamp::is_past(head_looked.load(Relaxed), now, HEAD_LATE_NS);
             let look = go(queue::look(&live, i, word, late, &mut cursor));
             if let Some(what) = look.visit
                 && !visited

@@ -1,6 +1,7 @@
 //! Without the latch: what the owner of a request does to it by itself, and what waiters look after.
 
 use super::{Field, Scan, Sweep, World, fits, high_water};
+use crate::stamp;
 use crate::word::{Stage, Word};
 
 /// Holders that one look examines.
@@ -143,7 +144,7 @@ pub(crate) fn look<W: World>(
     found.foreign = flag.value() == 0 && !owned;
     let odd = if active == 0 {
         // Free and not left to foreign waiters, or ours though nothing is held.
-        !found.foreign && (w.field(Field::PauseUntil)? <= w.now()? || flag.waiters() == 0)
+        !found.foreign && (!stamp::lasts(w.field(Field::PauseUntil)?, w.now()?) || flag.waiters() == 0)
     } else {
         let s = Scan {
             top,
@@ -174,7 +175,8 @@ pub(crate) fn look_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<b
     if active != 0 {
         return Ok(!owned || any_odd(w, top, active, cursor)?);
     }
-    Ok(owned || flag.value() != 0 && (w.field(Field::PauseUntil)? <= w.now()? || flag.waiters() == 0))
+    let paused = stamp::lasts(w.field(Field::PauseUntil)?, w.now()?) && flag.waiters() != 0;
+    Ok(owned || flag.value() != 0 && !paused)
 }
 
 /// Without the latch. Whether any request, waiting or held, is a dead one's or has expired.
