@@ -9,6 +9,7 @@ use engine_common::hang;
 use engine_common::journal::{Figures, Journal, Run, binary, boottime, runs};
 use engine_common::relay::Relay;
 use engine_common::{signal, wait_until};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// The shortest lease that is allowed, and how long it is in ns.
@@ -420,6 +421,37 @@ fn compaction_while_watching() {
     journal.judge(2);
 }
 
+/// The body of a process that holds a lock for some seconds, if it is told to, and says what it sees: its clock is
+/// libfaketime's, which has no power over the program itself (it is linked statically).
+#[test]
+fn holder_with_a_clock_of_its_own() {
+    let Ok(order) = std::env::var(CLOCK_ORDER) else { return };
+    let words: Vec<&str> = order.split(' ').collect();
+    let [url, name, seconds] = words[..] else {
+        panic!("{order}")
+    };
+    let engine = resourcelock::backend::open(url).expect("an engine");
+    let options = resourcelock::GetOptions::new().lease(std::time::Duration::from_secs(5));
+    let options = options.wait(resourcelock::Wait::For(std::time::Duration::from_secs(60)));
+    let name = resourcelock::LockName::new(name).expect("a name");
+    let held = engine
+        .acquire(&name, options)
+        .expect("it answers")
+        .expect("it is had in time");
+    println!("> had {}", held.token());
+    let begun = boottime();
+    let seconds: u64 = seconds.parse().expect("a number");
+    while held.validity().is_certain() && boottime() - begun < seconds * 1_000_000_000 {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        println!("> wall {}", wall.expect("after 1970").as_secs());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    println!("> released {}", held.release().expect("it answers"));
+}
+
+/// Tells it: `URL NAME SECONDS`.
+const CLOCK_ORDER: &str = "RESOURCELOCK_TEST_CLOCK";
+
 /// The wall clock, a day forward and back, matters to nobody.
 #[test]
 fn steps_of_the_wall_clock() {
@@ -431,35 +463,50 @@ fn steps_of_the_wall_clock() {
         std::fs::rename(folder.path().join("new"), folder.path().join("clock")).expect("it is replaced");
     };
     step("+0");
-    let under_it = |command: &mut Command| {
-        let libraries = std::fs::read_dir("/usr/lib").expect("it is there").flatten();
-        let mut libraries = libraries.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-        command
-            .env(
-                "LD_PRELOAD",
-                libraries
-                    .find(|library| library.exists())
-                    .expect("libfaketime; run scripts/test.sh"),
-            )
-            .env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"))
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_NO_SHM", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let libraries = std::fs::read_dir("/usr/lib").expect("it is there").flatten();
+    let mut libraries = libraries.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    let library = libraries.find(|library| library.exists());
+    let library = library.expect("libfaketime; run scripts/test.sh");
+    let start = |seconds: u32| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["holder_with_a_clock_of_its_own", "--exact", "--nocapture"]);
+        command.env(CLOCK_ORDER, format!("{} {} {seconds}", etcd.url(), journal.name()));
+        command.env("LD_PRELOAD", &library);
+        command.env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"));
+        command.env("FAKETIME_NO_CACHE", "1");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let said = output.lines().map_while(Result::ok);
+        let said = said.filter_map(|line| line.split_once("> ").map(|(_, said)| said.to_owned()));
+        (child, said)
     };
-    let mut command = journal.command(&["run", "--ttl", "5", "--", "env", "-u", "LD_PRELOAD"]);
-    under_it(command.args(journal.beat(8, &[])));
-    let mut holder = Run::start(&mut command);
-    journal.wait_for(1);
-    let mut command = journal.command(&["run", "--ttl", "5", "-t", "60", "--", "env", "-u", "LD_PRELOAD"]);
-    under_it(command.args(journal.beat(0, &[])));
-    let mut next = Run::start(&mut command);
+    let next_wall = |said: &mut dyn Iterator<Item = String>, what: &str, wanted: &dyn Fn(u64) -> bool| {
+        let walls = said.map_while(|line| line.strip_prefix("wall ").and_then(|wall| wall.parse().ok()));
+        walls
+            .into_iter()
+            .find(|wall: &u64| wanted(*wall))
+            .unwrap_or_else(|| panic!("it does not see {what}"))
+    };
+    let (mut holder, mut holder_said) = start(8);
+    let token = holder_said.next().expect("it says it");
+    let begun = next_wall(&mut holder_said, "the time", &|_| true);
+    let (mut next, mut next_said) = start(0);
     wait_until("the next one waits", || journal.waiting() == 1);
     step("+1d");
-    std::thread::sleep(std::time::Duration::from_secs(2)); // no event marks that nothing happens
+    let later = next_wall(&mut holder_said, "the step", &|wall| wall > begun + 80_000);
+    // Longer than a third of the lease: it is renewed meanwhile.
+    next_wall(&mut holder_said, "two seconds later", &|wall| wall >= later + 2);
     step("-1d");
-    assert_eq!(holder.status(), 0);
-    assert_eq!(next.status(), 0);
-    journal.judge(2);
+    next_wall(&mut holder_said, "the step back", &|wall| wall < begun);
+    assert_eq!(holder_said.last().as_deref(), Some("released true"));
+    let next_token = next_said.next().expect("it says it");
+    let number = |had: &str| -> u64 { had.strip_prefix("had ").and_then(|n| n.parse().ok()).expect("a token") };
+    assert!(number(&next_token) > number(&token));
+    assert_eq!(next_said.last().as_deref(), Some("released true"));
+    for child in [&mut holder, &mut next] {
+        assert!(child.wait().expect("it ends").success());
+    }
 }
 
 /// A connection may die without either side knowing: one request without an answer does not cost the lock.
