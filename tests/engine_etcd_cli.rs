@@ -172,6 +172,7 @@ fn what_happens_is_followed() {
         assert!(output(&mut journal.command(&["run", "true"])).status.success());
     }
     let event: Value = serde_json::from_str(&seen.join().expect("no panic")).expect("JSON");
+    engine_common::check_schema("event", &event);
     assert!(event["event"].is_string(), "{event}");
     engine_common::signal(trace.id(), "INT");
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
@@ -248,6 +249,7 @@ fn etcdctl_waits_for_us_and_is_seen() {
     assert!(state.contains(&lease) && state.contains("exclusive, token "), "{state}");
     assert_eq!(state.matches("another program").count(), 2, "{state}");
     let json: Value = serde_json::from_slice(&output(&mut journal.command(&["state", "--json"])).stdout).expect("JSON");
+    engine_common::check_schema("lock", &json);
     let (holder, waiter) = (&json["holders"][0], &json["waiters"][0]);
     for unknown in ["pid", "uid", "user", "host", "since"] {
         assert!(holder.get(unknown).is_some_and(Value::is_null), "{unknown}: {holder}");
@@ -305,6 +307,7 @@ fn what_is_not_counted_is_left_out() {
         serde_json::from_slice(&said.stdout).expect("JSON")
     };
     let listed = json(&["list", "--json"]);
+    engine_common::check_schema("list", &listed);
     let name = journal.name();
     for lock in [
         &listed["locks"][0],

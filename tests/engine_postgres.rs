@@ -164,6 +164,7 @@ fn a_lock_of_another_program() {
         }
     }
     let json: Value = serde_json::from_str(&stdout(&output(&mut journal.command(&["state", "--json"])))).expect("JSON");
+    engine_common::check_schema("lock", &json);
     for unknown in [
         "pid",
         "uid",
