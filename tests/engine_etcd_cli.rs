@@ -410,6 +410,13 @@ fn users_and_passwords() {
         assert!(!stderr(&said).contains('\\'), "{}", stderr(&said));
     }
     assert!(!stderr(&good).contains("s3cret"), "{}", stderr(&good));
+    let all = output(binary(&etcd.url_as("ann:s3cret")).arg("list"));
+    let why = "user 'ann' may not read all keys: the URL has to name the prefix";
+    assert!(
+        all.status.code() == Some(125) && stderr(&all).contains(why),
+        "{}",
+        stderr(&all)
+    );
 }
 
 #[test]

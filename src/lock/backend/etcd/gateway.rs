@@ -212,11 +212,18 @@ impl Gateway {
         let (user, password) = self.user.as_ref().map_or(("", ""), |(user, password)| (user, password));
         match code {
             code::PERMISSION_DENIED => {
-                let user = printable(user);
+                let user = match user {
+                    // By its certificate.
+                    "" => "this user".to_owned(),
+                    user => format!("user '{}'", printable(user)),
+                };
+                if keys.is_empty() {
+                    return format!(": {user} may not read all keys: the URL has to name the prefix that it may use");
+                }
                 // Without a prefix, what the user may use can only begin with the lock's name.
                 let granted = printable(if self.root.is_empty() { keys } else { &self.root });
                 format!(
-                    ": user '{user}' may not read and write '{}': etcdctl role grant-permission ROLE --prefix=true \
+                    ": {user} may not read and write '{}': etcdctl role grant-permission ROLE --prefix=true \
                      readwrite {granted} (is the prefix in the URL right?)",
                     printable(keys)
                 )

@@ -290,9 +290,12 @@ impl Target {
     ) -> Result<(Link, Ends), Trouble> {
         let (wire, socket, ends) = self.reach(place, until).await.map_err(Trouble::Other)?;
         let address = ends.server();
-        let silent = |_| Trouble::Other(self.unreachable(format!("no answer in time{PORT_ADVICE}")));
+        let silent = |advice: &str| Trouble::Other(self.unreachable(format!("no answer in time{advice}")));
+        // A file is not another program's by mistake; nor is a server that has answered to the wish for encryption.
+        let advice = if address.is_some() { PORT_ADVICE } else { "" };
         let encrypted = timeout_at(until, self.encrypt(wire, place, address, want)).await;
-        let (wire, encrypted) = encrypted.map_err(silent)??;
+        let (wire, encrypted) = encrypted.map_err(|_| silent(advice))??;
+        let advice = if want == Want::No { advice } else { "" };
         let mut config = self.config.clone();
         config.application_name(application);
         if encrypted {
@@ -305,10 +308,10 @@ impl Target {
         }
         let connected = timeout_at(until, config.connect_raw(wire, Done))
             .await
-            .map_err(silent)?;
+            .map_err(|_| silent(advice))?;
         let (client, connection) = connected.map_err(|error| {
             let told = if error.is_closed() {
-                self.unreachable(format!("{error}{PORT_ADVICE}"))
+                self.unreachable(format!("{error}{advice}"))
             } else {
                 self.error(&error)
             };
