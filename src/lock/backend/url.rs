@@ -238,7 +238,7 @@ mod tests {
             "etcd:h",
         ] {
             let error = EngineUrl::parse(url).unwrap_err().to_string();
-            assert!(error.contains("names no engine: "), "{error}");
+            assert!(error.contains(" cannot be used: "), "{error}");
             assert!(!error.contains("secret") && !error.contains("sec/"), "{error}");
         }
     }
