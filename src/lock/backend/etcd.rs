@@ -13,7 +13,8 @@
 //! 3. not first: watch the predecessor until it goes, and read the queue again; renew the lease meanwhile. If the own
 //!    key has gone (a forced release, or a lease that ended while this process was stopped), begin anew;
 //! 4. released: look whether the key is still the same creation, and give the lease back, with which the key goes. That
-//!    is one write. The look comes after the command's end: a key that still stands then has stood all the time.
+//!    is one write. The look comes after the command's end: a key that still stands then has stood all the time. Before
+//!    that, every renewal looks as well, so that a command does not run on without the lock.
 //!
 //! # Invariants
 //! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is. A lease that we
@@ -338,7 +339,7 @@ impl Place {
     /// It is the holder's now.
     fn granted(&mut self, at_once: bool) -> Result<()> {
         self.held = true;
-        self.session.keep(&self.key)?;
+        self.session.keep(&self.key, self.created)?;
         if !at_once {
             self.who = self.who.granted_now();
             let mut errand = if_still(&self.key, self.created, &self.put(self.session.lease));

@@ -1,6 +1,7 @@
 //! A lease and the thread that renews it.
 
 use super::gateway::{Answer, BUDGET, Contact, Fault, Gateway, Patience, code, encoded, number};
+use super::queue::{self, Request};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
@@ -76,8 +77,8 @@ impl Session {
         }
     }
 
-    /// Starts renewing it. `key` is one that hangs on it.
-    pub(super) fn keep(&mut self, key: &str) -> Result<()> {
+    /// Starts renewing it. `key`, created at that revision, is the request that hangs on it: if it goes, all is lost.
+    pub(super) fn keep(&mut self, key: &str, created: u64) -> Result<()> {
         if self.renewals.is_some() {
             return Ok(());
         }
@@ -86,6 +87,7 @@ impl Session {
             gateway: self.gateway.clone(),
             lease: self.lease,
             key: key.to_owned(),
+            created,
             term: Cell::new(None),
             ttl: self.ttl,
             standing: self.standing.clone(),
@@ -157,6 +159,7 @@ struct Renewer {
     gateway: Arc<Gateway>,
     lease: i64,
     key: String,
+    created: u64,
     /// The term in which the members had their leader at the last look.
     term: Cell<Option<i64>>,
     ttl: Duration,
@@ -212,51 +215,59 @@ impl Renewer {
         }
     }
 
-    /// One renewal. A member that was the leader and has not noticed yet that there is another one answers it as ever
-    /// (<https://github.com/etcd-io/etcd/issues/15247>), while the new leader lets the lease end. So it counts only if
-    /// the majority had one and the same leader before and after it, and it was answered in that leader's term: a read
-    /// of a key, which needs the majority, tells.
     fn renew(&self) -> Renewed {
         for _ in 0..CHANGES {
-            let begun = sys::boottime();
-            let renewed = self.leaders_term().and_then(|before| {
-                let lease = json!({"ID": self.lease.to_string()});
-                let answer = self.ask("lease/keepalive", &lease)?;
-                Ok((before, answer.value))
-            });
-            let term = match renewed {
-                Ok((before, answer)) if number(&answer["result"]["TTL"]) > 0 => {
-                    (term_of(&answer["result"]) == before).then_some(before)
-                }
+            match self.renew_once() {
+                Ok(true) => return Renewed::Yes,
+                Ok(false) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
                 // It was given back meanwhile.
-                _ if self.is_over() => return Renewed::NeverAgain,
-                Ok(_) => {
-                    log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
+                Err(_) if self.is_over() => return Renewed::NeverAgain,
+                Err(Spoilt::ForEver(why)) => {
+                    log::warn!("{}: {why}", self.gateway.place());
                     self.lost();
                     return Renewed::NeverAgain;
                 }
-                Err(fault) => return self.not_renewed(fault),
-            };
-            self.term.set(None);
-            match self.leaders_term() {
-                Ok(after) if term == Some(after) => {
-                    self.standing.renewed(begun);
-                    return Renewed::Yes;
-                }
-                Ok(_) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
-                Err(fault) => return self.not_renewed(fault),
+                Err(Spoilt::Now(fault)) => return self.not_renewed(fault),
             }
         }
         self.not_renewed(Fault::Unreachable("its members have no lasting leader".to_owned()))
     }
 
-    /// The term of the members' leader, as of now if it is not known from the last renewal.
-    fn leaders_term(&self) -> Result<i64, Fault> {
+    /// One renewal: false = it does not count. A member that was the leader and has not noticed yet that there is
+    /// another one answers it as ever (<https://github.com/etcd-io/etcd/issues/15247>), while the new leader lets the
+    /// lease end. So it counts only if the majority had one and the same leader before and after it, and it was answered
+    /// in that leader's term: a read of a key, which needs the majority, tells.
+    fn renew_once(&self) -> Result<bool, Spoilt> {
+        let begun = sys::boottime();
+        let before = self.leaders_term()?;
+        let lease = json!({"ID": self.lease.to_string()});
+        let answer = self.ask("lease/keepalive", &lease)?.value;
+        let answer = &answer["result"];
+        if number(&answer["TTL"]) <= 0 {
+            return Err(Spoilt::ForEver("the lease has ended or was revoked"));
+        }
+        self.term.set(None);
+        let counts = term_of(answer) == before && self.leaders_term()? == before;
+        if counts {
+            self.standing.renewed(begun);
+        }
+        Ok(counts)
+    }
+
+    /// The term of the members' leader, as of now if it is not known from the last renewal. The key that is read is the
+    /// request's own, which stood when the renewals began: if it has gone, or is another creation, then somebody removed
+    /// the request, and whoever comes next has the lock although the lease lasts. A hold that is left to itself keeps it.
+    fn leaders_term(&self) -> Result<i64, Spoilt> {
         if let Some(term) = self.term.get() {
             return Ok(term);
         }
-        let key = json!({"key": encoded(&self.key), "count_only": true});
-        let term = term_of(&self.ask("kv/range", &key)?.value);
+        let key = json!({"key": encoded(&self.key), "keys_only": true});
+        let answer = self.ask("kv/range", &key)?.value;
+        let mut stands = queue::kvs(&answer).iter().map(Request::read);
+        if !stands.any(|request| request.created == self.created) {
+            return Err(Spoilt::ForEver("the request was removed, as by 'unget'"));
+        }
+        let term = term_of(&answer);
         self.term.set(Some(term));
         Ok(term)
     }
@@ -294,6 +305,18 @@ enum Renewed {
     Yes,
     No,
     NeverAgain,
+}
+
+/// Why a renewal has failed.
+enum Spoilt {
+    Now(Fault),
+    ForEver(&'static str),
+}
+
+impl From<Fault> for Spoilt {
+    fn from(fault: Fault) -> Self {
+        Self::Now(fault)
+    }
 }
 
 /// The term in which a member has answered.

@@ -64,7 +64,7 @@ impl Etcd {
             if sys::monotonic() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            place.session.keep(&place.key)?;
+            place.session.keep(&place.key, place.created)?;
             let watch = Watch::start(
                 &self.gateway,
                 watched,
@@ -82,7 +82,7 @@ impl Etcd {
                     return Err(Error::Cancelled);
                 }
                 if place.session.standing.now() == Validity::Lost {
-                    // With the lease the request has gone.
+                    // With the lease the request has gone, or without it.
                     return Ok(Waited::Gone);
                 }
                 if place.session.failing.is_set() {
