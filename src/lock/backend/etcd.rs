@@ -40,7 +40,7 @@ mod wait;
 use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
-use crate::{Error, GetOptions, LockName, Result, State, Wait};
+use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait};
 use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
@@ -120,15 +120,11 @@ impl Etcd {
             let patience = Patience::until(Contact::First, options.cancel);
             let session = Session::begin(&self.gateway, ttl, patience).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, &self.folder(name), who.clone());
-            let waited = self.stand_and_wait(&mut place, name, options, deadline);
-            if !matches!(waited, Ok(wait::Waited::Granted { .. })) {
-                // No time is left to wait for an answer: the lease ends by itself if this is not heard.
-                place.leave_within = BRIEF;
-            }
-            match waited? {
+            match self.stand_and_wait(&mut place, name, options, deadline)? {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
                     if place.session.freshen(options.cancel)? {
+                        place.leave_within = BUDGET;
                         return Ok(Some(place));
                     }
                     log::warn!("<{name}> the lease was over as soon as it was granted: asking again");
@@ -180,7 +176,7 @@ impl Engine for Etcd {
         match self.ask(name, &mut options) {
             Ok(place) => Ok(place.map(|place| Box::new(place) as Box<dyn Held>)),
             // A signal may have ended a request; what counts is why.
-            Err(_) if options.cancel.is_some_and(crate::Cancel::is_cancelled) => Err(Error::Cancelled),
+            Err(_) if options.cancel.is_some_and(Cancel::is_cancelled) => Err(Error::Cancelled),
             Err(error) => Err(error),
         }
     }
@@ -188,6 +184,14 @@ impl Engine for Etcd {
     fn state(&self, name: &LockName) -> Result<State> {
         let (requests, _) = self.queue(name, Contact::First)?;
         Ok(state(name, &requests))
+    }
+
+    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
+        match self.queue(name, Patience::until(Contact::First, Some(cancel))) {
+            Ok((requests, _)) => Ok(state(name, &requests)),
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            Err(error) => Err(error),
+        }
     }
 
     fn glance(&self, name: &LockName) -> Result<State> {
@@ -230,8 +234,11 @@ impl Engine for Etcd {
         Ok(states)
     }
 
-    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
-        let (requests, revision) = self.queue(name, Contact::First)?;
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
+        let (requests, revision) = match self.queue(name, Patience::until(Contact::First, Some(cancel))) {
+            Err(_) if cancel.is_cancelled() => return Err(Error::Cancelled),
+            queue => queue?,
+        };
         Ok(Box::new(follow::Following::new(
             &self.gateway,
             name,
@@ -291,7 +298,8 @@ impl Place {
             who,
             held: false,
             given_up: false,
-            leave_within: BUDGET,
+            // Until it is had: the lease ends by itself if it is not heard.
+            leave_within: BRIEF,
         }
     }
 
@@ -363,7 +371,10 @@ impl Place {
             return self.session.end(self.leave_within).map(|()| false);
         }
         let key = json!({"key": encoded(&self.key), "keys_only": true});
-        let answer = self.session.gateway.call("kv/range", &key, Contact::Running);
+        let answer = self
+            .session
+            .gateway
+            .call("kv/range", &key, Patience::within(self.leave_within));
         let certain = self.session.standing.now().is_certain();
         match answer {
             Ok(answer) => {
@@ -395,12 +406,26 @@ impl Held for Place {
         self.session.standing.on_change(tell);
     }
 
-    fn detach(mut self: Box<Self>, ttl: Option<Duration>) -> Result<()> {
+    fn hurry(&mut self) {
+        self.leave_within = GLANCE;
+    }
+
+    fn detach(mut self: Box<Self>, ttl: Option<Duration>, cancel: &Cancel) -> Result<()> {
+        let patience = Patience::until(Contact::Running, Some(cancel));
+        // Whoever does not wait for that does not wait for the rest.
+        self.leave_within = BRIEF;
         // The key stays, with its name and its creation; only what it hangs on changes.
+        let fail = |fault| {
+            if cancel.is_cancelled() {
+                Error::Cancelled
+            } else {
+                self.fail(fault)
+            }
+        };
         let mut own = match ttl {
             Some(ttl) => {
                 let ttl = lease_length(Some(ttl))?;
-                Some(Session::begin(&self.session.gateway, ttl, Contact::Running.into()).map_err(|f| self.fail(f))?)
+                Some(Session::begin(&self.session.gateway, ttl, patience).map_err(fail)?)
             }
             None => None,
         };
@@ -410,7 +435,7 @@ impl Held for Place {
             self.created,
             &self.put(own.as_ref().map_or(0, |own| own.lease)),
         );
-        let answer = self.session.gateway.call("kv/txn", &put, Contact::Running);
+        let answer = self.session.gateway.call("kv/txn", &put, patience);
         let kept = answer.map(|answer| succeeded(&answer.value));
         match kept.map_err(|f| self.fail(f)) {
             Ok(true) => {
@@ -422,7 +447,8 @@ impl Held for Place {
                 // The put may have been made, and only its answer be lost.
                 let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
                 let delete = if_still(&self.key, self.created, &delete);
-                let deleted = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+                let time = if cancel.is_cancelled() { BRIEF } else { BUDGET };
+                let deleted = self.session.gateway.call("kv/txn", &delete, Patience::within(time));
                 if let (Err(gateway::Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) =
                     (deleted, &other)
                 {
@@ -438,7 +464,10 @@ impl Held for Place {
                     });
                 }
                 if let Some(own) = &mut own {
-                    let _ = own.end(BUDGET);
+                    let _ = own.end(time);
+                }
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
                 }
                 other.and(Err(Error::Refused {
                     engine: self.session.gateway.place().to_owned(),

@@ -76,7 +76,7 @@ pub(crate) struct Patience<'a> {
     time: Duration,
     /// After this the answer is of little use: several servers are tried by then.
     useful: Duration,
-    /// No other try after that.
+    /// No other try after that; so that it is heard soon, no try is long.
     cancel: Option<&'a Cancel>,
 }
 
@@ -97,6 +97,14 @@ impl<'a> Patience<'a> {
         Self {
             cancel,
             ..contact.into()
+        }
+    }
+
+    /// No longer than that.
+    pub(crate) fn at_most(self, time: Duration) -> Self {
+        Self {
+            time: self.time.min(time),
+            ..self
         }
     }
 
@@ -238,6 +246,9 @@ impl Gateway {
             let mut nobody_listens = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
+                if patience.is_over() {
+                    return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
+                }
                 let time = budget.left(Duration::ZERO).min(share);
                 let asked = self.ask(i, path, body, time);
                 budget.left(time);
@@ -254,9 +265,6 @@ impl Gateway {
                         reason = what;
                     }
                 }
-                if patience.is_over() {
-                    return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
-                }
             }
             let give_up = patience.contact == Contact::First && nobody_listens;
             if give_up || budget.left(Duration::ZERO) <= PAUSE {
@@ -264,7 +272,9 @@ impl Gateway {
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
-            share *= 2;
+            if patience.cancel.is_none() {
+                share *= 2;
+            }
         }
     }
 
