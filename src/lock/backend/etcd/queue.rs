@@ -27,7 +27,7 @@ impl Request {
             key: decoded(&kv["key"]),
             created: number(&kv["create_revision"]).unsigned_abs(),
             lease: number(&kv["lease"]),
-            who: serde_json::from_str(&decoded(&kv["value"])).unwrap_or_default(),
+            who: Who::read(&decoded(&kv["value"])).unwrap_or_default(),
         }
     }
 

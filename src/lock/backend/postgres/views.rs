@@ -145,7 +145,7 @@ impl Seen {
     /// Who it is: by the table, else by what the connection is called.
     fn who(&self, name: &LockName) -> Who {
         let told = self.name.as_deref() == Some(name.as_str());
-        let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
+        let told = told.then(|| self.who.as_deref().and_then(Who::read));
         let mut who: Who = told.flatten().unwrap_or_else(|| {
             // Another program has a name of its own.
             let (pid, host, command) = self.ours().unwrap_or(("0", "?", &self.application));
