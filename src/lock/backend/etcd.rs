@@ -22,7 +22,7 @@
 //! 2. The lease is counted from before it was asked for, and from before each renewal's request: here it ends first.
 //! 3. A renewal counts only if the majority had the same leader before and after it, and that leader's term is in the
 //!    answer: a former leader that has not noticed renews leases that the new one lets end.
-//! 4. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
+//! 4. What was lost stays lost: a renewal whose answer comes after the lease's end by this clock counts for nothing.
 
 #[path = "etcd/client.rs"]
 mod client;
@@ -37,10 +37,11 @@ mod session;
 #[path = "etcd/wait.rs"]
 mod wait;
 
+use super::thread;
 use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
-use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait};
+use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait, sys};
 use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
@@ -48,6 +49,9 @@ use session::{Session, if_still};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Before a request that was removed is made anew.
+const PAUSE_NS: u64 = 100_000_000;
 
 /// As many keys are read at once to find the locks among them.
 const PAGE: u32 = 2000;
@@ -132,6 +136,12 @@ impl Etcd {
                 wait::Waited::TimedOut => return Ok(None),
                 wait::Waited::Gone => log::warn!("<{name}> the request was removed from the queue: asking again"),
             }
+            drop(place);
+            if sys::monotonic() >= deadline {
+                return Ok(None);
+            }
+            // Somebody may remove every request at once, and answers may be no etcd's: not as fast as can be.
+            thread::sleep(&[], options.cancel, sys::monotonic().saturating_add(PAUSE_NS));
         }
     }
 }

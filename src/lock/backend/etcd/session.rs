@@ -55,7 +55,11 @@ impl Session {
             let begun = sys::boottime();
             let body = json!({"TTL": seconds.to_string(), "ID": lease.to_string()});
             match gateway.call("lease/grant", &body, patience) {
-                Ok(_) => {}
+                Ok(Answer { value, .. }) if number(&value["ID"]) == lease && number(&value["TTL"]) > 0 => {}
+                Ok(_) => {
+                    let message = "it is no etcd: its answer names no lease".to_owned();
+                    return Err(Fault::Said { code: 0, message });
+                }
                 Err(Fault::Said { code, message })
                     if code == code::FAILED_PRECONDITION && message.contains("already exists") =>
                 {
@@ -170,6 +174,7 @@ struct Renewer {
 
 impl Renewer {
     fn run(self) {
+        let mut compared = false;
         let third = u64::try_from(self.ttl.as_nanos() / 3).unwrap_or(u64::MAX);
         let mut failed_at = None;
         loop {
@@ -208,7 +213,12 @@ impl Renewer {
                 continue;
             }
             failed_at = match self.renew() {
-                Renewed::Yes => None,
+                Renewed::Yes => {
+                    if !std::mem::replace(&mut compared, true) {
+                        self.compare_servers();
+                    }
+                    None
+                }
                 Renewed::No => Some(sys::boottime()),
                 Renewed::NeverAgain => return,
             };
@@ -254,6 +264,38 @@ impl Renewer {
         Ok(counts)
     }
 
+    /// Whether all servers of the URL know the request, by a read that needs the majority: those that do not are another
+    /// cluster, by whatever number, which gives the lock to somebody else. A process that asks one server alone would not
+    /// see it. In a thread of its own, as it may take a while.
+    fn compare_servers(&self) {
+        let (gateway, created, key) = (self.gateway.clone(), self.created, own_key(&self.key));
+        let compared = thread::background("servers", move || {
+            let stands = |answer: &Value| {
+                let mut requests = queue::kvs(answer).iter().map(Request::read);
+                requests.any(|request| request.created == created)
+            };
+            let mut others = gateway.ask_others("kv/range", &key);
+            others.retain(|(_, answer)| answer["header"].is_object() && !stands(answer));
+            if others.is_empty() {
+                return;
+            }
+            // It may have been given up meanwhile.
+            let now = gateway.call("kv/range", &key, Contact::Running);
+            if now.is_ok_and(|now| stands(&now.value)) {
+                for (host, _) in others {
+                    log::warn!(
+                        "{}: {host} does not know of a request that stands there: it is another cluster, and two could have \
+                         the lock at once",
+                        gateway.place()
+                    );
+                }
+            }
+        });
+        if let Err(error) = compared {
+            log::debug!("{error}");
+        }
+    }
+
     /// The term of the members' leader, as of now if it is not known from the last renewal. The key that is read is the
     /// request's own, which stood when the renewals began: if it has gone, or is another creation, then somebody removed
     /// the request, and whoever comes next has the lock although the lease lasts. A hold that is left to itself keeps it.
@@ -261,8 +303,7 @@ impl Renewer {
         if let Some(term) = self.term.get() {
             return Ok(term);
         }
-        let key = json!({"key": encoded(&self.key), "keys_only": true});
-        let answer = self.ask("kv/range", &key)?.value;
+        let answer = self.ask("kv/range", &own_key(&self.key))?.value;
         let mut stands = queue::kvs(&answer).iter().map(Request::read);
         if !stands.any(|request| request.created == self.created) {
             return Err(Spoilt::ForEver("the request was removed, as by 'unget'"));
@@ -317,6 +358,11 @@ impl From<Fault> for Spoilt {
     fn from(fault: Fault) -> Self {
         Self::Now(fault)
     }
+}
+
+/// A read of one key without its value.
+fn own_key(key: &str) -> Value {
+    json!({"key": encoded(key), "keys_only": true})
 }
 
 /// The term in which a member has answered.
