@@ -120,6 +120,26 @@ fn values_that_say_too_much() {
     }
 }
 
+/// Every cluster counts from 1: a hold of another one is not this job's, whatever its token is.
+#[test]
+fn a_job_does_not_own_what_another_cluster_says() {
+    let (one, other) = (Etcd::one(), Etcd::one());
+    let theirs = Journal::new(&other.url(), "strangers");
+    let mut stranger = theirs.run(&[], 600, &[]);
+    let token = theirs.wait_for(1).token.to_string();
+    let program = binary("").get_program().to_string_lossy().into_owned();
+    let script = r#"echo $RESOURCELOCK_TOKEN
+        "$0" --backend "$2" "$1" run -n --same-process-ok echo in; echo $?
+        "$0" --backend "$2" "$1" state -q --mine; echo $?
+        "$0" --backend local: "$1" state -q --mine; echo $?
+        "$0" "$1" run -n --same-process-ok "$0" "$1" run -n --same-process-ok echo own"#;
+    let mut command = theirs.command_by(&one.url(), &["run", "--", "sh", "-c", script, &program, theirs.name()]);
+    let output = command.arg(other.url()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, format!("{token}\n75\n1\n1\nown\n"), "{output:?}");
+    assert!(stranger.is_running());
+}
+
 #[test]
 fn servers_of_different_clusters_are_refused() {
     let (one, other) = (Etcd::one(), Etcd::one());

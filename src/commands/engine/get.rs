@@ -53,7 +53,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
             Err(Error::Cancelled) => return Ok(interrupted()),
             state => state.map_err(failed)?,
         };
-        let own = job.tokens(&lock, |token| state.holders.iter().any(|holder| holder.token == token));
+        let own = job.tokens_in(&state);
         if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
             return report(common, args, token, "held by this job already");
         }

@@ -23,8 +23,7 @@ pub fn state(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result<E
         output::print(&text::state(&state, Style::of_stdout()))?;
     }
     let holds = if args.mine {
-        let held = |token| state.holders.iter().any(|holder| holder.token == token);
-        !Job::inherited().tokens(&name, held).is_empty()
+        !Job::inherited().tokens_in(&state).is_empty()
     } else {
         !common.quiet || state.locked
     };

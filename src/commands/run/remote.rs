@@ -47,7 +47,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
             Err(Error::Cancelled) => return Ok(interrupted()),
             state => state.map_err(|e| run.run.failed(e))?,
         };
-        let own = job.tokens(&run.lock, |token| holds(&state, token));
+        let own = job.tokens_in(&state);
         if let (true, Some(token)) = (args.same_process_ok, own.last()) {
             return run.under_inherited(&mut signals, &program, &job, *token);
         }
@@ -153,7 +153,7 @@ impl Remote<'_> {
         job: &Job,
     ) -> Result<Exit, Failure> {
         let mark = (self.run.args.until == Until::Tree).then(|| Mark::new(MARK));
-        let mut environment = job.environment(self.run.name(), held.token(), false).to_vec();
+        let mut environment = job.environment_afar(self.run.name(), held.token()).to_vec();
         environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
         let guard = self.guard(&mut *held, mark)?;
         let mut plan = self.run.plan(program, &environment);
@@ -243,7 +243,7 @@ impl Remote<'_> {
         job: &Job,
         token: u64,
     ) -> Result<Exit, Failure> {
-        let environment = job.environment(self.run.name(), token, false);
+        let environment = job.environment_as_it_was(self.run.name(), token);
         if let Err(signal) = signals.settle() {
             return Ok(Exit::Signal(signal));
         }
