@@ -115,6 +115,7 @@ impl fmt::Display for Failure {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lock(Error::Url { url, reason }) => write!(f, "the URL '{url}' cannot be used: {reason}"),
             Self::Lock(error) => write!(f, "{error}"),
             Self::Other(what) => f.write_str(what),
         }

@@ -5,7 +5,8 @@ use super::queue::{self, Request};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
-use crate::{Cancel, Error, Result, sys, table};
+use crate::{Cancel, Error, LockName, Result, sys, table};
+use log::Level;
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,18 +82,21 @@ impl Session {
         }
     }
 
-    /// Starts renewing it. `key`, created at that revision, is the request that hangs on it: if it goes, all is lost.
-    pub(super) fn keep(&mut self, key: &str, created: u64) -> Result<()> {
+    /// Starts renewing it, for this lock. `key`, created at that revision, is the request that hangs on it: if it goes, all
+    /// is lost.
+    pub(super) fn keep(&mut self, name: &LockName, key: &str, created: u64) -> Result<()> {
         if self.renewals.is_some() {
             return Ok(());
         }
         let renewals = Arc::new(Renewals::default());
         let renewer = Renewer {
             gateway: self.gateway.clone(),
+            name: name.clone(),
             lease: self.lease,
             key: key.to_owned(),
             created,
             term: Cell::new(None),
+            outage: Cell::new(false),
             ttl: self.ttl,
             standing: self.standing.clone(),
             failing: self.failing.clone(),
@@ -161,9 +165,12 @@ impl Renewals {
 
 struct Renewer {
     gateway: Arc<Gateway>,
+    name: LockName,
     lease: i64,
     key: String,
     created: u64,
+    /// The last renewal failed, and that was told.
+    outage: Cell<bool>,
     /// The term in which the members had their leader at the last look.
     term: Cell<Option<i64>>,
     ttl: Duration,
@@ -233,7 +240,7 @@ impl Renewer {
                 // It was given back meanwhile.
                 Err(_) if self.is_over() => return Renewed::NeverAgain,
                 Err(Spoilt::ForEver(why)) => {
-                    log::warn!("{}: {why}", self.gateway.place());
+                    log::warn!("<{}> {}: {why}", self.name, self.gateway.place());
                     self.lost();
                     return Renewed::NeverAgain;
                 }
@@ -260,6 +267,7 @@ impl Renewer {
         let counts = term_of(answer) == before && self.leaders_term()? == before;
         if counts {
             self.standing.renewed(begun);
+            self.outage.set(false);
         }
         Ok(counts)
     }
@@ -325,7 +333,13 @@ impl Renewer {
 
     fn not_renewed(&self, fault: Fault) -> Renewed {
         self.term.set(None);
-        log::warn!("the lease could not be renewed: {}", self.gateway.error(fault));
+        let error = self.gateway.error(fault);
+        let level = if self.outage.replace(true) {
+            Level::Debug
+        } else {
+            Level::Warn
+        };
+        log::log!(level, "<{}> the lease could not be renewed: {error}", self.name);
         self.failing.set();
         Renewed::No
     }

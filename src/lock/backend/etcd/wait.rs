@@ -63,7 +63,7 @@ impl Etcd {
             if sys::monotonic() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            place.session.keep(&place.key, place.created)?;
+            place.session.keep(name, &place.key, place.created)?;
             let watch = Watch::start(
                 &self.gateway,
                 watched,

@@ -5,7 +5,7 @@ use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
 use crate::backend::names;
-use crate::backend::url::PostgresUrl;
+use crate::backend::url::{PostgresUrl, printable};
 use crate::{Error, Result, sys};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +23,9 @@ pub(super) const BUDGET: Duration = Duration::from_secs(4);
 
 /// Asks the server for encryption: length, and a number that is no version.
 const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Where something listens, and says nothing of what PostgreSQL would say.
+const PORT_ADVICE: &str = " (is it PostgreSQL's port, 5432?)";
 
 /// Where to connect, and as whom.
 pub(super) struct Target {
@@ -122,10 +125,7 @@ impl Target {
         } = Settings::read(url)?;
         let goes_out = places.iter().any(|place| matches!(place.host, Host::Tcp(_)));
         let tls = if goes_out && encryption.mode != SslMode::Disable {
-            Tls::new(&encryption).map_err(|what| Error::Unsupported {
-                engine: "postgres",
-                what,
-            })?
+            Tls::new(&encryption)?
         } else {
             None
         };
@@ -173,6 +173,9 @@ impl Target {
             let cause = std::error::Error::source(error);
             // "error connecting to server" alone says nothing.
             let what = format!("{error}{}", cause.map(|cause| format!(": {cause}")).unwrap_or_default());
+            if what == "invalid configuration: password missing" {
+                return self.refused("it wants a password: postgres://USER:PASSWORD@…, PGPASSWORD or ~/.pgpass");
+            }
             let by_tls = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
             // Only the text tells that the login failed on our own side (no password; no channel binding).
             let own = ["authentication error", "invalid configuration"];
@@ -188,7 +191,7 @@ impl Target {
             SqlState::CRASH_SHUTDOWN,
             SqlState::TOO_MANY_CONNECTIONS,
         ];
-        let what = said.message().escape_debug().to_string();
+        let what = printable(said.message());
         if passing.contains(said.code()) {
             self.unreachable(what)
         } else {
@@ -196,15 +199,24 @@ impl Target {
         }
     }
 
+    /// Who is asked: the role.
+    pub(super) fn role(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// Connects to the first server that answers and is no standby: a standby would keep locks of its own.
     pub(super) async fn connect(&self, application: &str) -> Result<Link> {
-        let end = Instant::now() + BUDGET;
+        self.connect_until(Instant::now() + BUDGET, application).await
+    }
+
+    /// The same until then.
+    pub(super) async fn connect_until(&self, end: Instant, application: &str) -> Result<Link> {
         let (mut silent, mut standbys) = (None, false);
         for (i, place) in self.places.iter().enumerate() {
             // What is left is shared by those that are left.
             let left = end.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
-            match timeout(share, self.connect_to(place, share, application)).await {
+            let until = Instant::now() + left / u32::try_from(self.places.len() - i).unwrap_or(1);
+            match timeout_at(until, self.connect_to(place, until, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
                 Ok(Ok((_, true))) => standbys = true,
                 Ok(Err(trouble)) => match trouble.into() {
@@ -228,7 +240,8 @@ impl Target {
     /// good reason.
     pub(super) async fn still_serves(&self, link: &Link, application: &str) -> Result<()> {
         let place = link.way.place();
-        match timeout(BUDGET, self.connect_to(&place, BUDGET, application)).await {
+        let until = Instant::now() + BUDGET;
+        match timeout_at(until, self.connect_to(&place, until, application)).await {
             // Who says that there is no room serves those who have found some.
             Ok(Ok(_) | Err(Trouble::NoRoom(_))) => Ok(()),
             Ok(Err(trouble)) => match trouble.into() {
@@ -243,7 +256,7 @@ impl Target {
     }
 
     /// Also tells whether it is a standby.
-    async fn connect_to(&self, place: &Place, share: Duration, application: &str) -> Result<(Link, bool), Trouble> {
+    async fn connect_to(&self, place: &Place, until: Instant, application: &str) -> Result<(Link, bool), Trouble> {
         use SslMode::{Allow, Disable, Prefer};
         let mode = self.encryption.mode;
         let local = matches!(place.host, Host::Unix(_));
@@ -253,14 +266,14 @@ impl Target {
             Prefer => Want::IfOffered,
             _ => Want::Yes,
         };
-        let again = match self.log_in(place, share, application, want).await {
+        let again = match self.log_in(place, until, application, want).await {
             Ok((link, ends)) => return self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             Err(Trouble::NotLetIn(error)) if mode == Allow && self.tls.is_some() && !local => (Want::Yes, error),
             Err(Trouble::NotLetIn(error) | Trouble::Encryption(error)) if want == Want::IfOffered => (Want::No, error),
             Err(trouble) => return Err(trouble),
         };
         log::debug!("{}; trying the other way, as sslmode allows it", again.1);
-        match self.log_in(place, share, application, again.0).await {
+        match self.log_in(place, until, application, again.0).await {
             Ok((link, ends)) => self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             // The first answer says more.
             Err(Trouble::Encryption(_)) => Err(Trouble::Other(again.1)),
@@ -271,13 +284,18 @@ impl Target {
     async fn log_in(
         &self,
         place: &Place,
-        share: Duration,
+        until: Instant,
         application: &str,
         want: Want,
     ) -> Result<(Link, Ends), Trouble> {
-        let (wire, socket, ends) = self.reach(place, share).await.map_err(Trouble::Other)?;
+        let (wire, socket, ends) = self.reach(place, until).await.map_err(Trouble::Other)?;
         let address = ends.server();
-        let (wire, encrypted) = self.encrypt(wire, place, address, want).await?;
+        let silent = |advice: &str| Trouble::Other(self.unreachable(format!("no answer in time{advice}")));
+        // A file is not another program's by mistake; nor is a server that has answered to the wish for encryption.
+        let advice = if address.is_some() { PORT_ADVICE } else { "" };
+        let encrypted = timeout_at(until, self.encrypt(wire, place, address, want)).await;
+        let (wire, encrypted) = encrypted.map_err(|_| silent(advice))??;
+        let advice = if want == Want::No { advice } else { "" };
         let mut config = self.config.clone();
         config.application_name(application);
         if encrypted {
@@ -288,8 +306,15 @@ impl Target {
         {
             config.password(password);
         }
-        let (client, connection) = config.connect_raw(wire, Done).await.map_err(|error| {
-            let told = self.error(&error);
+        let connected = timeout_at(until, config.connect_raw(wire, Done))
+            .await
+            .map_err(|_| silent(advice))?;
+        let (client, connection) = connected.map_err(|error| {
+            let told = if error.is_closed() {
+                self.unreachable(format!("{error}{advice}"))
+            } else {
+                self.error(&error)
+            };
             match error.code() {
                 Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => Trouble::NotLetIn(told),
                 Some(&SqlState::TOO_MANY_CONNECTIONS) => Trouble::NoRoom(told),
@@ -315,7 +340,7 @@ impl Target {
     }
 
     /// A socket that is connected, the same once more, and its ends.
-    async fn reach(&self, place: &Place, share: Duration) -> Result<(Box<dyn Wire>, OwnedFd, Ends)> {
+    async fn reach(&self, place: &Place, end: Instant) -> Result<(Box<dyn Wire>, OwnedFd, Ends)> {
         let io = |e: io::Error| self.unreachable(format!("{}: {e}", name(place)));
         match &place.host {
             Host::Unix(folder) => {
@@ -329,9 +354,11 @@ impl Target {
             Host::Tcp(host) => {
                 let addresses = match place.address {
                     Some(address) => vec![SocketAddr::new(address, place.port)],
-                    None => self.addresses(host, place.port, share).await?,
+                    None => {
+                        let time = end.saturating_duration_since(Instant::now());
+                        self.addresses(host, place.port, time).await?
+                    }
                 };
-                let end = Instant::now() + share;
                 let mut stream = Err(io::Error::other("it has no address"));
                 for (i, address) in addresses.iter().enumerate() {
                     let left = end.saturating_duration_since(Instant::now());
@@ -435,7 +462,7 @@ impl Target {
         let Way { address, encrypted, .. } = link.way;
         let place = link.way.place();
         let ask = async {
-            let (wire, ..) = self.reach(&place, BUDGET).await?;
+            let (wire, ..) = self.reach(&place, Instant::now() + BUDGET).await?;
             let want = if encrypted { Want::Yes } else { Want::No };
             let (wire, _) = self.encrypt(wire, &place, address, want).await?;
             let sent = link.client.cancel_token().cancel_query_raw(wire, Done).await;
@@ -523,7 +550,7 @@ fn parent(pid: i32) -> Option<i32> {
 
 fn name(place: &Place) -> String {
     match &place.host {
-        Host::Tcp(name) => name.escape_debug().to_string(),
+        Host::Tcp(name) => printable(name),
         Host::Unix(path) => path.display().to_string(),
     }
 }
@@ -537,6 +564,6 @@ fn shown(config: &Config, places: &[Place]) -> String {
         _ => format!("{}:{}", name(place), place.port),
     });
     let hosts: Vec<String> = hosts.collect();
-    let database = config.get_dbname().map(|name| format!("/{}", name.escape_debug()));
+    let database = config.get_dbname().map(|name| format!("/{}", printable(name)));
     format!("{}{}", hosts.join(","), database.unwrap_or_default())
 }

@@ -7,11 +7,12 @@ use crate::backend::thread::{self, Event};
 use crate::backend::who::Who;
 use crate::backend::{GLANCE, Held, Lease, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait, sys};
+use log::Level;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 /// How long a holder waits whose predecessor's session has ended without a release.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -295,13 +296,14 @@ impl Request {
     /// A session in which the lock can be asked for.
     async fn ready(&self) -> Result<Link> {
         let target = &self.target;
+        let until = tokio::time::Instant::now() + BUDGET;
         let ready = async {
-            let link = target.connect(&self.application(None)).await?;
+            let link = target.connect_until(until, &self.application(None)).await?;
             target.refuse_pooler(&link).await?;
             sql::settle(target, &link.client, self.ttl).await?;
             Ok(link)
         };
-        match timeout(BUDGET, ready).await {
+        match timeout_at(until, ready).await {
             Ok(link) => link,
             Err(_) => Err(target.unreachable("no answer in time")),
         }
@@ -399,6 +401,12 @@ impl Request {
         if grant.abandoned {
             tokio::time::sleep(SETTLE).await;
         }
+        log::debug!(
+            "<{}> granted with token {} by {}",
+            self.name,
+            grant.token,
+            self.target.place()
+        );
         if link.ended.is_finished() {
             return Err(self.target.unreachable("the connection has ended"));
         }
@@ -411,8 +419,14 @@ impl Request {
         let (target, key) = (&self.target, sql::key(&self.name));
         let third = self.ttl / 3;
         let mut next = tokio::time::Instant::now() + third;
+        // The server did not answer the last time, and that was told.
+        let mut outage = false;
         let ended = || {
-            log::warn!("{}: the connection has ended, and the lock with it", target.place());
+            let place = target.place();
+            log::warn!(
+                "<{}> {place}: the connection has ended, and the lock with it",
+                self.name
+            );
             standing.lost();
             Ok(false)
         };
@@ -433,15 +447,19 @@ impl Request {
             match answer.unwrap_or_else(|_| Err(target.unreachable("no answer in time"))) {
                 Ok(true) => {
                     standing.renewed(begun);
+                    outage = false;
                     next = tokio::time::Instant::now() + third;
                 }
                 Ok(false) => {
-                    log::warn!("{}: the session does not hold the lock any more", target.place());
+                    let place = target.place();
+                    log::warn!("<{}> {place}: the session does not hold the lock any more", self.name);
                     standing.lost();
                     return Ok(false);
                 }
                 Err(error) => {
-                    log::warn!("{error}");
+                    let level = if outage { Level::Debug } else { Level::Warn };
+                    log::log!(level, "<{}> {error}", self.name);
+                    outage = true;
                     next = tokio::time::Instant::now() + Duration::from_millis(200);
                 }
             }
@@ -456,10 +474,13 @@ impl Request {
         match sql::unlock(&self.target, &link.client, &self.name, self.mode).await {
             // Nobody else closes it: the session has ended, before this or in the same instant.
             Err(error) if link.client.is_closed() => {
-                log::warn!("{error}: the lock has ended with it");
+                log::warn!("<{}> {error}: the lock has ended with it", self.name);
                 Ok(false)
             }
-            unlocked => unlocked,
+            unlocked => {
+                log::debug!("<{}> released", self.name);
+                unlocked
+            }
         }
     }
 }
