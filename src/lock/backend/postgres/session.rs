@@ -5,7 +5,7 @@ use super::{sql, views};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::who::Who;
-use crate::backend::{Held, Lease, Validity};
+use crate::backend::{GLANCE, Held, Lease, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait, sys};
 use log::Level;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,6 +76,8 @@ pub(super) struct Session {
     target: Arc<Target>,
     /// Set once it is granted.
     hold: Option<Hold>,
+    /// How long its release may take.
+    leave_within: Duration,
 }
 
 struct Hold {
@@ -121,6 +123,7 @@ impl Session {
             shared,
             target: target.clone(),
             hold: None,
+            leave_within: BUDGET + BUDGET,
         })
     }
 
@@ -210,7 +213,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = self.end(BUDGET + BUDGET) {
+        if let Err(error) = self.end(self.leave_within) {
             log::debug!("{error}");
         }
     }
@@ -239,7 +242,11 @@ impl Held for Session {
         self.hold.as_ref().map(|hold| hold.socket.as_fd())
     }
 
-    fn detach(self: Box<Self>, _ttl: Option<Duration>) -> Result<()> {
+    fn hurry(&mut self) {
+        self.leave_within = GLANCE;
+    }
+
+    fn detach(self: Box<Self>, _ttl: Option<Duration>, _cancel: &Cancel) -> Result<()> {
         Err(Error::Unsupported {
             engine: "postgres",
             what: "a lock cannot outlive its connection; use run, or get -a SECONDS".to_owned(),
@@ -248,7 +255,7 @@ impl Held for Session {
 
     fn release(mut self: Box<Self>) -> Result<bool> {
         let certain = self.validity().is_certain();
-        Ok(self.end(BUDGET + BUDGET)? && certain)
+        Ok(self.end(self.leave_within)? && certain)
     }
 }
 
