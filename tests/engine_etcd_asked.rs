@@ -37,18 +37,6 @@ fn by_relay(etcd: &Etcd, subject: &str) -> (Relay, Journal) {
     (relay, journal)
 }
 
-/// A signal is heard between two tries, so none of them is long.
-#[test]
-fn a_try_is_short_where_a_signal_may_come() {
-    let etcd = Etcd::shared(Version::System);
-    let (relay, journal) = by_relay(&etcd, "tries");
-    relay.hold_all_after("lease/grant", 0);
-    let mut run = Run::start(&mut journal.command(&["run", "true"]));
-    relay.wait_seen("lease/grant", 4);
-    assert_eq!(run.status(), 69);
-    relay.let_go();
-}
-
 #[test]
 fn while_the_command_runs() {
     for name in ["INT", "TERM"] {

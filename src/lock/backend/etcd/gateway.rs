@@ -79,7 +79,7 @@ pub(crate) struct Patience<'a> {
     time: Duration,
     /// After this the answer is of little use: several servers are tried by then.
     useful: Duration,
-    /// No other try after that; so that it is heard soon, no try is long.
+    /// No other try after that.
     cancel: Option<&'a Cancel>,
 }
 
@@ -343,9 +343,7 @@ impl Gateway {
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
-            if patience.cancel.is_none() {
-                share *= 2;
-            }
+            share *= 2;
         }
     }
 
