@@ -333,7 +333,7 @@ fn etcd_with_certificates() {
         let variables = elsewhere(&variables, "/etc/etcd", &authority.path().display().to_string());
         succeeded(&place.on(&island.hosts[2], &variables, "resourcelock rotate run -- true"));
         let unknown = place.on(&island.hosts[2], &variables[..1], "resourcelock rotate run -- true");
-        assert_eq!(unknown.status.code(), Some(69), "{}", stderr(&unknown));
+        assert_eq!(unknown.status.code(), Some(125), "{}", stderr(&unknown));
         // Whoever has no certificate gets nowhere at the servers' own port.
         let members = |more: &str| {
             let folder = authority.path().display();
