@@ -6,7 +6,7 @@ mod engine_common;
 
 use engine_common::hang;
 use engine_common::journal::{Journal, Run, boottime, runs};
-use engine_common::postgres::{Postgres, figures, stderr};
+use engine_common::postgres::{Postgres, figures, stderr, stdout};
 use engine_common::wait_until;
 use std::process::{Command, Output};
 use std::thread;
@@ -285,6 +285,37 @@ fn released_by_force() {
     assert_eq!(unget(interval.token), Some(0));
     assert_eq!(holder.status(), 76);
     wait_until("the command has ended with its session", || !runs(interval.pid));
+}
+
+/// All who share the lock next wait for the moment in which the former holder's host may hear of its end, not only the
+/// first of them.
+#[test]
+fn those_who_share_next_all_wait_a_moment() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "shared-next");
+    let mut holder = journal.run(TTL, 60, &["stubborn"]);
+    journal.wait_for(1);
+    let next: Vec<_> = (0..4)
+        .map(|_| {
+            let mut next = journal.command(&["run", "-s", "date", "+%s%N"]);
+            next.stdout(std::process::Stdio::piped()).spawn().expect("it starts")
+        })
+        .collect();
+    wait_until("they wait", || journal.waiting() == 4);
+    let ended = std::time::SystemTime::now();
+    terminate(&server, &journal);
+    for next in next {
+        let said = stdout(&next.wait_with_output().expect("it ends"));
+        let ran = std::time::Duration::from_nanos(said.trim().parse().expect("ns"));
+        let after = (std::time::UNIX_EPOCH + ran).duration_since(ended).unwrap_or_default();
+        assert!(after >= std::time::Duration::from_millis(50), "{after:?}");
+    }
+    assert_eq!(holder.status(), 76);
+    let rows = format!(
+        "SELECT count(*) FROM resourcelock_session WHERE name = '{}'",
+        journal.name()
+    );
+    assert_eq!(server.sql(&rows), "0", "nothing is left behind");
 }
 
 #[test]

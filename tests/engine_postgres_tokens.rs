@@ -175,26 +175,6 @@ fn when_the_table_is_made_later_or_lost() {
     assert!(tokens.locks[0].1 > highest);
 }
 
-#[test]
-fn with_the_table_of_an_older_version() {
-    let server = Postgres::shared();
-    server.sql("CREATE DATABASE older");
-    let mut tokens = Tokens::of(server.url_as("trusted", "older"));
-    server.sql_in(
-        "older",
-        "CREATE TABLE resourcelock (name text, backend integer, token bigint NOT NULL, who text NOT NULL,
-            PRIMARY KEY (name, backend))",
-    );
-    for (name, highest) in &mut tokens.locks {
-        *highest = 7_000_000_000;
-        server.sql_in(
-            "older",
-            &format!("INSERT INTO resourcelock VALUES ('{name}', 0, {highest}, '')"),
-        );
-    }
-    tokens.grow("after an older version");
-}
-
 /// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.
 #[test]
 fn after_a_restore() {
