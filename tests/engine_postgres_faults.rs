@@ -318,6 +318,25 @@ fn those_who_share_next_all_wait_a_moment() {
     assert_eq!(server.sql(&rows), "0", "nothing is left behind");
 }
 
+/// A waiter gives up within two TTL and about a second, also if the server hangs just after it has served somebody.
+#[test]
+fn a_waiter_gives_up_within_two_ttl() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "two-ttl");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    // Gives up by itself, a second after its time.
+    let mut other = journal.run(&["--ttl", "600", "-t", "11"], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    let mut waiter = journal.run(TTL, 0, &[]);
+    wait_until("it waits", || journal.waiting() == 2);
+    server.signal_all("STOP");
+    assert_eq!(waiter.status(), 69);
+    assert!(other.is_running(), "it has waited for longer");
+    assert_eq!(other.status(), 75);
+    server.signal_all("CONT");
+}
+
 #[test]
 fn the_queue_is_served_in_order() {
     let server = Postgres::shared();

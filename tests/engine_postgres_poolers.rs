@@ -83,3 +83,32 @@ fn looking_leaves_nothing_behind() {
     assert!(!refused.expect("it runs").status.success());
     nothing_is_left_set(&pooler);
 }
+
+/// All of its sessions are in use: that is no reason to give up for one who has one.
+#[test]
+fn a_pooler_whose_sessions_are_all_in_use() {
+    let server = Postgres::start();
+    let pooler = Pooler::with(&server, "session", "default_pool_size = 2\n");
+    let journal = Journal::new(&server.url(), "full");
+    let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let waiter = &mut journal.command_by(&pooler.url(), &["run", "--ttl", "5", "true"]);
+    let mut waiter = engine_common::journal::Run::start(waiter);
+    wait_until("it waits", || journal.waiting() == 1);
+    let url = pooler.url();
+    let mut other = Command::new("psql");
+    other
+        .args(["-X", "-d", &url, "-c", "SELECT pg_sleep(600)"])
+        .stdout(Stdio::null());
+    let _other = Process(other.spawn().expect("psql runs"));
+    wait_until("the other one has a session", || {
+        server.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") == "1"
+    });
+    // Longer than it takes to ask twice in vain.
+    let patient = journal.command(&["run", "-t", "16", "true"]).output().expect("it runs");
+    assert_eq!(patient.status.code(), Some(75), "{}", stderr(&patient));
+    assert!(waiter.is_running(), "it has given up");
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(waiter.status(), 0);
+}

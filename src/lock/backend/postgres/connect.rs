@@ -232,10 +232,17 @@ impl Target {
     }
 
     /// Makes sure that the server at the other end of `link` still serves others. The link itself may be silent for a
-    /// good reason.
-    pub(super) async fn still_serves(&self, link: &Link, application: &str) -> Result<()> {
+    /// good reason. It has `time` for that.
+    pub(super) async fn still_serves(&self, link: &Link, application: &str, time: Duration) -> Result<()> {
         let place = link.way.place();
-        match timeout(BUDGET, self.connect_to(&place, BUDGET, application)).await {
+        if !link.direct {
+            // A pooler that has given away all its sessions has others wait; but it ends ours when it has lost it.
+            return match timeout(time, self.reach(&place, time)).await {
+                Ok(reached) => reached.map(drop),
+                Err(_) => Err(self.unreachable("no answer in time")),
+            };
+        }
+        match timeout(time, self.connect_to(&place, time, application)).await {
             // Who says that there is no room serves those who have found some.
             Ok(Ok(_) | Err(Trouble::NoRoom(_))) => Ok(()),
             Ok(Err(trouble)) => match trouble.into() {

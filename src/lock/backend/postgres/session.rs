@@ -416,11 +416,16 @@ impl Request {
         let mut failing_since = None;
         loop {
             tokio::time::sleep(if failing_since.is_none() { self.ttl } else { PAUSE }).await;
-            let asked = Instant::now();
-            match self.target.still_serves(link, views::APPLICATION).await {
+            let since = failing_since.unwrap_or_else(Instant::now);
+            // The last look ends with the TTL, or it is a short one.
+            let time = self.ttl.saturating_sub(since.elapsed()).clamp(BRIEF, BUDGET);
+            match self.target.still_serves(link, views::APPLICATION, time).await {
                 Ok(()) => failing_since = None,
-                Err(error) if failing_since.get_or_insert(asked).elapsed() >= self.ttl => return error,
-                Err(error) => log::debug!("{error}"),
+                Err(error) if since.elapsed() >= self.ttl => return error,
+                Err(error) => {
+                    failing_since = Some(since);
+                    log::debug!("{error}");
+                }
             }
         }
     }
