@@ -318,6 +318,27 @@ fn those_who_share_next_all_wait_a_moment() {
     assert_eq!(server.sql(&rows), "0", "nothing is left behind");
 }
 
+/// One who has been asked to end, or who drops what it had, does not wait for an answer as one who needs it.
+#[test]
+fn given_back_while_the_server_hangs() {
+    let server = Postgres::start();
+    let engine = resourcelock::backend::open(&server.url()).expect("it is built in");
+    let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
+        let name = resourcelock::LockName::new(&engine_common::lock_name(subject)).expect("a name");
+        let held = engine.acquire(&name, resourcelock::GetOptions::new());
+        held.expect("it answers").expect("it is free")
+    });
+    let journal = Journal::new(&server.url(), "asking");
+    server.signal_all("STOP");
+    let mut asking = Run::start(&mut journal.command(&["run", "-n", "true"]));
+    hurried.hurry();
+    assert!(hurried.release().is_err(), "nobody knows");
+    drop(dropped);
+    assert!(asking.is_running(), "they have waited for an answer");
+    assert_eq!(asking.status(), 69);
+    server.signal_all("CONT");
+}
+
 /// A waiter gives up within two TTL and about a second, also if the server hangs just after it has served somebody.
 #[test]
 fn a_waiter_gives_up_within_two_ttl() {

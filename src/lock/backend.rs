@@ -179,6 +179,10 @@ pub trait Held: Send {
         None
     }
 
+    /// No answer to what follows is waited for longer than a second: this program was asked to end. Where that is too
+    /// short, the hold ends with its lease.
+    fn hurry(&mut self) {}
+
     /// Leaves the lock taken without a process: for `ttl`, or until somebody ends it ([`Engine::break_hold`]).
     ///
     /// # Errors

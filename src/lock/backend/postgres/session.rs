@@ -92,6 +92,8 @@ pub(super) struct Session {
     target: Arc<Target>,
     /// Set once it is granted.
     hold: Option<Hold>,
+    /// No answer is waited for longer than a second.
+    hurried: bool,
 }
 
 struct Hold {
@@ -143,6 +145,7 @@ impl Session {
             shared,
             target: target.clone(),
             hold: None,
+            hurried: false,
         })
     }
 
@@ -232,7 +235,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = self.end(BUDGET + BUDGET) {
+        // The thread goes on if it takes longer, or the connection's end tells the server.
+        if let Err(error) = self.end(BRIEF + BRIEF) {
             log::debug!("{error}");
         }
     }
@@ -268,9 +272,14 @@ impl Held for Session {
         })
     }
 
+    fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
     fn release(mut self: Box<Self>) -> Result<bool> {
         let certain = self.validity().is_certain();
-        Ok(self.end(BUDGET + BUDGET)? && certain)
+        let patience = if self.hurried { BRIEF + BRIEF } else { BUDGET + BUDGET };
+        Ok(self.end(patience)? && certain)
     }
 }
 
@@ -542,6 +551,7 @@ mod tests {
             shared,
             target,
             hold: None,
+            hurried: false,
         };
         let told = session.wait(&mut GetOptions::new(), || None);
         assert!(matches!(told, Err(Error::Refused { .. })));
