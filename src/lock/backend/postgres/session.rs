@@ -413,7 +413,13 @@ impl Request {
                     target.cancel(link).await;
                     sql::forget(target, &link.client, &self.name, self.told).await;
                 };
-                let _ = timeout(BRIEF, leave).await;
+                let mut leave = std::pin::pin!(leave);
+                if timeout(BRIEF, &mut leave).await.is_err() {
+                    // Nobody need wait for it; but while this program runs it is tried: a server that does not look
+                    // whether its clients are there would keep the request.
+                    shared.tell(Phase::NotHad);
+                    let _ = timeout(BUDGET, leave).await;
+                }
                 Ok(false)
             }
         }
