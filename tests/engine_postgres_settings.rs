@@ -328,3 +328,53 @@ fn holds_are_known_while_the_table_is_locked() {
     assert_eq!(holder.status(), 76);
     over(session);
 }
+
+/// `connect_timeout` is libpq's: so long one server may take.
+#[test]
+fn a_limit_for_each_server() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("postgres://u@{}/d", silent.local_addr().expect("it is bound"));
+    let ask = |url: &str| Run::start(binary(url).args([&lock_name("limit"), "run", "true"]));
+    let mut other = ask(&url);
+    let mut limited = ask(&format!("{url}?connect_timeout=1"));
+    assert_eq!(limited.status(), 69);
+    assert!(other.is_running(), "it has waited for longer");
+    assert_eq!(other.status(), 69);
+}
+
+/// As libpq has it: a local socket that is elsewhere is looked up in the password file by its folder.
+#[test]
+fn the_password_of_a_local_socket() {
+    let server = Postgres::start();
+    server.sql("CREATE ROLE socket LOGIN SUPERUSER PASSWORD 'plugged'");
+    let rules = "local all socket scram-sha-256\nlocal all all trust\nhost all trusted 127.0.0.1/32 trust\n";
+    server.put("pg_hba.conf", rules.as_bytes());
+    server.sql("SELECT pg_reload_conf()");
+    let folder = server.folder().display().to_string();
+    let url = format!("postgres:///jobs?host={folder}&port={}&user=socket", server.port());
+    let file = server.folder().join("pgpass");
+    let (right, wrong) = (format!("{folder}:*:*:socket:plugged\n"), "localhost:*:*:socket:x\n");
+    std::fs::write(&file, format!("{wrong}{right}")).expect("a file");
+    assert!(
+        Command::new("chmod")
+            .arg("600")
+            .arg(&file)
+            .status()
+            .is_ok_and(|status| status.success())
+    );
+    let asked = || {
+        output(
+            binary(&url)
+                .args([&lock_name("socket"), "run", "true"])
+                .env("PGPASSFILE", &file),
+        )
+    };
+    wait_until("the rules are read", || {
+        let psql = Command::new("psql")
+            .args(["-X", "-w", "-d", &url, "-c", "SELECT 1"])
+            .output();
+        psql.is_ok_and(|psql| !psql.status.success())
+    });
+    let had = asked();
+    assert_eq!(status(&had), 0, "{}", stderr(&had));
+}

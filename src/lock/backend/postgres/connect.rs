@@ -211,6 +211,7 @@ impl Target {
             // What is left is shared by those that are left.
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
+            let share = self.config.get_connect_timeout().map_or(share, |most| share.min(*most));
             match timeout(share, self.connect_to(place, share, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
                 Ok(Ok((_, true))) => standbys = true,
