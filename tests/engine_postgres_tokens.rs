@@ -3,9 +3,9 @@
 
 mod engine_common;
 
-use engine_common::journal::binary;
-use engine_common::lock_name;
+use engine_common::journal::{Journal, binary};
 use engine_common::postgres::{Postgres, stderr, stdout};
+use engine_common::{lock_name, wait_until};
 use std::process::Output;
 use std::thread;
 
@@ -173,6 +173,40 @@ fn when_the_table_is_made_later_or_lost() {
     sql("DROP SEQUENCE resourcelock_token");
     tokens.grow("without the sequence");
     assert!(tokens.locks[0].1 > highest);
+}
+
+/// Who began to wait before there was a table draws from what is there when it is granted.
+#[test]
+fn when_the_table_is_made_while_one_waits() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE meanwhile LOGIN");
+    server.sql("CREATE DATABASE meanwhile");
+    let sql = |text: &str| server.sql_in("meanwhile", text);
+    sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = format!(
+        "postgres:///meanwhile?host={}&port={}&user=meanwhile",
+        server.folder().display(),
+        server.port()
+    );
+    let journal = Journal::new(&url, "meanwhile");
+    let mut holder = journal.run(&[], 600, &[]);
+    journal.wait_for(1);
+    let mut waiter = journal.run(&[], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    // By somebody who may.
+    let made = binary(&server.url_as("trusted", "meanwhile"))
+        .args([&lock_name("maker"), "run", "true"])
+        .output();
+    assert!(made.expect("it runs").status.success());
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON resourcelock_session TO meanwhile");
+    sql("GRANT USAGE, UPDATE ON SEQUENCE resourcelock_token TO meanwhile");
+    let highest: u64 = sql("SELECT last_value FROM resourcelock_token")
+        .parse()
+        .expect("a number");
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(waiter.status(), 0);
+    assert!(journal.judge(2)[1].token > highest);
 }
 
 /// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.

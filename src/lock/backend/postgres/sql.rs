@@ -308,11 +308,12 @@ pub(super) async fn grant(
     // Others may remove all of it again, but not for ever.
     for _ in 0..10 {
         if !there {
-            if !make_objects(client).await {
+            let made = make_objects(client).await;
+            // Another one may have been the first, or have made them for us while we waited.
+            there = are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
+            if !there && !made {
                 return bare_token(target, client, before, after).await;
             }
-            // Another one may have been the first.
-            there = are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
             continue;
         }
         let error = match timeout(BUDGET, client.query_typed_one(&text, &values)).await {
