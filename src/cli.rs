@@ -234,7 +234,7 @@ or fail (status 65)",
         .hide_possible_values(true),
         value("recover", "CMD", "If the previous holder died: run CMD first")
             .value_parser(value_parser!(std::ffi::OsString)),
-        value("ttl", "DUR", "Length of a lease (engines with leases)").value_parser(values::duration),
+        value("ttl", "DUR", "Engines: the lease (default 10s, at least 5s)").value_parser(values::duration),
         flag("close", "As in flock(1); has no effect").short('o').hide(true),
         Arg::new("COMMAND")
             .help("The command and its arguments; never looked at")

@@ -51,10 +51,38 @@ impl Log for Chosen {
     }
 }
 
+/// What `RESOURCELOCK_LOG` asks for, if that can be understood: a level that does not exist would show nothing at all.
+fn filters(common: &Common) -> Option<String> {
+    let filters = std::env::var("RESOURCELOCK_LOG").ok()?;
+    let (directives, _) = filters.split_once('/').unwrap_or((&filters, ""));
+    let mut directives = directives.split(',').map(str::trim).filter(|part| !part.is_empty());
+    match directives.find(|part| !is_understood(part)) {
+        None => Some(filters).filter(|filters| !filters.is_empty()),
+        Some(part) => {
+            if !common.quiet {
+                let part = part.escape_debug();
+                output::message(&format!(
+                    "resourcelock: RESOURCELOCK_LOG: '{part}' is no level: error, warn, info, debug or trace is wanted"
+                ));
+            }
+            None
+        }
+    }
+}
+
+/// `LEVEL`, `TARGET=LEVEL`, or a target of ours.
+fn is_understood(directive: &str) -> bool {
+    let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    match directive.split_once('=') {
+        Some((_, level)) => is_level(level.trim()),
+        None => is_level(directive) || directive.starts_with("resourcelock"),
+    }
+}
+
 /// `-v` shows info, `-vv` debug; `RESOURCELOCK_LOG` (as in env_logger: `debug`, `resourcelock=info`) wins.
 pub fn set_up(common: &Common) {
-    let mut builder = match (std::env::var("RESOURCELOCK_LOG"), common.verbose) {
-        (Ok(filters), _) if !filters.is_empty() => {
+    let mut builder = match (filters(common), common.verbose) {
+        (Some(filters), _) => {
             let mut builder = Builder::new();
             builder.parse_filters(&filters);
             builder

@@ -17,9 +17,10 @@ use crate::exit::Exit;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
-/// One line on standard error. If that cannot be written there is nobody left to tell.
+/// One line on standard error, in one piece: other processes write there as well. If that cannot be written there is
+/// nobody left to tell.
 pub fn message(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Text on standard output. False: the reader has gone away, so that there is no point in printing more.

@@ -78,7 +78,7 @@ fn mistakes_are_one_line() {
         (&["bus", "get", "--nope"], "there is no option '--nope'"),
         (&["bus", "run"], "which command?"),
         (&["bus", "get", "--mode", "640"], "read and written"),
-        (&["bus", "get", "--backend", "redis://localhost"], "no engine"),
+        (&["bus", "get", "--backend", "redis://localhost"], "cannot be used"),
         (&["a/b", "get"], "contains a '/'"),
         (&["sem.x", "state"], "'sem.'"),
         (&["resourcelock.x", "run", "true"], "'resourcelock.'"),
@@ -107,6 +107,95 @@ fn postgres_that_is_not_built_in() {
         .args(["bus", "state"])
         .env("RESOURCELOCK_BACKEND", "postgres://localhost/db");
     assert!(refusal(&from_environment.output().expect("it runs")).contains("build with --features postgres"));
+}
+
+/// All that the URL needs at once, not one feature after the other.
+#[test]
+fn an_engine_and_encryption_that_are_not_built_in() {
+    let mut missing = Vec::new();
+    if cfg!(not(all(feature = "etcd", feature = "tls"))) {
+        missing.push(("etcds://localhost", "build with --features etcd,tls"));
+    }
+    if cfg!(not(all(feature = "postgres", feature = "tls"))) {
+        missing.extend([
+            (
+                "postgres://h/db?sslmode=verify-full&sslrootcert=system",
+                "build with --features postgres,tls",
+            ),
+            (
+                "postgres://h/db?connect_timeout=3&sslmode=require",
+                "build with --features postgres,tls",
+            ),
+        ]);
+    }
+    for (url, wanted) in missing {
+        let line = refusal(&run(&["bus", "get", "--backend", url]));
+        assert!(line.contains(wanted), "{url}: {line}");
+    }
+}
+
+/// A variable that a script left empty would be a lock of each machine for itself, where one of all was meant.
+#[test]
+fn an_engine_that_is_empty() {
+    let lock = TestLock::new("no-engine");
+    let name = lock.name();
+    for words in [&[name, "get"][..], &[name, "run", "true"], &["list"], &["doctor"]] {
+        let by_variable = binary().args(words).env("RESOURCELOCK_BACKEND", "").output();
+        let by_option = binary().args(["--backend", ""]).args(words).output();
+        for (output, place) in [(by_variable, "RESOURCELOCK_BACKEND"), (by_option, "--backend")] {
+            let line = refusal(&output.expect("it runs"));
+            assert!(line.starts_with(&format!("resourcelock: {place} is empty")), "{line}");
+            assert!(line.contains("local: for this machine"), "{line}");
+        }
+    }
+    assert!(lock.objects().is_empty(), "nothing was created");
+}
+
+/// A level that does not exist shows less than was wanted: that is said, once.
+#[test]
+fn a_log_that_is_not_understood() {
+    for (filters, shown) in [
+        ("foo", true),
+        ("resourcelock=loud", true),
+        ("info", false),
+        ("off", false),
+    ] {
+        let output = binary()
+            .arg("list")
+            .env("RESOURCELOCK_LOG", filters)
+            .output()
+            .expect("it runs");
+        assert!(output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.contains("RESOURCELOCK_LOG"), shown, "{filters}: {said}");
+        assert_eq!(said.lines().count(), usize::from(shown), "{said}");
+    }
+}
+
+/// A line goes out in one piece, so that those of several processes do not get mixed: a socket that keeps messages
+/// apart shows the pieces.
+#[test]
+fn a_line_is_written_in_one_piece() {
+    for (words, log) in [
+        (&["bus", "get", "--no-such"][..], ""),
+        (&["list"], "foo"),
+        (&["-vv", "list"], ""),
+    ] {
+        let (theirs, ours) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
+        let status = binary()
+            .args(words)
+            .env("RESOURCELOCK_LOG", log)
+            .stdout(Stdio::null())
+            .stderr(std::os::fd::OwnedFd::from(theirs))
+            .status();
+        assert!(status.is_ok());
+        ours.set_nonblocking(true).expect("a flag");
+        let mut piece = [0; 4096];
+        while let Ok(length) = ours.recv(&mut piece) {
+            let piece = String::from_utf8_lossy(&piece[..length]).into_owned();
+            assert!(piece.ends_with('\n'), "{piece:?}");
+        }
+    }
 }
 
 #[test]

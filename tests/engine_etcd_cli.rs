@@ -172,6 +172,7 @@ fn what_happens_is_followed() {
         assert!(output(&mut journal.command(&["run", "true"])).status.success());
     }
     let event: Value = serde_json::from_str(&seen.join().expect("no panic")).expect("JSON");
+    engine_common::check_schema("event", &event);
     assert!(event["event"].is_string(), "{event}");
     engine_common::signal(trace.id(), "INT");
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
@@ -232,12 +233,117 @@ fn etcdctl_waits_for_us_and_is_seen() {
     wait_until("etcdctl has it", refused);
     let listed = stdout(&output(binary(&etcd.url()).arg("list")));
     assert!(listed.contains(journal.name()), "{listed}");
+    let also = Run::start(&mut etcd.etcdctl(&words));
+    wait_until("another one waits", || journal.waiting() == 1);
+    // What is not known of it is not invented.
+    let lease = format!("{:x}", lease_of_holder(&etcd, journal.name()));
+    let state = stdout(&output(&mut journal.command(&["state"])));
+    let traced = stdout(&output(binary(&etcd.url()).arg("list")));
+    let busy = stderr(&output(&mut journal.command(&["run", "-n", "true"])));
+    for text in [&state, &traced, &busy] {
+        assert!(text.contains("another program (etcdctl lock?"), "{text}");
+        for invented in ["1970", " 0@", " d ", "?, )", "µs"] {
+            assert!(!text.contains(invented), "{invented}: {text}");
+        }
+    }
+    assert!(state.contains(&lease) && state.contains("exclusive, token "), "{state}");
+    assert_eq!(state.matches("another program").count(), 2, "{state}");
+    let json: Value = serde_json::from_slice(&output(&mut journal.command(&["state", "--json"])).stdout).expect("JSON");
+    engine_common::check_schema("lock", &json);
+    let (holder, waiter) = (&json["holders"][0], &json["waiters"][0]);
+    for unknown in ["pid", "uid", "user", "host", "since"] {
+        assert!(holder.get(unknown).is_some_and(Value::is_null), "{unknown}: {holder}");
+        assert!(waiter.get(unknown).is_some_and(Value::is_null), "{unknown}: {waiter}");
+    }
+    assert!(
+        holder["held_seconds"].is_null() && waiter["waited_seconds"].is_null(),
+        "{json}"
+    );
+    assert!(holder["token"].as_u64().is_some_and(|token| token > 0), "{holder}");
+    let metrics = stdout(&output(binary(&etcd.url()).args(["list", "--prometheus"])));
+    let oldest = format!("resourcelock_oldest_wait_seconds{{lock=\"{}\"}} 0\n", journal.name());
+    assert!(metrics.contains(&oldest), "{metrics}");
+    drop(also);
+    wait_until("it has gone", || journal.waiting() == 0);
     assert!(output(&mut journal.command(&["unget"])).status.success());
     assert_eq!(
         output(&mut journal.command(&["run", "-n", "true"])).status.code(),
         Some(0)
     );
     drop(theirs);
+}
+
+/// The lease that the holder's key hangs on.
+fn lease_of_holder(etcd: &Etcd, name: &str) -> u64 {
+    let keys = etcd.ctl(&[
+        "get",
+        "--prefix",
+        &format!("{name}/"),
+        "--keys-only",
+        "--sort-by=CREATE",
+        "--limit=1",
+    ]);
+    let lease = keys.trim().rsplit('/').next().expect("a lease");
+    u64::from_str_radix(lease, 16).expect("a number")
+}
+
+/// etcd counts nothing: no metric, and no number in JSON, says that nothing has happened.
+#[test]
+fn what_is_not_counted_is_left_out() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "metrics");
+    let _holder = journal.run(&[], 60, &[]);
+    journal.wait_for(1);
+    let metrics = stdout(&output(binary(&etcd.url()).args(["list", "--prometheus"])));
+    assert!(
+        metrics.contains("resourcelock_held{") && metrics.contains("resourcelock_waiters{"),
+        "{metrics}"
+    );
+    for absent in ["_total", "conflicts"] {
+        assert!(!metrics.contains(absent), "{metrics}");
+    }
+    let json = |words: &[&str]| -> Value {
+        let said = output(binary(&etcd.url()).args(words));
+        serde_json::from_slice(&said.stdout).expect("JSON")
+    };
+    let listed = json(&["list", "--json"]);
+    engine_common::check_schema("list", &listed);
+    let name = journal.name();
+    for lock in [
+        &listed["locks"][0],
+        &json(&[name, "state", "--json"]),
+        &json(&[name, "get", "-n", "--ttl", "9", "--json"])["state"],
+    ] {
+        assert!(lock.get("counters").is_some_and(Value::is_null), "{lock}");
+    }
+}
+
+/// What a successful run has done, for those who ask.
+#[test]
+fn a_run_tells_what_it_does() {
+    let etcd = Etcd::one();
+    let name = lock_name("told");
+    let server = etcd.endpoint(0);
+    let mut by_variable = binary(&etcd.url());
+    by_variable
+        .args([&name, "run", "true"])
+        .env("RESOURCELOCK_LOG", "debug");
+    let mut by_option = binary(&etcd.url());
+    by_option.args([&name, "-vv", "run", "true"]);
+    for mut command in [by_variable, by_option] {
+        let said = output(&mut command);
+        assert!(said.status.success());
+        for part in [&server, "granted with token ", "released"] {
+            assert!(stderr(&said).contains(part), "{part}: {}", stderr(&said));
+        }
+    }
+}
+
+#[test]
+fn what_only_this_machine_has_names_the_engine() {
+    let said = output(binary("etcd://127.0.0.1:1").arg("doctor"));
+    assert_eq!(said.status.code(), Some(125));
+    assert!(stderr(&said).contains("etcd"), "{}", stderr(&said));
 }
 
 /// Authentication switched on: user `ann` with password `s3cret`, who may use locks below `locks/`.
@@ -286,15 +392,31 @@ fn users_and_passwords() {
     for (refused, why) in [
         (run(&prefixed("ann:wr0ng-s3cret")), "invalid user ID or password"),
         (run(&url), "give the user"),
-        (run(&etcd.url_as("ann:s3cret")), "permission denied"),
+        (
+            run(&etcd.url_as("ann:s3cret")),
+            &format!("user 'ann' may not read and write '{name}/'"),
+        ),
+        (
+            run(&format!("{}/Locks", etcd.url_as("ann:s3cret"))),
+            "etcdctl role grant-permission ROLE --prefix=true readwrite Locks/",
+        ),
+        (run(&prefixed("ann")), "no password was given"),
     ] {
         let mut refused = refused;
         let said = output(&mut refused);
         assert_eq!(said.status.code(), Some(125), "{why}: {}", stderr(&said));
         assert!(stderr(&said).contains(why), "{}", stderr(&said));
         assert!(!stderr(&said).contains("s3cret"), "{}", stderr(&said));
+        assert!(!stderr(&said).contains('\\'), "{}", stderr(&said));
     }
     assert!(!stderr(&good).contains("s3cret"), "{}", stderr(&good));
+    let all = output(binary(&etcd.url_as("ann:s3cret")).arg("list"));
+    let why = "user 'ann' may not read all keys: the URL has to name the prefix";
+    assert!(
+        all.status.code() == Some(125) && stderr(&all).contains(why),
+        "{}",
+        stderr(&all)
+    );
 }
 
 #[test]
@@ -380,7 +502,13 @@ fn tls_that_is_not_built_in() {
 fn mistakes_in_the_url() {
     for (url, status, why) in [
         ("etcd://user:s3cret@host:x", 125, "port"),
-        ("redis://user:s3cret@host", 125, "names no engine"),
+        ("redis://user:s3cret@host", 125, "cannot be used"),
+        // A password that is not written as a URL wants it: no piece of it is taken for a host, a port or a prefix.
+        ("etcd://user:p@s3cret/w@127.0.0.1:1/locks", 125, "%40"),
+        ("etcd://user:s3cret/x@127.0.0.1:1/locks", 125, "%2F"),
+        ("etcd://user:p@s3cret@127.0.0.1:1/locks", 125, "%40"),
+        ("etcd://user:s3cret?x@127.0.0.1:1/locks", 125, "%3F"),
+        ("etcd://user:s3cret@127.0.0.1:1/lo?cks", 125, "'?'"),
         ("etcd://127.0.0.1:1", 69, "refused"),
         ("etcd://no-such-host.invalid", 69, "cannot be reached"),
     ] {
@@ -388,6 +516,34 @@ fn mistakes_in_the_url() {
         assert_eq!(said.status.code(), Some(status), "{url}: {}", stderr(&said));
         assert!(stderr(&said).contains(why), "{url}: {}", stderr(&said));
         assert!(!stderr(&said).contains("s3cret"));
+        assert_eq!(stderr(&said).lines().count(), 1);
+        assert!(!stderr(&said).contains('\\'), "{}", stderr(&said));
+    }
+}
+
+/// Servers that are none, or not the one that is meant: what to look at is said.
+#[test]
+fn another_servers_port() {
+    let etcd = Etcd::one();
+    // One that ends every connection at once.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let rude = listener.local_addr().expect("it is bound").to_string();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for (url, status, why) in [
+        (
+            etcd.url_of(&etcd.peer_endpoint(0)),
+            125,
+            "not an etcd client port (usually 2379): HTTP status 404",
+        ),
+        (
+            etcd.url_of(&rude),
+            69,
+            "does it want TLS (etcds://)? is it etcd's client port (2379)?",
+        ),
+    ] {
+        let said = output(binary(&url).args(["x", "run", "true"]));
+        assert_eq!(said.status.code(), Some(status), "{url}: {}", stderr(&said));
+        assert!(stderr(&said).contains(why), "{url}: {}", stderr(&said));
         assert_eq!(stderr(&said).lines().count(), 1);
     }
 }

@@ -355,3 +355,21 @@ fn what_the_command_has_started_ends_with_it() {
         assert!(!runs(&pid), "{name}: what it had started was still there");
     }
 }
+
+/// An outage is told of once, with the lock's name.
+#[test]
+fn an_outage_is_told_of_once() {
+    let mut etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "outage");
+    let mut holder = journal.command(&["run", "sleep", "60"]);
+    let holder = holder.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    wait_until("it holds", || {
+        !etcd.ctl(&["get", "--prefix", journal.name()]).is_empty()
+    });
+    etcd.kill_all();
+    let ended = holder.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(76));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(said.matches("could not be renewed: ").count(), 1, "{said}");
+    assert!(said.lines().all(|line| line.contains(journal.name())), "{said}");
+}

@@ -50,14 +50,19 @@ fn a_server_with_a_certificate() {
         let known = [("ETCDCTL_CACERT", known.as_path())];
         let good = run(&etcd.url(), &known);
         assert_eq!(good.status.code(), Some(0), "{}", said(&good));
-        fails(&etcd.url(), &[("ETCDCTL_CACERT", &unknown)], 69, "certificate");
-        fails(&etcd.url(), &[], 69, "certificate");
+        let advice = "name its authority in ETCDCTL_CACERT";
+        fails(&etcd.url(), &[("ETCDCTL_CACERT", &unknown)], 125, advice);
+        fails(&etcd.url(), &[], 125, advice);
+        let missing = std::path::Path::new("/nonexistent");
+        let why = "ETCDCTL_CACERT /nonexistent: No such file";
+        fails(&etcd.url(), &[("ETCDCTL_CACERT", missing)], 125, why);
         fails(&etcd.url(), &[("ETCDCTL_CACERT", &issued.key)], 125, "no certificate");
         let port = etcd.endpoint(0).rsplit(':').next().expect("a port").to_owned();
-        fails(&etcd.url_of(&format!("localhost:{port}")), &known, 69, "certificate");
+        fails(&etcd.url_of(&format!("localhost:{port}")), &known, 125, "certificate");
         let plain = run(&format!("etcd://{}", etcd.endpoint(0)), &known);
         // The server hangs up (69), or says that it wants TLS (125).
         assert!(matches!(plain.status.code(), Some(69 | 125)), "{}", said(&plain));
+        assert!(said(&plain).contains("etcds://"), "{}", said(&plain));
         a_queue(&etcd, &known);
     }
 }
@@ -96,7 +101,7 @@ fn a_server_that_asks_for_certificates() {
         let done = run(&etcd.url(), &good);
         assert_eq!(done.status.code(), Some(0), "{}", said(&done));
         a_queue(&etcd, &good);
-        fails(&etcd.url(), &good[..1], 69, "cannot be reached");
+        fails(&etcd.url(), &good[..1], 125, "ETCDCTL_CERT and ETCDCTL_KEY");
         fails(&etcd.url(), &good[..2], 125, "belong together");
         let missing = of(&stranger); // its folder has been removed
         let missing: Vec<_> = missing.iter().map(|(name, path)| (*name, path.as_path())).collect();
@@ -107,6 +112,5 @@ fn a_server_that_asks_for_certificates() {
 #[test]
 fn a_server_without() {
     let etcd = Etcd::one();
-    let output = run(&format!("etcds://{}", etcd.endpoint(0)), &[]);
-    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    fails(&format!("etcds://{}", etcd.endpoint(0)), &[], 69, "write etcd://");
 }

@@ -55,6 +55,13 @@ fn the_commands() {
         assert!(stderr(&refused).contains("postgres"), "{}", stderr(&refused));
     }
     assert!(stderr(&call(&["get"])).contains("use run"));
+    // What is suggested is not refused as well.
+    let refused = stderr(&call(&["get", "--pid", "1"]));
+    assert!(refused.contains("use run") && !refused.contains("--ttl"), "{refused}");
+    let refused = stderr(&call(&["run", "-F", "true"]));
+    assert!(refused.contains("-F") && !refused.contains("lease"), "{refused}");
+    let refused = stderr(&output(binary(&server.url()).arg("doctor")));
+    assert!(refused.contains("postgres"), "{refused}");
     let kept = stdout(&call(&["get", "-a", "0.2", "-t", "60"]));
     assert!(kept.contains("released"), "{kept}");
 }
@@ -144,8 +151,36 @@ fn a_lock_of_another_program() {
     wait_until("the other one has it", || {
         !output(&mut journal.command(&["run", "-n", "true"])).status.success()
     });
+    // What is not known of it is not invented.
     let state = stdout(&output(&mut journal.command(&["state"])));
-    assert!(state.contains("reports"), "{state}");
+    let busy = stderr(&output(&mut journal.command(&["run", "-n", "true"])));
+    for text in [state, busy] {
+        assert!(
+            text.contains("held by") && text.contains("another program (reports)"),
+            "{text}"
+        );
+        for invented in ["1970", "0@", "?", "token", "since", " for "] {
+            assert!(!text.contains(invented), "{invented}: {text}");
+        }
+    }
+    let json: Value = serde_json::from_str(&stdout(&output(&mut journal.command(&["state", "--json"])))).expect("JSON");
+    engine_common::check_schema("lock", &json);
+    for unknown in [
+        "pid",
+        "uid",
+        "user",
+        "host",
+        "since",
+        "held_seconds",
+        "waited_seconds",
+        "token",
+    ] {
+        assert!(
+            json["holders"][0].get(unknown).is_some_and(Value::is_null),
+            "{unknown}: {json}"
+        );
+    }
+    assert!(json.get("counters").is_some_and(Value::is_null), "{json}");
     let refused = output(&mut journal.command(&["run", "-n", "true"]));
     assert_eq!(refused.status.code(), Some(75), "{}", stderr(&refused));
     let mut next = journal.run(&[], 0, &[]);
@@ -154,6 +189,45 @@ fn a_lock_of_another_program() {
     assert!(output(&mut journal.command(&["unget"])).status.success());
     assert_eq!(next.status(), 0);
     other.kill();
+}
+
+/// A session that is ended under its holder: the message names the lock, and is one line each.
+#[test]
+fn a_session_that_is_ended_names_the_lock() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "ended");
+    let mut holder = journal.command(&["-vv", "run", "--"]);
+    holder.args(journal.beat(60, &[])).stderr(std::process::Stdio::piped());
+    let holder = holder.spawn().expect("it starts");
+    journal.wait_for(1);
+    assert!(output(&mut journal.command(&["unget"])).status.success());
+    let ended = holder.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(76));
+    let said = stderr(&ended);
+    assert!(
+        said.contains("granted with token ") && said.contains(" has ended"),
+        "{said}"
+    );
+    for line in said.lines() {
+        assert!(line.contains(journal.name()), "{line}");
+    }
+    assert!(said.contains(&server.port().to_string()), "which server: {said}");
+}
+
+/// A server that never answers is perhaps another program's.
+#[test]
+fn another_servers_port() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    for mode in ["disable", "prefer"] {
+        let silent = output(binary(&format!("postgres://u@{address}/d?sslmode={mode}")).args(["x", "run", "true"]));
+        assert_eq!(silent.status.code(), Some(69), "{}", stderr(&silent));
+        assert!(
+            stderr(&silent).contains("(is it PostgreSQL's port, 5432?)"),
+            "{}",
+            stderr(&silent)
+        );
+    }
 }
 
 /// A standby keeps locks of its own: it is never asked, also if it stands first in the list.

@@ -154,6 +154,27 @@ fn the_command_inherits_the_variable_and_nothing_more() {
     assert_eq!(stdout(&output(by_option.args(print))).trim(), "backend=");
 }
 
+/// Who is asked may stand in the environment alone.
+#[test]
+fn a_url_with_nothing_in_it() {
+    let server = Postgres::shared();
+    for url in [
+        "postgres://",
+        "postgresql://",
+        "postgres:///jobs",
+        "postgresql://127.0.0.1/jobs",
+    ] {
+        let mut command = binary(url);
+        command.args([&lock_name("nothing"), "run", "true"]);
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", server.port().to_string());
+        command.env("PGUSER", "trusted").env("PGDATABASE", "jobs");
+        let had = output(&mut command);
+        assert!(had.status.success(), "{url}: {}", stderr(&had));
+    }
+}
+
 #[test]
 fn users_passwords_and_mistakes() {
     let server = Postgres::shared();
@@ -182,19 +203,35 @@ fn users_passwords_and_mistakes() {
         .expect("chmod runs");
     assert!(status.success());
     assert!(output(&mut run(&bare)).status.success(), "by the password file");
+    let nobody = output(run(&bare).env("HOME", "/nonexistent"));
+    assert_eq!(nobody.status.code(), Some(125), "{}", stderr(&nobody));
+    let advice = "it wants a password: postgres://USER:PASSWORD@…, PGPASSWORD or ~/.pgpass";
+    assert!(stderr(&nobody).contains(advice), "{}", stderr(&nobody));
     for (url, status, why) in [
         (
             server.url_as("ann:wr0ng-s3cret", "jobs"),
             125,
-            "password authentication failed",
+            "password authentication failed for user \"ann\"",
+        ),
+        (
+            "postgres://u:s3cret@h/d?require_auth=none".to_owned(),
+            125,
+            "cannot be used: require_auth",
+        ),
+        (
+            "postgres://u:s3cret@h/d?no_such=1".to_owned(),
+            125,
+            "the option 'no_such' is not known",
+        ),
+        // What follows a '&' may be a part of a password.
+        (
+            "postgres://u@h/d?password=a&s3cret=1".to_owned(),
+            125,
+            "an option behind the '?' is not known",
         ),
         (server.url_as("ann:s3cret", "nowhere"), 125, "does not exist"),
         ("postgres://u:s3cret@127.0.0.1:1/jobs".to_owned(), 69, "refused"),
-        (
-            "postgres://u:s3cret@127.0.0.1:x/jobs".to_owned(),
-            125,
-            "names no engine",
-        ),
+        ("postgres://u:s3cret@127.0.0.1:x/jobs".to_owned(), 125, "cannot be used"),
         (
             "postgres://u:s3cret@no-such-host.invalid/jobs".to_owned(),
             69,

@@ -145,6 +145,16 @@ mod with_tls {
     }
 
     #[test]
+    fn a_file_that_is_not_there() {
+        for option in ["sslrootcert", "sslcert"] {
+            let url = format!("postgres://h/d?sslmode=require&{option}=/nonexistent");
+            let url = url.replace("require&sslrootcert", "verify-ca&sslrootcert");
+            let why = format!("{option} /nonexistent: ");
+            bad(&mut run(&url), &why);
+        }
+    }
+
+    #[test]
     fn who_is_believed_to_be_the_server() {
         let (server, authority) = server(
             "sha256",

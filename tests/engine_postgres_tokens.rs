@@ -133,6 +133,35 @@ fn the_disk_is_not_waited_for() {
     );
 }
 
+/// The statements that a message wants somebody to run: the rest of its line.
+fn to_paste(said: &str) -> &str {
+    let (_, statements) = said
+        .split_once(" run: ")
+        .unwrap_or_else(|| panic!("what to do: {said}"));
+    statements.lines().next().unwrap_or_default()
+}
+
+/// What is printed is all that is needed, and can be pasted as it stands.
+#[test]
+fn what_a_role_needs_is_printed() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE \"two words\" LOGIN");
+    server.sql("CREATE DATABASE pasted");
+    server.sql_in("pasted", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let (folder, port) = (server.folder().display(), server.port());
+    let url = format!("postgres:///pasted?host={folder}&port={port}&user=two%20words");
+    let mut tokens = Tokens::of(url);
+    let had = tokens.ask(&tokens.locks[0].0);
+    assert!(had.status.success());
+    let said = stderr(&had);
+    let statements = to_paste(&said);
+    assert!(statements.ends_with("TO \"two words\";"), "{statements}");
+    server.sql_in("pasted", statements);
+    let had = tokens.ask(&tokens.locks[0].0);
+    assert!(had.status.success() && had.stderr.is_empty(), "{}", stderr(&had));
+    tokens.grow("with what was pasted");
+}
+
 #[test]
 fn when_the_table_is_made_later_or_lost() {
     let server = Postgres::shared();
@@ -147,19 +176,19 @@ fn when_the_table_is_made_later_or_lost() {
     );
     let mut tokens = Tokens::of(url);
     tokens.grow("without a right to make a table");
-    let said = stderr(&tokens.ask(&tokens.locks[0].0));
-    let statements = said.split_once("have one who may run: ").expect("what to do").1;
-    let statements = statements.split_once("; and GRANT").expect("and what to allow").0;
     // Made by hand, as the message says, by somebody else: it is not used in part.
-    sql(statements);
+    let said = stderr(&tokens.ask(&tokens.locks[0].0));
+    assert!(!said.contains("not shown"), "state shows the holder: {said}");
+    let (create, _) = to_paste(&said).split_once(" GRANT ").expect("and what to allow");
+    sql(create);
     let refused = tokens.ask(&tokens.locks[0].0);
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("GRANT SELECT"), "{}", stderr(&refused));
     sql("GRANT SELECT, INSERT, UPDATE, DELETE ON resourcelock_session TO later");
     sql("GRANT USAGE ON SEQUENCE resourcelock_token TO later");
     let refused = tokens.ask(&tokens.locks[0].0);
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
-    sql("GRANT UPDATE ON SEQUENCE resourcelock_token TO later");
+    // As it is printed, with the role.
+    sql(to_paste(&stderr(&refused)));
     tokens.grow("with the table made by hand");
     sql("DELETE FROM resourcelock_session");
     tokens.grow("with an emptied table");

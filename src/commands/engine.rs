@@ -17,13 +17,20 @@ const BUILT_IN: bool = cfg!(any(feature = "etcd", feature = "postgres"));
 
 /// The engine that is asked for; `None` is this machine.
 pub fn chosen(common: &Common) -> Result<Option<Box<dyn Engine>>, Failure> {
-    let url = match (&common.backend, std::env::var_os(VARIABLE)) {
-        (Some(url), _) => url.clone(),
-        (None, Some(url)) => url
-            .into_string()
-            .map_err(|_| Failure::general(format!("{VARIABLE} is not valid UTF-8")))?,
+    let (url, place, unless) = match (&common.backend, std::env::var_os(VARIABLE)) {
+        (Some(url), _) => (url.clone(), "--backend", "leave it out"),
+        (None, Some(url)) => {
+            let url = url.into_string();
+            let url = url.map_err(|_| Failure::general(format!("{VARIABLE} is not valid UTF-8")))?;
+            (url, VARIABLE, "unset it")
+        }
         (None, None) => return Ok(None),
     };
+    if url.is_empty() {
+        return Err(Failure::general(format!(
+            "{place} is empty: name an engine, or local: for this machine (or {unless})"
+        )));
+    }
     let engine = backend::open(&url).map_err(Failure::engine)?;
     // This machine's commands need no detour; and in a build without engines the compiler leaves out all of this.
     Ok((BUILT_IN && engine.kind() != "local").then_some(engine))
@@ -50,9 +57,10 @@ pub fn perform(engine: &dyn Engine, common: &Common, task: Task) -> Result<Exit,
             );
             Err(Failure::about(&args.name, what))
         }
-        Task::Doctor(_) => Err(Failure::general(
-            "'doctor' examines the locks of this machine: leave out --backend (RESOURCELOCK_BACKEND)",
-        )),
+        Task::Doctor(_) => Err(Failure::general(format!(
+            "not on {}: 'doctor' examines the locks of this machine; leave out --backend ({VARIABLE})",
+            engine.kind()
+        ))),
     }
 }
 

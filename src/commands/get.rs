@@ -138,7 +138,8 @@ impl Get<'_> {
     }
 
     fn not_had(&self) -> Result<Exit, Failure> {
-        not_had(&self.waiting, self.args, Ok(&self.lock.state()))
+        let view = |state: &State| view::LockView::from(state);
+        not_had(&self.waiting, self.args, Ok(&self.lock.state()), view)
     }
 
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {
@@ -170,15 +171,20 @@ impl Get<'_> {
     }
 }
 
-/// Not had in time: says why. `state`: who has it, or why that cannot be read.
-pub fn not_had(waiting: &Waiting<'_>, args: &GetArgs, state: Result<&State, &Error>) -> Result<Exit, Failure> {
+/// Not had in time: says why. `state`: who has it, or why that cannot be read. `view`: what is shown of it as JSON.
+pub fn not_had(
+    waiting: &Waiting<'_>,
+    args: &GetArgs,
+    state: Result<&State, &Error>,
+    view: fn(&State) -> view::LockView,
+) -> Result<Exit, Failure> {
     if args.json {
         output::print_json(&view::GotView {
             version: view::VERSION,
             lock: bare(&args.name).to_owned(),
             got: false,
             token: None,
-            state: state.ok().map(view::LockView::from),
+            state: state.ok().map(view),
         })?;
     }
     Ok(waiting.in_vain(state, args.conflict_exit_code))

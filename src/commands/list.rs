@@ -25,7 +25,7 @@ pub fn perform(_common: &Common, args: &ListArgs) -> Result<Exit, Failure> {
                 .collect(),
         })?;
     } else if args.prometheus {
-        output::print(&metrics::prometheus(&states))?;
+        output::print(&metrics::prometheus(&states, true))?;
     } else {
         output::print(&text::list(&states, &unreadable, output::width()))?;
     }

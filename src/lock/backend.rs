@@ -65,7 +65,7 @@ use crate::{GetOptions, LockName, Result, State};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Opens the engine that `url` names: nothing or `local:`, `etcd://…`, `etcds://…`, `postgres://…`. Does not connect
+/// Opens the engine that `url` names: `local:`, `etcd://…`, `etcds://…`, `postgres://…`. Does not connect
 /// yet.
 ///
 /// # Errors

@@ -90,7 +90,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A URL that names no engine, or not well.
-    #[error("'{url}' names no engine: {reason}")]
+    #[error("the URL '{url}' cannot be used: {reason}")]
     Url {
         /// The URL, without a password.
         url: String,

@@ -44,7 +44,8 @@ pub struct Holder {
     pub mode: Mode,
     /// The request's number: the order of asking.
     pub ticket: u64,
-    /// The process that asked (0 if unknown). For a detached hold it has usually ended.
+    /// The process that asked (0 if unknown: on an engine with an empty host, another program). For a detached hold it
+    /// has usually ended.
     pub pid: u32,
     /// Its user.
     pub uid: u32,
@@ -61,7 +62,7 @@ pub struct Holder {
     pub alive: bool,
     /// Whether `pid` and `bound_pid` belong to the reader's PID namespace.
     pub same_pid_namespace: bool,
-    /// When it was granted.
+    /// When it was granted; 1970 if that is unknown (another program on an engine).
     pub since: SystemTime,
     /// How long it has been held.
     pub held: Duration,

@@ -6,7 +6,8 @@ use std::fmt::Write;
 /// Name without prefix, type, help, value.
 type Metric = (&'static str, &'static str, &'static str, fn(&State) -> f64);
 
-const METRICS: [Metric; 12] = [
+/// How a lock stands now.
+const STANDING: [Metric; 4] = [
     ("held", "gauge", "Whether the lock is held (1) or free (0).", |state| {
         f64::from(u8::from(state.locked))
     }),
@@ -34,6 +35,10 @@ const METRICS: [Metric; 12] = [
                 .fold(0.0, f64::max)
         },
     ),
+];
+
+/// What was counted since the lock's table was made: only a lock of this machine has one.
+const COUNTED: [Metric; 8] = [
     (
         "consecutive_conflicts",
         "gauge",
@@ -78,10 +83,11 @@ const METRICS: [Metric; 12] = [
     ),
 ];
 
-/// One block a metric, one line a lock.
-pub fn prometheus(states: &[State]) -> String {
+/// One block a metric, one line a lock. `counted`: what has happened is known as well.
+pub fn prometheus(states: &[State], counted: bool) -> String {
     let mut text = String::new();
-    for (name, kind, help, value) in METRICS {
+    let counted = if counted { &COUNTED[..] } else { &[] };
+    for (name, kind, help, value) in STANDING.iter().chain(counted) {
         let _ = writeln!(
             text,
             "# HELP resourcelock_{name} {help}\n# TYPE resourcelock_{name} {kind}"

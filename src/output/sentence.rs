@@ -2,7 +2,7 @@
 
 use super::names;
 use resourcelock::{Holder, Mode, State};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// For a request that was not had in time: who has the lock, since when, what for, how many wait, what would release
 /// it. Without the lock's name in front.
@@ -60,18 +60,18 @@ fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {
         [] if state.foreign => "a program that uses the Python module or the bare semaphore".to_owned(),
         [] => "nobody that could be seen".to_owned(),
-        [one] => format!("{} for {}", who(one), duration(one.held)),
+        [one] => format!("{}{}", who(one), held(" for", one.held, one.since)),
         [first, others @ ..] => {
-            let longest = state.holders.iter().map(|holder| holder.held).max().unwrap_or_default();
+            let longest = state.holders.iter().max_by_key(|holder| holder.held).unwrap_or(first);
             let kind = match first.mode {
                 Mode::Shared => " (shared)",
                 _ => "",
             };
             format!(
-                "{} and {} more{kind} for up to {}",
+                "{} and {} more{kind}{}",
                 who(first),
                 others.len(),
-                duration(longest)
+                held(" for up to", longest.held, longest.since)
             )
         }
     };
@@ -86,23 +86,25 @@ fn holders(state: &State) -> String {
     text
 }
 
+/// A time with a word before it, such as ` for 12 s`, if it is known since when.
+pub fn held(how: &str, time: Duration, since: SystemTime) -> String {
+    match since {
+        SystemTime::UNIX_EPOCH => String::new(),
+        _ => format!("{how} {}", duration(time)),
+    }
+}
+
 /// `4711 (read_sensor.sh, alice)`.
 pub fn who(holder: &Holder) -> String {
     let pid = match (holder.bound_pid, holder.detached) {
         (Some(pid), true) => pid,
         _ => holder.pid,
     };
-    let pid = names::process(pid, &holder.host);
-    let user = names::user_of(&holder.user, holder.uid);
-    let command = if holder.command.is_empty() {
-        "?"
-    } else {
-        &holder.command
-    };
+    let party = names::party(pid, &holder.host, &holder.command, &holder.user, holder.uid);
     if holder.detached && holder.bound_pid.is_none() {
-        format!("'get' of {pid} ({command}, {user})")
+        format!("'get' of {party}")
     } else {
-        format!("{pid} ({command}, {user})")
+        party
     }
 }
 

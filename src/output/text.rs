@@ -1,13 +1,13 @@
 //! Locks in words and tables.
 
 pub use super::sentence::who;
-use super::sentence::{duration, note_text};
+use super::sentence::{duration, held, note_text};
 use super::table::Table;
 use super::{Style, names, view};
 use chrono::{DateTime, Local};
 use resourcelock::{Change, HistoryRecord, Holder, LockName, Mode, State, Waiter};
 use std::fmt::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// All about one lock, for `state`.
 pub fn state(state: &State, style: Style) -> String {
@@ -55,13 +55,7 @@ pub fn state(state: &State, style: Style) -> String {
 }
 
 fn headline(state: &State, style: Style) -> String {
-    let held = state
-        .holders
-        .iter()
-        .filter(|holder| holder.alive)
-        .map(|holder| holder.held)
-        .max();
-    match (state.locked, held) {
+    match (state.locked, longest(state)) {
         (true, Some(held)) => format!("{} for {}{}", style.taken("locked"), duration(held), slots(state)),
         (true, None) => style.taken("locked"),
         (false, _) if !state.holders.is_empty() => {
@@ -69,6 +63,13 @@ fn headline(state: &State, style: Style) -> String {
         }
         (false, _) => style.free("free"),
     }
+}
+
+/// How long the living have had it, as far as that is known.
+fn longest(state: &State) -> Option<Duration> {
+    let known = |holder: &&Holder| holder.alive && holder.since != SystemTime::UNIX_EPOCH;
+    let holders = state.holders.iter().filter(known);
+    holders.map(|holder| holder.held).max()
 }
 
 fn slots(state: &State) -> String {
@@ -91,13 +92,13 @@ fn holder_line(holder: &Holder) -> String {
     if let Some(left) = holder.expires_in {
         let _ = write!(text, ", expires in {}", duration(left));
     }
-    let _ = write!(
-        text,
-        ", since {} (waited {}), token {}",
-        clock(holder.since),
-        duration(holder.waited),
-        holder.token
-    );
+    if holder.since != SystemTime::UNIX_EPOCH {
+        let (since, waited) = (clock(holder.since), duration(holder.waited));
+        let _ = write!(text, ", since {since} (waited {waited})");
+    }
+    if holder.token != 0 {
+        let _ = write!(text, ", token {}", holder.token);
+    }
     if !holder.alive {
         text.push_str(", DEAD");
     }
@@ -109,12 +110,10 @@ fn holder_line(holder: &Holder) -> String {
 
 fn waiter_line(waiter: &Waiter) -> String {
     let mut text = format!(
-        "{} ({}, {}), {}, for {}",
-        names::process(waiter.pid, &waiter.host),
-        waiter.command,
-        names::user_of(&waiter.user, waiter.uid),
+        "{}, {}{}",
+        waiting_party(waiter),
         view::mode(waiter.mode),
-        duration(waiter.waited)
+        held(", for", waiter.waited, waiter.since)
     );
     if waiter.stalled {
         text.push_str(", stopped: passed over until it runs again");
@@ -123,6 +122,10 @@ fn waiter_line(waiter: &Waiter) -> String {
         text.push_str(", DEAD");
     }
     text
+}
+
+fn waiting_party(waiter: &Waiter) -> String {
+    names::party(waiter.pid, &waiter.host, &waiter.command, &waiter.user, waiter.uid)
 }
 
 /// One line for `trace`: the time, the lock, who has it.
@@ -148,35 +151,23 @@ pub fn event(change: &Change) -> String {
     let mut text = format!("{} {:<9} ", precise_clock(change.at()), view::event(change));
     match change {
         Change::Queued(waiter) => {
-            let _ = write!(
-                text,
-                "{} ({}, {})",
-                names::process(waiter.pid, &waiter.host),
-                waiter.command,
-                names::user_of(&waiter.user, waiter.uid)
-            );
+            text.push_str(&waiting_party(waiter));
         }
         Change::Granted(holder) => {
-            let _ = write!(
-                text,
-                "{}, token {}, waited {}",
-                who(holder),
-                holder.token,
-                duration(holder.waited)
-            );
+            text.push_str(&who(holder));
+            if holder.token != 0 {
+                let _ = write!(text, ", token {}", holder.token);
+            }
+            text.push_str(&held(", waited", holder.waited, holder.since));
         }
         Change::Ended(record) => {
-            let _ = write!(
-                text,
-                "{} ({}, {})",
-                names::process(record.pid, &record.host),
-                record.command,
-                names::user_of(&record.user, record.uid)
-            );
+            let party = names::party(record.pid, &record.host, &record.command, &record.user, record.uid);
+            text.push_str(&party);
             if record.token == 0 {
-                let _ = write!(text, ", waited {}", duration(record.waited));
+                text.push_str(&held(", waited", record.waited, record.queued));
             } else {
-                let _ = write!(text, ", token {}, held {}", record.token, duration(record.held));
+                let _ = write!(text, ", token {}", record.token);
+                text.push_str(&held(", held", record.held, record.queued));
             }
         }
         Change::Foreign(_) => text.push_str("by a program that uses the Python module or the bare semaphore"),
@@ -192,7 +183,7 @@ fn summary(state: &State) -> String {
     match state.holders.as_slice() {
         _ if !state.locked => "free".to_owned(),
         [] => "locked by the Python module or the bare semaphore".to_owned(),
-        [one] => format!("locked by {} for {}", who(one), duration(one.held)),
+        [one] => format!("locked by {}{}", who(one), held(" for", one.held, one.since)),
         [first, others @ ..] => format!("locked by {} and {} more", who(first), others.len()),
     }
 }
@@ -204,16 +195,10 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     }
     let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
     for state in states {
-        let held = state
-            .holders
-            .iter()
-            .filter(|holder| holder.alive)
-            .map(|holder| holder.held)
-            .max();
         table.push([
             state.name.to_string(),
             word(state).to_owned(),
-            held.map(duration).unwrap_or_default(),
+            longest(state).map(duration).unwrap_or_default(),
             holder_cell(state),
             match state.waiters.len() {
                 0 => String::new(),

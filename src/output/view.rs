@@ -27,43 +27,48 @@ pub struct LockView {
     pub holders: Vec<HolderView>,
     pub waiters: Vec<WaiterView>,
     pub foreign_waiters: u32,
-    pub counters: CountersView,
+    /// Null where nobody counts: on an engine.
+    pub counters: Option<CountersView>,
     pub read_at: String,
 }
 
-/// One hold.
+/// One hold. Null is what is not known: of another program's, in an engine.
 #[derive(Debug, Serialize)]
 pub struct HolderView {
-    pub token: u64,
+    pub token: Option<u64>,
     pub mode: &'static str,
-    pub pid: u32,
-    pub uid: u32,
-    pub user: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    pub command: String,
+    #[serde(flatten)]
+    pub party: PartyView,
     pub bound_pid: Option<u32>,
     pub detached: bool,
     pub alive: bool,
     pub same_pid_namespace: bool,
-    pub since: String,
-    pub held_seconds: f64,
-    pub waited_seconds: f64,
+    pub since: Option<String>,
+    pub held_seconds: Option<f64>,
+    pub waited_seconds: Option<f64>,
     pub expires_in_seconds: Option<f64>,
+}
+
+/// Who asks. Null is what is not known: of another program, in an engine.
+#[derive(Debug, Serialize)]
+pub struct PartyView {
+    pub pid: Option<u32>,
+    pub uid: Option<u32>,
+    pub user: Option<String>,
+    /// Left out for a lock of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Option<String>>,
+    pub command: String,
 }
 
 /// One request that waits.
 #[derive(Debug, Serialize)]
 pub struct WaiterView {
     pub mode: &'static str,
-    pub pid: u32,
-    pub uid: u32,
-    pub user: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    pub command: String,
-    pub since: String,
-    pub waited_seconds: f64,
+    #[serde(flatten)]
+    pub party: PartyView,
+    pub since: Option<String>,
+    pub waited_seconds: Option<f64>,
     pub stalled: bool,
     pub alive: bool,
     pub same_pid_namespace: bool,
@@ -89,18 +94,14 @@ pub struct RecordView {
     /// Null if it was never granted.
     pub token: Option<u64>,
     pub mode: &'static str,
-    pub pid: u32,
-    pub uid: u32,
-    pub user: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    pub command: String,
-    pub queued: String,
+    #[serde(flatten)]
+    pub party: PartyView,
+    pub queued: Option<String>,
     /// Null if it was never granted.
     pub granted: Option<String>,
     pub ended: String,
-    pub waited_seconds: f64,
-    pub held_seconds: f64,
+    pub waited_seconds: Option<f64>,
+    pub held_seconds: Option<f64>,
     pub how: &'static str,
 }
 
@@ -238,8 +239,30 @@ impl LockView {
             holders: Vec::new(),
             waiters: Vec::new(),
             foreign_waiters: 0,
-            counters: CountersView::default(),
+            counters: Some(CountersView::default()),
             read_at: timestamp(SystemTime::now()),
+        }
+    }
+
+    /// The same of an engine, which does not count.
+    pub fn of_engine(state: &State) -> Self {
+        Self {
+            counters: None,
+            ..Self::from(state)
+        }
+    }
+}
+
+impl PartyView {
+    fn new(pid: u32, uid: u32, user: &Option<String>, host: &Option<String>, command: &str) -> Self {
+        let known = names::is_known(user);
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Self {
+            pid: (!names::is_foreign(pid, host)).then_some(pid),
+            uid: known.then_some(uid),
+            user: known.then(|| names::user_of(user, uid)),
+            host: host.as_ref().map(text),
+            command: command.to_owned(),
         }
     }
 }
@@ -259,7 +282,7 @@ impl From<&State> for LockView {
             holders: state.holders.iter().map(HolderView::from).collect(),
             waiters: state.waiters.iter().map(WaiterView::from).collect(),
             foreign_waiters: state.foreign_waiters,
-            counters: CountersView::from(&state.counters),
+            counters: Some(CountersView::from(&state.counters)),
             read_at: timestamp(state.read_at),
         }
     }
@@ -267,21 +290,19 @@ impl From<&State> for LockView {
 
 impl From<&Holder> for HolderView {
     fn from(holder: &Holder) -> Self {
+        let (user, host) = (&holder.user, &holder.host);
+        let since = known(holder.since);
         Self {
-            token: holder.token,
+            token: (holder.token != 0).then_some(holder.token),
             mode: mode(holder.mode),
-            pid: holder.pid,
-            uid: holder.uid,
-            user: names::user_of(&holder.user, holder.uid),
-            host: holder.host.clone(),
-            command: holder.command.clone(),
+            party: PartyView::new(holder.pid, holder.uid, user, host, &holder.command),
             bound_pid: holder.bound_pid,
             detached: holder.detached,
             alive: holder.alive,
             same_pid_namespace: holder.same_pid_namespace,
-            since: timestamp(holder.since),
-            held_seconds: seconds(holder.held),
-            waited_seconds: seconds(holder.waited),
+            held_seconds: since.and(Some(seconds(holder.held))),
+            waited_seconds: since.and(Some(seconds(holder.waited))),
+            since: since.map(timestamp),
             expires_in_seconds: holder.expires_in.map(seconds),
         }
     }
@@ -289,15 +310,13 @@ impl From<&Holder> for HolderView {
 
 impl From<&Waiter> for WaiterView {
     fn from(waiter: &Waiter) -> Self {
+        let (user, host) = (&waiter.user, &waiter.host);
+        let since = known(waiter.since);
         Self {
             mode: mode(waiter.mode),
-            pid: waiter.pid,
-            uid: waiter.uid,
-            user: names::user_of(&waiter.user, waiter.uid),
-            host: waiter.host.clone(),
-            command: waiter.command.clone(),
-            since: timestamp(waiter.since),
-            waited_seconds: seconds(waiter.waited),
+            party: PartyView::new(waiter.pid, waiter.uid, user, host, &waiter.command),
+            waited_seconds: since.and(Some(seconds(waiter.waited))),
+            since: since.map(timestamp),
             stalled: waiter.stalled,
             alive: waiter.alive,
             same_pid_namespace: waiter.same_pid_namespace,
@@ -323,20 +342,20 @@ impl From<&Counters> for CountersView {
 impl From<&HistoryRecord> for RecordView {
     fn from(record: &HistoryRecord) -> Self {
         let was_granted = record.token != 0;
+        let (user, host) = (&record.user, &record.host);
+        let queued = known(record.queued);
         Self {
             sequence: record.sequence,
             token: was_granted.then_some(record.token),
             mode: mode(record.mode),
-            pid: record.pid,
-            uid: record.uid,
-            user: names::user_of(&record.user, record.uid),
-            host: record.host.clone(),
-            command: record.command.clone(),
-            queued: timestamp(record.queued),
-            granted: was_granted.then(|| timestamp(record.queued + record.waited)),
+            party: PartyView::new(record.pid, record.uid, user, host, &record.command),
+            queued: queued.map(timestamp),
+            granted: queued
+                .filter(|_| was_granted)
+                .map(|queued| timestamp(queued + record.waited)),
             ended: timestamp(record.ended),
-            waited_seconds: seconds(record.waited),
-            held_seconds: seconds(record.held),
+            waited_seconds: queued.and(Some(seconds(record.waited))),
+            held_seconds: queued.and(Some(seconds(record.held))),
             how: record.how.as_str(),
         }
     }
@@ -349,6 +368,11 @@ pub fn mode(mode: Mode) -> &'static str {
         Mode::Shared => "shared",
         Mode::Slots(_) => "slot",
     }
+}
+
+/// A time that is known.
+fn known(time: SystemTime) -> Option<SystemTime> {
+    Some(time).filter(|time| *time != SystemTime::UNIX_EPOCH)
 }
 
 /// RFC 3339 in local time, to the microsecond.

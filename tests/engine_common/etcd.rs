@@ -219,6 +219,11 @@ impl Etcd {
         format!("127.0.0.1:{}", self.members[i].client)
     }
 
+    /// Where it listens for other members.
+    pub fn peer_endpoint(&self, i: usize) -> String {
+        format!("127.0.0.1:{}", self.members[i].peer)
+    }
+
     fn endpoints(&self) -> String {
         let all: Vec<String> = (0..self.members.len()).map(|i| self.endpoint(i)).collect();
         all.join(",")

@@ -8,7 +8,7 @@ use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
 use crate::exec;
 use crate::exit::Exit;
-use crate::output;
+use crate::output::{self, view};
 use resourcelock::backend::{Engine, Held};
 use resourcelock::{Cancel, Error, GetOptions};
 use std::time::{Duration, Instant};
@@ -22,12 +22,16 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     let can = engine.capabilities().detached;
     let refused = [
         (
-            args.pid.is_some(),
+            args.pid.is_some() && can,
             "--pid: it does not know this machine's processes; use run, or --ttl",
         ),
         (
             is_for_files(&args.create),
             "--mode and --group are for the files of a lock of this machine",
+        ),
+        (
+            args.pid.is_some(),
+            "--pid: it does not know this machine's processes; use run",
         ),
         (
             !keeps && !can,
@@ -67,7 +71,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
         Ok(Some(held)) => held,
         Ok(None) => {
             let state = engine.glance(&lock);
-            return not_had(&waiting, args, state.as_ref());
+            return not_had(&waiting, args, state.as_ref(), view::LockView::of_engine);
         }
         Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
         Err(error) => return Err(failed(error)),

@@ -18,7 +18,7 @@ pub fn state(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result<E
     let name = name(&args.name)?;
     let state = engine.state(&name).map_err(|e| Failure::lock(&args.name, e))?;
     if args.json {
-        output::print_json(&view::LockView::from(&state))?;
+        output::print_json(&view::LockView::of_engine(&state))?;
     } else if !common.quiet {
         output::print(&text::state(&state, Style::of_stdout()))?;
     }
@@ -36,11 +36,11 @@ pub fn list(engine: &dyn Engine, args: &ListArgs) -> Result<Exit, Failure> {
     if args.json {
         output::print_json(&view::ListView {
             version: view::VERSION,
-            locks: states.iter().map(view::LockView::from).collect(),
+            locks: states.iter().map(view::LockView::of_engine).collect(),
             unreadable: Vec::new(),
         })?;
     } else if args.prometheus {
-        output::print(&metrics::prometheus(&states))?;
+        output::print(&metrics::prometheus(&states, false))?;
     } else {
         output::print(&text::list(&states, &[], output::width()))?;
     }
@@ -83,7 +83,7 @@ pub fn trace(engine: &dyn Engine, args: &TraceArgs) -> Result<Exit, Failure> {
     while exec::interrupt().is_none() {
         let state = engine.state(&lock).map_err(failed)?;
         let is_read = if args.json {
-            output::print_json(&view::LockView::from(&state))?
+            output::print_json(&view::LockView::of_engine(&state))?
         } else {
             output::print(&format!("{}\n", text::trace(&state)))?
         };

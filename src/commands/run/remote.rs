@@ -68,7 +68,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
 fn refuse_what_is_local(engine: &dyn Engine, args: &RunArgs) -> Result<(), Failure> {
     let tells = engine.capabilities().tells_abandoned;
     let refused = [
-        (args.no_fork, "-F: nobody would be left to renew the lease"),
+        (args.no_fork, "-F: nobody would be left to keep the lock"),
         (args.replace, "--replace: the holder may run on another machine"),
         (
             !tells && args.on_abandoned == OnAbandoned::Fail,

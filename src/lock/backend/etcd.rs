@@ -55,28 +55,17 @@ const PAGE: u32 = 2000;
 pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Etcd {
         gateway: Arc::new(Gateway::new(&url)?),
-        prefix: url.prefix,
     }))
 }
 
 struct Etcd {
     gateway: Arc<Gateway>,
-    prefix: String,
 }
 
 impl Etcd {
-    /// What all keys begin with.
-    fn root(&self) -> String {
-        if self.prefix.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", self.prefix)
-        }
-    }
-
     /// What the keys of a lock begin with.
     fn folder(&self, name: &LockName) -> String {
-        format!("{}{name}/", self.root())
+        format!("{}{name}/", self.gateway.root())
     }
 
     fn fail(&self, fault: gateway::Fault) -> Error {
@@ -85,15 +74,10 @@ impl Etcd {
 
     /// The queue, and the revision at which it was so.
     fn queue<'a>(&self, name: &LockName, patience: impl Into<Patience<'a>>) -> Result<(Vec<Request>, i64)> {
-        let range = below(&self.folder(name));
-        let answer = self
-            .gateway
-            .call("kv/range", &range, patience)
-            .map_err(|f| self.fail(f))?;
-        Ok((
-            queue::requests(&answer.value, &self.folder(name)),
-            revision(&answer.value),
-        ))
+        let folder = self.folder(name);
+        let answer = self.gateway.call("kv/range", &below(&folder), patience);
+        let answer = answer.map_err(|f| self.gateway.error_about(&folder, f))?;
+        Ok((queue::requests(&answer.value, &folder), revision(&answer.value)))
     }
 
     fn ask(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<Place>> {
@@ -118,7 +102,7 @@ impl Etcd {
         loop {
             let patience = Patience::until(Contact::First, options.cancel);
             let session = Session::begin(&self.gateway, ttl, patience).map_err(|f| self.fail(f))?;
-            let mut place = Place::new(session, &self.folder(name), who.clone());
+            let mut place = Place::new(session, name, &self.folder(name), who.clone());
             let waited = self.stand_and_wait(&mut place, name, options, deadline);
             if !matches!(waited, Ok(wait::Waited::Granted { .. })) {
                 // No time is left to wait for an answer: the lease ends by itself if this is not heard.
@@ -177,7 +161,15 @@ impl Engine for Etcd {
 
     fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
         match self.ask(name, &mut options) {
-            Ok(place) => Ok(place.map(|place| Box::new(place) as Box<dyn Held>)),
+            Ok(None) => Ok(None),
+            Ok(Some(place)) => {
+                log::debug!(
+                    "<{name}> granted with token {} by {}",
+                    place.created,
+                    self.gateway.place()
+                );
+                Ok(Some(Box::new(place)))
+            }
             // A signal may have ended a request; what counts is why.
             Err(_) if options.cancel.is_some_and(crate::Cancel::is_cancelled) => Err(Error::Cancelled),
             Err(error) => Err(error),
@@ -195,12 +187,12 @@ impl Engine for Etcd {
     }
 
     fn list(&self) -> Result<Vec<State>> {
-        let root = self.root();
+        let root = self.gateway.root();
         let mut range = if root.is_empty() {
             // From the first key to the last.
             json!({"key": encoded("\0"), "range_end": encoded("\0")})
         } else {
-            below(&root)
+            below(root)
         };
         // Other programs' values may be large: only those of what looks like a lock are read.
         range["keys_only"] = true.into();
@@ -211,7 +203,7 @@ impl Engine for Etcd {
             let answer = self.gateway.call("kv/range", &range, contact);
             let answer = answer.map_err(|f| self.fail(f))?.value;
             let keys = queue::kvs(&answer).iter().map(|kv| decoded(&kv["key"]));
-            names.extend(keys.filter_map(|key| name_of(&key, &root)));
+            names.extend(keys.filter_map(|key| name_of(&key, root)));
             let last = queue::kvs(&answer).last().filter(|_| answer["more"] == true);
             let Some(last) = last.and_then(|last| gateway::after(&last["key"])) else {
                 break;
@@ -267,6 +259,7 @@ impl Engine for Etcd {
 /// A request's place in the queue, and later the hold. Dropping it gives it up.
 struct Place {
     session: Session,
+    name: LockName,
     /// What the keys of the lock begin with.
     folder: String,
     key: String,
@@ -281,8 +274,9 @@ struct Place {
 }
 
 impl Place {
-    fn new(session: Session, folder: &str, who: Who) -> Self {
+    fn new(session: Session, name: &LockName, folder: &str, who: Who) -> Self {
         Self {
+            name: name.clone(),
             folder: folder.to_owned(),
             key: format!("{folder}{:x}", session.lease),
             session,
@@ -295,7 +289,7 @@ impl Place {
     }
 
     fn fail(&self, fault: gateway::Fault) -> Error {
-        self.session.gateway.error(fault)
+        self.session.gateway.error_about(&self.folder, fault)
     }
 
     /// The put of this request's value as it is now.
@@ -338,7 +332,7 @@ impl Place {
     /// It is the holder's now.
     fn granted(&mut self, at_once: bool) -> Result<()> {
         self.held = true;
-        self.session.keep(&self.key)?;
+        self.session.keep(&self.name, &self.key)?;
         if !at_once {
             self.who = self.who.granted_now();
             let mut errand = if_still(&self.key, self.created, &self.put(self.session.lease));
@@ -368,7 +362,9 @@ impl Place {
             Ok(answer) => {
                 let mut stands = queue::kvs(&answer.value).iter().map(Request::read);
                 let stands = stands.any(|request| request.created == self.created);
-                self.session.end(self.leave_within).map(|()| certain && stands)
+                self.session.end(self.leave_within)?;
+                log::debug!("<{}> released, token {}", self.name, self.created);
+                Ok(certain && stands)
             }
             Err(fault) => {
                 self.session.stop();
@@ -427,8 +423,7 @@ impl Held for Place {
                 {
                     // Nor is it known whether that was done. Nothing else is worth asking.
                     self.given_up = true;
-                    let name = self.folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-                    let token = self.created;
+                    let (name, token) = (&self.name, self.created);
                     return Err(Error::Unreachable {
                         engine: engine.clone(),
                         what: format!(
@@ -462,7 +457,7 @@ impl Drop for Place {
             } else {
                 "the request was not taken back"
             };
-            log::warn!("{what}, it ends with its lease: {}", self.fail(fault));
+            log::warn!("<{}> {what}, it ends with its lease: {}", self.name, self.fail(fault));
         }
     }
 }

@@ -5,6 +5,8 @@ use super::url::EtcdUrl;
 use crate::{Error, Result};
 
 /// Says that it is not built in.
-pub(super) fn open(_url: EtcdUrl) -> Result<Box<dyn Engine>> {
-    Err(Error::NotBuiltIn { engine: "etcd" })
+pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
+    // All that it takes at once.
+    let engine = if url.tls { "etcd,tls" } else { "etcd" };
+    Err(Error::NotBuiltIn { engine })
 }

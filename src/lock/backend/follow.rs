@@ -47,7 +47,7 @@ mod looks {
             let mut changes = Vec::new();
             for (ticket, holder) in &self.holders {
                 if !holders.contains_key(ticket) {
-                    let held = SystemTime::now().duration_since(holder.since).unwrap_or_default();
+                    let held = age(holder.since);
                     changes.push(Change::Ended(record(
                         &mut self.ended,
                         Ended::Released,
@@ -73,6 +73,14 @@ mod looks {
             changes.extend(new_waiters.cloned().map(Change::Queued));
             (self.holders, self.waiters) = (holders, waiters);
             changes
+        }
+    }
+
+    /// How long ago that was; none if it is not known (another program's request).
+    fn age(time: SystemTime) -> Duration {
+        match time {
+            SystemTime::UNIX_EPOCH => Duration::ZERO,
+            time => SystemTime::now().duration_since(time).unwrap_or_default(),
         }
     }
 
@@ -117,7 +125,7 @@ mod looks {
                 uid: waiter.uid,
                 command: &waiter.command,
                 since: waiter.since,
-                waited: SystemTime::now().duration_since(waiter.since).unwrap_or_default(),
+                waited: age(waiter.since),
                 host: &waiter.host,
                 user: &waiter.user,
             }

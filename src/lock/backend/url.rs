@@ -9,7 +9,7 @@ const ETCD_PORT: u16 = 2379;
 /// An engine, named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineUrl {
-    /// This machine: no URL, or `local:`.
+    /// This machine: `local:`.
     Local,
     /// `etcd://…` or `etcds://…`.
     Etcd(EtcdUrl),
@@ -44,12 +44,16 @@ impl EngineUrl {
     pub fn parse(url: &str) -> Result<Self> {
         let refuse = |reason: &str| {
             Err(Error::Url {
-                url: without_password(url).escape_debug().to_string(),
+                url: printable(&without_password(url)),
                 reason: reason.to_owned(),
             })
         };
-        if url.is_empty() || url == "local:" {
+        if url == "local:" {
             return Ok(Self::Local);
+        }
+        if url.is_empty() {
+            // A variable that was meant to be set would mean a lock of each machine for itself.
+            return refuse("it is empty: name an engine, or local: for this machine");
         }
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         match scheme {
@@ -57,7 +61,9 @@ impl EngineUrl {
                 Ok(url) => Ok(Self::Etcd(url)),
                 Err(reason) => refuse(reason),
             },
-            "postgres" | "postgresql" if !rest.is_empty() => Ok(Self::Postgres(PostgresUrl { secret: url.to_owned() })),
+            "postgres" | "postgresql" if url.contains("://") => {
+                Ok(Self::Postgres(PostgresUrl { secret: url.to_owned() }))
+            }
             _ => refuse(
                 "local:, etcd://HOST[:PORT][,HOST…][/PREFIX], etcds://… or postgres://USER@HOST/DATABASE is wanted",
             ),
@@ -68,11 +74,14 @@ impl EngineUrl {
 /// The part behind `etcd://`.
 fn etcd(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
     let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    // One more '@', or one behind a '/' or '?', is that of a password: no piece of it is to be taken for something else.
+    if rest.matches('@').count() > 1 || rest.split(['/', '?']).skip(1).any(|part| part.contains('@')) {
+        return Err("'/', '?' and '@' in a user's name, a password or a prefix are written '%2F', '%3F', '%40'");
+    }
     if authority.contains('?') || prefix.contains('?') {
         return Err("options ('?') are not known for etcd");
     }
-    // Behind the last '@', as a password may contain one.
-    let (user, hosts) = match authority.rsplit_once('@') {
+    let (user, hosts) = match authority.split_once('@') {
         Some((user, hosts)) => (Some(user), hosts),
         None => (None, authority),
     };
@@ -130,6 +139,19 @@ pub(crate) fn decoded(text: &str) -> Result<String, &'static str> {
     String::from_utf8(bytes).map_err(|_| "what '%' stands for is not valid UTF-8")
 }
 
+/// Text from elsewhere, for messages: control characters are escaped, and nothing else.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_debug());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// The URL without what could be a password, whatever it looks like.
 pub(crate) fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -168,8 +190,11 @@ mod tests {
 
     #[test]
     fn what_names_this_machine() {
-        assert_eq!(EngineUrl::parse("").unwrap(), EngineUrl::Local);
         assert_eq!(EngineUrl::parse("local:").unwrap(), EngineUrl::Local);
+        assert!(
+            EngineUrl::parse("").is_err(),
+            "whoever has forgotten a URL means no lock of one machine"
+        );
     }
 
     #[test]
@@ -201,15 +226,19 @@ mod tests {
             "etcd://u:secret@h:99999",
             "etcd://:secret@h",
             "etcd://u:sec/ret@h:x",
+            "etcd://u:p@secret/w@h/p",
+            "etcd://u:secret/x@h/p",
+            "etcd://u:secret?x@h/p",
+            "etcd://u@secret@h",
             "etcd://u:%zz@h",
             "etcd://h/p?x",
             "redis://u:secret@h",
-            "postgres://",
+            "postgres",
             "u:secret@h",
             "etcd:h",
         ] {
             let error = EngineUrl::parse(url).unwrap_err().to_string();
-            assert!(error.contains("names no engine: "), "{error}");
+            assert!(error.contains(" cannot be used: "), "{error}");
             assert!(!error.contains("secret") && !error.contains("sec/"), "{error}");
         }
     }

@@ -1,5 +1,6 @@
 //! Who asks for a lock: what others are shown of a request on another machine. Stored as JSON.
 
+use super::url::printable;
 use crate::clock::NoteClock;
 use crate::{GetOptions, Holder, LockName, Mode, State, Waiter, identity, sys};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,8 @@ use std::time::{Duration, SystemTime};
 /// Longest note and command line that are stored, in bytes.
 const LONGEST: usize = 1024;
 
-/// See the module. Every field may be missing: requests of other programs have none.
+/// See the module. Every field may be missing: requests of other programs have none. What is not known is empty or 0,
+/// and so it stands in a [`Holder`] or [`Waiter`] made of it; a time that is not known is the beginning of 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Who {
@@ -71,6 +73,11 @@ impl Who {
         }
     }
 
+    /// Whether it is another program's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.pid == 0 && self.host.is_empty()
+    }
+
     pub(crate) fn mode(&self) -> Mode {
         match self.mode.strip_prefix("slots:").map(str::parse) {
             Some(Ok(slots)) => Mode::Slots(slots),
@@ -124,9 +131,10 @@ impl Who {
     }
 }
 
-/// A lock with these holders and waiters; the note is the first holder's, as it would stand on a lock of one machine.
+/// A lock with these holders and waiters; the note is the first holder's, as it would stand on a lock of one machine, if
+/// it is ours.
 pub(crate) fn state(name: &LockName, holders: Vec<Holder>, waiters: Vec<Waiter>, first: Option<&Who>) -> State {
-    let note = first.map_or_else(String::new, |who| {
+    let note = first.filter(|who| !who.is_foreign()).map_or_else(String::new, |who| {
         let granted = if who.granted == 0 { who.asked } else { who.granted };
         NoteClock::default()
             .note(granted, &who.message, &AtomicU64::new(0))
@@ -195,19 +203,6 @@ fn user(uid: u32) -> String {
         .map_or(number.clone(), |(name, _)| name.to_owned())
 }
 
-/// Control characters escaped: it comes from another machine and goes to a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_debug());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
 fn cut(text: &str) -> String {
     let whole = (0..=LONGEST.min(text.len()))
         .rev()
@@ -219,9 +214,12 @@ fn wall(us: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(us)
 }
 
-/// How long ago that was by this host's clock: none if the clocks differ.
+/// How long ago that was by this host's clock: none if the clocks differ, or if it is not known.
 fn age(us: u64) -> Duration {
-    Duration::from_micros((sys::realtime() / 1000).saturating_sub(us))
+    match us {
+        0 => Duration::ZERO,
+        us => Duration::from_micros((sys::realtime() / 1000).saturating_sub(us)),
+    }
 }
 
 #[cfg(test)]

@@ -26,31 +26,23 @@ fn common() -> ConfigBuilder<AgentScope> {
         .user_agent(concat!("resourcelock/", env!("CARGO_PKG_VERSION")))
 }
 
-/// The settings of a client. `place` is for the message.
+/// The settings of a client.
 #[cfg(not(feature = "tls"))]
-pub(super) fn settings(tls: bool, place: &str) -> Result<Config> {
+pub(super) fn settings(tls: bool) -> Result<Config> {
     if tls {
-        return Err(crate::Error::Unsupported {
-            engine: "etcd",
-            what: format!("this build cannot speak TLS with {place}; build with --features etcd,tls"),
-        });
+        return Err(crate::Error::NotBuiltIn { engine: "etcd,tls" });
     }
     Ok(common().build())
 }
 
-/// The settings of a client. `place` is for the message. Who signs the servers' certificates is read from
-/// `ETCDCTL_CACERT`, else from the system's own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`:
-/// as etcdctl does.
+/// The settings of a client. Who signs the servers' certificates is read from `ETCDCTL_CACERT`, else from the system's
+/// own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`: as etcdctl does.
 #[cfg(feature = "tls")]
-pub(super) fn settings(tls: bool, place: &str) -> Result<Config> {
+pub(super) fn settings(tls: bool) -> Result<Config> {
     if !tls {
         return Ok(common().build());
     }
-    let tls = secure::settings().map_err(|what| crate::Error::Unsupported {
-        engine: "etcd",
-        what: format!("TLS with {place}: {what}"),
-    })?;
-    Ok(common().https_only(true).tls_config(tls).build())
+    Ok(common().https_only(true).tls_config(secure::settings()?).build())
 }
 
 /// Looks up hosts as [`names`] does.
@@ -81,6 +73,8 @@ const MOST: usize = 16;
 
 #[cfg(feature = "tls")]
 mod secure {
+    use crate::{Error, Result};
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -92,22 +86,28 @@ mod secure {
         "/etc/ssl/cert.pem",
     ];
 
-    pub(super) fn settings() -> Result<TlsConfig, String> {
+    pub(super) fn settings() -> Result<TlsConfig> {
         let own = (file("ETCDCTL_CERT"), file("ETCDCTL_KEY"));
         let client = match own {
             (Some(certificate), Some(key)) => {
-                let chain = certificates(&certificate)?;
-                let key = std::fs::read(&key).map_err(|e| format!("{}: {e}", key.display()))?;
-                let key = PrivateKey::from_pem(&key).map_err(|e| format!("ETCDCTL_KEY: {e}"))?;
+                let chain = certificates("read ETCDCTL_CERT", &certificate)?;
+                let fail = |e: io::Error| unreadable("read ETCDCTL_KEY", &key, e);
+                let text = std::fs::read(&key).map_err(fail)?;
+                let key = PrivateKey::from_pem(&text).map_err(|e| fail(io::Error::other(e)))?;
                 Some(ClientCert::new_with_certs(&chain, key))
             }
             (None, None) => None,
-            _ => return Err("ETCDCTL_CERT and ETCDCTL_KEY belong together".to_owned()),
+            _ => {
+                return Err(Error::Unsupported {
+                    engine: "etcd",
+                    what: "ETCDCTL_CERT and ETCDCTL_KEY belong together".to_owned(),
+                });
+            }
         };
         let roots = match file("ETCDCTL_CACERT") {
-            Some(path) => RootCerts::Specific(Arc::new(certificates(&path)?)),
+            Some(path) => RootCerts::Specific(Arc::new(certificates("read ETCDCTL_CACERT", &path)?)),
             None => match SYSTEM.iter().map(Path::new).find(|path| path.exists()) {
-                Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
+                Some(path) => RootCerts::Specific(Arc::new(certificates("read", path)?)),
                 None => RootCerts::WebPki,
             },
         };
@@ -120,17 +120,25 @@ mod secure {
             .map(PathBuf::from)
     }
 
-    fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-        let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-        let text = std::fs::read(path).map_err(|e| fail(&e))?;
+    fn unreadable(doing: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Os {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn certificates(doing: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>> {
+        let fail = |e: io::Error| unreadable(doing, path, e);
+        let text = std::fs::read(path).map_err(fail)?;
         let mut found = Vec::new();
         for item in parse_pem(&text) {
-            if let PemItem::Certificate(certificate) = item.map_err(|e| fail(&e))? {
+            if let PemItem::Certificate(certificate) = item.map_err(|e| fail(io::Error::other(e)))? {
                 found.push(certificate);
             }
         }
         if found.is_empty() {
-            return Err(fail(&"there is no certificate in it"));
+            return Err(fail(io::Error::other("there is no certificate in it")));
         }
         Ok(found)
     }

@@ -5,12 +5,12 @@
 //! answer that was lost costs a repetition, nothing else.
 
 use super::client;
-use crate::backend::url::EtcdUrl;
+use crate::backend::url::{EtcdUrl, printable};
 use crate::{Cancel, Error, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ const URGENT: Duration = Duration::from_millis(300);
 pub(crate) const BRIEF: Duration = Duration::from_millis(500);
 /// Between rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is said of a server that ends the connection instead of answering.
+const HUNG_UP: &str = "it closes the connection";
 
 /// gRPC status codes, as the gateway passes them on.
 pub(crate) mod code {
@@ -138,6 +141,9 @@ pub(crate) struct Gateway {
     user: Option<(String, String)>,
     login: Mutex<Login>,
     place: String,
+    /// What all keys begin with: the prefix and a slash; or nothing.
+    root: String,
+    tls: bool,
 }
 
 /// Where the user stands with the servers.
@@ -156,7 +162,7 @@ impl Gateway {
         let scheme = if url.tls { "https" } else { "http" };
         let place = format!("etcd at {}", url.servers.join(","));
         Ok(Self {
-            agent: client::agent(client::settings(url.tls, &place)?),
+            agent: client::agent(client::settings(url.tls)?),
             bases: url
                 .servers
                 .iter()
@@ -166,6 +172,11 @@ impl Gateway {
             user: credentials(url),
             login: Mutex::new(Login::Due),
             place,
+            root: match url.prefix.as_str() {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            },
+            tls: url.tls,
         })
     }
 
@@ -173,23 +184,59 @@ impl Gateway {
         &self.place
     }
 
+    /// What all keys begin with.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
     /// The fault, for callers.
     pub(crate) fn error(&self, fault: Fault) -> Error {
+        self.error_about(&self.root, fault)
+    }
+
+    /// The same for a request about keys that begin so.
+    pub(crate) fn error_about(&self, keys: &str, fault: Fault) -> Error {
         let engine = self.place.clone();
         match fault {
             Fault::Unreachable(what) => Error::Unreachable { engine, what },
             Fault::Said { code, message } => {
-                let advice = match code {
-                    code::PERMISSION_DENIED => " (the user needs to read and write the lock's keys)",
-                    code::INVALID_ARGUMENT if message.contains("user name is empty") => {
-                        " (give the user: etcd://USER:PASSWORD@…, or ETCDCTL_USER)"
-                    }
-                    code::EXHAUSTED => " (etcd's space is used up: see 'etcdctl alarm list')",
-                    _ => "",
-                };
-                let what = format!("{}{advice}", message.escape_debug());
+                let advice = self.advice(keys, code, &message);
+                let what = format!("{}{advice}", printable(&message));
                 Error::Refused { engine, what }
             }
+        }
+    }
+
+    /// What to do about what etcd has said.
+    fn advice(&self, keys: &str, code: i64, message: &str) -> String {
+        let (user, password) = self.user.as_ref().map_or(("", ""), |(user, password)| (user, password));
+        match code {
+            code::PERMISSION_DENIED => {
+                let user = match user {
+                    // By its certificate.
+                    "" => "this user".to_owned(),
+                    user => format!("user '{}'", printable(user)),
+                };
+                if keys.is_empty() {
+                    return format!(": {user} may not read all keys: the URL has to name the prefix that it may use");
+                }
+                // Without a prefix, what the user may use can only begin with the lock's name.
+                let granted = printable(if self.root.is_empty() { keys } else { &self.root });
+                format!(
+                    ": {user} may not read and write '{}': etcdctl role grant-permission ROLE --prefix=true \
+                     readwrite {granted} (is the prefix in the URL right?)",
+                    printable(keys)
+                )
+            }
+            code::INVALID_ARGUMENT if message.contains("user name is empty") => {
+                " (give the user: etcd://USER:PASSWORD@…, or ETCDCTL_USER)".to_owned()
+            }
+            _ if message.contains("password") && !user.is_empty() && password.is_empty() => {
+                " (no password was given: etcd://USER:PASSWORD@…, ETCDCTL_USER=USER:PASSWORD or ETCDCTL_PASSWORD)"
+                    .to_owned()
+            }
+            code::EXHAUSTED => " (etcd's space is used up: see 'etcdctl alarm list')".to_owned(),
+            _ => String::new(),
         }
     }
 
@@ -236,6 +283,7 @@ impl Gateway {
         let mut share = patience.share(count);
         loop {
             let mut nobody_listens = true;
+            let mut for_good = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
                 let time = budget.left(Duration::ZERO).min(share);
@@ -244,12 +292,14 @@ impl Gateway {
                 match asked {
                     Ok(value) => {
                         self.last.store(i, Ordering::Relaxed);
+                        log::debug!("{}{path}: answered", self.bases.get(i).map_or("", String::as_str));
                         return Ok(Answer { value, repeated });
                     }
                     Err(Try::Said { code, message }) => return Err(Fault::Said { code, message }),
-                    Err(Try::Again { nobody, what }) => {
+                    Err(Try::Again { nobody, disagree, what }) => {
                         log::debug!("{}: {what}", self.bases.get(i).map_or("", String::as_str));
                         nobody_listens &= nobody;
+                        for_good &= disagree;
                         repeated |= !nobody;
                         reason = what;
                     }
@@ -260,11 +310,29 @@ impl Gateway {
             }
             let give_up = patience.contact == Contact::First && nobody_listens;
             if give_up || budget.left(Duration::ZERO) <= PAUSE {
-                return Err(Fault::Unreachable(reason));
+                return Err(if for_good {
+                    Fault::Said {
+                        code: 0,
+                        message: reason,
+                    }
+                } else {
+                    Fault::Unreachable(self.with_advice(reason, patience.contact))
+                });
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
             share *= 2;
+        }
+    }
+
+    /// Why nobody was reached. What hangs up at the first contact is perhaps another kind of server.
+    fn with_advice(&self, reason: String, contact: Contact) -> String {
+        if contact != Contact::First || reason != HUNG_UP {
+            reason
+        } else if self.tls {
+            format!("{reason} where TLS begins: if it does not speak TLS, write etcd://")
+        } else {
+            format!("{reason}: does it want TLS (etcds://)? is it etcd's client port (2379)?")
         }
     }
 
@@ -415,20 +483,19 @@ impl Stream {
 }
 
 /// Whether nothing has come for the idle time.
-fn is_silence(error: &std::io::Error) -> bool {
+fn is_silence(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
     matches!(inner, Some(ureq::Error::Timeout(_)))
-        || matches!(
-            error.kind(),
-            std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock
-        )
+        || matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
 /// Why one server has not answered.
 enum Try {
-    /// Another one, or a later time, may help. `nobody`: the request has certainly not arrived.
+    /// Another one, or a later time, may help. `nobody`: the request has certainly not arrived. `disagree`: this one
+    /// and we do not accept each other's certificates, now or later.
     Again {
         nobody: bool,
+        disagree: bool,
         what: String,
     },
     Said {
@@ -447,21 +514,45 @@ fn failed(error: ureq::Error) -> Try {
         let message = format!("an answer of more than {} MB", limit / 1_000_000);
         return Try::Said { code: 0, message };
     }
-    let nobody = match &error {
-        // Not found: the host's address. Invalid data: TLS, where one side does not accept the other.
-        ureq::Error::Io(e) => matches!(
-            e.kind(),
-            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData
-        ),
-        ureq::Error::Tls(_) => true,
-        _ => false,
+    let (nobody, disagree) = match &error {
+        ureq::Error::Io(e) => match e.kind() {
+            // Not found: the host's address.
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => (true, false),
+            ErrorKind::InvalidData => (true, speaks_tls(e)),
+            _ => (false, false),
+        },
+        ureq::Error::Tls(_) => (true, false),
+        _ => (false, false),
     };
     let what = match error {
         ureq::Error::Timeout(_) => "no answer in time".to_owned(),
-        ureq::Error::Io(e) => e.to_string(),
+        ureq::Error::Io(e) => io_trouble(&e),
         other => other.to_string(),
     };
-    Try::Again { nobody, what }
+    Try::Again { nobody, disagree, what }
+}
+
+/// Whether TLS has failed, and not because the other side does not speak it.
+fn speaks_tls(error: &io::Error) -> bool {
+    !error.to_string().contains("InvalidContentType")
+}
+
+/// What has happened to a connection, and what to do about it, in so far as that can be known.
+fn io_trouble(error: &io::Error) -> String {
+    let what = error.to_string();
+    let advice = match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return HUNG_UP.to_owned(),
+        ErrorKind::InvalidData if !speaks_tls(error) => ": it does not speak TLS; write etcd://",
+        // Bad: of another authority that is called like the one we know.
+        ErrorKind::InvalidData if ["UnknownIssuer", "BadSignature"].iter().any(|why| what.contains(why)) => {
+            "; name its authority in ETCDCTL_CACERT"
+        }
+        ErrorKind::InvalidData if what.contains("fatal alert") && what.contains("ertificate") => {
+            "; it wants a certificate that it knows: ETCDCTL_CERT and ETCDCTL_KEY"
+        }
+        _ => "",
+    };
+    format!("{what}{advice}")
 }
 
 /// Whether an answer is an error.
@@ -479,10 +570,18 @@ fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
     let message = part("message").and_then(Value::as_str).or(error.as_str());
     let code = part("code").or(part("grpc_code")).and_then(Value::as_i64);
     let (Some(message), Some(code)) = (message, code) else {
-        let start: String = text.chars().take(80).collect();
-        let what = format!("HTTP status {status}, and not etcd's words: '{}'", start.escape_debug());
+        let start: String = text.trim().chars().take(80).collect();
+        let what = match status {
+            404 => "not an etcd client port (usually 2379): HTTP status 404".to_owned(),
+            400 if start.contains("HTTPS server") => "it wants TLS: write etcds:// (HTTP status 400)".to_owned(),
+            _ => format!("HTTP status {status}, and not etcd's words: '{}'", printable(&start)),
+        };
         return Err(match status {
-            502..=504 => Try::Again { nobody: false, what },
+            502..=504 => Try::Again {
+                nobody: false,
+                disagree: false,
+                what,
+            },
             _ => Try::Said { code: 0, message: what },
         });
     };
@@ -502,6 +601,7 @@ fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
     Err(if passing {
         Try::Again {
             nobody: false,
+            disagree: false,
             what: message,
         }
     } else {

@@ -23,11 +23,16 @@ pub(crate) struct Request {
 impl Request {
     /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
     pub(crate) fn read(kv: &Value) -> Self {
+        let lease = number(&kv["lease"]);
+        let mut who: Who = serde_json::from_str(&decoded(&kv["value"])).unwrap_or_default();
+        if who.is_foreign() {
+            who.command = format!("etcdctl lock?, lease {lease:x}");
+        }
         Self {
             key: decoded(&kv["key"]),
             created: number(&kv["create_revision"]).unsigned_abs(),
-            lease: number(&kv["lease"]),
-            who: serde_json::from_str(&decoded(&kv["value"])).unwrap_or_default(),
+            lease,
+            who,
         }
     }
 

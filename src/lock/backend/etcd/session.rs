@@ -4,7 +4,8 @@ use super::gateway::{Answer, BUDGET, Contact, Fault, Gateway, Patience, code, en
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
-use crate::{Cancel, Error, Result, sys, table};
+use crate::{Cancel, Error, LockName, Result, sys, table};
+use log::Level;
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,17 +77,19 @@ impl Session {
         }
     }
 
-    /// Starts renewing it. `key` is one that hangs on it.
-    pub(super) fn keep(&mut self, key: &str) -> Result<()> {
+    /// Starts renewing it, for this lock. `key` is one that hangs on it.
+    pub(super) fn keep(&mut self, name: &LockName, key: &str) -> Result<()> {
         if self.renewals.is_some() {
             return Ok(());
         }
         let renewals = Arc::new(Renewals::default());
         let renewer = Renewer {
             gateway: self.gateway.clone(),
+            name: name.clone(),
             lease: self.lease,
             key: key.to_owned(),
             term: Cell::new(None),
+            outage: Cell::new(false),
             ttl: self.ttl,
             standing: self.standing.clone(),
             failing: self.failing.clone(),
@@ -155,8 +158,11 @@ impl Renewals {
 
 struct Renewer {
     gateway: Arc<Gateway>,
+    name: LockName,
     lease: i64,
     key: String,
+    /// The last renewal failed, and that was told.
+    outage: Cell<bool>,
     /// The term in which the members had their leader at the last look.
     term: Cell<Option<i64>>,
     ttl: Duration,
@@ -231,7 +237,8 @@ impl Renewer {
                 // It was given back meanwhile.
                 _ if self.is_over() => return Renewed::NeverAgain,
                 Ok(_) => {
-                    log::warn!("{}: the lease has ended or was revoked", self.gateway.place());
+                    let place = self.gateway.place();
+                    log::warn!("<{}> {place}: the lease has ended or was revoked", self.name);
                     self.lost();
                     return Renewed::NeverAgain;
                 }
@@ -241,6 +248,7 @@ impl Renewer {
             match self.leaders_term() {
                 Ok(after) if term == Some(after) => {
                     self.standing.renewed(begun);
+                    self.outage.set(false);
                     return Renewed::Yes;
                 }
                 Ok(_) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
@@ -273,7 +281,13 @@ impl Renewer {
 
     fn not_renewed(&self, fault: Fault) -> Renewed {
         self.term.set(None);
-        log::warn!("the lease could not be renewed: {}", self.gateway.error(fault));
+        let error = self.gateway.error(fault);
+        let level = if self.outage.replace(true) {
+            Level::Debug
+        } else {
+            Level::Warn
+        };
+        log::log!(level, "<{}> the lease could not be renewed: {error}", self.name);
         self.failing.set();
         Renewed::No
     }

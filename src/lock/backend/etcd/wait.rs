@@ -64,7 +64,7 @@ impl Etcd {
             if sys::monotonic() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            place.session.keep(&place.key)?;
+            place.session.keep(name, &place.key)?;
             let watch = Watch::start(
                 &self.gateway,
                 watched,

@@ -5,7 +5,7 @@ use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
 use crate::backend::names;
-use crate::backend::url::PostgresUrl;
+use crate::backend::url::{PostgresUrl, printable};
 use crate::{Error, Result, sys};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +24,9 @@ pub(super) const BUDGET: Duration = Duration::from_secs(4);
 
 /// Asks the server for encryption: length, and a number that is no version.
 const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Where something listens, and says nothing of what PostgreSQL would say.
+const PORT_ADVICE: &str = " (is it PostgreSQL's port, 5432?)";
 
 /// Where to connect, and as whom.
 pub(super) struct Target {
@@ -123,10 +126,7 @@ impl Target {
         } = Settings::read(url)?;
         let goes_out = places.iter().any(|place| matches!(place.host, Host::Tcp(_)));
         let tls = if goes_out && encryption.mode != SslMode::Disable {
-            Tls::new(&encryption).map_err(|what| Error::Unsupported {
-                engine: "postgres",
-                what,
-            })?
+            Tls::new(&encryption)?
         } else {
             None
         };
@@ -174,6 +174,9 @@ impl Target {
             let cause = std::error::Error::source(error);
             // "error connecting to server" alone says nothing.
             let what = format!("{error}{}", cause.map(|cause| format!(": {cause}")).unwrap_or_default());
+            if what == "invalid configuration: password missing" {
+                return self.refused("it wants a password: postgres://USER:PASSWORD@…, PGPASSWORD or ~/.pgpass");
+            }
             let by_tls = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
             // Only the text tells that the login failed on our own side (no password; no channel binding).
             let own = ["authentication error", "invalid configuration"];
@@ -189,7 +192,7 @@ impl Target {
             SqlState::CRASH_SHUTDOWN,
             SqlState::TOO_MANY_CONNECTIONS,
         ];
-        let what = said.message().escape_debug().to_string();
+        let what = printable(said.message());
         if passing.contains(said.code()) {
             self.unreachable(what)
         } else {
@@ -203,16 +206,26 @@ impl Target {
             .map_err(|error| self.refused(format!("an answer of an unexpected kind: {error}")))
     }
 
+    /// Who is asked: the role.
+    pub(super) fn role(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// Connects to the first server that answers and is no standby: a standby would keep locks of its own.
     pub(super) async fn connect(&self, application: &str) -> Result<Link> {
-        let end = Instant::now() + BUDGET;
+        self.connect_until(Instant::now() + BUDGET, application).await
+    }
+
+    /// The same until then.
+    pub(super) async fn connect_until(&self, end: Instant, application: &str) -> Result<Link> {
         let (mut silent, mut standbys) = (None, false);
         for (i, place) in self.places.iter().enumerate() {
             // What is left is shared by those that are left.
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
             let share = self.config.get_connect_timeout().map_or(share, |most| share.min(*most));
-            match timeout(share, self.connect_to(place, share, application)).await {
+            let until = Instant::now() + share;
+            match timeout_at(until, self.connect_to(place, until, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
                 Ok(Ok((_, true))) => standbys = true,
                 Ok(Err(trouble)) => match trouble.into() {
@@ -236,14 +249,15 @@ impl Target {
     /// good reason. It has `time` for that.
     pub(super) async fn still_serves(&self, link: &Link, application: &str, time: Duration) -> Result<()> {
         let place = link.way.place();
+        let until = Instant::now() + time;
         if !link.direct {
             // A pooler that has given away all its sessions has others wait; but it ends ours when it has lost it.
-            return match timeout(time, self.reach(&place, time)).await {
+            return match timeout_at(until, self.reach(&place, until)).await {
                 Ok(reached) => reached.map(drop),
                 Err(_) => Err(self.unreachable("no answer in time")),
             };
         }
-        match timeout(time, self.connect_to(&place, time, application)).await {
+        match timeout_at(until, self.connect_to(&place, until, application)).await {
             // Who says that there is no room serves those who have found some.
             Ok(Ok(_) | Err(Trouble::NoRoom(_))) => Ok(()),
             Ok(Err(trouble)) => match trouble.into() {
@@ -258,7 +272,7 @@ impl Target {
     }
 
     /// Also tells whether it is a standby.
-    async fn connect_to(&self, place: &Place, share: Duration, application: &str) -> Result<(Link, bool), Trouble> {
+    async fn connect_to(&self, place: &Place, until: Instant, application: &str) -> Result<(Link, bool), Trouble> {
         use SslMode::{Allow, Disable, Prefer};
         let mode = self.encryption.mode;
         let local = matches!(place.host, Host::Unix(_));
@@ -268,14 +282,14 @@ impl Target {
             Prefer => Want::IfOffered,
             _ => Want::Yes,
         };
-        let again = match self.log_in(place, share, application, want).await {
+        let again = match self.log_in(place, until, application, want).await {
             Ok((link, ends)) => return self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             Err(Trouble::NotLetIn(error)) if mode == Allow && self.tls.is_some() && !local => (Want::Yes, error),
             Err(Trouble::NotLetIn(error) | Trouble::Encryption(error)) if want == Want::IfOffered => (Want::No, error),
             Err(trouble) => return Err(trouble),
         };
         log::debug!("{}; trying the other way, as sslmode allows it", again.1);
-        match self.log_in(place, share, application, again.0).await {
+        match self.log_in(place, until, application, again.0).await {
             Ok((link, ends)) => self.ask_who_serves(link, ends).await.map_err(Trouble::Other),
             // The first answer says more.
             Err(Trouble::Encryption(_)) => Err(Trouble::Other(again.1)),
@@ -286,13 +300,18 @@ impl Target {
     async fn log_in(
         &self,
         place: &Place,
-        share: Duration,
+        until: Instant,
         application: &str,
         want: Want,
     ) -> Result<(Link, Ends), Trouble> {
-        let (wire, socket, ends) = self.reach(place, share).await.map_err(Trouble::Other)?;
+        let (wire, socket, ends) = self.reach(place, until).await.map_err(Trouble::Other)?;
         let address = ends.server();
-        let (wire, encrypted) = self.encrypt(wire, place, address, want).await?;
+        let silent = |advice: &str| Trouble::Other(self.unreachable(format!("no answer in time{advice}")));
+        // A file is not another program's by mistake; nor is a server that has answered to the wish for encryption.
+        let advice = if address.is_some() { PORT_ADVICE } else { "" };
+        let encrypted = timeout_at(until, self.encrypt(wire, place, address, want)).await;
+        let (wire, encrypted) = encrypted.map_err(|_| silent(advice))??;
+        let advice = if want == Want::No { advice } else { "" };
         let mut config = self.config.clone();
         config.application_name(application);
         if encrypted {
@@ -303,8 +322,15 @@ impl Target {
         {
             config.password(password);
         }
-        let (client, connection) = config.connect_raw(wire, Done).await.map_err(|error| {
-            let told = self.error(&error);
+        let connected = timeout_at(until, config.connect_raw(wire, Done))
+            .await
+            .map_err(|_| silent(advice))?;
+        let (client, connection) = connected.map_err(|error| {
+            let told = if error.is_closed() {
+                self.unreachable(format!("{error}{advice}"))
+            } else {
+                self.error(&error)
+            };
             match error.code() {
                 Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => Trouble::NotLetIn(told),
                 Some(&SqlState::TOO_MANY_CONNECTIONS) => Trouble::NoRoom(told),
@@ -330,7 +356,7 @@ impl Target {
     }
 
     /// A socket that is connected, the same once more, and its ends.
-    async fn reach(&self, place: &Place, share: Duration) -> Result<(Box<dyn Wire>, OwnedFd, Ends)> {
+    async fn reach(&self, place: &Place, end: Instant) -> Result<(Box<dyn Wire>, OwnedFd, Ends)> {
         let io = |e: io::Error| self.unreachable(format!("{}: {e}", name(place)));
         match &place.host {
             Host::Unix(folder) => {
@@ -344,9 +370,11 @@ impl Target {
             Host::Tcp(host) => {
                 let addresses = match place.address {
                     Some(address) => vec![SocketAddr::new(address, place.port)],
-                    None => self.addresses(host, place.port, share).await?,
+                    None => {
+                        let time = end.saturating_duration_since(Instant::now());
+                        self.addresses(host, place.port, time).await?
+                    }
                 };
-                let end = Instant::now() + share;
                 let mut stream = Err(io::Error::other("it has no address"));
                 for (i, address) in addresses.iter().enumerate() {
                     let left = end.saturating_duration_since(Instant::now());
@@ -452,7 +480,7 @@ impl Target {
         let Way { address, encrypted, .. } = link.way;
         let place = link.way.place();
         let ask = async {
-            let (wire, ..) = self.reach(&place, BUDGET).await?;
+            let (wire, ..) = self.reach(&place, Instant::now() + BUDGET).await?;
             let want = if encrypted { Want::Yes } else { Want::No };
             let (wire, _) = self.encrypt(wire, &place, address, want).await?;
             let sent = link.client.cancel_token().cancel_query_raw(wire, Done).await;
@@ -545,7 +573,7 @@ fn parent(pid: i32) -> Option<i32> {
 
 fn name(place: &Place) -> String {
     match &place.host {
-        Host::Tcp(name) => name.escape_debug().to_string(),
+        Host::Tcp(name) => printable(name),
         Host::Unix(path) => path.display().to_string(),
     }
 }
@@ -559,6 +587,6 @@ fn shown(config: &Config, places: &[Place]) -> String {
         _ => format!("{}:{}", name(place), place.port),
     });
     let hosts: Vec<String> = hosts.collect();
-    let database = config.get_dbname().map(|name| format!("/{}", name.escape_debug()));
+    let database = config.get_dbname().map(|name| format!("/{}", printable(name)));
     format!("{}{}", hosts.join(","), database.unwrap_or_default())
 }

@@ -7,11 +7,12 @@ use crate::backend::thread::{self, Event};
 use crate::backend::who::Who;
 use crate::backend::{Held, Lease, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait, sys};
+use log::Level;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 /// How long a holder waits whose predecessor's session has ended without a release.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -339,15 +340,16 @@ impl Request {
     /// has been taken.
     async fn ready(&self) -> Result<(Link, bool, bool)> {
         let target = &self.target;
+        let until = tokio::time::Instant::now() + BUDGET;
         let ready = async {
             let (before, after) = self.application();
-            let link = target.connect(&(before + &after)).await?;
+            let link = target.connect_until(until, &(before + &after)).await?;
             target.refuse_pooler(&link).await?;
             let wanted = (sql::key(&self.name), self.mode);
             let (told, had) = sql::settle(target, &link.client, self.ttl, !link.direct, wanted).await?;
             Ok((link, told, had))
         };
-        match timeout(BUDGET, ready).await {
+        match timeout_at(until, ready).await {
             Ok(link) => link,
             Err(_) => Err(target.unreachable("no answer in time")),
         }
@@ -461,6 +463,12 @@ impl Request {
         if !grant.left.is_empty() {
             sql::sweep(&self.target, &link.client, &self.name, &grant.left).await;
         }
+        log::debug!(
+            "<{}> granted with token {} by {}",
+            self.name,
+            grant.token,
+            self.target.place()
+        );
         if link.ended.is_finished() {
             return Err(self.target.unreachable("the connection has ended"));
         }
@@ -473,8 +481,14 @@ impl Request {
         let (target, key) = (&self.target, sql::key(&self.name));
         let third = self.ttl / 3;
         let mut next = tokio::time::Instant::now() + third;
+        // The server did not answer the last time, and that was told.
+        let mut outage = false;
         let ended = || {
-            log::warn!("{}: the connection has ended, and the lock with it", target.place());
+            let place = target.place();
+            log::warn!(
+                "<{}> {place}: the connection has ended, and the lock with it",
+                self.name
+            );
             standing.lost();
             Ok(false)
         };
@@ -495,15 +509,19 @@ impl Request {
             match answer.unwrap_or_else(|_| Err(target.unreachable("no answer in time"))) {
                 Ok(true) => {
                     standing.renewed(begun);
+                    outage = false;
                     next = tokio::time::Instant::now() + third;
                 }
                 Ok(false) => {
-                    log::warn!("{}: the session does not hold the lock any more", target.place());
+                    let place = target.place();
+                    log::warn!("<{}> {place}: the session does not hold the lock any more", self.name);
                     standing.lost();
                     return Ok(false);
                 }
                 Err(error) => {
-                    log::warn!("{error}");
+                    let level = if outage { Level::Debug } else { Level::Warn };
+                    log::log!(level, "<{}> {error}", self.name);
+                    outage = true;
                     next = tokio::time::Instant::now() + Duration::from_millis(200);
                 }
             }
@@ -520,10 +538,13 @@ impl Request {
         match unlocked {
             // Nobody else closes it: the session has ended, before this or in the same instant.
             Err(error) if link.client.is_closed() => {
-                log::warn!("{error}: the lock has ended with it");
+                log::warn!("<{}> {error}: the lock has ended with it", self.name);
                 Ok(false)
             }
-            unlocked => unlocked,
+            unlocked => {
+                log::debug!("<{}> released", self.name);
+                unlocked
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a URL and the environment say about a connection, as libpq reads them. What cannot be honoured is refused.
 
-use crate::backend::url::{PostgresUrl, decoded, without_password};
+use crate::backend::url::{PostgresUrl, decoded, printable, without_password};
 use crate::{Error, Result};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -162,7 +162,7 @@ impl Options<'_> {
                 let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 refuse(format!(
                     "{place}={}: only {} can be honoured",
-                    value.escape_debug(),
+                    printable(&value),
                     known.join(", ")
                 ))
             }
@@ -179,7 +179,7 @@ impl Settings {
 
     fn from(url: &str, environment: &dyn Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
         let wrong = |reason: String| Error::Url {
-            url: without_password(url).escape_debug().to_string(),
+            url: printable(&without_password(url)),
             reason,
         };
         let (url_left, own) = take_own(url).map_err(|reason| wrong(reason.to_owned()))?;
@@ -193,7 +193,11 @@ impl Settings {
                 .map(|rest| rest.trim_end_matches('`'));
             wrong(match unknown {
                 Some(name) if LIBPQ_ONLY.contains(&name) => format!("{name} cannot be honoured"),
-                Some(_) => "an option behind the '?' is not known (in a value, '&' is written '%26')".to_owned(),
+                // What stands behind a password may be a part of it.
+                Some(_) if url.contains("password=") => {
+                    "an option behind the '?' is not known (in a value, '&' is written '%26')".to_owned()
+                }
+                Some(name) => format!("the option '{}' is not known", printable(name)),
                 None => part,
             })
         })?;

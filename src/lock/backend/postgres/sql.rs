@@ -6,6 +6,7 @@
 //! only if nobody else can have them run something ([`are_there`]).
 
 use super::connect::{BUDGET, Target};
+use crate::backend::url::printable;
 use crate::backend::who::Who;
 use crate::{Error, LockName, Mode, Result};
 use sha2::{Digest, Sha256};
@@ -354,14 +355,19 @@ pub(super) async fn sweep(target: &Target, client: &Client, name: &LockName, lef
     let _ = briefly(target, client, text, &values).await;
 }
 
+/// What the role needs, as lines to run.
+fn grants(target: &Target) -> String {
+    let role = printable(&target.role().replace('"', "\"\""));
+    format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO \"{role}\"; \
+         GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO \"{role}\";"
+    )
+}
+
 /// There are tokens already, and this user may not draw one: another count would not fit to them.
 fn no_right(target: &Target, error: &tokio_postgres::Error) -> Error {
     let said = error.as_db_error().map_or("permission denied", |said| said.message());
-    target.refused(format!(
-        "{}; have the owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO …; \
-         GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO …",
-        said.escape_debug()
-    ))
+    target.refused(format!("{}; have the owner run: {}", printable(said), grants(target)))
 }
 
 /// Sees to it that the next token is higher than every earlier one, and says so in the table. The disk is waited for.
@@ -393,9 +399,9 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
 async fn bare_token(target: &Target, client: &Client, before: &str, after: &str) -> Result<Grant> {
     let objects = OBJECTS.split_whitespace().collect::<Vec<_>>().join(" ");
     log::warn!(
-        "who holds the lock is not shown, and each grant waits for the disk, as this user may make no table in the \
-         schema public; have one who may run: {objects}; and GRANT what is needed: SELECT, INSERT, UPDATE, DELETE on \
-         the table, USAGE, UPDATE on the sequence"
+        "'list' does not show the lock, and each grant waits for the disk, as this user may make no table in the \
+         schema public; have one who may run: {objects}; {}",
+        grants(target)
     );
     // The counter of a standby that takes over has to have reached it, where the server sees to that.
     let text = "SELECT txid_current(), pg_backend_pid(), pg_logical_emit_message(true, 'resourcelock', '')::text,

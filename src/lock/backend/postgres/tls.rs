@@ -8,10 +8,11 @@
 
 use super::settings::{Encryption, Place, Roots, SslMode};
 use super::wire::Wire;
+use crate::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -37,7 +38,7 @@ pub(super) struct Tls {
 
 impl Tls {
     /// Reads the files that `encryption` names. The error says which is not as it has to be.
-    pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>, String> {
+    pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Verifier {
             chain: chain(encryption, &provider)?,
@@ -51,14 +52,14 @@ impl Tls {
         };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
-            .map_err(|e| e.to_string())?
+            .map_err(|e| unreadable("use the TLS versions of", Path::new("the URL"), e))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match &encryption.own {
             Some((certificate, key)) => {
-                let chain = certificates(certificate)?;
+                let chain = certificates("read sslcert", certificate)?;
                 let signer = private_key(key)?;
-                let wrong = |e: rustls::Error| format!("{}, {}: {e}", certificate.display(), key.display());
+                let wrong = |e: rustls::Error| unreadable("use sslcert with this sslkey:", key, e);
                 config.with_client_auth_cert(chain, signer).map_err(wrong)?
             }
             None => config.with_no_client_auth(),
@@ -106,63 +107,77 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// Who checks chains; `None` = any chain will do.
-fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<WebPkiServerVerifier>>, String> {
+fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<WebPkiServerVerifier>>> {
     let file = match &encryption.roots {
         Roots::Any => return Ok(None),
         Roots::File(path) => path.clone(),
         Roots::System => {
             let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
             let usual = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
-            named
-                .or_else(usual)
-                .ok_or("sslrootcert=system: this system has no list of authorities")?
+            named.or_else(usual).ok_or(Error::Unsupported {
+                engine: "postgres",
+                what: "sslrootcert=system: this system has no list of authorities".to_owned(),
+            })?
         }
     };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates(&file)?);
+    let (added, _) = roots.add_parsable_certificates(certificates(ROOTS, &file)?);
     if added == 0 {
-        return Err(format!("{}: no certificate in it can be used", file.display()));
+        return Err(unreadable(ROOTS, &file, "no certificate in it can be used"));
     }
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = match &encryption.revoked {
         None => builder,
         Some(path) => {
-            let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-            let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(|e| fail(&e))?;
-            let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
+            let fail = |e: pem::Error| unreadable("read sslcrl", path, e);
+            let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(fail)?;
+            let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(fail)?;
             if lists.is_empty() {
-                return Err(fail(&"there is no revocation list in it"));
+                return Err(unreadable("read sslcrl", path, "there is no revocation list in it"));
             }
             builder.with_crls(lists).enforce_revocation_expiration()
         }
     };
-    Ok(Some(builder.build().map_err(|e| format!("{}: {e}", file.display()))?))
+    Ok(Some(builder.build().map_err(|e| unreadable(ROOTS, &file, e))?))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let all = CertificateDer::pem_file_iter(path).map_err(|e| fail(&e))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
+/// What is read, for a message.
+const ROOTS: &str = "read sslrootcert";
+
+/// The error that names the option (in `doing`), the file and the reason.
+fn unreadable(doing: &'static str, path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Os {
+        doing,
+        path: path.to_owned(),
+        source: io::Error::other(why),
+    }
+}
+
+fn certificates(doing: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let fail = |e: pem::Error| unreadable(doing, path, e);
+    let all = CertificateDer::pem_file_iter(path).map_err(fail)?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(fail)?;
     if all.is_empty() {
-        return Err(fail(&"there is no certificate in it"));
+        return Err(unreadable(doing, path, "there is no certificate in it"));
     }
     Ok(all)
 }
 
 /// A key that others can read is refused, as libpq does.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     use std::os::unix::fs::MetadataExt;
-    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let file = path.metadata().map_err(|e| fail(&e))?;
+    const DOING: &str = "read sslkey";
+    let file = path.metadata().map_err(|e| unreadable(DOING, path, e))?;
     let others = if file.uid() == 0 { 0o037 } else { 0o077 };
     if file.mode() & others != 0 {
-        return Err(fail(&"others can read this private key: chmod 600"));
+        return Err(unreadable(DOING, path, "others can read this private key: chmod 600"));
     }
     PrivateKeyDer::from_pem_file(path).map_err(|e| match e {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            fail(&"there is no private key in it that can be read without a password")
+        pem::Error::NoItemsFound => {
+            let why = "there is no private key in it that can be read without a password";
+            unreadable(DOING, path, why)
         }
-        other => fail(&other),
+        other => unreadable(DOING, path, other),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::settings::{Encryption, Place, SslMode};
 use super::wire::Wire;
+use crate::{Error, Result};
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
@@ -11,9 +12,9 @@ pub(super) struct Tls(Infallible);
 
 impl Tls {
     /// Refuses what asks for encryption.
-    pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>, String> {
+    pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>> {
         if encryption.mode >= SslMode::Require || encryption.asked {
-            return Err("this build cannot speak TLS; build with --features postgres,tls".to_owned());
+            return Err(Error::NotBuiltIn { engine: "postgres,tls" });
         }
         Ok(None)
     }

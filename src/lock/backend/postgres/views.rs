@@ -131,15 +131,15 @@ impl Seen {
         let told = self.name.as_deref() == Some(name.as_str());
         let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
         let mut who: Who = told.flatten().unwrap_or_else(|| {
-            // Another program has a name of its own.
-            let (pid, host, command) = self.ours().unwrap_or(("0", "?", &self.application));
+            // Another program has a name of its own, and no process and host that we could know.
+            let (pid, host, command) = self.ours().unwrap_or(("", "", &self.application));
             let (pid, _) = pid.split_once('#').unwrap_or((pid, ""));
             Who {
                 pid: pid.parse().unwrap_or(0),
                 host: host.to_owned(),
                 command: command.to_owned(),
-                user: "?".to_owned(),
-                asked: self.since.unsigned_abs(),
+                // A holder has made other statements since.
+                asked: if self.granted { 0 } else { self.since.unsigned_abs() },
                 ..Who::default()
             }
         });
