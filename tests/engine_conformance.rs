@@ -368,11 +368,14 @@ fn detached(engine: &Shared) {
     let held = take(engine, &lock);
     let token = held.token();
     if !engine.capabilities().detached {
-        assert!(matches!(held.detach(None), Err(Error::Unsupported { .. })));
+        assert!(matches!(
+            held.detach(None, &Cancel::new()),
+            Err(Error::Unsupported { .. })
+        ));
         wait_until("it is free", || is_free(engine, &lock));
         return;
     }
-    held.detach(None).expect("it can be left");
+    held.detach(None, &Cancel::new()).expect("it can be left");
     let seen = state(engine, &lock);
     assert!(
         seen.holders
@@ -382,7 +385,7 @@ fn detached(engine: &Shared) {
     );
     assert!(engine.break_hold(&lock, Some(token)).expect("it answers"));
     let held = take(engine, &lock);
-    held.detach(Some(Duration::from_secs(600)))
+    held.detach(Some(Duration::from_secs(600)), &Cancel::new())
         .expect("it can be left for a time");
     let seen = state(engine, &lock);
     let left = seen
@@ -399,7 +402,7 @@ fn detached(engine: &Shared) {
 
 fn followed(engine: &Shared) {
     let lock = Lock::new("followed");
-    let mut follow = engine.watch(&lock).expect("it answers");
+    let mut follow = engine.watch(&lock, &Cancel::new()).expect("it answers");
     let never = Cancel::new();
     // An engine whose server tells nobody looks now and then: each step is waited for.
     let mut told = move |cancel: &Cancel| {

@@ -30,14 +30,17 @@ fn the_commands_status_and_environment() {
     let killed = run(&["--", "sh", "-c", "kill -KILL $$"]).status;
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed), Some(9));
     assert_eq!(run(&["/does/not/exist"]).status.code(), Some(127));
-    let script =
-        "echo $RESOURCELOCK_NAME $RESOURCELOCK_TOKEN $RESOURCELOCK_HELD; ps -o pgid= -p $$ | tr -d ' '; echo $$";
+    let script = "echo $RESOURCELOCK_NAME $RESOURCELOCK_TOKEN $RESOURCELOCK_HELD; echo $PPID; ps -o pgid= -p $$ | tr -d ' '; echo $$";
     let said = stdout(&run(&["--", "sh", "-c", script]));
     let words: Vec<&str> = said.split_whitespace().collect();
-    let [name, token, held, group, pid] = words[..] else {
+    let [name, token, held, parent, group, pid] = words[..] else {
         panic!("{said}")
     };
-    assert_eq!((name, held), (journal.name(), format!("{token}:{name}").as_str()));
+    assert_eq!(name, journal.name());
+    assert!(
+        held.starts_with(&format!("{token}@{parent}@")) && held.ends_with(&format!(":{name}")),
+        "{held}"
+    );
     assert_eq!(group, pid, "a group of its own");
     assert_eq!(run(&["--limit", "0.2", "sleep", "60"]).status.code(), Some(124));
     assert_eq!(etcd.ctl(&["get", "--prefix", "", "--keys-only"]), "", "nothing is left");

@@ -16,6 +16,9 @@ use std::process::{Command, Stdio};
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
 
+/// No renewal before the command's end.
+const UNTIL_THE_END: &[&str] = &["--ttl", "60"];
+
 /// Tries it, on servers that other tests use as well.
 fn try_it(subject: &str, fault: impl Fn(&Etcd, &Journal, &Figures) + Sync) {
     let figures = Figures::default();
@@ -286,7 +289,7 @@ fn lease_revoked() {
 #[test]
 fn key_deleted_under_a_running_command() {
     try_it("deleted", |etcd, journal, _| {
-        let mut holder = journal.run(TTL, 1, &[]);
+        let mut holder = journal.run(UNTIL_THE_END, 1, &[]);
         journal.wait_for(1);
         etcd.ctl(&["del", "--prefix", &format!("{}/", journal.name())]);
         assert_eq!(holder.status(), 76);
@@ -301,7 +304,7 @@ fn key_deleted_under_a_running_command() {
 #[test]
 fn released_by_force_under_a_running_command() {
     try_it("forced", |_, journal, _| {
-        let mut holder = journal.run(TTL, 1, &[]);
+        let mut holder = journal.run(UNTIL_THE_END, 1, &[]);
         let token = journal.wait_for(1).token.to_string();
         let unget = journal.command(&["unget", "--token", &token]).status();
         assert!(unget.expect("it runs").success());
@@ -311,6 +314,64 @@ fn released_by_force_under_a_running_command() {
             interval.last - interval.first >= 1_000_000_000,
             "the command was not disturbed"
         );
+    });
+}
+
+/// Whoever runs without the lock does not go on beside the next holder: it is ended at its next renewal.
+#[test]
+fn a_command_whose_lock_was_taken_away_is_ended() {
+    try_it("taken-away", |etcd, journal, figures| {
+        let taken = |take: &dyn Fn(u64)| {
+            let mut holder = journal.run(TTL, 600, &["stubborn"]);
+            wait_until("it runs", || {
+                journal.intervals().last().is_some_and(|last| runs(last.pid))
+            });
+            let token = journal.intervals().last().expect("it runs").token;
+            let begun = boottime();
+            take(token);
+            assert_eq!(holder.status(), 76);
+            let end = journal.intervals().last().expect("it ran").last;
+            figures.note(
+                "released by force: until the command is dead",
+                end.saturating_sub(begun),
+            );
+        };
+        taken(&|token| {
+            let mut unget = journal.command(&["unget", "--token", &token.to_string()]);
+            assert!(unget.status().expect("it runs").success());
+        });
+        taken(&|_| {
+            etcd.ctl(&["del", "--prefix", &format!("{}/", journal.name())]);
+        });
+        journal.judge(2);
+    });
+}
+
+/// A waiter whose request was removed asks again, at the latest at its next renewal: here it waits behind another one, so
+/// that its watch tells nothing.
+#[test]
+fn a_waiter_whose_request_was_removed_asks_again() {
+    try_it("removed", |etcd, journal, _| {
+        let (mut holder, mut next) = hold_and_wait(journal, &[]);
+        let keys = etcd.ctl(&[
+            "get",
+            "--prefix",
+            &format!("{}/", journal.name()),
+            "--sort-by=CREATE",
+            "--keys-only",
+        ]);
+        let key = keys
+            .lines()
+            .filter(|line| !line.is_empty())
+            .nth(1)
+            .expect("a waiter")
+            .to_owned();
+        etcd.ctl(&["del", &key]);
+        wait_until("it waits again", || journal.waiting() == 1);
+        holder.signal("TERM");
+        holder.wait();
+        assert_eq!(next.status(), 0);
+        journal.judge(2);
     });
 }
 

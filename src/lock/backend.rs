@@ -61,7 +61,7 @@ const GLANCE: std::time::Duration = std::time::Duration::from_secs(1);
 pub use local::Local;
 pub use url::EngineUrl;
 
-use crate::{GetOptions, LockName, Result, State};
+use crate::{Cancel, GetOptions, LockName, Result, State};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ pub trait Engine: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Takes the lock: `None` = it was not had in time. Waits as long as the options say; [`crate::Cancel`] ends the
+    /// Takes the lock: `None` = it was not had in time. Waits as long as the options say; [`Cancel`] ends the
     /// wait. A request that is not granted has left the queue when this returns.
     ///
     /// Of the options, `detached` and `same_process_ok` have no meaning here.
@@ -133,6 +133,12 @@ pub trait Engine: Send + Sync {
     /// As [`acquire`](Self::acquire).
     fn state(&self, name: &LockName) -> Result<State>;
 
+    /// The same; [`Cancel`] ends the wait for the answer.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State>;
+
     /// The same for people's eyes only, when their time is up: what cannot be read within a second is not waited for.
     ///
     /// # Errors
@@ -147,11 +153,11 @@ pub trait Engine: Send + Sync {
     /// As [`acquire`](Self::acquire).
     fn list(&self) -> Result<Vec<State>>;
 
-    /// Follows what happens to a lock from now on.
+    /// Follows what happens to a lock from now on. `cancel` ends the wait for the first answer.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>>;
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>>;
 
     /// Ends the hold with this token, or all holds of the lock, whoever has them: whether there was any. The holder
     /// finds out by [`Held::release`], at the latest.
@@ -183,12 +189,13 @@ pub trait Held: Send {
     /// short, the hold ends with its lease.
     fn hurry(&mut self) {}
 
-    /// Leaves the lock taken without a process: for `ttl`, or until somebody ends it ([`Engine::break_hold`]).
+    /// Leaves the lock taken without a process: for `ttl`, or until somebody ends it ([`Engine::break_hold`]). `cancel`
+    /// ends the wait for the answer: then the hold is released, as well as that can be done.
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) on an engine that cannot; else as [`Engine::acquire`]. The
     /// hold is then released.
-    fn detach(self: Box<Self>, ttl: Option<Duration>) -> Result<()>;
+    fn detach(self: Box<Self>, ttl: Option<Duration>, cancel: &Cancel) -> Result<()>;
 
     /// Releases: false = it was lost before (broken, or its lease ran out).
     ///

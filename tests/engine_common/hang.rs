@@ -15,13 +15,14 @@ fn asking(journal: &Journal) -> Run {
 /// `stop`: has the server hang.
 pub fn asked_to_end(url: &str, stop: impl Fn()) {
     let journal = Journal::new(url, "interrupt");
-    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
     journal.wait_for(1);
     let mut waiting = journal.run(&[], 0, &[]);
     wait_until("it waits", || journal.waiting() == 1);
     stop();
     let (mut first, mut other) = (asking(&journal), asking(&journal));
-    for run in [&mut waiting, &mut first] {
+    // The holder's command ends; that the lock is released is not waited for.
+    for run in [&mut waiting, &mut first, &mut holder] {
         run.signal("INT");
         assert_eq!(run.wait().signal(), Some(2));
     }

@@ -9,7 +9,7 @@ use crate::commands::{Failure, bare};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
-use resourcelock::backend::{Engine, Held};
+use resourcelock::backend::{Engine, Held, SHORTEST_TTL, Validity};
 use resourcelock::{Cancel, Error, GetOptions};
 use std::time::{Duration, Instant};
 
@@ -42,16 +42,22 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
             "a lock that nobody renews needs an end: use --ttl DURATION (or --forever), or run",
         ),
         (keeps && args.forever, "-a and --forever contradict each other"),
+        (
+            args.ttl.is_some_and(|ttl| ttl < SHORTEST_TTL),
+            "--ttl: the shortest lease is 5 s, as renewals need time on a busy machine or network",
+        ),
     ];
     refuse(engine, &args.name, &refused)?;
     let lock = name(&args.name)?;
     let failed = |error| Failure::lock(&args.name, error);
-    let state = || engine.state(&lock).map_err(failed);
     let waiting = Waiting::new(common, &args.name);
     let job = Job::inherited();
     if job.mentions(&lock) {
-        let state = state()?;
-        let own = job.tokens(&lock, |token| state.holders.iter().any(|holder| holder.token == token));
+        let state = match engine.look(&lock, &CANCEL) {
+            Err(Error::Cancelled) => return Ok(interrupted()),
+            state => state.map_err(failed)?,
+        };
+        let own = job.tokens_in(&state);
         if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
             return report(common, args, token, "held by this job already");
         }
@@ -73,7 +79,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
             let state = engine.glance(&lock);
             return not_had(&waiting, args, state.as_ref(), view::LockView::of_engine);
         }
-        Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
+        Err(Error::Cancelled) => return Ok(interrupted()),
         Err(error) => return Err(failed(error)),
     };
     waiting.over();
@@ -84,30 +90,57 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
         Some(time) => keep(common, args, held, time),
         None => {
             let token = held.token();
-            held.detach(args.ttl).map_err(failed)?;
-            report(common, args, token, "taken")
+            match held.detach(args.ttl, &CANCEL) {
+                Ok(()) => report(common, args, token, "taken"),
+                Err(Error::Cancelled) => Ok(interrupted()),
+                Err(error) if exec::interrupt().is_some() => {
+                    // The lock may stay taken, which whoever ended it should know.
+                    output::message(&format!("resourcelock: {}", failed(error)));
+                    Ok(interrupted())
+                }
+                Err(error) => Err(failed(error)),
+            }
         }
     }
 }
 
-/// `-a`: keeps the lock for `time`, or until a signal comes, or until it is lost.
-fn keep(common: &Common, args: &GetArgs, held: Box<dyn Held>, time: Duration) -> Result<Exit, Failure> {
+/// Ended by the signal that came.
+fn interrupted() -> Exit {
+    Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))
+}
+
+/// `-a`: keeps the lock for `time`, or until a signal comes, or until it is lost or is about to be.
+fn keep(common: &Common, args: &GetArgs, mut held: Box<dyn Held>, time: Duration) -> Result<Exit, Failure> {
     let text = format!("taken for {}", output::duration(time));
     report(common, args, held.token(), &text)?;
     let since = Instant::now();
     while exec::interrupt().is_none()
-        && held.validity().is_certain()
+        && lasts(held.validity())
         && let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     {
         pause(left);
     }
-    let was_ours = held.release().map_err(|error| Failure::lock(&args.name, error))?;
+    let lasted = lasts(held.validity());
+    if !lasted || exec::interrupt().is_some() {
+        held.hurry();
+    }
+    let released = held.release();
     if let Some(signal) = exec::interrupt() {
         return Ok(Exit::Signal(signal));
     }
+    // Where it did not last, that is what counts, whatever the answer is and whether there is one.
+    let was_ours = lasted && released.map_err(|error| Failure::lock(&args.name, error))?;
     let what = if was_ours { "released" } else { "it was lost before" };
     if !common.quiet && !args.json {
         output::print(&format!("{}: {what}\n", bare(&args.name)))?;
     }
     Ok(if was_ours { Exit::Done } else { Exit::Lost })
+}
+
+/// Whether it is still certain, for a while: a command would not be killed yet.
+fn lasts(validity: Validity) -> bool {
+    match validity {
+        Validity::Until(lease) => lease.left() > lease.ttl.saturating_sub(lease.kill_after()),
+        other => other.is_certain(),
+    }
 }

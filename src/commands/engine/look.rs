@@ -7,8 +7,8 @@ use crate::commands::{Failure, bare, trace, unget};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, Style, metrics, text, view};
-use resourcelock::Cancel;
 use resourcelock::backend::Engine;
+use resourcelock::{Cancel, Error};
 use std::time::Instant;
 
 /// Ends the wait for the next event; triggered by the signal handler.
@@ -23,8 +23,7 @@ pub fn state(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result<E
         output::print(&text::state(&state, Style::of_stdout()))?;
     }
     let holds = if args.mine {
-        let held = |token| state.holders.iter().any(|holder| holder.token == token);
-        !Job::inherited().tokens(&name, held).is_empty()
+        !Job::inherited().tokens_in(&state).is_empty()
     } else {
         !common.quiet || state.locked
     };
@@ -70,7 +69,10 @@ pub fn trace(engine: &dyn Engine, args: &TraceArgs) -> Result<Exit, Failure> {
     let lock = name(&args.name)?;
     let failed = |error| Failure::lock(&args.name, error);
     if args.follow {
-        let mut follow = engine.watch(&lock).map_err(failed)?;
+        let mut follow = match engine.watch(&lock, &CANCEL) {
+            Err(Error::Cancelled) => return Ok(trace::left()),
+            follow => follow.map_err(failed)?,
+        };
         while let Some(change) = follow.next(&CANCEL).map_err(failed)? {
             if !trace::print_event(bare(&args.name), &change, args.json)? {
                 break;
@@ -81,7 +83,10 @@ pub fn trace(engine: &dyn Engine, args: &TraceArgs) -> Result<Exit, Failure> {
     let interval = args.update.max(trace::SHORTEST);
     let mut next = Instant::now();
     while exec::interrupt().is_none() {
-        let state = engine.state(&lock).map_err(failed)?;
+        let state = match engine.look(&lock, &CANCEL) {
+            Err(Error::Cancelled) => break,
+            state => state.map_err(failed)?,
+        };
         let is_read = if args.json {
             output::print_json(&view::LockView::of_engine(&state))?
         } else {

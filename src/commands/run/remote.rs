@@ -9,7 +9,7 @@ use crate::commands::engine::{is_for_files, name, refuse};
 use crate::commands::job::Job;
 use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
-use crate::exec::{self, Guard, Mark, Program, Rules, Signals, Watcher};
+use crate::exec::{self, Ended, Guard, How, Mark, Program, Rules, Signals, Watcher};
 use crate::exit::Exit;
 use resourcelock::backend::{Engine, Held, Validity};
 use resourcelock::{Error, GetOptions, LockName, State};
@@ -43,8 +43,11 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
     let mut signals = Signals::while_waiting(|| CANCEL.cancel());
     let job = Job::inherited();
     if job.mentions(&run.lock) {
-        let state = run.state()?;
-        let own = job.tokens(&run.lock, |token| holds(&state, token));
+        let state = match engine.look(&run.lock, &CANCEL) {
+            Err(Error::Cancelled) => return Ok(interrupted()),
+            state => state.map_err(|e| run.run.failed(e))?,
+        };
+        let own = job.tokens_in(&state);
         if let (true, Some(token)) = (args.same_process_ok, own.last()) {
             return run.under_inherited(&mut signals, &program, &job, *token);
         }
@@ -60,9 +63,27 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<E
             let state = engine.glance(&run.lock);
             Ok(run.run.waiting.in_vain(state.as_ref(), args.conflict_exit_code))
         }
-        Err(Error::Cancelled) => Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
+        Err(Error::Cancelled) => Ok(interrupted()),
         Err(error) => Err(run.run.failed(error)),
     }
+}
+
+/// Ended by the signal that came.
+fn interrupted() -> Exit {
+    Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))
+}
+
+/// Whether the command was, as it seems, asked to end: killed by a signal, or with the status that a shell makes of one.
+///
+/// Whoever did that wants this program to end soon, and learns from its status that the work was broken off. Whether the
+/// lock was lost as well (76) is then not worth waiting for. Else it is: a command that says that its work is done had to
+/// have the lock to its end.
+fn was_asked_to_end(ended: Ended) -> bool {
+    !ended.limit_reached
+        && match ended.how {
+            How::Killed(_) => true,
+            How::Exited(status) => status > 128,
+        }
 }
 
 fn refuse_what_is_local(engine: &dyn Engine, args: &RunArgs) -> Result<(), Failure> {
@@ -101,10 +122,6 @@ struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    fn state(&self) -> Result<State, Failure> {
-        self.engine.state(&self.lock).map_err(|e| self.run.failed(e))
-    }
-
     fn acquire(&self, program: &Program) -> Result<Option<Box<dyn Held>>, Error> {
         let args = self.run.args;
         let command = program.name();
@@ -136,7 +153,7 @@ impl Remote<'_> {
         job: &Job,
     ) -> Result<Exit, Failure> {
         let mark = (self.run.args.until == Until::Tree).then(|| Mark::new(MARK));
-        let mut environment = job.environment(self.run.name(), held.token(), false).to_vec();
+        let mut environment = job.environment_afar(self.run.name(), held.token()).to_vec();
         environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
         let guard = self.guard(&mut *held, mark)?;
         let mut plan = self.run.plan(program, &environment);
@@ -159,6 +176,9 @@ impl Remote<'_> {
         // Before the answer of a server that may be gone is waited for.
         if let Some(guard) = &guard {
             guard.dismiss();
+        }
+        if was_asked_to_end(ended) {
+            held.hurry();
         }
         let released = self.give_back(held);
         let kept = was_certain && released == Some(true);
@@ -223,7 +243,7 @@ impl Remote<'_> {
         job: &Job,
         token: u64,
     ) -> Result<Exit, Failure> {
-        let environment = job.environment(self.run.name(), token, false);
+        let environment = job.environment_as_it_was(self.run.name(), token);
         if let Err(signal) = signals.settle() {
             return Ok(Exit::Signal(signal));
         }
@@ -231,7 +251,12 @@ impl Remote<'_> {
             Ok(ended) => ended,
             Err(not_run) => return Ok(self.run.not_run(&not_run)),
         };
-        Ok(match self.engine.state(&self.lock) {
+        let state = if was_asked_to_end(ended) {
+            self.engine.glance(&self.lock)
+        } else {
+            self.engine.state(&self.lock)
+        };
+        Ok(match state {
             Ok(state) if holds(&state, token) => exit_of(ended),
             Ok(_) => {
                 self.run.say(LOST);

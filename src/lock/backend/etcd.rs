@@ -13,7 +13,8 @@
 //! 3. not first: watch the predecessor until it goes, and read the queue again; renew the lease meanwhile. If the own
 //!    key has gone (a forced release, or a lease that ended while this process was stopped), begin anew;
 //! 4. released: look whether the key is still the same creation, and give the lease back, with which the key goes. That
-//!    is one write. The look comes after the command's end: a key that still stands then has stood all the time.
+//!    is one write. The look comes after the command's end: a key that still stands then has stood all the time. Before
+//!    that, every renewal looks as well, so that a command does not run on without the lock.
 //!
 //! # Invariants
 //! 1. A key of ours is deleted by comparing its create revision, or by its lease; so nobody else's is. A lease that we
@@ -21,7 +22,7 @@
 //! 2. The lease is counted from before it was asked for, and from before each renewal's request: here it ends first.
 //! 3. A renewal counts only if the majority had the same leader before and after it, and that leader's term is in the
 //!    answer: a former leader that has not noticed renews leases that the new one lets end.
-//! 4. What was lost stays lost: a renewal that succeeds after the lease's end by this clock counts for nothing.
+//! 4. What was lost stays lost: a renewal whose answer comes after the lease's end by this clock counts for nothing.
 
 #[path = "etcd/client.rs"]
 mod client;
@@ -36,10 +37,11 @@ mod session;
 #[path = "etcd/wait.rs"]
 mod wait;
 
+use super::thread;
 use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
-use crate::{Error, GetOptions, LockName, Result, State, Wait};
+use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait, sys};
 use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
@@ -47,6 +49,9 @@ use session::{Session, if_still};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Before a request that was removed is made anew.
+const PAUSE_NS: u64 = 100_000_000;
 
 /// As many keys are read at once to find the locks among them.
 const PAGE: u32 = 2000;
@@ -103,15 +108,11 @@ impl Etcd {
             let patience = Patience::until(Contact::First, options.cancel);
             let session = Session::begin(&self.gateway, ttl, patience).map_err(|f| self.fail(f))?;
             let mut place = Place::new(session, name, &self.folder(name), who.clone());
-            let waited = self.stand_and_wait(&mut place, name, options, deadline);
-            if !matches!(waited, Ok(wait::Waited::Granted { .. })) {
-                // No time is left to wait for an answer: the lease ends by itself if this is not heard.
-                place.leave_within = BRIEF;
-            }
-            match waited? {
+            match self.stand_and_wait(&mut place, name, options, deadline)? {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
                     if place.session.freshen(options.cancel)? {
+                        place.leave_within = BUDGET;
                         return Ok(Some(place));
                     }
                     log::warn!("<{name}> the lease was over as soon as it was granted: asking again");
@@ -119,6 +120,12 @@ impl Etcd {
                 wait::Waited::TimedOut => return Ok(None),
                 wait::Waited::Gone => log::warn!("<{name}> the request was removed from the queue: asking again"),
             }
+            drop(place);
+            if sys::monotonic() >= deadline {
+                return Ok(None);
+            }
+            // Somebody may remove every request at once, and answers may be no etcd's: not as fast as can be.
+            thread::sleep(&[], options.cancel, sys::monotonic().saturating_add(PAUSE_NS));
         }
     }
 }
@@ -171,7 +178,7 @@ impl Engine for Etcd {
                 Ok(Some(Box::new(place)))
             }
             // A signal may have ended a request; what counts is why.
-            Err(_) if options.cancel.is_some_and(crate::Cancel::is_cancelled) => Err(Error::Cancelled),
+            Err(_) if options.cancel.is_some_and(Cancel::is_cancelled) => Err(Error::Cancelled),
             Err(error) => Err(error),
         }
     }
@@ -179,6 +186,14 @@ impl Engine for Etcd {
     fn state(&self, name: &LockName) -> Result<State> {
         let (requests, _) = self.queue(name, Contact::First)?;
         Ok(state(name, &requests))
+    }
+
+    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
+        match self.queue(name, Patience::until(Contact::First, Some(cancel))) {
+            Ok((requests, _)) => Ok(state(name, &requests)),
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            Err(error) => Err(error),
+        }
     }
 
     fn glance(&self, name: &LockName) -> Result<State> {
@@ -221,8 +236,11 @@ impl Engine for Etcd {
         Ok(states)
     }
 
-    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
-        let (requests, revision) = self.queue(name, Contact::First)?;
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
+        let (requests, revision) = match self.queue(name, Patience::until(Contact::First, Some(cancel))) {
+            Err(_) if cancel.is_cancelled() => return Err(Error::Cancelled),
+            queue => queue?,
+        };
         Ok(Box::new(follow::Following::new(
             &self.gateway,
             name,
@@ -284,7 +302,8 @@ impl Place {
             who,
             held: false,
             given_up: false,
-            leave_within: BUDGET,
+            // Until it is had: the lease ends by itself if it is not heard.
+            leave_within: BRIEF,
         }
     }
 
@@ -332,7 +351,7 @@ impl Place {
     /// It is the holder's now.
     fn granted(&mut self, at_once: bool) -> Result<()> {
         self.held = true;
-        self.session.keep(&self.name, &self.key)?;
+        self.session.keep(&self.name, &self.key, self.created)?;
         if !at_once {
             self.who = self.who.granted_now();
             let mut errand = if_still(&self.key, self.created, &self.put(self.session.lease));
@@ -356,7 +375,10 @@ impl Place {
             return self.session.end(self.leave_within).map(|()| false);
         }
         let key = json!({"key": encoded(&self.key), "keys_only": true});
-        let answer = self.session.gateway.call("kv/range", &key, Contact::Running);
+        let answer = self
+            .session
+            .gateway
+            .call("kv/range", &key, Patience::within(self.leave_within));
         let certain = self.session.standing.now().is_certain();
         match answer {
             Ok(answer) => {
@@ -390,12 +412,26 @@ impl Held for Place {
         self.session.standing.on_change(tell);
     }
 
-    fn detach(mut self: Box<Self>, ttl: Option<Duration>) -> Result<()> {
+    fn hurry(&mut self) {
+        self.leave_within = GLANCE;
+    }
+
+    fn detach(mut self: Box<Self>, ttl: Option<Duration>, cancel: &Cancel) -> Result<()> {
+        let patience = Patience::until(Contact::Running, Some(cancel));
+        // Whoever does not wait for that does not wait for the rest.
+        self.leave_within = BRIEF;
         // The key stays, with its name and its creation; only what it hangs on changes.
+        let fail = |fault| {
+            if cancel.is_cancelled() {
+                Error::Cancelled
+            } else {
+                self.fail(fault)
+            }
+        };
         let mut own = match ttl {
             Some(ttl) => {
                 let ttl = lease_length(Some(ttl))?;
-                Some(Session::begin(&self.session.gateway, ttl, Contact::Running.into()).map_err(|f| self.fail(f))?)
+                Some(Session::begin(&self.session.gateway, ttl, patience).map_err(fail)?)
             }
             None => None,
         };
@@ -405,7 +441,7 @@ impl Held for Place {
             self.created,
             &self.put(own.as_ref().map_or(0, |own| own.lease)),
         );
-        let answer = self.session.gateway.call("kv/txn", &put, Contact::Running);
+        let answer = self.session.gateway.call("kv/txn", &put, patience);
         let kept = answer.map(|answer| succeeded(&answer.value));
         match kept.map_err(|f| self.fail(f)) {
             Ok(true) => {
@@ -417,7 +453,8 @@ impl Held for Place {
                 // The put may have been made, and only its answer be lost.
                 let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
                 let delete = if_still(&self.key, self.created, &delete);
-                let deleted = self.session.gateway.call("kv/txn", &delete, Contact::Running);
+                let time = if cancel.is_cancelled() { BRIEF } else { BUDGET };
+                let deleted = self.session.gateway.call("kv/txn", &delete, Patience::within(time));
                 if let (Err(gateway::Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) =
                     (deleted, &other)
                 {
@@ -432,7 +469,10 @@ impl Held for Place {
                     });
                 }
                 if let Some(own) = &mut own {
-                    let _ = own.end(BUDGET);
+                    let _ = own.end(time);
+                }
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
                 }
                 other.and(Err(Error::Refused {
                     engine: self.session.gateway.place().to_owned(),

@@ -65,6 +65,10 @@ impl Engine for Local {
         }
     }
 
+    fn look(&self, name: &LockName, _cancel: &Cancel) -> Result<State> {
+        self.state(name)
+    }
+
     fn list(&self) -> Result<Vec<State>> {
         let mut states = Vec::new();
         for name in crate::list()? {
@@ -78,7 +82,7 @@ impl Engine for Local {
         Ok(states)
     }
 
-    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
+    fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Box<dyn Follow>> {
         // Made now if need be, as only what exists can be watched.
         drop(ResourceLock::open(name.as_str())?);
         let viewer = ResourceLock::builder(name.as_str()).open_existing()?;
@@ -135,7 +139,7 @@ impl Held for LocalHeld {
         tell(self.validity());
     }
 
-    fn detach(self: Box<Self>, ttl: Option<Duration>) -> Result<()> {
+    fn detach(self: Box<Self>, ttl: Option<Duration>, _cancel: &Cancel) -> Result<()> {
         let mut current = self.lock.current();
         let at = current.holds.iter().position(|hold| hold.token == self.token);
         if let Some(at) = at {

@@ -64,7 +64,7 @@ mod wire;
 use super::url::PostgresUrl;
 use super::who::Who;
 use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL};
-use crate::{Error, GetOptions, LockName, Mode, Result, State};
+use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State};
 use connect::Target;
 use session::Session;
 use std::sync::Arc;
@@ -131,6 +131,10 @@ impl Engine for Postgres {
         views::block_on(views::state(&self.target, name))
     }
 
+    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
+        views::block_on(views::or_cancelled(views::state(&self.target, name), cancel))
+    }
+
     fn glance(&self, name: &LockName) -> Result<State> {
         views::block_on(views::glance(&self.target, name))
     }
@@ -139,8 +143,8 @@ impl Engine for Postgres {
         views::block_on(views::list(&self.target))
     }
 
-    fn watch(&self, name: &LockName) -> Result<Box<dyn Follow>> {
-        Ok(Box::new(views::Following::start(&self.target, name)?))
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
+        Ok(Box::new(views::Following::start(&self.target, name, cancel)?))
     }
 
     fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {

@@ -17,10 +17,12 @@ impl Standing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// A renewal whose request was sent at `begun` has succeeded. What is lost stays lost.
+    /// A renewal whose request was sent at `begun` has succeeded. What is lost, or over by this clock, stays so.
     pub(crate) fn renewed(&self, begun: u64) {
         self.change(|validity| match validity {
-            Validity::Until(lease) if lease.begun < begun => Validity::Until(Lease { begun, ..lease }),
+            Validity::Until(lease) if lease.begun < begun && !lease.left().is_zero() => {
+                Validity::Until(Lease { begun, ..lease })
+            }
             other => other,
         });
     }

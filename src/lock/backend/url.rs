@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// etcd's port for clients.
 const ETCD_PORT: u16 = 2379;
@@ -100,23 +101,27 @@ fn etcd(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
     })
 }
 
+const PORT: &str = "a port is a number from 1 to 65535 (an IPv6 address is written in brackets)";
+
 /// `host:port` from `host[:port]`.
 fn server(text: &str) -> Result<String, &'static str> {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (host, port) = match bracketed {
-        Some((address, port)) => (format!("[{address}]"), port.strip_prefix(':')),
-        None => match text.split_once(':') {
-            Some((host, port)) => (host.to_owned(), Some(port)),
-            None => (text.to_owned(), None),
-        },
+    let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
     };
-    let fits = |c: char| c.is_alphanumeric() || "-._[]:".contains(c);
-    if host.is_empty() || !host.chars().all(fits) {
+    let is_one = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    };
+    if host.contains(':') && !host.contains('[') {
+        return Err(PORT);
+    }
+    if !is_one {
         return Err("a host is missing or is none: etcd://HOST[:PORT][,HOST…][/PREFIX]");
     }
     match port.map_or(Ok(ETCD_PORT), str::parse) {
         Ok(port) if port != 0 => Ok(format!("{host}:{port}")),
-        _ => Err("a port is a number from 1 to 65535 (an IPv6 address is written in brackets)"),
+        _ => Err(PORT),
     }
 }
 
@@ -222,6 +227,16 @@ mod tests {
             "etcd://h:0",
             "etcd://h:x",
             "etcd://::1",
+            "etcd://[::1]12471",
+            "etcd://[::1]x:12471",
+            "etcd://[1",
+            "etcd://[]",
+            "etcd://[::1]]:1",
+            "etcd://a[b]",
+            "etcd://a[::1]:1",
+            "etcd://::1]",
+            "etcd://\u{fc}:1",
+            "etcd://h:",
             "etcd://u:secret@",
             "etcd://u:secret@h:99999",
             "etcd://:secret@h",

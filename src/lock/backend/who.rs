@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+/// The end of the year 9999, in µs: what is stored may say anything, and dates are made of it.
+const LATEST: u64 = 253_402_300_799_999_999;
+
 /// Longest note and command line that are stored, in bytes.
 const LONGEST: usize = 1024;
 
@@ -37,6 +40,18 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// What is stored, within the bounds of what this program stores: anybody may have written it.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let mut who: Self = serde_json::from_str(text).ok()?;
+        for time in [&mut who.asked, &mut who.granted, &mut who.expires] {
+            *time = (*time).min(LATEST);
+        }
+        for text in [&mut who.host, &mut who.user, &mut who.command, &mut who.message] {
+            *text = cut(text);
+        }
+        Some(who)
+    }
+
     /// This process, with this request.
     pub(crate) fn asks(options: &GetOptions<'_>) -> Self {
         let uid = nix::unistd::getuid().as_raw();
@@ -80,7 +95,7 @@ impl Who {
 
     pub(crate) fn mode(&self) -> Mode {
         match self.mode.strip_prefix("slots:").map(str::parse) {
-            Some(Ok(slots)) => Mode::Slots(slots),
+            Some(Ok(slots @ 1..)) => Mode::Slots(slots),
             _ if self.mode == "shared" => Mode::Shared,
             // What is not understood is alone.
             _ => Mode::Exclusive,
@@ -238,8 +253,14 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_exclusive_and_harmless() {
-        for text in ["{}", r#"{"mode":"slots:many"}"#, r#"{"mode":"?","unknown":1}"#] {
-            let who: Who = serde_json::from_str(text).unwrap();
+        for text in [
+            "{}",
+            r#"{"mode":"slots:many"}"#,
+            r#"{"mode":"slots:0"}"#,
+            r#"{"mode":"slots:-1"}"#,
+            r#"{"mode":"?","unknown":1}"#,
+        ] {
+            let who = Who::read(text).unwrap();
             assert_eq!(who.mode(), Mode::Exclusive);
         }
         let evil = Who {
@@ -247,5 +268,17 @@ mod tests {
             ..Who::default()
         };
         assert!(!evil.waiter(1).command.contains('\u{1b}'));
+    }
+    #[test]
+    fn no_number_or_length_is_too_much() {
+        let most = u64::MAX;
+        let text = format!(
+            r#"{{"asked":{most},"granted":{most},"expires":{most},"command":"{}"}}"#,
+            "ä".repeat(9999)
+        );
+        let who = Who::read(&text).unwrap();
+        assert_eq!((who.asked, who.granted, who.expires), (LATEST, LATEST, LATEST));
+        assert!(who.command.len() <= LONGEST);
+        assert_eq!(Who::read(r#"{"asked":-1,"host":"h"}"#), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Following a lock: every event of its keys, one by one, so that nothing is missed however quickly it goes.
 
-use super::gateway::{Contact, Fault, Gateway, decoded, number};
+use super::gateway::{Contact, Fault, Gateway, Patience, decoded, number};
 use super::queue::{self, Request};
 use super::wait::{Filter, Watch};
 use super::{below, revision, state};
@@ -69,12 +69,15 @@ impl Following {
     }
 
     /// The watch has ended: go on where it was; or, if etcd has forgotten that, from what is there now.
-    fn again(&mut self) -> Result<(), Fault> {
+    fn again(&mut self, cancel: &Cancel) -> Result<(), Fault> {
         // In any case it is asked: a login may be due, or refused.
-        let answer = self.gateway.call("kv/range", &below(&self.folder), Contact::Running)?;
-        if self.watch.is_compacted() {
+        let patience = Patience::until(Contact::Running, Some(cancel));
+        let answer = self.gateway.call("kv/range", &below(&self.folder), patience)?;
+        let now = revision(&answer.value);
+        // Or etcd was restored as it was before that.
+        if self.watch.is_compacted() || now < self.revision {
             self.requests = by_key(queue::requests(&answer.value, &self.folder));
-            self.revision = revision(&answer.value);
+            self.revision = now;
             self.look();
         }
         let from = self.revision + 1;
@@ -99,7 +102,10 @@ impl Follow for Following {
                 self.apply(event);
             }
             if ended {
-                self.again().map_err(|f| self.gateway.error(f))?;
+                match self.again(cancel) {
+                    Err(_) if cancel.is_cancelled() => return Ok(None),
+                    done => done.map_err(|f| self.gateway.error(f))?,
+                }
             }
             if self.due.is_empty() && events.is_empty() && !ended {
                 thread::sleep(&[&self.watch.news], Some(cancel), u64::MAX);

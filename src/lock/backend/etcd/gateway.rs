@@ -79,7 +79,7 @@ pub(crate) struct Patience<'a> {
     time: Duration,
     /// After this the answer is of little use: several servers are tried by then.
     useful: Duration,
-    /// No other try after that.
+    /// No other try after that; so that it is heard soon, no try is long.
     cancel: Option<&'a Cancel>,
 }
 
@@ -100,6 +100,14 @@ impl<'a> Patience<'a> {
         Self {
             cancel,
             ..contact.into()
+        }
+    }
+
+    /// No longer than that.
+    pub(crate) fn at_most(self, time: Duration) -> Self {
+        Self {
+            time: self.time.min(time),
+            ..self
         }
     }
 
@@ -136,6 +144,10 @@ impl<'a> Patience<'a> {
 pub(crate) struct Gateway {
     agent: Agent,
     bases: Vec<String>,
+    /// `host:port` each, in the same order.
+    hosts: Vec<String>,
+    /// The server that answered first, and the cluster that it belongs to.
+    cluster: Mutex<Option<(usize, String)>>,
     /// Index of the server that answered last.
     last: AtomicUsize,
     user: Option<(String, String)>,
@@ -168,6 +180,8 @@ impl Gateway {
                 .iter()
                 .map(|server| format!("{scheme}://{server}/v3/"))
                 .collect(),
+            hosts: url.servers.clone(),
+            cluster: Mutex::new(None),
             last: AtomicUsize::new(0),
             user: credentials(url),
             login: Mutex::new(Login::Due),
@@ -286,8 +300,13 @@ impl Gateway {
             let mut for_good = true;
             let mut reason = String::new();
             for i in (first..first + count).map(|i| i % count) {
+                if patience.is_over() {
+                    return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
+                }
                 let time = budget.left(Duration::ZERO).min(share);
-                let asked = self.ask(i, path, body, time);
+                let asked = self
+                    .ask(i, path, body, time)
+                    .and_then(|value| self.compare(i, &value).map(|()| value));
                 budget.left(time);
                 match asked {
                     Ok(value) => {
@@ -295,7 +314,13 @@ impl Gateway {
                         log::debug!("{}{path}: answered", self.bases.get(i).map_or("", String::as_str));
                         return Ok(Answer { value, repeated });
                     }
-                    Err(Try::Said { code, message }) => return Err(Fault::Said { code, message }),
+                    Err(Try::Said { code, message }) => {
+                        // What is said does not tell which cluster it is of: another one does not know our leases.
+                        if let Err(Try::Said { code, message }) = self.meet(i) {
+                            return Err(Fault::Said { code, message });
+                        }
+                        return Err(Fault::Said { code, message });
+                    }
                     Err(Try::Again { nobody, disagree, what }) => {
                         log::debug!("{}: {what}", self.bases.get(i).map_or("", String::as_str));
                         nobody_listens &= nobody;
@@ -303,9 +328,6 @@ impl Gateway {
                         repeated |= !nobody;
                         reason = what;
                     }
-                }
-                if patience.is_over() {
-                    return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
                 }
             }
             let give_up = patience.contact == Contact::First && nobody_listens;
@@ -321,7 +343,9 @@ impl Gateway {
             }
             std::thread::sleep(PAUSE);
             budget.left(PAUSE);
-            share *= 2;
+            if patience.cancel.is_none() {
+                share *= 2;
+            }
         }
     }
 
@@ -351,6 +375,55 @@ impl Gateway {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         check(status, &value, &text)?;
         Ok(value)
+    }
+
+    /// The servers of one URL have to be one cluster.
+    fn compare(&self, i: usize, value: &Value) -> Result<(), Try> {
+        let header = [&value["header"], &value["result"]["header"]];
+        let said = |message| Err(Try::Said { code: 0, message });
+        let Some(header) = header.into_iter().find(|header| header.is_object()) else {
+            return said("it is no etcd: its answer has no header".to_owned());
+        };
+        let cluster = header["cluster_id"].as_str().unwrap_or_default();
+        let mut known = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((first, of)) if *first != i && of != cluster => {
+                let [one, other] = [*first, i].map(|i| self.host(i));
+                said(format!(
+                    "{one} and {other} are different clusters: two could have the lock at once"
+                ))
+            }
+            Some((first, _)) if *first != i => Ok(()),
+            _ => {
+                *known = Some((i, cluster.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks a server which cluster it is of, unless it is the one that answered first. No answer will do.
+    fn meet(&self, i: usize) -> Result<(), Try> {
+        let known = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_none_or(|(first, _)| first == i) {
+            return Ok(());
+        }
+        let status = self.ask(i, "maintenance/status", &json!({}), URGENT);
+        status.map_or(Ok(()), |status| self.compare(i, &status))
+    }
+
+    fn host(&self, i: usize) -> &str {
+        self.hosts.get(i).map_or("", String::as_str)
+    }
+
+    /// What each server answers but the one that answered last, asked once and not for long. Who does not answer, or
+    /// refuses, is left out.
+    pub(crate) fn ask_others(&self, path: &str, body: &Value) -> Vec<(&str, Value)> {
+        let last = self.last.load(Ordering::Relaxed);
+        let others = (0..self.bases.len()).filter(|i| *i != last);
+        let answers = others.map(|i| (self.host(i), self.ask(i, path, body, LEAST)));
+        answers
+            .filter_map(|(host, answer)| Some((host, answer.ok()?)))
+            .collect()
     }
 
     fn request(&self, agent: &Agent, i: usize, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {

@@ -24,7 +24,7 @@ impl Request {
     /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
     pub(crate) fn read(kv: &Value) -> Self {
         let lease = number(&kv["lease"]);
-        let mut who: Who = serde_json::from_str(&decoded(&kv["value"])).unwrap_or_default();
+        let mut who = Who::read(&decoded(&kv["value"])).unwrap_or_default();
         if who.is_foreign() {
             who.command = format!("etcdctl lock?, lease {lease:x}");
         }

@@ -1,6 +1,7 @@
 //! A lease and the thread that renews it.
 
 use super::gateway::{Answer, BUDGET, Contact, Fault, Gateway, Patience, code, encoded, number};
+use super::queue::{self, Request};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::{Lease, Validity};
@@ -55,7 +56,11 @@ impl Session {
             let begun = sys::boottime();
             let body = json!({"TTL": seconds.to_string(), "ID": lease.to_string()});
             match gateway.call("lease/grant", &body, patience) {
-                Ok(_) => {}
+                Ok(Answer { value, .. }) if number(&value["ID"]) == lease && number(&value["TTL"]) > 0 => {}
+                Ok(_) => {
+                    let message = "it is no etcd: its answer names no lease".to_owned();
+                    return Err(Fault::Said { code: 0, message });
+                }
                 Err(Fault::Said { code, message })
                     if code == code::FAILED_PRECONDITION && message.contains("already exists") =>
                 {
@@ -77,8 +82,9 @@ impl Session {
         }
     }
 
-    /// Starts renewing it, for this lock. `key` is one that hangs on it.
-    pub(super) fn keep(&mut self, name: &LockName, key: &str) -> Result<()> {
+    /// Starts renewing it, for this lock. `key`, created at that revision, is the request that hangs on it: if it goes, all
+    /// is lost.
+    pub(super) fn keep(&mut self, name: &LockName, key: &str, created: u64) -> Result<()> {
         if self.renewals.is_some() {
             return Ok(());
         }
@@ -88,6 +94,7 @@ impl Session {
             name: name.clone(),
             lease: self.lease,
             key: key.to_owned(),
+            created,
             term: Cell::new(None),
             outage: Cell::new(false),
             ttl: self.ttl,
@@ -161,6 +168,7 @@ struct Renewer {
     name: LockName,
     lease: i64,
     key: String,
+    created: u64,
     /// The last renewal failed, and that was told.
     outage: Cell<bool>,
     /// The term in which the members had their leader at the last look.
@@ -173,6 +181,7 @@ struct Renewer {
 
 impl Renewer {
     fn run(self) {
+        let mut compared = false;
         let third = u64::try_from(self.ttl.as_nanos() / 3).unwrap_or(u64::MAX);
         let mut failed_at = None;
         loop {
@@ -211,60 +220,103 @@ impl Renewer {
                 continue;
             }
             failed_at = match self.renew() {
-                Renewed::Yes => None,
+                Renewed::Yes => {
+                    if !std::mem::replace(&mut compared, true) {
+                        self.compare_servers();
+                    }
+                    None
+                }
                 Renewed::No => Some(sys::boottime()),
                 Renewed::NeverAgain => return,
             };
         }
     }
 
-    /// One renewal. A member that was the leader and has not noticed yet that there is another one answers it as ever
-    /// (<https://github.com/etcd-io/etcd/issues/15247>), while the new leader lets the lease end. So it counts only if
-    /// the majority had one and the same leader before and after it, and it was answered in that leader's term: a read
-    /// of a key, which needs the majority, tells.
     fn renew(&self) -> Renewed {
         for _ in 0..CHANGES {
-            let begun = sys::boottime();
-            let renewed = self.leaders_term().and_then(|before| {
-                let lease = json!({"ID": self.lease.to_string()});
-                let answer = self.ask("lease/keepalive", &lease)?;
-                Ok((before, answer.value))
-            });
-            let term = match renewed {
-                Ok((before, answer)) if number(&answer["result"]["TTL"]) > 0 => {
-                    (term_of(&answer["result"]) == before).then_some(before)
-                }
+            match self.renew_once() {
+                Ok(true) => return Renewed::Yes,
+                Ok(false) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
                 // It was given back meanwhile.
-                _ if self.is_over() => return Renewed::NeverAgain,
-                Ok(_) => {
-                    let place = self.gateway.place();
-                    log::warn!("<{}> {place}: the lease has ended or was revoked", self.name);
+                Err(_) if self.is_over() => return Renewed::NeverAgain,
+                Err(Spoilt::ForEver(why)) => {
+                    log::warn!("<{}> {}: {why}", self.name, self.gateway.place());
                     self.lost();
                     return Renewed::NeverAgain;
                 }
-                Err(fault) => return self.not_renewed(fault),
-            };
-            self.term.set(None);
-            match self.leaders_term() {
-                Ok(after) if term == Some(after) => {
-                    self.standing.renewed(begun);
-                    self.outage.set(false);
-                    return Renewed::Yes;
-                }
-                Ok(_) => log::debug!("{}: another leader: renewing anew", self.gateway.place()),
-                Err(fault) => return self.not_renewed(fault),
+                Err(Spoilt::Now(fault)) => return self.not_renewed(fault),
             }
         }
         self.not_renewed(Fault::Unreachable("its members have no lasting leader".to_owned()))
     }
 
-    /// The term of the members' leader, as of now if it is not known from the last renewal.
-    fn leaders_term(&self) -> Result<i64, Fault> {
+    /// One renewal: false = it does not count. A member that was the leader and has not noticed yet that there is
+    /// another one answers it as ever (<https://github.com/etcd-io/etcd/issues/15247>), while the new leader lets the
+    /// lease end. So it counts only if the majority had one and the same leader before and after it, and it was answered
+    /// in that leader's term: a read of a key, which needs the majority, tells.
+    fn renew_once(&self) -> Result<bool, Spoilt> {
+        let begun = sys::boottime();
+        let before = self.leaders_term()?;
+        let lease = json!({"ID": self.lease.to_string()});
+        let answer = self.ask("lease/keepalive", &lease)?.value;
+        let answer = &answer["result"];
+        if number(&answer["TTL"]) <= 0 {
+            return Err(Spoilt::ForEver("the lease has ended or was revoked"));
+        }
+        self.term.set(None);
+        let counts = term_of(answer) == before && self.leaders_term()? == before;
+        if counts {
+            self.standing.renewed(begun);
+            self.outage.set(false);
+        }
+        Ok(counts)
+    }
+
+    /// Whether all servers of the URL know the request, by a read that needs the majority: those that do not are another
+    /// cluster, by whatever number, which gives the lock to somebody else. A process that asks one server alone would not
+    /// see it. In a thread of its own, as it may take a while.
+    fn compare_servers(&self) {
+        let (gateway, created, key) = (self.gateway.clone(), self.created, own_key(&self.key));
+        let compared = thread::background("servers", move || {
+            let stands = |answer: &Value| {
+                let mut requests = queue::kvs(answer).iter().map(Request::read);
+                requests.any(|request| request.created == created)
+            };
+            let mut others = gateway.ask_others("kv/range", &key);
+            others.retain(|(_, answer)| answer["header"].is_object() && !stands(answer));
+            if others.is_empty() {
+                return;
+            }
+            // It may have been given up meanwhile.
+            let now = gateway.call("kv/range", &key, Contact::Running);
+            if now.is_ok_and(|now| stands(&now.value)) {
+                for (host, _) in others {
+                    log::warn!(
+                        "{}: {host} does not know of a request that stands there: it is another cluster, and two could have \
+                         the lock at once",
+                        gateway.place()
+                    );
+                }
+            }
+        });
+        if let Err(error) = compared {
+            log::debug!("{error}");
+        }
+    }
+
+    /// The term of the members' leader, as of now if it is not known from the last renewal. The key that is read is the
+    /// request's own, which stood when the renewals began: if it has gone, or is another creation, then somebody removed
+    /// the request, and whoever comes next has the lock although the lease lasts. A hold that is left to itself keeps it.
+    fn leaders_term(&self) -> Result<i64, Spoilt> {
         if let Some(term) = self.term.get() {
             return Ok(term);
         }
-        let key = json!({"key": encoded(&self.key), "count_only": true});
-        let term = term_of(&self.ask("kv/range", &key)?.value);
+        let answer = self.ask("kv/range", &own_key(&self.key))?.value;
+        let mut stands = queue::kvs(&answer).iter().map(Request::read);
+        if !stands.any(|request| request.created == self.created) {
+            return Err(Spoilt::ForEver("the request was removed, as by 'unget'"));
+        }
+        let term = term_of(&answer);
         self.term.set(Some(term));
         Ok(term)
     }
@@ -308,6 +360,23 @@ enum Renewed {
     Yes,
     No,
     NeverAgain,
+}
+
+/// Why a renewal has failed.
+enum Spoilt {
+    Now(Fault),
+    ForEver(&'static str),
+}
+
+impl From<Fault> for Spoilt {
+    fn from(fault: Fault) -> Self {
+        Self::Now(fault)
+    }
+}
+
+/// A read of one key without its value.
+fn own_key(key: &str) -> Value {
+    json!({"key": encoded(key), "keys_only": true})
 }
 
 /// The term in which a member has answered.

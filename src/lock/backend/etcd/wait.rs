@@ -3,9 +3,8 @@
 use super::gateway::{BUDGET, Contact, Fault, Gateway, Patience, encoded, number};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
-use crate::backend::USUAL_TTL;
-use crate::backend::Validity;
 use crate::backend::thread::{self, Event};
+use crate::backend::{GLANCE, USUAL_TTL, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Result, Wait, sys};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +63,7 @@ impl Etcd {
             if sys::monotonic() >= deadline {
                 return Ok(Waited::TimedOut);
             }
-            place.session.keep(name, &place.key)?;
+            place.session.keep(name, &place.key, place.created)?;
             let watch = Watch::start(
                 &self.gateway,
                 watched,
@@ -75,23 +74,26 @@ impl Etcd {
             loop {
                 let now = sys::monotonic();
                 if watch.news.is_set() {
-                    watch.look().map_err(|f| self.fail(f))?;
+                    match watch.look() {
+                        Err(Fault::Unreachable(_)) if now >= deadline => return Ok(Waited::TimedOut),
+                        looked => looked.map_err(|f| self.fail(f))?,
+                    };
                     break;
                 }
                 if options.cancel.is_some_and(Cancel::is_cancelled) {
                     return Err(Error::Cancelled);
                 }
                 if place.session.standing.now() == Validity::Lost {
-                    // With the lease the request has gone.
+                    // With the lease the request has gone, or without it.
                     return Ok(Waited::Gone);
+                }
+                if now >= deadline {
+                    return Ok(Waited::TimedOut);
                 }
                 if place.session.failing.is_set() {
                     // Whether we are still in the queue cannot be known: not worth waiting for.
                     let what = "the lease could not be renewed while waiting".to_owned();
                     return Err(self.fail(Fault::Unreachable(what)));
-                }
-                if now >= deadline {
-                    return Ok(Waited::TimedOut);
                 }
                 let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
                     begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
@@ -112,8 +114,14 @@ impl Etcd {
                 );
             }
             drop(watch);
+            // Where the time is up meanwhile, it is that which counts: not much longer.
+            let left = Duration::from_nanos(deadline.saturating_sub(sys::monotonic()));
+            let patience = Patience::until(Contact::Running, options.cancel).at_most(left + GLANCE);
             let requests;
-            (requests, revision) = self.queue(name, Patience::until(Contact::Running, options.cancel))?;
+            (requests, revision) = match self.queue(name, patience) {
+                Err(Error::Unreachable { .. }) if sys::monotonic() >= deadline => return Ok(Waited::TimedOut),
+                queue => queue?,
+            };
             verdict = queue::turn(&requests, place.created);
         }
     }
@@ -283,7 +291,7 @@ impl Watcher {
                     Err(Fault::Unreachable(what)) => {
                         if !self.once {
                             // Events may have been missed: look, and watch from there.
-                            return None;
+                            return self.later();
                         }
                         reason = Some(Fault::Unreachable(what));
                         break;
@@ -296,8 +304,8 @@ impl Watcher {
         None
     }
 
-    /// The watch was refused, most often because a login has ended. The look that follows logs in again, or says why
-    /// that is refused, too; if neither, it is not to be repeated without a pause.
+    /// The watch was closed or refused, this most often because a login has ended. The look that follows logs in again,
+    /// or says why that is refused, too; if neither, it is not to be repeated without a pause.
     fn later(&self) -> Option<Fault> {
         std::thread::sleep(PAUSE);
         None

@@ -5,7 +5,7 @@ use super::{sql, views};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};
 use crate::backend::who::Who;
-use crate::backend::{Held, Lease, Validity};
+use crate::backend::{GLANCE, Held, Lease, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait, sys};
 use log::Level;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -93,8 +93,8 @@ pub(super) struct Session {
     target: Arc<Target>,
     /// Set once it is granted.
     hold: Option<Hold>,
-    /// No answer is waited for longer than a second.
-    hurried: bool,
+    /// How long its release may take.
+    leave_within: Duration,
 }
 
 struct Hold {
@@ -146,7 +146,7 @@ impl Session {
             shared,
             target: target.clone(),
             hold: None,
-            hurried: false,
+            leave_within: BUDGET + BUDGET,
         })
     }
 
@@ -266,21 +266,20 @@ impl Held for Session {
         self.hold.as_ref().map(|hold| hold.socket.as_fd())
     }
 
-    fn detach(self: Box<Self>, _ttl: Option<Duration>) -> Result<()> {
+    fn hurry(&mut self) {
+        self.leave_within = GLANCE;
+    }
+
+    fn detach(self: Box<Self>, _ttl: Option<Duration>, _cancel: &Cancel) -> Result<()> {
         Err(Error::Unsupported {
             engine: "postgres",
             what: "a lock cannot outlive its connection; use run, or get -a SECONDS".to_owned(),
         })
     }
 
-    fn hurry(&mut self) {
-        self.hurried = true;
-    }
-
     fn release(mut self: Box<Self>) -> Result<bool> {
         let certain = self.validity().is_certain();
-        let patience = if self.hurried { BRIEF + BRIEF } else { BUDGET + BUDGET };
-        Ok(self.end(patience)? && certain)
+        Ok(self.end(self.leave_within)? && certain)
     }
 }
 
@@ -578,7 +577,7 @@ mod tests {
             shared,
             target,
             hold: None,
-            hurried: false,
+            leave_within: BUDGET + BUDGET,
         };
         let told = session.wait(&mut GetOptions::new(), || None);
         assert!(matches!(told, Err(Error::Refused { .. })));

@@ -39,6 +39,19 @@ pub(super) fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(what)
 }
 
+/// What `what` comes to, unless `cancel` comes first.
+pub(super) async fn or_cancelled<T>(what: impl Future<Output = Result<T>>, cancel: &Cancel) -> Result<T> {
+    let cancelled = async {
+        while !cancel.is_cancelled() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        result = what => result,
+        () = cancelled => Err(crate::Error::Cancelled),
+    }
+}
+
 /// One session that has or wants a lock.
 struct Seen {
     /// 0: a prepared transaction, which no session belongs to any more.
@@ -129,7 +142,7 @@ impl Seen {
     /// Who it is: by the table, else by what the connection is called.
     fn who(&self, name: &LockName) -> Who {
         let told = self.name.as_deref() == Some(name.as_str());
-        let told = told.then(|| self.who.as_deref().and_then(|text| serde_json::from_str(text).ok()));
+        let told = told.then(|| self.who.as_deref().and_then(Who::read));
         let mut who: Who = told.flatten().unwrap_or_else(|| {
             // Another program has a name of its own, and no process and host that we could know.
             let (pid, host, command) = self.ours().unwrap_or(("", "", &self.application));
@@ -268,13 +281,14 @@ impl Found {
 }
 
 impl Following {
-    pub(super) fn start(target: &Arc<Target>, name: &LockName) -> Result<Self> {
+    pub(super) fn start(target: &Arc<Target>, name: &LockName, cancel: &Cancel) -> Result<Self> {
         let runtime = runtime()?;
-        let (link, first) = runtime.block_on(async {
+        let first = async {
             let link = target.connect(APPLICATION).await?;
             let first = look(target, &link, name).await?;
-            Ok::<_, crate::Error>((link, first))
-        })?;
+            Ok((link, first))
+        };
+        let (link, first) = runtime.block_on(or_cancelled(first, cancel))?;
         let found = Arc::new(Found::default());
         let (told, target, name) = (found.clone(), target.clone(), name.clone());
         // Not joined: it ends at its next look.
