@@ -6,7 +6,7 @@ mod engine_common;
 
 use engine_common::hang;
 use engine_common::journal::{Journal, Run, boottime, runs};
-use engine_common::postgres::{Postgres, figures, stderr};
+use engine_common::postgres::{Postgres, figures, stderr, stdout};
 use engine_common::wait_until;
 use std::process::{Command, Output};
 use std::thread;
@@ -285,6 +285,85 @@ fn released_by_force() {
     assert_eq!(unget(interval.token), Some(0));
     assert_eq!(holder.status(), 76);
     wait_until("the command has ended with its session", || !runs(interval.pid));
+}
+
+/// All who share the lock next wait for the moment in which the former holder's host may hear of its end, not only the
+/// first of them.
+#[test]
+fn those_who_share_next_all_wait_a_moment() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "shared-next");
+    let mut holder = journal.run(TTL, 60, &["stubborn"]);
+    journal.wait_for(1);
+    let next: Vec<_> = (0..4)
+        .map(|_| {
+            let mut next = journal.command(&["run", "-s", "date", "+%s%N"]);
+            next.stdout(std::process::Stdio::piped()).spawn().expect("it starts")
+        })
+        .collect();
+    wait_until("they wait", || journal.waiting() == 4);
+    // When it was ended, by the same clock: µs.
+    let ended: u64 = server
+        .sql(&format!(
+            "SELECT us FROM (SELECT backend, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us
+                FROM resourcelock_session WHERE name = '{}' AND token <> 0 OFFSET 0) AS s
+            WHERE pg_terminate_backend(backend)",
+            journal.name()
+        ))
+        .parse()
+        .expect("a time");
+    for next in next {
+        let said = stdout(&next.wait_with_output().expect("it ends"));
+        let ran: u64 = said.trim().parse().expect("ns");
+        let after = ran.saturating_sub(ended * 1000);
+        assert!(after >= 50_000_000, "{after} ns");
+    }
+    assert_eq!(holder.status(), 76);
+    let rows = format!(
+        "SELECT count(*) FROM resourcelock_session WHERE name = '{}'",
+        journal.name()
+    );
+    assert_eq!(server.sql(&rows), "0", "nothing is left behind");
+}
+
+/// One who has been asked to end, or who drops what it had, does not wait for an answer as one who needs it.
+#[test]
+fn given_back_while_the_server_hangs() {
+    let server = Postgres::start();
+    let engine = resourcelock::backend::open(&server.url()).expect("it is built in");
+    let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
+        let name = resourcelock::LockName::new(&engine_common::lock_name(subject)).expect("a name");
+        let held = engine.acquire(&name, resourcelock::GetOptions::new());
+        held.expect("it answers").expect("it is free")
+    });
+    let journal = Journal::new(&server.url(), "asking");
+    server.signal_all("STOP");
+    let mut asking = Run::start(&mut journal.command(&["run", "-n", "true"]));
+    hurried.hurry();
+    assert!(hurried.release().is_err(), "nobody knows");
+    drop(dropped);
+    assert!(asking.is_running(), "they have waited for an answer");
+    assert_eq!(asking.status(), 69);
+    server.signal_all("CONT");
+}
+
+/// A waiter gives up within two TTL and about a second, also if the server hangs just after it has served somebody.
+#[test]
+fn a_waiter_gives_up_within_two_ttl() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "two-ttl");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    // Gives up by itself, a second after its time.
+    let mut other = journal.run(&["--ttl", "600", "-t", "11"], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    let mut waiter = journal.run(TTL, 0, &[]);
+    wait_until("it waits", || journal.waiting() == 2);
+    server.signal_all("STOP");
+    assert_eq!(waiter.status(), 69);
+    assert!(other.is_running(), "it has waited for longer");
+    assert_eq!(other.status(), 75);
+    server.signal_all("CONT");
 }
 
 #[test]

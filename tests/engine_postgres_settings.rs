@@ -178,9 +178,13 @@ fn holders_without_a_token_are_followed() {
     let mut trace = journal.command(&["trace", "-f"]);
     let _trace = Run::start(trace.stdout(File::create(&file).expect("a file")));
     let said = || std::fs::read_to_string(&file).unwrap_or_default();
-    let looks = "SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'resourcelock (looks)' AND state = 'idle' AND query LIKE '%waitstart%'";
-    wait_until("it has begun", || server.sql(looks) == "1");
+    // Each look is two transactions.
+    let looks = "SELECT query_start FROM pg_stat_activity WHERE application_name = 'resourcelock (looks)'";
+    let mut seen = std::collections::BTreeSet::new();
+    wait_until("it has begun", || {
+        seen.insert(server.sql(looks));
+        seen.len() > 4
+    });
     let key = server.sql(&format!(
         "SELECT ('x' || left(encode(sha256('resourcelock:{}'), 'hex'), 16))::bit(64)::bigint",
         journal.name()
@@ -276,4 +280,101 @@ fn no_connection_is_left() {
     holder.wait();
     assert_eq!(waiter.status(), 0);
     journal.judge(2);
+}
+
+/// Whoever has locked the table keeps nobody from knowing which holds are meant: tokens are told without it.
+#[test]
+fn holds_are_known_while_the_table_is_locked() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "known");
+    let program = journal.command(&[]).get_program().to_owned();
+    let script = r#"echo ready; read -r _; "$0" "$1" run --same-process-ok -- echo inside; echo "status $?""#;
+    let mut job = journal.command(&["run", "--", "sh", "-c", script]);
+    let mut job = job
+        .arg(&program)
+        .arg(journal.name())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = std::io::BufReader::new(job.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).expect("it says something");
+    assert_eq!(line, "ready\n");
+    let maintenance = || {
+        let session = session(&server, "jobs", "BEGIN; LOCK TABLE public.resourcelock_session");
+        let locked = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'
+            AND relation = 'public.resourcelock_session'::regclass";
+        wait_until("the table is locked", || server.sql(locked) == "1");
+        session
+    };
+    let over = |session: Process| {
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock'");
+        drop(session);
+    };
+    let session = maintenance();
+    std::io::Write::write_all(&mut job.stdin.take().expect("it is piped"), b"go\n").expect("it reads");
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut said, &mut rest).expect("it is text");
+    assert_eq!(rest, "inside\nstatus 0\n");
+    over(session);
+    assert!(job.wait().expect("it ends").success());
+    let mut holder = journal.run(&[], 600, &[]);
+    let token = journal.wait_for(1).token.to_string();
+    let session = maintenance();
+    let unget = |token: &str| status(&output(&mut journal.command(&["unget", "--token", token])));
+    assert_eq!(unget("1"), 1);
+    assert_eq!(unget(&token), 0);
+    assert_eq!(holder.status(), 76);
+    over(session);
+}
+
+/// `connect_timeout` is libpq's: so long one server may take.
+#[test]
+fn a_limit_for_each_server() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("postgres://u@{}/d", silent.local_addr().expect("it is bound"));
+    let ask = |url: &str| Run::start(binary(url).args([&lock_name("limit"), "run", "true"]));
+    let mut other = ask(&url);
+    let mut limited = ask(&format!("{url}?connect_timeout=1"));
+    assert_eq!(limited.status(), 69);
+    assert!(other.is_running(), "it has waited for longer");
+    assert_eq!(other.status(), 69);
+}
+
+/// As libpq has it: a local socket that is elsewhere is looked up in the password file by its folder.
+#[test]
+fn the_password_of_a_local_socket() {
+    let server = Postgres::start();
+    server.sql("CREATE ROLE socket LOGIN SUPERUSER PASSWORD 'plugged'");
+    let rules = "local all socket scram-sha-256\nlocal all all trust\nhost all trusted 127.0.0.1/32 trust\n";
+    server.put("pg_hba.conf", rules.as_bytes());
+    server.sql("SELECT pg_reload_conf()");
+    let folder = server.folder().display().to_string();
+    let url = format!("postgres:///jobs?host={folder}&port={}&user=socket", server.port());
+    let file = server.folder().join("pgpass");
+    let (right, wrong) = (format!("{folder}:*:*:socket:plugged\n"), "localhost:*:*:socket:x\n");
+    std::fs::write(&file, format!("{wrong}{right}")).expect("a file");
+    assert!(
+        Command::new("chmod")
+            .arg("600")
+            .arg(&file)
+            .status()
+            .is_ok_and(|status| status.success())
+    );
+    let asked = || {
+        output(
+            binary(&url)
+                .args([&lock_name("socket"), "run", "true"])
+                .env("PGPASSFILE", &file),
+        )
+    };
+    wait_until("the rules are read", || {
+        let psql = Command::new("psql")
+            .args(["-X", "-w", "-d", &url, "-c", "SELECT 1"])
+            .output();
+        psql.is_ok_and(|psql| !psql.status.success())
+    });
+    let had = asked();
+    assert_eq!(status(&had), 0, "{}", stderr(&had));
 }

@@ -3,9 +3,9 @@
 
 mod engine_common;
 
-use engine_common::journal::binary;
-use engine_common::lock_name;
+use engine_common::journal::{Journal, binary};
 use engine_common::postgres::{Postgres, stderr, stdout};
+use engine_common::{lock_name, wait_until};
 use std::process::Output;
 use std::thread;
 
@@ -204,24 +204,38 @@ fn when_the_table_is_made_later_or_lost() {
     assert!(tokens.locks[0].1 > highest);
 }
 
+/// Who began to wait before there was a table draws from what is there when it is granted.
 #[test]
-fn with_the_table_of_an_older_version() {
+fn when_the_table_is_made_while_one_waits() {
     let server = Postgres::shared();
-    server.sql("CREATE DATABASE older");
-    let mut tokens = Tokens::of(server.url_as("trusted", "older"));
-    server.sql_in(
-        "older",
-        "CREATE TABLE resourcelock (name text, backend integer, token bigint NOT NULL, who text NOT NULL,
-            PRIMARY KEY (name, backend))",
+    server.sql("CREATE ROLE meanwhile LOGIN");
+    server.sql("CREATE DATABASE meanwhile");
+    let sql = |text: &str| server.sql_in("meanwhile", text);
+    sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = format!(
+        "postgres:///meanwhile?host={}&port={}&user=meanwhile",
+        server.folder().display(),
+        server.port()
     );
-    for (name, highest) in &mut tokens.locks {
-        *highest = 7_000_000_000;
-        server.sql_in(
-            "older",
-            &format!("INSERT INTO resourcelock VALUES ('{name}', 0, {highest}, '')"),
-        );
-    }
-    tokens.grow("after an older version");
+    let journal = Journal::new(&url, "meanwhile");
+    let mut holder = journal.run(&[], 600, &[]);
+    journal.wait_for(1);
+    let mut waiter = journal.run(&[], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    // By somebody who may.
+    let made = binary(&server.url_as("trusted", "meanwhile"))
+        .args([&lock_name("maker"), "run", "true"])
+        .output();
+    assert!(made.expect("it runs").status.success());
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON resourcelock_session TO meanwhile");
+    sql("GRANT USAGE, UPDATE ON SEQUENCE resourcelock_token TO meanwhile");
+    let highest: u64 = sql("SELECT last_value FROM resourcelock_token")
+        .parse()
+        .expect("a number");
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(waiter.status(), 0);
+    assert!(journal.judge(2)[1].token > highest);
 }
 
 /// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.

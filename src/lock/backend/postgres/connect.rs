@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{Host, SslMode as WireMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Client, Config, Row};
 
 /// How long an answer may take.
 pub(super) const BUDGET: Duration = Duration::from_secs(4);
@@ -47,7 +48,7 @@ pub(super) struct Link {
     /// The server process that serves it.
     pub(super) backend: i32,
     /// The server sees the very connection that we see: nothing is in between.
-    direct: bool,
+    pub(super) direct: bool,
     /// How it was made: a request to cancel goes the same way.
     way: Way,
 }
@@ -199,6 +200,12 @@ impl Target {
         }
     }
 
+    /// A value of an answer. It may be of another kind than ours, if the table is another one's.
+    pub(super) fn value<'a, T: FromSql<'a>>(&self, row: &'a Row, at: usize) -> Result<T> {
+        row.try_get(at)
+            .map_err(|error| self.refused(format!("an answer of an unexpected kind: {error}")))
+    }
+
     /// Who is asked: the role.
     pub(super) fn role(&self) -> &str {
         self.config.get_user().unwrap_or_default()
@@ -215,7 +222,9 @@ impl Target {
         for (i, place) in self.places.iter().enumerate() {
             // What is left is shared by those that are left.
             let left = end.saturating_duration_since(Instant::now());
-            let until = Instant::now() + left / u32::try_from(self.places.len() - i).unwrap_or(1);
+            let share = left / u32::try_from(self.places.len() - i).unwrap_or(1);
+            let share = self.config.get_connect_timeout().map_or(share, |most| share.min(*most));
+            let until = Instant::now() + share;
             match timeout_at(until, self.connect_to(place, until, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
                 Ok(Ok((_, true))) => standbys = true,
@@ -237,10 +246,17 @@ impl Target {
     }
 
     /// Makes sure that the server at the other end of `link` still serves others. The link itself may be silent for a
-    /// good reason.
-    pub(super) async fn still_serves(&self, link: &Link, application: &str) -> Result<()> {
+    /// good reason. It has `time` for that.
+    pub(super) async fn still_serves(&self, link: &Link, application: &str, time: Duration) -> Result<()> {
         let place = link.way.place();
-        let until = Instant::now() + BUDGET;
+        let until = Instant::now() + time;
+        if !link.direct {
+            // A pooler that has given away all its sessions has others wait; but it ends ours when it has lost it.
+            return match timeout_at(until, self.reach(&place, until)).await {
+                Ok(reached) => reached.map(drop),
+                Err(_) => Err(self.unreachable("no answer in time")),
+            };
+        }
         match timeout_at(until, self.connect_to(&place, until, application)).await {
             // Who says that there is no room serves those who have found some.
             Ok(Ok(_) | Err(Trouble::NoRoom(_))) => Ok(()),
@@ -435,9 +451,10 @@ impl Target {
 
     /// Which session it is, and whether this is a standby.
     async fn ask_who_serves(&self, mut link: Link, ends: Ends) -> Result<(Link, bool)> {
-        let query = "SELECT pg_backend_pid(), pg_is_in_recovery(),
-            host(inet_client_addr()), coalesce(inet_client_port(), 0),
-            host(inet_server_addr()), coalesce(inet_server_port(), 0)";
+        // In full, and without an operator: others may have made some of that name, see `sql.rs`.
+        let query = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
+            pg_catalog.host(pg_catalog.inet_client_addr()), coalesce(pg_catalog.inet_client_port(), 0),
+            pg_catalog.host(pg_catalog.inet_server_addr()), coalesce(pg_catalog.inet_server_port(), 0)";
         let row = match timeout(BUDGET, link.client.query_typed_one(query, &[])).await {
             Ok(Ok(row)) => row,
             Ok(Err(error)) => return Err(self.error(&error)),
@@ -447,14 +464,15 @@ impl Target {
             let address: IpAddr = address?.parse().ok()?;
             Some(SocketAddr::new(address, u16::try_from(port).ok()?))
         };
-        let seen = end(row.get(2), row.get(3)).zip(end(row.get(4), row.get(5)));
-        link.backend = row.get(0);
+        let client = end(self.value(&row, 2)?, self.value(&row, 3)?);
+        let seen = client.zip(end(self.value(&row, 4)?, self.value(&row, 5)?));
+        link.backend = self.value(&row, 0)?;
         link.direct = match ends {
             Ends::Tcp(own, server) => seen == Some((own, server)),
             // A server's sessions are children of the process that listens; a pooler has none.
             Ends::Local(listener) => listener.is_some_and(|listener| parent(link.backend) == Some(listener)),
         };
-        Ok((link, row.get(1)))
+        Ok((link, self.value(&row, 1)?))
     }
 
     /// Asks the server to end what this connection waits for.
@@ -514,8 +532,13 @@ impl Target {
 
     /// The server process that serves this connection now.
     async fn backend(&self, client: &Client) -> Result<i32> {
-        match timeout(BUDGET, client.query_typed_one("SELECT pg_backend_pid()", &[])).await {
-            Ok(Ok(row)) => Ok(row.get(0)),
+        match timeout(
+            BUDGET,
+            client.query_typed_one("SELECT pg_catalog.pg_backend_pid()", &[]),
+        )
+        .await
+        {
+            Ok(Ok(row)) => self.value(&row, 0),
             Ok(Err(error)) => Err(self.error(&error)),
             Err(_) => Err(self.unreachable("no answer in time")),
         }

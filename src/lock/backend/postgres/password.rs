@@ -1,7 +1,7 @@
 //! The password, where the URL has none: as libpq finds it.
 
-use super::settings::{Place, environment};
-use std::path::PathBuf;
+use super::settings::{Place, SOCKETS, environment};
+use std::path::{Path, PathBuf};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -17,15 +17,21 @@ pub(super) fn find(config: &Config, place: &Place) -> Option<String> {
         log::warn!("{} is readable by others and was ignored: chmod 600", path.display());
         return None;
     }
-    let host = match &place.host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(_) => "localhost".to_owned(),
-    };
+    let host = host_in_file(&place.host);
     let user = config.get_user().unwrap_or_default();
     let database = config.get_dbname().unwrap_or(user);
     let wanted = [host.as_str(), &place.port.to_string(), database, user];
     let text = std::fs::read_to_string(&path).ok()?;
     text.lines().find_map(|line| password_in(line, wanted))
+}
+
+/// What the password file calls a host: a local socket by its folder, but for the usual one.
+fn host_in_file(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) if folder == Path::new(SOCKETS) => "localhost".to_owned(),
+        Host::Unix(folder) => folder.display().to_string(),
+    }
 }
 
 /// The password in a line of the password file, if the line is meant for these (host, port, database, user).
@@ -59,6 +65,17 @@ fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_sockets_in_the_password_file() {
+        for (host, called) in [
+            (Host::Tcp("db1".to_owned()), "db1"),
+            (Host::Unix(SOCKETS.into()), "localhost"),
+            (Host::Unix("/tmp/other".into()), "/tmp/other"),
+        ] {
+            assert_eq!(host_in_file(&host), called);
+        }
+    }
 
     #[test]
     fn lines_of_the_password_file() {

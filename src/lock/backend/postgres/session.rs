@@ -58,6 +58,21 @@ impl Shared {
     }
 }
 
+/// Tells of a thread that ends without having told anything, by a mistake of this program's.
+struct LastWord {
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "this program has failed at it, which is a mistake of its own";
+            self.shared.tell(Phase::Failed(self.target.refused(what)));
+        }
+    }
+}
+
 /// What is asked for.
 struct Request {
     target: Arc<Target>,
@@ -66,6 +81,8 @@ struct Request {
     wait: Wait,
     ttl: Duration,
     who: Who,
+    /// There is a table that tells others of it.
+    told: bool,
 }
 
 /// The handle. Dropping it releases, or gives up.
@@ -108,10 +125,16 @@ impl Session {
             wait,
             ttl,
             who,
+            told: false,
         };
         let (orders, inbox) = unbounded_channel();
         let told = shared.clone();
+        let word = LastWord {
+            shared: shared.clone(),
+            target: target.clone(),
+        };
         thread::background("postgres", move || {
+            let _word = word;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
                 Ok(runtime) => runtime.block_on(request.live(&told, inbox)),
@@ -213,7 +236,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = self.end(self.leave_within) {
+        // The thread goes on if it takes longer, or the connection's end tells the server.
+        if let Err(error) = self.end(BRIEF + BRIEF) {
             log::debug!("{error}");
         }
     }
@@ -267,13 +291,24 @@ impl Request {
             link = self.ready() => link,
             _ = orders.recv() => return shared.tell(Phase::NotHad),
         };
-        let link = match link {
-            Ok(link) => link,
+        let (link, had) = match link {
+            Ok((link, told, had)) => {
+                self.told = told;
+                (link, had)
+            }
             Err(error) => return shared.tell(Phase::Failed(error)),
         };
-        match self.ask(&link, asked, shared, &mut orders).await {
+        let had = if had {
+            Ok(true)
+        } else {
+            self.ask(&link, asked, shared, &mut orders).await
+        };
+        match had {
             Ok(true) => {}
-            Ok(false) => return shared.tell(Phase::NotHad),
+            Ok(false) => {
+                self.restore(&link).await;
+                return shared.tell(Phase::NotHad);
+            }
             Err(error) => return shared.tell(Phase::Failed(error)),
         }
         let (token, standing) = match self.granted(&link).await {
@@ -293,15 +328,25 @@ impl Request {
         shared.tell(Phase::Ended(result));
     }
 
-    /// A session in which the lock can be asked for.
-    async fn ready(&self) -> Result<Link> {
+    /// What a pooler gives to others next is as it was.
+    async fn restore(&self, link: &Link) {
+        if !link.direct {
+            let _ = timeout(BRIEF, sql::restore(&self.target, &link.client)).await;
+        }
+    }
+
+    /// A session in which the lock can be asked for, whether there is a table, and whether the lock was free and
+    /// has been taken.
+    async fn ready(&self) -> Result<(Link, bool, bool)> {
         let target = &self.target;
         let until = tokio::time::Instant::now() + BUDGET;
         let ready = async {
-            let link = target.connect_until(until, &self.application(None)).await?;
+            let (before, after) = self.application();
+            let link = target.connect_until(until, &(before + &after)).await?;
             target.refuse_pooler(&link).await?;
-            sql::settle(target, &link.client, self.ttl).await?;
-            Ok(link)
+            let wanted = (sql::key(&self.name), self.mode);
+            let (told, had) = sql::settle(target, &link.client, self.ttl, !link.direct, wanted).await?;
+            Ok((link, told, had))
         };
         match timeout_at(until, ready).await {
             Ok(link) => link,
@@ -309,18 +354,21 @@ impl Request {
         }
     }
 
-    /// What others see of the connection: 63 bytes. `token`: where no table tells it.
-    fn application(&self, token: Option<i64>) -> String {
+    /// What others see of the connection, of which the server takes 63 bytes; once it is granted, the token stands
+    /// between these.
+    fn application(&self) -> (String, String) {
         let Who { pid, host, command, .. } = &self.who;
-        let token = token.map(|token| format!("#{token}")).unwrap_or_default();
-        let text = format!("resourcelock {pid}{token}@{host} {command}");
-        text.chars()
-            .filter(|c| c.is_ascii_graphic() || *c == ' ')
-            .take(63)
-            .collect()
+        let plain = |text: String| {
+            let plain = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
+            plain.take(63).collect()
+        };
+        (
+            plain(format!("resourcelock {pid}")),
+            plain(format!("@{host} {command}")),
+        )
     }
 
-    /// Whether it was had.
+    /// Waits for it, where it was not free: whether it was had.
     async fn ask(
         &mut self,
         link: &Link,
@@ -330,9 +378,6 @@ impl Request {
     ) -> Result<bool> {
         let target = &self.target;
         let key = sql::key(&self.name);
-        if sql::try_lock(target, &link.client, key, self.mode).await? {
-            return Ok(true);
-        }
         let left = |time: Duration| time.saturating_sub(asked.elapsed());
         let time = match self.wait {
             Wait::No => return Ok(false),
@@ -340,7 +385,9 @@ impl Request {
             Wait::For(time) => Some(left(time)),
             Wait::Forever => None,
         };
-        sql::announce(target, &link.client, &self.name, &self.who).await;
+        if self.told {
+            sql::announce(target, &link.client, &self.name, &self.who).await;
+        }
         shared.queued.set();
         shared.news.set();
         // The server ends the wait in time, unless it has stopped; or it is too long for the server to count.
@@ -357,7 +404,7 @@ impl Request {
                 Ok(true)
             }
             Some(Ok(Ok(false))) => {
-                sql::forget(target, &link.client, &self.name).await;
+                sql::forget(target, &link.client, &self.name, self.told).await;
                 Ok(false)
             }
             Some(Ok(Err(error))) => Err(error),
@@ -365,9 +412,15 @@ impl Request {
                 // The server would go on waiting on our behalf.
                 let leave = async {
                     target.cancel(link).await;
-                    sql::forget(target, &link.client, &self.name).await;
+                    sql::forget(target, &link.client, &self.name, self.told).await;
                 };
-                let _ = timeout(BRIEF, leave).await;
+                let mut leave = std::pin::pin!(leave);
+                if timeout(BRIEF, &mut leave).await.is_err() {
+                    // Nobody need wait for it; but while this program runs it is tried: a server that does not look
+                    // whether its clients are there would keep the request.
+                    shared.tell(Phase::NotHad);
+                    let _ = timeout(BUDGET, leave).await;
+                }
                 Ok(false)
             }
         }
@@ -379,27 +432,35 @@ impl Request {
         let mut failing_since = None;
         loop {
             tokio::time::sleep(if failing_since.is_none() { self.ttl } else { PAUSE }).await;
-            let asked = Instant::now();
-            match self.target.still_serves(link, views::APPLICATION).await {
+            let since = failing_since.unwrap_or_else(Instant::now);
+            // The last look ends with the TTL, or it is a short one.
+            let time = self.ttl.saturating_sub(since.elapsed()).clamp(BRIEF, BUDGET);
+            match self.target.still_serves(link, views::APPLICATION, time).await {
                 Ok(()) => failing_since = None,
-                Err(error) if failing_since.get_or_insert(asked).elapsed() >= self.ttl => return error,
-                Err(error) => log::debug!("{error}"),
+                Err(error) if since.elapsed() >= self.ttl => return error,
+                Err(error) => {
+                    failing_since = Some(since);
+                    log::debug!("{error}");
+                }
             }
         }
     }
 
-    async fn granted(&self, link: &Link) -> Result<(u64, Arc<Standing>)> {
+    async fn granted(&mut self, link: &Link) -> Result<(u64, Arc<Standing>)> {
         let begun = sys::boottime();
-        let grant = sql::grant(&self.target, &link.client, &self.name, self.mode, &self.who).await?;
+        let request = (&self.name, self.mode, &self.who);
+        let (before, after) = self.application();
+        let grant = sql::grant(&self.target, &link.client, request, (&before, &after), self.told).await?;
+        self.told = !grant.bare;
         if grant.backend != link.backend {
             return Err(self.target.pooler());
         }
         link.last_for(self.ttl);
-        if grant.bare {
-            sql::call(&self.target, &link.client, &self.application(Some(grant.token))).await?;
-        }
         if grant.abandoned {
             tokio::time::sleep(SETTLE).await;
+        }
+        if !grant.left.is_empty() {
+            sql::sweep(&self.target, &link.client, &self.name, &grant.left).await;
         }
         log::debug!(
             "<{}> granted with token {} by {}",
@@ -471,7 +532,9 @@ impl Request {
     }
 
     async fn release(&self, link: &Link) -> Result<bool> {
-        match sql::unlock(&self.target, &link.client, &self.name, self.mode).await {
+        let unlocked = sql::unlock(&self.target, &link.client, &self.name, self.mode, self.told).await;
+        self.restore(link).await;
+        match unlocked {
             // Nobody else closes it: the session has ended, before this or in the same instant.
             Err(error) if link.client.is_closed() => {
                 log::warn!("<{}> {error}: the lock has ended with it", self.name);
@@ -482,5 +545,42 @@ impl Request {
                 unlocked
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::url::EngineUrl;
+
+    #[test]
+    fn a_thread_that_fails_is_not_waited_for() {
+        let Ok(EngineUrl::Postgres(url)) = EngineUrl::parse("postgres://u@127.0.0.1/d") else {
+            panic!("it is a URL")
+        };
+        let target = Arc::new(Target::new(&url).unwrap());
+        let shared = Arc::new(Shared {
+            phase: Mutex::new(Phase::Asking),
+            news: Event::default(),
+            queued: Event::default(),
+        });
+        let word = LastWord {
+            shared: shared.clone(),
+            target: target.clone(),
+        };
+        let thread = thread::background("postgres", move || {
+            let _word = word;
+            panic!("on purpose");
+        });
+        let mut session = Session {
+            orders: None,
+            shared,
+            target,
+            hold: None,
+            leave_within: BUDGET + BUDGET,
+        };
+        let told = session.wait(&mut GetOptions::new(), || None);
+        assert!(matches!(told, Err(Error::Refused { .. })));
+        assert!(thread.unwrap().join().is_err());
     }
 }

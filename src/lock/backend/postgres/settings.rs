@@ -4,11 +4,15 @@ use crate::backend::url::{PostgresUrl, decoded, printable, without_password};
 use crate::{Error, Result};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireMode, SslNegotiation};
 
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
+
+/// Where local sockets are if nothing is said.
+pub(super) const SOCKETS: &str = "/var/run/postgresql";
 
 /// `sslmode`: from the weakest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,7 +213,7 @@ impl Settings {
             match environment("PGHOST") {
                 Some(host) => config.host(host),
                 None if environment("PGHOSTADDR").is_some() => &mut config,
-                None => config.host_path("/var/run/postgresql"),
+                None => config.host_path(SOCKETS),
             };
         }
         if config.get_hostaddrs().is_empty()
@@ -234,6 +238,15 @@ impl Settings {
             && let Some(database) = environment("PGDATABASE")
         {
             config.dbname(database);
+        }
+        if config.get_connect_timeout().is_none()
+            && let Some(seconds) = environment("PGCONNECT_TIMEOUT")
+        {
+            match seconds.parse::<i64>().map(u64::try_from) {
+                Ok(Ok(seconds @ 1..)) => config.connect_timeout(Duration::from_secs(seconds)),
+                Ok(_) => &mut config, // no limit
+                Err(_) => return refuse("PGCONNECT_TIMEOUT is not a number of seconds".to_owned()),
+            };
         }
         let places = places(&config, names_port(&url_left), environment).map_err(|reason| wrong(reason.to_owned()))?;
         // The server that is wanted is always one that can be written to: a standby keeps locks of its own.
@@ -543,6 +556,17 @@ mod tests {
         let alone = read("postgres:///d", &[("PGHOSTADDR", "10.0.0.1")]).unwrap();
         assert_eq!(alone.places[0].host, Host::Tcp("10.0.0.1".to_owned()));
         assert!(error("postgres://h/d", &[("PGHOSTADDR", "h")]).contains("PGHOSTADDR"));
+        assert!(error("postgres://h/d", &[("PGCONNECT_TIMEOUT", "soon")]).contains("PGCONNECT_TIMEOUT"));
+        for (url, variable, limit) in [
+            ("postgres://h/d", "3", Some(3)),
+            ("postgres://h/d?connect_timeout=1", "3", Some(1)),
+            ("postgres://h/d", "0", None),
+            ("postgres://h/d", "-1", None),
+        ] {
+            let config = read(url, &[("PGCONNECT_TIMEOUT", variable)]).unwrap().config;
+            let limit = limit.map(Duration::from_secs);
+            assert_eq!(config.get_connect_timeout(), limit.as_ref(), "{url} {variable}");
+        }
         assert_eq!(of(&[("PGOPTIONS", "-c a=b")]).config.get_options(), Some("-c a=b"));
     }
 

@@ -1,4 +1,9 @@
 //! Every statement that is sent.
+//!
+//! In the schema public others may make functions, operators and tables that fit better than the server's own, and
+//! would run as this role. So nothing is looked for there: the first thing that a session is told is where to look
+//! ([`NOWHERE_ELSE`]), what is sent before has no operators and full names, and our own table and sequence are used
+//! only if nobody else can have them run something ([`are_there`]).
 
 use super::connect::{BUDGET, Target};
 use crate::backend::url::printable;
@@ -23,6 +28,30 @@ pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.res
     name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
     PRIMARY KEY (name, backend));
     CREATE SEQUENCE IF NOT EXISTS public.resourcelock_token";
+
+/// Where names and operators are looked for: where nobody but a superuser can make any.
+const NOWHERE_ELSE: &str = "pg_catalog, pg_temp";
+
+/// How many of ours are there as this role makes them. (It is asked before each grant: what else may be trusted takes the
+/// server longer to find out.) With full names, as it is asked before the place is set where they are looked for.
+const OUR_OWN: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c
+    WHERE (c.relname OPERATOR(pg_catalog.=) 'resourcelock_session' AND c.relkind OPERATOR(pg_catalog.=) 'r'
+        OR c.relname OPERATOR(pg_catalog.=) 'resourcelock_token' AND c.relkind OPERATOR(pg_catalog.=) 'S')
+    AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('public')::pg_catalog.oid
+    AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhastriggers)
+    AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) current_user";
+
+/// What stands where ours are to be: its name and owner, whether it is of the right kind, whether the owner may be
+/// trusted, whether something is run when it is used, whether it may be read.
+const STANDING_THERE: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text,
+        c.relkind = CASE c.relname WHEN 'resourcelock_token' THEN 'S'::\"char\" ELSE 'r'::\"char\" END,
+        EXISTS (SELECT FROM pg_roles o WHERE o.oid = c.relowner AND (o.rolsuper OR o.rolname = current_user
+            OR o.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))),
+        c.relhasrules OR c.relrowsecurity
+            OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+        coalesce(has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false)
+    FROM pg_class c WHERE c.relname IN ('resourcelock_session', 'resourcelock_token')
+        AND c.relnamespace = to_regnamespace('public')";
 
 /// So far the sequence is moved on when it is not known which tokens were drawn last: the server writes 32 numbers
 /// ahead, but other sessions can draw on before that is on the disk, and a standby may lag behind.
@@ -51,14 +80,90 @@ pub(super) async fn query(target: &Target, client: &Client, text: &str, values: 
     }
 }
 
+/// Runs statements without values that answer soon.
+async fn execute(target: &Target, client: &Client, text: &str) -> Result<()> {
+    match timeout(BUDGET, client.batch_execute(text)).await {
+        Ok(result) => result.map_err(|error| target.error(&error)),
+        Err(_) => Err(target.unreachable("no answer in time")),
+    }
+}
+
+/// Whether the first row, if there is one, says yes.
+pub(super) fn says_yes(target: &Target, rows: &[Row]) -> Result<bool> {
+    rows.first().map_or(Ok(false), |row| target.value(row, 0))
+}
+
+/// Runs a statement that only looks, in a transaction of its own: a pooler may give the session to others then, who
+/// must not find what we have set. It is given up soon if somebody has locked the table.
+pub(super) async fn look(target: &Target, client: &Client, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL search_path TO {NOWHERE_ELSE}; SET LOCAL lock_timeout TO 500"
+    );
+    let (begun, rows, _) = tokio::join!(
+        biased;
+        execute(target, client, &begin),
+        query(target, client, text, values),
+        execute(target, client, "COMMIT")
+    );
+    begun.and(rows)
+}
+
+/// Whether the table and the sequence are both there.
+///
+/// # Errors
+/// [`Error::Refused`] if another role than this one could have something run through them: whoever may make tables in
+/// the schema public could have been the first.
+fn are_there(target: &Target, standing: &[Row]) -> Result<bool> {
+    for row in standing {
+        let (name, owner): (&str, &str) = (target.value(row, 0)?, target.value(row, 1)?);
+        let (fits, trusted, acts): (bool, bool, bool) =
+            (target.value(row, 2)?, target.value(row, 3)?, target.value(row, 4)?);
+        if !trusted {
+            return Err(target.refused(format!(
+                "public.{name} belongs to the role {}, who could do through it what only this one may: have it dropped, \
+                 and have the schema's owner run: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+                owner.escape_debug()
+            )));
+        }
+        if !fits || acts {
+            return Err(target.refused(format!(
+                "public.{name} is not as this program makes it (it is something else, or has triggers, rules or row \
+                 security): have it dropped, and it is made anew"
+            )));
+        }
+    }
+    Ok(standing.len() == 2)
+}
+
+/// Whether the table is there and may be read, for one that only looks.
+pub(super) async fn is_readable(target: &Target, client: &Client) -> Result<bool> {
+    let standing = look(target, client, STANDING_THERE, &[]).await?;
+    are_there(target, &standing)?;
+    for row in &standing {
+        if target.value::<&str>(row, 0)? == "resourcelock_session" {
+            return target.value(row, 5);
+        }
+    }
+    Ok(false)
+}
+
 /// What the session has to be: the server keeps it as long as the holder may need to end its command, twice over, and
-/// ends it for no other reason. Settings that an older server does not know are left out.
-pub(super) async fn settle(target: &Target, client: &Client, ttl: Duration) -> Result<()> {
+/// ends it for no other reason. Settings that an older server does not know are left out. Tells whether
+/// the table and the sequence are there, see [`are_there`]; and
+/// whether the lock was free, and has been taken. `reused`: a pooler may have given the session to others before.
+pub(super) async fn settle(
+    target: &Target,
+    client: &Client,
+    ttl: Duration,
+    reused: bool,
+    (key, mode): (i64, Mode),
+) -> Result<(bool, bool)> {
     // Whole seconds, rounded up; the kernel takes at most 32,767.
     let ttl = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     let seconds = ttl.saturating_mul(2).clamp(2, 32_767);
     let millis = ttl.saturating_mul(2_000).clamp(2_000, i32::MAX as u64);
     let settings = [
+        ("search_path", NOWHERE_ELSE.to_owned()),
         // A grant that waited for standbys could leave a session behind that has the lock and cannot be ended.
         ("synchronous_commit", "local".to_owned()),
         // What a role or a database has as a default would have statements fail that run side by side.
@@ -76,27 +181,37 @@ pub(super) async fn settle(target: &Target, client: &Client, ttl: Duration) -> R
         ("transaction_timeout", "0".to_owned()),
     ];
     let (names, values): (Vec<&str>, Vec<String>) = settings.into_iter().unzip();
-    let text = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s(name, value)
-        WHERE current_setting(name, true) IS NOT NULL
-        AND NOT (name = 'synchronous_commit' AND current_setting(name) = 'off')";
+    // With full names; this unnest is always the server's own.
+    let text = format!(
+        "SELECT pg_catalog.count(pg_catalog.set_config(s.name, s.value, false)), ({OUR_OWN})
+        FROM unnest($1, $2) AS s(name, value)
+        WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL
+        AND NOT (s.name OPERATOR(pg_catalog.=) 'synchronous_commit'
+            AND pg_catalog.current_setting(s.name) OPERATOR(pg_catalog.=) 'off')"
+    );
     let values: [Value<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)];
     // A waiter whose process has gone is noticed while it waits; where the server's system cannot tell, it refuses.
     let check = "SELECT set_config('client_connection_check_interval', '1000', false)
         WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
-    let (settled, _) = tokio::join!(
+    // One who has been killed may have left the lock, which a session has as often as it takes it.
+    let free = async {
+        match reused {
+            true => execute(target, client, "SELECT pg_catalog.pg_advisory_unlock_all()").await,
+            false => Ok(()),
+        }
+    };
+    // All in one go: a grant takes the fewer journeys.
+    let (freed, settled, _, had) = tokio::join!(
         biased;
-        query(target, client, text, &values),
-        query(target, client, check, &[])
+        free,
+        query(target, client, &text, &values),
+        query(target, client, check, &[]),
+        try_lock(target, client, key, mode)
     );
-    settled.map(drop)
-}
-
-/// Changes what others see of the connection.
-pub(super) async fn call(target: &Target, client: &Client, application: &str) -> Result<()> {
-    let text = "SELECT set_config('application_name', $1, false)";
-    query(target, client, text, &[(&application, Type::TEXT)])
-        .await
-        .map(drop)
+    freed?;
+    let own: i64 = settled?.first().map_or(Ok(0), |row| target.value(row, 1))?;
+    let there = own == 2 || are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
+    Ok((there, had?))
 }
 
 /// The longest wait that the server can end by itself: a number of milliseconds with 31 bits.
@@ -107,10 +222,10 @@ fn suffix(mode: Mode) -> &'static str {
 }
 
 /// Takes it if it is free.
-pub(super) async fn try_lock(target: &Target, client: &Client, key: i64, mode: Mode) -> Result<bool> {
+async fn try_lock(target: &Target, client: &Client, key: i64, mode: Mode) -> Result<bool> {
     let text = format!("SELECT pg_try_advisory_lock{}($1)", suffix(mode));
     let rows = query(target, client, &text, &[(&key, Type::INT8)]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    says_yes(target, &rows)
 }
 
 /// Waits for it, for `time` ([`LONGEST`]) at most: whether it was had.
@@ -144,12 +259,21 @@ pub(super) struct Grant {
     pub(super) backend: i32,
     /// An earlier holder may have ended without a release, a moment ago.
     pub(super) abandoned: bool,
+    /// The tokens of such holders, as far as they have left a row: see [`sweep`].
+    pub(super) left: Vec<i64>,
     /// No table tells of it.
     pub(super) bare: bool,
 }
 
-/// The next token, and the own row; removes the rows of earlier holders. Only with the lock in hand.
-pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mode: Mode, who: &Who) -> Result<Grant> {
+/// The next token, and the own row. Only with the lock in hand. `there`: whether there is something to draw it from, as
+/// far as is known. What others see of the connection is called `before#TOKENafter` from then on.
+pub(super) async fn grant(
+    target: &Target,
+    client: &Client,
+    (name, mode, who): (&LockName, Mode, &Who),
+    (before, after): (&str, &str),
+    mut there: bool,
+) -> Result<Grant> {
     // A holder removes its row before it releases: one that is still there belongs to one that did not; unless it
     // shares the lock with us. (To ask for that takes the server a millisecond.)
     let shared = if mode == Mode::Shared {
@@ -163,28 +287,46 @@ pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mod
         "WITH known AS (
             SELECT FROM public.resourcelock_session WHERE name = '' AND backend = 0
             AND token = 'public.resourcelock_token'::regclass::oid::bigint AND who = {EPOCH}),
-        gone AS (
-            DELETE FROM public.resourcelock_session r
-            WHERE name = $1 AND backend <> pg_backend_pid() AND token <> 0 {shared} RETURNING 1),
         own AS (
             INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
             SELECT $1, pg_backend_pid(), nextval('public.resourcelock_token'), $2 FROM known
             ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who RETURNING token)
-        SELECT (SELECT token FROM own), EXISTS (SELECT FROM gone), pg_backend_pid()"
+        SELECT (SELECT token FROM own), pg_backend_pid(),
+            ARRAY(SELECT token FROM public.resourcelock_session r
+                WHERE name = $1 AND backend <> pg_backend_pid() AND token <> 0 {shared}),
+            set_config('application_name', $4 || '#' || (SELECT token FROM own)::text || $5, false)"
     );
     let who = in_ascii(who);
     let key = key(name);
-    let values: [Value<'_>; 3] = [(&name.as_str(), Type::TEXT), (&who, Type::TEXT), (&key, Type::INT8)];
+    let values: [Value<'_>; 5] = [
+        (&name.as_str(), Type::TEXT),
+        (&who, Type::TEXT),
+        (&key, Type::INT8),
+        (&before, Type::TEXT),
+        (&after, Type::TEXT),
+    ];
     let mut anew = false;
-    loop {
+    // Others may remove all of it again, but not for ever.
+    for _ in 0..10 {
+        if !there {
+            let made = make_objects(client).await;
+            // Another one may have been the first, or have made them for us while we waited.
+            there = are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
+            if !there && !made {
+                return bare_token(target, client, before, after).await;
+            }
+            continue;
+        }
         let error = match timeout(BUDGET, client.query_typed_one(&text, &values)).await {
-            Ok(Ok(row)) => match row.get::<_, Option<i64>>(0) {
+            Ok(Ok(row)) => match target.value::<Option<i64>>(&row, 0)? {
                 Some(token) => {
+                    let left: Vec<i64> = target.value(&row, 2)?;
                     return Ok(Grant {
                         token,
-                        backend: row.get(2),
+                        backend: target.value(&row, 1)?,
                         // After a crash nobody knows.
-                        abandoned: anew || row.get(1),
+                        abandoned: anew || !left.is_empty(),
+                        left,
                         bare: false,
                     });
                 }
@@ -198,13 +340,19 @@ pub(super) async fn grant(target: &Target, client: &Client, name: &LockName, mod
             Err(_) => return Err(target.unreachable("no answer in time")),
         };
         match error.code() {
-            Some(&SqlState::UNDEFINED_TABLE) if make_objects(client).await => {}
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => break,
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => there = false,
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(no_right(target, &error)),
             _ => return Err(target.error(&error)),
         }
     }
-    bare_token(target, client).await
+    Err(target.refused("public.resourcelock_session and public.resourcelock_token do not stay as they are made"))
+}
+
+/// Removes what earlier holders have left behind, once the moment is over for which whoever finds it has to wait.
+pub(super) async fn sweep(target: &Target, client: &Client, name: &LockName, left: &[i64]) {
+    let text = "DELETE FROM public.resourcelock_session WHERE name = $1 AND token = ANY ($2)";
+    let values: [Value<'_>; 2] = [(&name.as_str(), Type::TEXT), (&left, Type::INT8_ARRAY)];
+    let _ = briefly(target, client, text, &values).await;
 }
 
 /// What the role needs, as lines to run.
@@ -224,18 +372,6 @@ fn no_right(target: &Target, error: &tokio_postgres::Error) -> Error {
 
 /// Sees to it that the next token is higher than every earlier one, and says so in the table. The disk is waited for.
 async fn move_on(target: &Target, client: &Client) -> Result<()> {
-    // Tokens of an earlier version of this program stand in a table of its own.
-    let old = "SELECT to_regclass('resourcelock') IS NOT NULL AND has_table_privilege('resourcelock', 'SELECT')";
-    let old = query(target, client, old, &[]).await;
-    let old = if old.is_ok_and(|rows| rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false))) {
-        let highest = query(target, client, "SELECT max(token) FROM resourcelock", &[]).await;
-        let highest = highest
-            .ok()
-            .and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok()));
-        highest.unwrap_or(0)
-    } else {
-        0_i64
-    };
     // One who does it at the same time waits for the row, and then finds it.
     let text = format!(
         "WITH first AS (
@@ -246,11 +382,11 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
             RETURNING 1)
         SELECT set_config('synchronous_commit', 'local', true),
             setval('public.resourcelock_token',
-                greatest(greatest(nextval('public.resourcelock_token'), txid_current(), $1) + $2,
-                    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
+                greatest(greatest(nextval('public.resourcelock_token'), txid_current()) + $1,
+                    (extract(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint))
         FROM first"
     );
-    let values: [Value<'_>; 2] = [(&old, Type::INT8), (&LEAP, Type::INT8)];
+    let values: [Value<'_>; 1] = [(&LEAP, Type::INT8)];
     match timeout(BUDGET, client.query_typed(&text, &values)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(no_right(target, &error)),
@@ -260,7 +396,7 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
 }
 
 /// A token where there is nothing to draw it from: the server's transaction counter, once it is on the disk.
-async fn bare_token(target: &Target, client: &Client) -> Result<Grant> {
+async fn bare_token(target: &Target, client: &Client, before: &str, after: &str) -> Result<Grant> {
     let objects = OBJECTS.split_whitespace().collect::<Vec<_>>().join(" ");
     log::warn!(
         "'list' does not show the lock, and each grant waits for the disk, as this user may make no table in the \
@@ -269,15 +405,17 @@ async fn bare_token(target: &Target, client: &Client) -> Result<Grant> {
     );
     // The counter of a standby that takes over has to have reached it, where the server sees to that.
     let text = "SELECT txid_current(), pg_backend_pid(), pg_logical_emit_message(true, 'resourcelock', '')::text,
-        set_config('synchronous_commit', CASE reset_val WHEN 'off' THEN 'local' ELSE reset_val END, true)
+        set_config('synchronous_commit', CASE reset_val WHEN 'off' THEN 'local' ELSE reset_val END, true),
+        set_config('application_name', $1 || '#' || txid_current()::text || $2, false)
         FROM pg_settings WHERE name = 'synchronous_commit'";
-    let rows = query(target, client, text, &[]).await?;
+    let rows = query(target, client, text, &[(&before, Type::TEXT), (&after, Type::TEXT)]).await?;
     let row = rows.first().ok_or_else(|| target.unreachable("an empty answer"))?;
     Ok(Grant {
-        token: row.get(0),
-        backend: row.get(1),
+        token: target.value(row, 0)?,
+        backend: target.value(row, 1)?,
         // Nobody has written down how the earlier holder ended.
         abandoned: true,
+        left: Vec::new(),
         bare: true,
     })
 }
@@ -339,25 +477,35 @@ pub(super) async fn still_held(target: &Target, client: &Client, key: i64) -> Re
     let text = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND granted
         AND classid::bigint = ($1 >> 32) & 4294967295 AND objid::bigint = $1 & 4294967295 AND objsubid = 1)";
     let rows = query(target, client, text, &[(&key, Type::INT8)]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    says_yes(target, &rows)
 }
 
 /// Releases: whether it was held. First the own row goes, which tells the next one that it was not abandoned; both are
-/// sent at once.
-pub(super) async fn unlock(target: &Target, client: &Client, name: &LockName, mode: Mode) -> Result<bool> {
+/// sent at once. `there`: whether there is a table with a row.
+pub(super) async fn unlock(target: &Target, client: &Client, name: &LockName, mode: Mode, there: bool) -> Result<bool> {
     let text = format!("SELECT pg_advisory_unlock{}($1)", suffix(mode));
     let key = key(name);
     let values: [Value<'_>; 1] = [(&key, Type::INT8)];
     let (_, rows) = tokio::join!(
         biased;
-        forget(target, client, name),
+        forget(target, client, name, there),
         query(target, client, &text, &values)
     );
-    Ok(rows?.first().is_some_and(|row| row.get(0)))
+    says_yes(target, &rows?)
 }
 
-/// Removes the own row.
-pub(super) async fn forget(target: &Target, client: &Client, name: &LockName) {
+/// Leaves a session that others may be given to as it was found.
+pub(super) async fn restore(target: &Target, client: &Client) {
+    if let Err(error) = execute(target, client, "RESET ALL").await {
+        log::debug!("{error}");
+    }
+}
+
+/// Removes the own row, if there is a table.
+pub(super) async fn forget(target: &Target, client: &Client, name: &LockName, there: bool) {
+    if !there {
+        return;
+    }
     let text = "DELETE FROM public.resourcelock_session WHERE name = $1 AND backend = pg_backend_pid()";
     let _ = briefly(target, client, text, &[(&name.as_str(), Type::TEXT)]).await;
 }

@@ -1,12 +1,12 @@
 //! Looking at locks from outside, and breaking a hold.
 
 use super::connect::{Link, Target};
-use super::sql::{self, Value, query};
+use super::sql::{self, Value};
 use crate::backend::follow::Looks;
 use crate::backend::thread::{self, Event};
 use crate::backend::who::{self, Who};
 use crate::backend::{Follow, GLANCE};
-use crate::{Cancel, Change, LockName, Result, State, sys};
+use crate::{Cancel, Change, Holder, LockName, Result, State, sys};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,21 +70,16 @@ struct Seen {
 
 /// Sessions with advisory locks of the form that we use, in this database; with the table's rows, if it is there.
 async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
-    let there = query(
-        target,
-        &link.client,
-        "SELECT to_regclass('public.resourcelock_session') IS NOT NULL
-        AND has_table_privilege('public.resourcelock_session', 'SELECT')",
-        &[],
-    )
-    .await;
-    let there = there.is_ok_and(|rows| rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)));
+    let there = sql::is_readable(target, &link.client).await?;
     let rows = match sessions_with(target, link, there).await {
-        // Somebody has locked the table: the server's own views do without.
+        // Somebody has locked the table: the server's own views do without, tokens stand in the connections' names, too.
         Err(crate::Error::Refused { .. }) if there => sessions_with(target, link, false).await,
         rows => rows,
     }?;
-    let mut seen: Vec<Seen> = rows.iter().map(read).collect();
+    let mut seen = rows
+        .iter()
+        .map(|row| read(target, row))
+        .collect::<Result<Vec<Seen>>>()?;
     for seen in seen.iter_mut().filter(|seen| seen.token == 0) {
         seen.token = seen.token_in_name().unwrap_or(0);
     }
@@ -105,34 +100,36 @@ async fn sessions_with(target: &Target, link: &Link, table: bool) -> Result<Vec<
     // is understood by all.
     let text = format!(
         "SELECT coalesce(l.pid, 0), l.granted, l.mode = 'ShareLock',
-            (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))
-                * 1000000)::bigint,
+            (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))::numeric
+                * 1000000::numeric)::bigint,
             coalesce(a.application_name, ''), (l.classid::bigint << 32) | l.objid::bigint, {columns}
         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid {join}
         WHERE l.locktype = 'advisory' AND l.objsubid = 1
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     );
-    sql::briefly(target, &link.client, &text, &[]).await
+    sql::look(target, &link.client, &text, &[]).await
 }
 
-fn read(row: &Row) -> Seen {
-    Seen {
-        backend: row.get(0),
-        granted: row.get(1),
-        shared: row.get(2),
-        since: row.get(3),
-        application: row.get(4),
-        key: row.get(5),
-        name: row.get(6),
-        token: row.get(7),
-        who: row.get(8),
-    }
+fn read(target: &Target, row: &Row) -> Result<Seen> {
+    Ok(Seen {
+        backend: target.value(row, 0)?,
+        granted: target.value(row, 1)?,
+        shared: target.value(row, 2)?,
+        since: target.value(row, 3)?,
+        application: target.value(row, 4)?,
+        key: target.value(row, 5)?,
+        name: target.value(row, 6)?,
+        token: target.value(row, 7)?,
+        who: target.value(row, 8)?,
+    })
 }
 
 impl Seen {
-    /// What the connection of a request of ours is called: `resourcelock PID[#TOKEN]@HOST COMMAND`, in three parts.
+    /// What the connection of a request of ours is called: `resourcelock PID[#TOKEN]@HOST COMMAND`, in three parts, cut
+    /// off somewhere behind the '@'.
     fn ours(&self) -> Option<(&str, &str, &str)> {
-        let (from, command) = self.application.strip_prefix("resourcelock ")?.split_once(' ')?;
+        let rest = self.application.strip_prefix("resourcelock ")?;
+        let (from, command) = rest.split_once(' ').unwrap_or((rest, ""));
         let (pid, host) = from.split_once('@')?;
         Some((pid, host, command))
     }
@@ -228,17 +225,29 @@ pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u
     for holder in state.holders {
         if token.is_none_or(|token| token == holder.token) {
             let backend = i32::try_from(holder.ticket).unwrap_or(0);
-            // It may have released since, and the session may be another one's by now.
-            let text = "SELECT pg_terminate_backend(pid) FROM pg_locks
-                WHERE pid = $1 AND locktype = 'advisory' AND granted AND objsubid = 1
-                AND classid::bigint = ($2 >> 32) & 4294967295 AND objid::bigint = $2 & 4294967295
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-            let values: [Value<'_>; 2] = [(&backend, Type::INT4), (&key, Type::INT8)];
-            let rows = query(target, &link.client, text, &values).await?;
-            broken |= rows.first().is_some_and(|row| row.get(0));
+            // It may have released since, and the session may be another one's by now, or, behind a pooler, another
+            // request's. The connections of other programs tell no token.
+            let text = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+                WHERE l.pid = $1 AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                AND l.classid::bigint = ($2 >> 32) & 4294967295 AND l.objid::bigint = $2 & 4294967295
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND ($3 = '0' OR split_part(split_part(a.application_name, '@', 1), '#', 2) = $3)";
+            let of = holder.token.to_string();
+            let values: [Value<'_>; 3] = [(&backend, Type::INT4), (&key, Type::INT8), (&of, Type::TEXT)];
+            let rows = sql::look(target, &link.client, text, &values).await?;
+            broken |= sql::says_yes(target, &rows)?;
         }
     }
     Ok(broken)
+}
+
+/// Whether it has drawn its token, and its row is there, which is so a moment after the connection tells the token.
+fn is_told(holder: &Holder) -> bool {
+    holder.token != 0
+        && holder
+            .user
+            .as_ref()
+            .is_some_and(|user| !["", "?"].contains(&user.as_str()))
 }
 
 /// A thread that looks again and again, over one connection.
@@ -249,6 +258,26 @@ struct Found {
     changes: Mutex<VecDeque<Result<Change>>>,
     news: Event,
     stop: Event,
+}
+
+/// Tells of a thread that ends without having told anything, by a mistake of this program's.
+struct LastWord(Arc<Found>, Arc<Target>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "this program has failed at following it, which is a mistake of its own";
+            self.0.tell([Err(self.1.refused(what))]);
+        }
+    }
+}
+
+impl Found {
+    fn tell(&self, changes: impl IntoIterator<Item = Result<Change>>) {
+        let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(changes);
+        self.news.set();
+    }
 }
 
 impl Following {
@@ -264,20 +293,18 @@ impl Following {
         let (told, target, name) = (found.clone(), target.clone(), name.clone());
         // Not joined: it ends at its next look.
         thread::background("follow", move || {
+            let _word = LastWord(told.clone(), target.clone());
             let mut looks = Looks::first(&first);
             let mut put_off = 0;
             while !told.stop.is_set() {
                 let state = runtime.block_on(look(&target, &link, &name));
                 let failed = state.is_err();
-                if state
-                    .as_ref()
-                    .is_ok_and(|state| state.holders.iter().all(|holder| holder.token != 0))
-                {
+                if state.as_ref().is_ok_and(|state| state.holders.iter().all(is_told)) {
                     put_off = 0;
                 }
                 let changes: Vec<Result<Change>> = match state {
                     // A holder that has not drawn its token yet is not told of yet; but another program never will.
-                    Ok(state) if put_off < PUT_OFF && state.holders.iter().any(|holder| holder.token == 0) => {
+                    Ok(state) if put_off < PUT_OFF && !state.holders.iter().all(is_told) => {
                         put_off += 1;
                         Vec::new()
                     }
@@ -285,11 +312,7 @@ impl Following {
                     Err(error) => vec![Err(error)],
                 };
                 if !changes.is_empty() {
-                    told.changes
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .extend(changes);
-                    told.news.set();
+                    told.tell(changes);
                 }
                 if failed {
                     return;
