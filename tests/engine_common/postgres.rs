@@ -163,8 +163,10 @@ impl Postgres {
 
     /// Ends it at once, but so that its own processes and shared memory go with it.
     pub fn end(&mut self) {
+        if self.process.is_some() {
+            self.signal_all("CONT");
+        }
         if let Some(mut process) = self.process.take() {
-            let _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
             let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
             let _ = process.0.wait();
         }
