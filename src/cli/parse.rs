@@ -242,6 +242,10 @@ mod tests {
                 &["bus", "sleep", "5"],
                 "to run a program: resourcelock bus run -- sleep",
             ),
+            (
+                &["bus", "list"],
+                "no command 'list' of a lock; did you mean 'resourcelock list'?",
+            ),
             (&["ls"], "or did you mean 'list'?"),
             (&["bus", "get", "--mesage", "x"], "did you mean '--message'?"),
             (&["--tiemout", "5", "bus", "get"], "did you mean '--timeout'?"),

@@ -167,6 +167,9 @@ fn unknown_command(name: &OsStr, word: &OsStr) -> String {
     }
     let unknown = format!("{}: there is no command '{}'", show(name), show(word));
     match (nearest(word), nearest(name)) {
+        (Some(near), _) if !near.wants_name() => {
+            format!("{unknown} of a lock; did you mean 'resourcelock {}'?", near.word())
+        }
         (Some(near), _) => format!("{unknown}: did you mean '{}'?", near.word()),
         (None, Some(near)) if near.wants_name() => {
             format!("{unknown}: did you mean 'resourcelock {} {}'?", show(word), near.word())
