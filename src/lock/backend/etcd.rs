@@ -24,12 +24,16 @@
 //!    answer: a former leader that has not noticed renews leases that the new one lets end.
 //! 4. What was lost stays lost: a renewal whose answer comes after the lease's end by this clock counts for nothing.
 
+#[path = "etcd/answer.rs"]
+mod answer;
 #[path = "etcd/client.rs"]
 mod client;
 #[path = "etcd/follow.rs"]
 mod follow;
 #[path = "etcd/gateway.rs"]
 mod gateway;
+#[path = "etcd/patience.rs"]
+mod patience;
 #[path = "etcd/queue.rs"]
 mod queue;
 #[path = "etcd/session.rs"]
@@ -42,7 +46,9 @@ use super::url::EtcdUrl;
 use super::who::{self, Who};
 use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
 use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait, sys};
-use gateway::{BRIEF, BUDGET, Contact, Gateway, Patience, decoded, encoded};
+use answer::{Fault, decoded, encoded};
+use gateway::Gateway;
+use patience::{BRIEF, BUDGET, Contact, Patience};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
 use session::{Session, if_still};
@@ -73,7 +79,7 @@ impl Etcd {
         format!("{}{name}/", self.gateway.root())
     }
 
-    fn fail(&self, fault: gateway::Fault) -> Error {
+    fn fail(&self, fault: Fault) -> Error {
         self.gateway.error(fault)
     }
 
@@ -220,7 +226,7 @@ impl Engine for Etcd {
             let keys = queue::kvs(&answer).iter().map(|kv| decoded(&kv["key"]));
             names.extend(keys.filter_map(|key| name_of(&key, root)));
             let last = queue::kvs(&answer).last().filter(|_| answer["more"] == true);
-            let Some(last) = last.and_then(|last| gateway::after(&last["key"])) else {
+            let Some(last) = last.and_then(|last| answer::after(&last["key"])) else {
                 break;
             };
             range["key"] = last.into();
@@ -307,7 +313,7 @@ impl Place {
         }
     }
 
-    fn fail(&self, fault: gateway::Fault) -> Error {
+    fn fail(&self, fault: Fault) -> Error {
         self.session.gateway.error_about(&self.folder, fault)
     }
 
@@ -328,9 +334,7 @@ impl Place {
         let answer = match self.session.gateway.call("kv/txn", &transaction, patience) {
             Ok(answer) => answer.value,
             // This process has slept since it asked for the lease: it stands nowhere.
-            Err(gateway::Fault::Said { code, message })
-                if code == gateway::code::NOT_FOUND && message.contains("lease") =>
-            {
+            Err(Fault::Said { code, message }) if code == answer::code::NOT_FOUND && message.contains("lease") => {
                 return Ok((Vec::new(), 0));
             }
             Err(fault) => return Err(self.fail(fault)),
@@ -366,7 +370,7 @@ impl Place {
     }
 
     /// Leaves the queue, or releases: false = it was not there any more.
-    fn give_up(&mut self) -> Result<bool, gateway::Fault> {
+    fn give_up(&mut self) -> Result<bool, Fault> {
         if std::mem::replace(&mut self.given_up, true) {
             return Ok(false);
         }
@@ -455,9 +459,7 @@ impl Held for Place {
                 let delete = if_still(&self.key, self.created, &delete);
                 let time = if cancel.is_cancelled() { BRIEF } else { BUDGET };
                 let deleted = self.session.gateway.call("kv/txn", &delete, Patience::within(time));
-                if let (Err(gateway::Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) =
-                    (deleted, &other)
-                {
+                if let (Err(Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) = (deleted, &other) {
                     // Nor is it known whether that was done. Nothing else is worth asking.
                     self.given_up = true;
                     let (name, token) = (&self.name, self.created);
@@ -509,7 +511,7 @@ fn below(folder: &str) -> Value {
 }
 
 fn revision(answer: &Value) -> i64 {
-    gateway::number(&answer["header"]["revision"])
+    answer::number(&answer["header"]["revision"])
 }
 
 fn succeeded(answer: &Value) -> bool {

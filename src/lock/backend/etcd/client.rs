@@ -1,6 +1,6 @@
 //! The HTTP client, with or without TLS.
 
-use super::gateway::BUDGET;
+use super::patience::BUDGET;
 use crate::Result;
 use crate::backend::names;
 use std::sync::mpsc;

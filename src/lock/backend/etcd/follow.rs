@@ -1,6 +1,8 @@
 //! Following a lock: every event of its keys, one by one, so that nothing is missed however quickly it goes.
 
-use super::gateway::{Contact, Fault, Gateway, Patience, decoded, number};
+use super::answer::{Fault, decoded, number};
+use super::gateway::Gateway;
+use super::patience::{Contact, Patience};
 use super::queue::{self, Request};
 use super::wait::{Filter, Watch};
 use super::{below, revision, state};

@@ -4,55 +4,16 @@
 //! and keys bear names that the sender has chosen, and what is deleted is named by the revision that created it. So an
 //! answer that was lost costs a repetition, nothing else.
 
+use super::answer::{Fault, HUNG_UP, Stream, Try, check, code, failed};
 use super::client;
+use super::patience::{BUDGET, Budget, Contact, LEAST, PAUSE, Patience, URGENT};
 use crate::backend::url::{EtcdUrl, printable};
-use crate::{Cancel, Error, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::{Error, Result};
 use serde_json::{Value, json};
-use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use ureq::Agent;
-
-/// How long an answer may take, over all servers.
-pub(crate) const BUDGET: Duration = Duration::from_secs(4);
-/// One server is given this at first, and twice as much each time that it is asked again.
-const LEAST: Duration = Duration::from_secs(1);
-/// The same for an answer that is urgent, at least: an honest one takes some milliseconds.
-const URGENT: Duration = Duration::from_millis(300);
-/// How long an answer may take that nothing depends on.
-pub(crate) const BRIEF: Duration = Duration::from_millis(500);
-/// Between rounds of asking all servers.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// What is said of a server that ends the connection instead of answering.
-const HUNG_UP: &str = "it closes the connection";
-
-/// gRPC status codes, as the gateway passes them on.
-pub(crate) mod code {
-    pub(crate) const CANCELLED: i64 = 1;
-    pub(crate) const UNKNOWN: i64 = 2;
-    pub(crate) const INVALID_ARGUMENT: i64 = 3;
-    pub(crate) const DEADLINE_EXCEEDED: i64 = 4;
-    pub(crate) const NOT_FOUND: i64 = 5;
-    pub(crate) const PERMISSION_DENIED: i64 = 7;
-    pub(crate) const EXHAUSTED: i64 = 8;
-    pub(crate) const FAILED_PRECONDITION: i64 = 9;
-    pub(crate) const INTERNAL: i64 = 13;
-    pub(crate) const UNAVAILABLE: i64 = 14;
-    pub(crate) const UNAUTHENTICATED: i64 = 16;
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// Nobody could be reached; the last reason.
-    Unreachable(String),
-    /// etcd has said so.
-    Said { code: i64, message: String },
-}
 
 /// An answer.
 #[derive(Debug)]
@@ -60,84 +21,6 @@ pub(crate) struct Answer {
     pub(crate) value: Value,
     /// It was asked more than once, and an earlier time may have had effect.
     pub(crate) repeated: bool,
-}
-
-/// Whether it is worth asking again when nobody listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Contact {
-    /// Nothing is at stake yet: if all servers refuse the connection, that is the answer.
-    First,
-    /// A restart or an election is waited for, within the budget.
-    Running,
-}
-
-/// How an answer is waited for.
-#[derive(Clone, Copy)]
-pub(crate) struct Patience<'a> {
-    contact: Contact,
-    /// For how long, over all servers.
-    time: Duration,
-    /// After this the answer is of little use: several servers are tried by then.
-    useful: Duration,
-    /// No other try after that.
-    cancel: Option<&'a Cancel>,
-}
-
-impl From<Contact> for Patience<'_> {
-    fn from(contact: Contact) -> Self {
-        Self {
-            contact,
-            time: BUDGET,
-            useful: Duration::MAX,
-            cancel: None,
-        }
-    }
-}
-
-impl<'a> Patience<'a> {
-    /// Until then. What was asked may have arrived all the same.
-    pub(crate) fn until(contact: Contact, cancel: Option<&'a Cancel>) -> Self {
-        Self {
-            cancel,
-            ..contact.into()
-        }
-    }
-
-    /// No longer than that.
-    pub(crate) fn at_most(self, time: Duration) -> Self {
-        Self {
-            time: self.time.min(time),
-            ..self
-        }
-    }
-
-    /// For so long.
-    pub(crate) fn within(time: Duration) -> Self {
-        Self {
-            time,
-            useful: time,
-            ..Contact::Running.into()
-        }
-    }
-
-    /// For as long as usual, although it is of little use after `time`.
-    pub(crate) fn soon(time: Duration) -> Self {
-        Self {
-            useful: time,
-            ..Contact::Running.into()
-        }
-    }
-
-    /// How long one of so many servers has at first. It, or a connection, may be dead without anybody knowing: not too
-    /// much. One that is slow has more at the next try.
-    fn share(&self, servers: usize) -> Duration {
-        let tries = u32::try_from(servers).unwrap_or(u32::MAX).saturating_add(1);
-        (self.useful / tries).clamp(URGENT, LEAST)
-    }
-
-    fn is_over(&self) -> bool {
-        self.cancel.is_some_and(Cancel::is_cancelled)
-    }
 }
 
 /// See the module.
@@ -479,7 +362,7 @@ impl Gateway {
                 .build();
             match request.send(body.to_string().as_bytes()).map_err(failed) {
                 Ok(answer) if answer.status().is_success() => {
-                    return Ok(Stream(BufReader::new(answer.into_body().into_reader())));
+                    return Ok(Stream::new(answer.into_body()));
                 }
                 Ok(mut answer) => {
                     let status = answer.status().as_u16();
@@ -505,181 +388,6 @@ impl Gateway {
     }
 }
 
-/// The time that an answer may take. A process that was stopped has not waited meanwhile: it gets its time anew.
-struct Budget {
-    end: Instant,
-    seen: Instant,
-    time: Duration,
-}
-
-impl Budget {
-    fn new(time: Duration) -> Self {
-        let seen = Instant::now();
-        let end = seen + time;
-        Self { end, seen, time }
-    }
-
-    /// What is left. Since the last look, this process had something to do for `busy`.
-    fn left(&mut self, busy: Duration) -> Duration {
-        let now = Instant::now();
-        if now.duration_since(self.seen) > busy + LEAST {
-            self.end = now + self.time;
-        }
-        self.seen = now;
-        self.end.saturating_duration_since(now)
-    }
-}
-
-/// A stream of answers, one a line.
-pub(crate) struct Stream(BufReader<ureq::BodyReader<'static>>);
-
-impl Stream {
-    /// The next answer's `result`. `Ok(None)`: nothing came for the idle time.
-    pub(crate) fn next(&mut self) -> Result<Option<Value>, Fault> {
-        let mut line = String::new();
-        match self.0.read_line(&mut line) {
-            Ok(0) => Err(Fault::Unreachable("the connection was closed".to_owned())),
-            Ok(_) => {
-                let mut value: Value = serde_json::from_str(&line).unwrap_or_default();
-                match check(200, &value, &line) {
-                    Ok(()) => Ok(Some(value["result"].take())),
-                    Err(Try::Said { code, message }) => Err(Fault::Said { code, message }),
-                    Err(Try::Again { what, .. }) => Err(Fault::Unreachable(what)),
-                }
-            }
-            Err(e) if is_silence(&e) => Ok(None),
-            Err(e) => Err(Fault::Unreachable(e.to_string())),
-        }
-    }
-}
-
-/// Whether nothing has come for the idle time.
-fn is_silence(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
-    matches!(inner, Some(ureq::Error::Timeout(_)))
-        || matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
-}
-
-/// Why one server has not answered.
-enum Try {
-    /// Another one, or a later time, may help. `nobody`: the request has certainly not arrived. `disagree`: this one
-    /// and we do not accept each other's certificates, now or later.
-    Again {
-        nobody: bool,
-        disagree: bool,
-        what: String,
-    },
-    Said {
-        code: i64,
-        message: String,
-    },
-}
-
-fn failed(error: ureq::Error) -> Try {
-    let error = match error {
-        ureq::Error::Io(e) => ureq::Error::from(e), // what it wraps
-        other => other,
-    };
-    if let ureq::Error::BodyExceedsLimit(limit) = error {
-        // It will not be less at the next try.
-        let message = format!("an answer of more than {} MB", limit / 1_000_000);
-        return Try::Said { code: 0, message };
-    }
-    let (nobody, disagree) = match &error {
-        ureq::Error::Io(e) => match e.kind() {
-            // Not found: the host's address.
-            ErrorKind::ConnectionRefused | ErrorKind::NotFound => (true, false),
-            ErrorKind::InvalidData => (true, speaks_tls(e)),
-            _ => (false, false),
-        },
-        ureq::Error::Tls(_) => (true, false),
-        _ => (false, false),
-    };
-    let what = match error {
-        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
-        ureq::Error::Io(e) => io_trouble(&e),
-        other => other.to_string(),
-    };
-    Try::Again { nobody, disagree, what }
-}
-
-/// Whether TLS has failed, and not because the other side does not speak it.
-fn speaks_tls(error: &io::Error) -> bool {
-    !error.to_string().contains("InvalidContentType")
-}
-
-/// What has happened to a connection, and what to do about it, in so far as that can be known.
-fn io_trouble(error: &io::Error) -> String {
-    let what = error.to_string();
-    let advice = match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return HUNG_UP.to_owned(),
-        ErrorKind::InvalidData if !speaks_tls(error) => ": it does not speak TLS; write etcd://",
-        // Bad: of another authority that is called like the one we know.
-        ErrorKind::InvalidData if ["UnknownIssuer", "BadSignature"].iter().any(|why| what.contains(why)) => {
-            "; name its authority in ETCDCTL_CACERT"
-        }
-        ErrorKind::InvalidData if what.contains("fatal alert") && what.contains("ertificate") => {
-            "; it wants a certificate that it knows: ETCDCTL_CERT and ETCDCTL_KEY"
-        }
-        _ => "",
-    };
-    format!("{what}{advice}")
-}
-
-/// Whether an answer is an error.
-fn check(status: u16, value: &Value, text: &str) -> Result<(), Try> {
-    // One answer has its error's parts at the top, one of a stream below `error`.
-    let part = |name: &str| {
-        [&value[name], &value["error"][name]]
-            .into_iter()
-            .find(|part| !part.is_null())
-    };
-    let error = &value["error"];
-    if status < 300 && error.is_null() && value.is_object() {
-        return Ok(());
-    }
-    let message = part("message").and_then(Value::as_str).or(error.as_str());
-    let code = part("code").or(part("grpc_code")).and_then(Value::as_i64);
-    let (Some(message), Some(code)) = (message, code) else {
-        let start: String = text.trim().chars().take(80).collect();
-        let what = match status {
-            404 => "not an etcd client port (usually 2379): HTTP status 404".to_owned(),
-            400 if start.contains("HTTPS server") => "it wants TLS: write etcds:// (HTTP status 400)".to_owned(),
-            _ => format!("HTTP status {status}, and not etcd's words: '{}'", printable(&start)),
-        };
-        return Err(match status {
-            502..=504 => Try::Again {
-                nobody: false,
-                disagree: false,
-                what,
-            },
-            _ => Try::Said { code: 0, message: what },
-        });
-    };
-    let message = message.to_owned();
-    let no_space = code == code::EXHAUSTED && message.contains("space");
-    // A member that is asked to stop closes what its gateway has to itself first, and says so in several ways.
-    let stopping = matches!(code, code::UNKNOWN | code::INTERNAL)
-        && ["closing", "transport", "stopped"]
-            .iter()
-            .any(|what| message.contains(what));
-    let passing = matches!(code, code::CANCELLED | code::UNAVAILABLE | code::DEADLINE_EXCEEDED)
-        || stopping
-        || (code == code::EXHAUSTED && !no_space)
-        || message.contains("leader changed")
-        || message.contains("no leader")
-        || message.contains("timed out");
-    Err(if passing {
-        Try::Again {
-            nobody: false,
-            disagree: false,
-            what: message,
-        }
-    } else {
-        Try::Said { code, message }
-    })
-}
-
 /// The user from the URL, else from the environment, as etcdctl reads it: `ETCDCTL_USER` with or without a password,
 /// `ETCDCTL_PASSWORD`.
 fn credentials(url: &EtcdUrl) -> Option<(String, String)> {
@@ -693,28 +401,4 @@ fn credentials(url: &EtcdUrl) -> Option<(String, String)> {
         Some((user, password)) => (user.to_owned(), password.to_owned()),
         None => (user, password()),
     })
-}
-
-/// Bytes as the gateway wants them.
-pub(crate) fn encoded(bytes: &str) -> String {
-    BASE64.encode(bytes)
-}
-
-/// The first key after this one, both as the gateway has them.
-pub(crate) fn after(key: &Value) -> Option<String> {
-    let mut bytes = BASE64.decode(key.as_str()?).ok()?;
-    bytes.push(0);
-    Some(BASE64.encode(bytes))
-}
-
-/// Text from the gateway's bytes.
-pub(crate) fn decoded(value: &Value) -> String {
-    let bytes = BASE64.decode(value.as_str().unwrap_or_default()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A 64-bit number: the gateway writes it as text, and leaves out a 0.
-pub(crate) fn number(value: &Value) -> i64 {
-    let text = value.as_str().and_then(|text| text.parse().ok());
-    text.or(value.as_i64()).unwrap_or(0)
 }

@@ -4,7 +4,7 @@
 //! so do locks. A request's key is the name and one hexadecimal number, its lease; only such keys are looked at, waited
 //! for or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
-use super::gateway::{decoded, number};
+use super::answer::{decoded, number};
 use crate::Mode;
 use crate::backend::who::Who;
 use serde_json::Value;

@@ -1,6 +1,8 @@
 //! A lease and the thread that renews it.
 
-use super::gateway::{Answer, BUDGET, Contact, Fault, Gateway, Patience, code, encoded, number};
+use super::answer::{Fault, code, encoded, number};
+use super::gateway::{Answer, Gateway};
+use super::patience::{BUDGET, Contact, Patience};
 use super::queue::{self, Request};
 use crate::backend::standing::Standing;
 use crate::backend::thread::{self, Event};

@@ -1,6 +1,8 @@
 //! Waiting in the queue.
 
-use super::gateway::{BUDGET, Contact, Fault, Gateway, Patience, encoded, number};
+use super::answer::{Fault, encoded, number};
+use super::gateway::Gateway;
+use super::patience::{BUDGET, Contact, Patience};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
 use crate::backend::thread::{self, Event};
