@@ -259,23 +259,12 @@ print(open(f'/proc/self/task/{os.getpid()}/children').read())";
 fn lease_revoked() {
     try_it("revoked", |etcd, journal, figures| {
         let (mut holder, mut next) = hold_and_wait(journal, &["stubborn"]);
-        let keys = etcd.ctl(&[
-            "get",
-            "--prefix",
-            &format!("{}/", journal.name()),
-            "--sort-by=CREATE",
-            "--keys-only",
-        ]);
-        let lease = keys
-            .lines()
-            .next()
-            .and_then(|key| key.rsplit('/').next())
-            .expect("a lease");
+        let lease = etcd.lease_of(journal.name());
         // The waiter's turn would come at once, before the holder can know: its own lease goes first.
         next.signal("KILL");
         next.wait();
         let revoked = boottime();
-        etcd.ctl(&["lease", "revoke", lease]);
+        etcd.ctl(&["lease", "revoke", &lease]);
         assert_eq!(holder.status(), 76);
         let interval = journal.judge(1)[0];
         figures.note(
@@ -353,20 +342,7 @@ fn a_command_whose_lock_was_taken_away_is_ended() {
 fn a_waiter_whose_request_was_removed_asks_again() {
     try_it("removed", |etcd, journal, _| {
         let (mut holder, mut next) = hold_and_wait(journal, &[]);
-        let keys = etcd.ctl(&[
-            "get",
-            "--prefix",
-            &format!("{}/", journal.name()),
-            "--sort-by=CREATE",
-            "--keys-only",
-        ]);
-        let key = keys
-            .lines()
-            .filter(|line| !line.is_empty())
-            .nth(1)
-            .expect("a waiter")
-            .to_owned();
-        etcd.ctl(&["del", &key]);
+        etcd.ctl(&["del", &etcd.keys_of(journal.name())[1]]);
         wait_until("it waits again", || journal.waiting() == 1);
         holder.signal("TERM");
         holder.wait();

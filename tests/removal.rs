@@ -205,15 +205,21 @@ fn a_semaphore_that_python_makes_meanwhile_is_its_own() {
     }
 }
 
-/// Who waits for the semaphore itself, with the Python module, would go on waiting for the deleted one.
-#[test]
-fn a_lock_that_python_waits_for_is_not_removed() {
+/// A lock that is taken, and a process that waits for its semaphore itself.
+fn taken_with_python_waiting() -> (TestLock, Peer) {
     let lock = TestLock::new("removal");
     drop(lock.open());
     let mut peer = Peer::open(&lock);
     assert!(output(&lock, &["get"]).status.success());
     peer.send(json!(["get", null, "python"]));
     wait_until("Python waits", || lock.flag_word().waiters == 1);
+    (lock, peer)
+}
+
+/// Who waits for the semaphore itself, with the Python module, would go on waiting for the deleted one.
+#[test]
+fn a_lock_that_python_waits_for_is_not_removed() {
+    let (lock, mut peer) = taken_with_python_waiting();
     signal(peer.id(), Signal::SIGSTOP);
     wait_until("it is stopped", || process_state(peer.id()) == Some('T'));
     assert!(output(&lock, &["unget"]).status.success());
@@ -237,12 +243,7 @@ fn a_lock_that_python_waits_for_is_not_removed() {
 /// Nor is one where it was killed, which cannot be told apart; by force it is.
 #[test]
 fn a_lock_whose_waiter_count_was_leaked_is_removed_by_force() {
-    let lock = TestLock::new("removal");
-    drop(lock.open());
-    let mut peer = Peer::open(&lock);
-    assert!(output(&lock, &["get"]).status.success());
-    peer.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    let (lock, mut peer) = taken_with_python_waiting();
     peer.kill();
     assert!(output(&lock, &["unget"]).status.success());
     assert_eq!(output(&lock, &["remove"]).status.code(), Some(125));

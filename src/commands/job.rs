@@ -1,8 +1,8 @@
 //! The job that this program is part of: which locks the programs hold that started it.
 //!
 //! A command under `run` finds its locks in `RESOURCELOCK_HELD`: `TOKEN:NAME` joined by `/` (which no name contains),
-//! outermost first. Tokens are small numbers, and every machine, and every cluster of an engine, has a lock of that name
-//! with a token of that number: one that an engine keeps is `TOKEN@PID@HOST:NAME`, after the `run` that holds it, and
+//! outermost first. Tokens of etcd are small numbers, so that two clusters may well have a lock of one name with a token
+//! of one number: one that an engine keeps is `TOKEN@PID@HOST:NAME`, after the `run` that holds it, and
 //! counts only where the engine shows that holder. So it is sound whatever URL leads there, and neither this machine's
 //! hold nor that of another cluster is taken for it.
 

@@ -262,10 +262,23 @@ impl Etcd {
         command
     }
 
-    /// The lease that the only key of a lock hangs on, in hexadecimal.
+    /// The keys of a lock, in the order of their creation.
+    pub fn keys_of(&self, name: &str) -> Vec<String> {
+        let keys = self.ctl(&[
+            "get",
+            "--prefix",
+            &format!("{name}/"),
+            "--sort-by=CREATE",
+            "--keys-only",
+        ]);
+        let keys = keys.lines().filter(|line| !line.is_empty());
+        keys.map(str::to_owned).collect()
+    }
+
+    /// The lease that the first key of a lock hangs on, in hexadecimal.
     pub fn lease_of(&self, name: &str) -> String {
-        let keys = self.ctl(&["get", "--prefix", &format!("{name}/"), "--keys-only"]);
-        keys.trim().rsplit('/').next().expect("a lease").to_owned()
+        let key = &self.keys_of(name)[0];
+        key.rsplit('/').next().expect("a lease").to_owned()
     }
 
     /// What `etcdctl` printed; it has to succeed.

@@ -22,16 +22,16 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     let can = engine.capabilities().detached;
     let refused = [
         (
-            args.pid.is_some() && can,
-            "--pid: it does not know this machine's processes; use run, or --ttl",
+            args.pid.is_some(),
+            if can {
+                "--pid: it does not know this machine's processes; use run, or --ttl"
+            } else {
+                "--pid: it does not know this machine's processes; use run"
+            },
         ),
         (
             is_for_files(&args.create),
             "--mode and --group are for the files of a lock of this machine",
-        ),
-        (
-            args.pid.is_some(),
-            "--pid: it does not know this machine's processes; use run",
         ),
         (
             !keeps && !can,

@@ -48,6 +48,14 @@ struct Shared {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            phase: Mutex::new(Phase::Asking),
+            news: Event::default(),
+            queued: Event::default(),
+        }
+    }
+
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,11 +121,7 @@ impl Session {
         ttl: Duration,
         who: Who,
     ) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            phase: Mutex::new(Phase::Asking),
-            news: Event::default(),
-            queued: Event::default(),
-        });
+        let shared = Arc::new(Shared::new());
         let request = Request {
             target: target.clone(),
             name: name.clone(),
@@ -559,11 +563,7 @@ mod tests {
             panic!("it is a URL")
         };
         let target = Arc::new(Target::new(&url).unwrap());
-        let shared = Arc::new(Shared {
-            phase: Mutex::new(Phase::Asking),
-            news: Event::default(),
-            queued: Event::default(),
-        });
+        let shared = Arc::new(Shared::new());
         let word = LastWord {
             shared: shared.clone(),
             target: target.clone(),
