@@ -103,7 +103,7 @@ pub fn rename(word: &[u8]) {
         unsafe {
             let text = argv.add(i).read().cast_mut();
             for at in 0..CStr::from_ptr(text).count_bytes() {
-                text.add(at).write(word.next().unwrap_or(0).cast_signed());
+                text.cast::<u8>().add(at).write(word.next().unwrap_or(0));
             }
         }
     }
