@@ -11,7 +11,7 @@ use engine_common::etcd::Etcd;
 use engine_common::postgres::Postgres;
 use engine_common::{lock_name, wait_until};
 use resourcelock::LockName;
-use resourcelock::backend::{self, Engine};
+use resourcelock::engines::{self, Engine};
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ fn main() {
     };
     let etcdctl =
         || -> Under<'_> { Box::new(|script| etcd.etcdctl(&["lock", name.as_str(), "--", "sh", "-c", script])) };
-    let engine = |url: &str| Some(backend::open(url).expect("the engine is built in"));
+    let engine = |url: &str| Some(engines::open(url).expect("the engine is built in"));
     let case = |shown, under, engine, aim| Case {
         shown,
         under,

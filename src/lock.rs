@@ -1,197 +1,28 @@
-//! Named locks between processes on Linux: taken in turn, given back when their holder dies, and open to view.
+//! The lock: its rooms, and what the crate shows of them.
 //!
-//! A [`ResourceLock`] is opened by name. Whoever opens the same name on this machine, with this crate, with the command
-//! `resourcelock`, or with the Python module `cjnfuncs.resourcelock`, competes for the same lock.
-//!
-//! ```
-//! use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
-//! use std::time::Duration;
-//!
-//! # fn main() -> Result<(), resourcelock::Error> {
-//! # let name = format!("doc-first-{}", std::process::id());
-//! # let name = name.as_str();
-//! let lock = ResourceLock::open(name)?; // e.g. "i2c"
-//!
-//! // With a guard: released when it goes out of scope.
-//! if let Some(guard) = lock.try_acquire(GetOptions::new().wait(Wait::For(Duration::from_millis(200))))? {
-//!     println!("mine, under token {}", guard.token());
-//! } else {
-//!     println!("taken: {}", lock.get_lock_info());
-//! }
-//!
-//! // In the words of the Python module.
-//! assert!(lock.get_lock(GetOptions::new().lock_info("bus scan"))?);
-//! assert!(lock.have_the_lock() && lock.is_locked() && lock.lock_value() == 0);
-//! assert!(lock.get_lock_info().ends_with(" - bus scan"));
-//! assert!(lock.unget_lock(UngetOptions::new().where_called("end of scan"))?);
-//! assert!(!lock.unget_lock(UngetOptions::new())?); // nothing to release: false, and harmless
-//!
-//! // Who has it, who waits, and what was.
-//! let state = lock.state();
-//! assert!(!state.locked && state.holders.is_empty() && state.waiters.is_empty());
-//! assert_eq!(lock.history().len(), 2);
-//! # lock.close();
-//! # resourcelock::remove(name, false)?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! # Guarantees
-//! - At most one exclusive hold, or holds that are compatible ([`Mode`]), at every instant, also against users of the
-//!   Python module.
-//! - A holder that dies, in whatever way, loses the lock within milliseconds to the next in line. Nobody else does:
-//!   what cannot be proven dead is alive, a stopped process keeps what it holds.
-//! - Requests that have waited for a millisecond are served in the order of asking.
-//! - Waits end at their deadline, counted on the monotonic clock.
-//! - [`Guard::token`]s grow with every grant: give them to the resource, and let it refuse lower ones.
-//! - The next holder is told if the previous one died holding ([`Guard::abandoned`]).
-//!
-//! # Not guaranteed
-//! - Locks are advisory: who does not ask is not kept out, and who may write the lock's files can release it by force.
-//! - Exclusion across the deletion of the lock's files during a hold, or, unless by [`remove`], in the 10 ms before a
-//!   grant: a handle in use looks at its files every 10 ms only. [`Guard::lost`] tells the holder.
-//! - Recovery from the crash of a holder that uses only the Python module.
-//! - Exclusion after a forced release by the Python module that it follows up with a take of its own, until one of ours
-//!   has looked at the lock.
-//!
-//! # Shared, slots, detached, watching
-//! ```
-//! use resourcelock::{Cancel, Change, Detached, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
-//!
-//! # fn main() -> Result<(), resourcelock::Error> {
-//! # let name = format!("doc-second-{}", std::process::id());
-//! # let name = name.as_str();
-//! let (one, other) = (ResourceLock::open(name)?, ResourceLock::open(name)?); // two handles compete
-//!
-//! let reading = one.acquire(GetOptions::new().mode(Mode::Shared))?;
-//! let also_reading = other.acquire(GetOptions::new().mode(Mode::Shared))?;
-//! assert_eq!(one.state().holders.len(), 2);
-//! drop((reading, also_reading));
-//!
-//! let slot = one.acquire(GetOptions::new().mode(Mode::Slots(2)))?; // up to two at once
-//! assert!(other.try_acquire(GetOptions::new().mode(Mode::Exclusive).wait(Wait::No))?.is_none());
-//! drop(slot);
-//!
-//! // A hold that outlives this handle, on behalf of a process:
-//! let on_behalf = Detached { pid: Some(std::process::id()), ttl: None };
-//! assert!(one.get_lock(GetOptions::new().detached(on_behalf))?);
-//! assert!(!one.have_the_lock() && one.is_locked());
-//! assert!(other.unget_lock(UngetOptions::new().bound_to(std::process::id()))?);
-//!
-//! // Following what happens:
-//! let viewer = ResourceLock::builder(name).open_existing()?;
-//! let mut watch = viewer.watch();
-//! drop(one.acquire(GetOptions::new())?);
-//! assert!(matches!(watch.next(&Cancel::new()), Some(Change::Granted(_))));
-//! assert!(matches!(watch.next(&Cancel::new()), Some(Change::Ended(_))));
-//! # drop(watch);
-//! # resourcelock::remove(name, false)?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! How it works is described in `docs/design.md` of the repository, and at the head of `src/lock/queue.rs`.
+//! | room | what |
+//! |---|---|
+//! | `api` | what a user of the library sees: handle, guard, options, records, errors |
+//! | `acquire` | from asking to holding: a try, a short spin, the queue, a full table |
+//! | `protocol` | the decisions, without I/O: run on the real table and by the model checker alike |
+//! | `shm` | the real objects in /dev/shm, beacons, processes, clocks; all of the unsafe code |
+//! | `inspect` | looking at locks without disturbing anybody |
+//! | `engines` | the same lock, kept by this machine, by etcd or by PostgreSQL |
+//! | `testing` | the model, failpoints, interleavings, entry points for fuzzing |
 
-#[cfg(not(all(
-    target_os = "linux",
-    target_env = "gnu",
-    target_pointer_width = "64",
-    target_endian = "little"
-)))]
-compile_error!(
-    "resourcelock shares glibc's 64-bit little-endian semaphores in memory: musl, 32-bit and big-endian systems lay \
-     them out differently, so a lock built there would not exclude the others"
-);
+mod acquire;
+mod api;
+pub mod engines;
+mod inspect;
+mod protocol;
+mod shm;
+mod testing;
 
-#[path = "lock/backend.rs"]
-pub mod backend;
-#[path = "lock/beacon.rs"]
-mod beacon;
-#[path = "lock/cancel.rs"]
-mod cancel;
-#[path = "lock/clock.rs"]
-mod clock;
-#[path = "lock/error.rs"]
-mod error;
-#[cfg(test)]
-#[path = "lock/failpoint.rs"]
-mod failpoint;
-#[path = "lock/flag.rs"]
-mod flag;
-#[path = "lock/folder.rs"]
-mod folder;
+pub use api::{
+    Builder, Cancel, Counters, Detached, Ended, Error, GetOptions, Guard, HistoryRecord, Holder, LockName, Lost, Mode,
+    ResourceLock, Result, State, UngetOptions, Wait, Waiter,
+};
+pub use inspect::{Change, Viewer, Watch, list};
+pub use shm::remove;
 #[doc(hidden)]
-#[path = "lock/fuzzing.rs"]
-pub mod fuzzing;
-#[path = "lock/get.rs"]
-mod get;
-#[path = "lock/guard.rs"]
-mod guard;
-#[path = "lock/handle.rs"]
-mod handle;
-#[path = "lock/hold.rs"]
-mod hold;
-#[path = "lock/identity.rs"]
-mod identity;
-#[cfg(test)]
-#[path = "lock/interleavings.rs"]
-mod interleavings;
-#[path = "lock/latch.rs"]
-mod latch;
-#[path = "lock/live.rs"]
-mod live;
-#[path = "lock/look.rs"]
-mod look;
-#[cfg(test)]
-#[path = "lock/model.rs"]
-mod model;
-#[path = "lock/name.rs"]
-mod name;
-#[path = "lock/note.rs"]
-mod note;
-#[path = "lock/objects.rs"]
-mod objects;
-#[path = "lock/options.rs"]
-mod options;
-#[path = "lock/patience.rs"]
-mod patience;
-#[path = "lock/queue.rs"]
-mod queue;
-#[path = "lock/removal.rs"]
-mod removal;
-#[path = "lock/room.rs"]
-mod room;
-#[path = "lock/snapshot.rs"]
-mod snapshot;
-#[path = "lock/stamp.rs"]
-mod stamp;
-#[path = "lock/state.rs"]
-mod state;
-#[path = "lock/sys.rs"]
-mod sys;
-#[path = "lock/table.rs"]
-mod table;
-#[path = "lock/viewer.rs"]
-mod viewer;
-#[path = "lock/wait.rs"]
-mod wait;
-#[path = "lock/watch.rs"]
-mod watch;
-#[path = "lock/word.rs"]
-mod word;
-
-/// Compiles the README's example.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-pub use cancel::Cancel;
-pub use error::{Error, Result};
-pub use folder::list;
-pub use guard::{Guard, Lost};
-pub use handle::{Builder, ResourceLock, Viewer};
-pub use name::LockName;
-pub use options::{Detached, GetOptions, Mode, UngetOptions, Wait};
-pub use removal::remove;
-pub use state::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
-pub use watch::{Change, Watch};
+pub use testing::fuzzing;

@@ -290,7 +290,7 @@ fn a_table_all_of_whose_beacons_are_locked() {
 /// Times that cannot be are shown as one that can.
 #[test]
 fn a_table_with_impossible_times() {
-    // Offsets of `Layout` in `src/lock/table.rs`: when a request was queued (twice) and granted, and of an ended one when
+    // Offsets of `Layout` in `src/lock/shm/table.rs`: when a request was queued (twice) and granted, and of an ended one when
     // it was queued, how long it waited and held, and when it ended.
     const REQUEST: u64 = 5376;
     const HISTORY: u64 = REQUEST + 1024 * 128;

@@ -5,7 +5,7 @@ mod engine_common;
 #[cfg(feature = "etcd")]
 use engine_common::etcd::{Etcd, Version};
 use engine_common::{lock_name, wait_until};
-use resourcelock::backend::{self, Engine, Held, Validity};
+use resourcelock::engines::{self, Engine, Held, Validity};
 use resourcelock::{Cancel, Change, Error, GetOptions, LockName, Mode, State, Wait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -46,7 +46,7 @@ fn conforms(engine: Box<dyn Engine>) {
 
 #[test]
 fn local() {
-    conforms(backend::open("local:").expect("it is always built in"));
+    conforms(engines::open("local:").expect("it is always built in"));
 }
 
 #[cfg(feature = "etcd")]
@@ -54,8 +54,8 @@ fn local() {
 fn etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
-        conforms(backend::open(&server.url()).expect("a good URL"));
-        conforms(backend::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
+        conforms(engines::open(&server.url()).expect("a good URL"));
+        conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
         assert_eq!(
             server.ctl(&["get", "--prefix", "", "--keys-only"]),
             "",
@@ -71,7 +71,7 @@ fn etcd() {
 fn etcd_of_three_servers() {
     for version in Version::ALL {
         let servers = Etcd::of(version, 3);
-        conforms(backend::open(&servers.url()).expect("a good URL"));
+        conforms(engines::open(&servers.url()).expect("a good URL"));
     }
 }
 
@@ -79,7 +79,7 @@ fn etcd_of_three_servers() {
 #[test]
 fn postgres() {
     let server = engine_common::postgres::Postgres::start();
-    conforms(backend::open(&server.url()).expect("a good URL"));
+    conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     wait_until("no lock is left", || server.sql(locks) == "0");
     assert_eq!(

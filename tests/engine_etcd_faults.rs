@@ -467,7 +467,7 @@ fn holder_with_a_clock_of_its_own() {
     let [url, name, seconds] = words[..] else {
         panic!("{order}")
     };
-    let engine = resourcelock::backend::open(url).expect("an engine");
+    let engine = resourcelock::engines::open(url).expect("an engine");
     let options = resourcelock::GetOptions::new().lease(std::time::Duration::from_secs(5));
     let options = options.wait(resourcelock::Wait::For(std::time::Duration::from_secs(60)));
     let name = resourcelock::LockName::new(name).expect("a name");

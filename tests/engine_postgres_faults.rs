@@ -330,7 +330,7 @@ fn those_who_share_next_all_wait_a_moment() {
 #[test]
 fn given_back_while_the_server_hangs() {
     let server = Postgres::start();
-    let engine = resourcelock::backend::open(&server.url()).expect("it is built in");
+    let engine = resourcelock::engines::open(&server.url()).expect("it is built in");
     let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
         let name = resourcelock::LockName::new(&engine_common::lock_name(subject)).expect("a name");
         let held = engine.acquire(&name, resourcelock::GetOptions::new());

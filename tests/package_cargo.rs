@@ -47,6 +47,7 @@ fn the_packaged_crate_builds_and_nothing_is_missing_for_publishing() {
     let listed = printed(&mut cargo(&["package", "--allow-dirty", "--list"]));
     for file in [
         "src/main.rs",
+        "src/lib.rs",
         "src/lock.rs",
         "build.rs",
         "completions/_resourcelock",

@@ -60,7 +60,7 @@ impl Remover {
     }
 }
 
-/// The field `retired` of `Header` in `src/lock/table.rs`.
+/// The field `retired` of `Header` in `src/lock/shm/table.rs`.
 fn is_retired(lock: &TestLock) -> bool {
     let mut retired = [0; 4];
     let table = File::open(lock.paths().table_path()).unwrap();

@@ -1,6 +1,6 @@
 //! Processes that stand still (SIGSTOP, a debugger, a frozen container): a stopped holder keeps what it holds, a
 //! stopped waiter holds up nobody, limits are kept. (For processes that are stopped inside the table's latch see
-//! `src/lock/failpoint.rs`.)
+//! `src/lock/testing/failpoint.rs`.)
 
 mod common;
 

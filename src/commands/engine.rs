@@ -7,7 +7,7 @@ use super::{Failure, completions, run};
 use crate::cli::{Common, Create, Task};
 use crate::exit::Exit;
 use resourcelock::LockName;
-use resourcelock::backend::{self, Engine};
+use resourcelock::engines::{self, Engine};
 
 /// `--backend` by another way.
 const VARIABLE: &str = "RESOURCELOCK_BACKEND";
@@ -31,7 +31,7 @@ pub fn chosen(common: &Common) -> Result<Option<Box<dyn Engine>>, Failure> {
             "{place} is empty: name an engine, or local: for this machine (or {unless})"
         )));
     }
-    let engine = backend::open(&url).map_err(Failure::engine)?;
+    let engine = engines::open(&url).map_err(Failure::engine)?;
     // This machine's commands need no detour; and in a build without engines the compiler leaves out all of this.
     Ok((BUILT_IN && engine.kind() != "local").then_some(engine))
 }

@@ -6,9 +6,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-/// Where the latch stands in the table, see `Header` in `src/lock/table.rs`.
+/// Where the latch stands in the table, see `Header` in `src/lock/shm/table.rs`.
 const LATCH: u64 = 64;
-/// Where the beacons' bytes begin, see `src/lock/beacon.rs`.
+/// Where the beacons' bytes begin, see `src/lock/shm/beacon.rs`.
 const BEACONS: i64 = 1 << 40;
 /// The beacon's id; handles draw theirs from 2^31.
 const ID: u32 = 0x0123_4567;

@@ -9,7 +9,7 @@ use crate::commands::{Failure, bare};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
-use resourcelock::backend::{Engine, Held, SHORTEST_TTL, Validity};
+use resourcelock::engines::{Engine, Held, SHORTEST_TTL, Validity};
 use resourcelock::{Cancel, Error, GetOptions};
 use std::time::{Duration, Instant};
 

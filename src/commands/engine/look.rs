@@ -7,7 +7,7 @@ use crate::commands::{Failure, bare, trace, unget};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, Style, metrics, text, view};
-use resourcelock::backend::Engine;
+use resourcelock::engines::Engine;
 use resourcelock::{Cancel, Error};
 use std::time::Instant;
 

@@ -11,7 +11,7 @@ use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
 use crate::exec::{self, Ended, Guard, How, Mark, Program, Rules, Signals, Watcher};
 use crate::exit::Exit;
-use resourcelock::backend::{Engine, Held, Validity};
+use resourcelock::engines::{Engine, Held, Validity};
 use resourcelock::{Error, GetOptions, LockName, State};
 use std::ffi::OsString;
 

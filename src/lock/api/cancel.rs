@@ -1,0 +1,27 @@
+//! Ending a wait from another thread or from a signal handler.
+
+use crate::lock::shm::sys;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ends waits that were given it (see [`GetOptions::cancel`](crate::GetOptions::cancel)).
+#[derive(Debug, Default)]
+pub struct Cancel(pub(crate) AtomicU32);
+
+impl Cancel {
+    /// Not cancelled yet.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Ends the waits, now and later. Never blocks; may be called from a signal handler.
+    pub fn cancel(&self) {
+        self.0.store(1, Ordering::SeqCst);
+        // A wait sleeps on this word as well, so none is missed, not even one that was just about to sleep.
+        sys::futex_wake(&self.0, i32::MAX);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+}

@@ -1,0 +1,246 @@
+//! What a caller can ask for: the request, the release, how to open.
+
+use crate::{Cancel, State};
+use std::time::Duration;
+
+/// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither
+/// shortens nor lengthens them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Take the lock if it is free now, do not wait.
+    No,
+    /// Wait up to this long.
+    For(Duration),
+    /// Wait without limit.
+    Forever,
+}
+
+/// With whom a hold may coexist.
+///
+/// ```
+/// use resourcelock::{GetOptions, Mode, ResourceLock, Wait};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-modes-{}", std::process::id());
+/// # let name = name.as_str();
+/// let handles = [ResourceLock::open(name)?, ResourceLock::open(name)?, ResourceLock::open(name)?];
+/// let now = |mode| GetOptions::new().mode(mode).wait(Wait::No);
+///
+/// let readers = (handles[0].acquire(now(Mode::Shared))?, handles[1].acquire(now(Mode::Shared))?);
+/// assert!(handles[2].try_acquire(now(Mode::Exclusive))?.is_none());
+/// drop(readers);
+///
+/// let two = (handles[0].acquire(now(Mode::Slots(2)))?, handles[1].acquire(now(Mode::Slots(2)))?);
+/// assert!(handles[2].try_acquire(now(Mode::Slots(2)))?.is_none());
+/// drop(two);
+/// # drop(handles);
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Alone (the default).
+    Exclusive,
+    /// Together with other shared holds.
+    Shared,
+    /// Together with other slot holds, up to this number at once (at least 1).
+    Slots(u32),
+}
+
+/// A hold that no process of this library keeps alive (as the Python module's command-line tool leaves one).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Detached {
+    /// The hold ends when this process ends.
+    pub pid: Option<u32>,
+    /// The hold ends after this time (boot-time clock: time asleep counts).
+    /// Refused with [`Error::Os`](crate::Error::Os) without /proc, where nobody could be sure of the clock.
+    pub ttl: Option<Duration>,
+}
+
+/// A callback for a wait that lasts: see [`GetOptions::on_wait`].
+pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
+
+/// A request for the lock. `GetOptions::new()` is the Python module's `get_lock()`: exclusive, one second, no text.
+///
+/// ```
+/// use resourcelock::{Cancel, Error, GetOptions, ResourceLock, Wait};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-times-{}", std::process::id());
+/// # let name = name.as_str();
+/// let (one, other) = (ResourceLock::open(name)?, ResourceLock::open(name)?);
+/// let held = one.acquire(GetOptions::new().wait(Wait::Forever))?;
+///
+/// assert!(other.try_acquire(GetOptions::new().wait(Wait::No))?.is_none());
+///
+/// // Say why it takes so long, and give up in the end.
+/// let patient = GetOptions::new()
+///     .wait(Wait::For(Duration::from_millis(50)))
+///     .on_wait(Duration::from_millis(10), |state| println!("held by {:?}", state.holders));
+/// assert!(matches!(other.acquire(patient), Err(Error::TimedOut)));
+///
+/// // End a wait from another thread (or a signal handler).
+/// let cancel = Cancel::new();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| cancel.cancel());
+///     let asked = other.acquire(GetOptions::new().wait(Wait::Forever).cancel(&cancel));
+///     assert!(matches!(asked, Err(Error::Cancelled)));
+/// });
+/// # drop(held);
+/// # one.close();
+/// # other.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct GetOptions<'a> {
+    pub(crate) wait: Wait,
+    pub(crate) same_process_ok: bool,
+    pub(crate) lock_info: &'a str,
+    pub(crate) mode: Mode,
+    pub(crate) detached: Option<Detached>,
+    pub(crate) command: Option<&'a str>,
+    pub(crate) cancel: Option<&'a Cancel>,
+    pub(crate) on_wait: Option<OnWait<'a>>,
+    pub(crate) queue_at_once: bool,
+    pub(crate) lease: Option<Duration>,
+}
+
+impl Default for GetOptions<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> GetOptions<'a> {
+    /// The Python module's defaults: exclusive, wait up to 1 s, empty text.
+    pub fn new() -> Self {
+        Self {
+            wait: Wait::For(Duration::from_secs(1)),
+            same_process_ok: false,
+            lock_info: "",
+            mode: Mode::Exclusive,
+            detached: None,
+            command: None,
+            cancel: None,
+            on_wait: None,
+            queue_at_once: false,
+            lease: None,
+        }
+    }
+
+    /// How long to wait (default: 1 s, as in the Python module).
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// If this handle has the lock already, succeed at once (the Python module's `same_process_ok`).
+    pub fn same_process_ok(mut self, ok: bool) -> Self {
+        self.same_process_ok = ok;
+        self
+    }
+
+    /// The text of the note: who takes the lock and what for. The local date and time are put before it.
+    pub fn lock_info(mut self, text: &'a str) -> Self {
+        self.lock_info = text;
+        self
+    }
+
+    /// Exclusive (default), shared or counting.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Leave the lock taken without a process: only [`unget_lock`](crate::ResourceLock::unget_lock) by force or by
+    /// token, the end of the bound process or the expiry ends such a hold.
+    pub fn detached(mut self, detached: Detached) -> Self {
+        self.detached = Some(detached);
+        self
+    }
+
+    /// The command name that others are shown (default: this process's name). Cut to 15 bytes, as comm in proc(5).
+    pub fn command(mut self, name: &'a str) -> Self {
+        self.command = Some(name);
+        self
+    }
+
+    /// Lets another thread or a signal handler end the wait: the call then fails with
+    /// [`Error::Cancelled`](crate::Error::Cancelled) and has left the queue.
+    pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Calls `tell` once if the wait lasts longer than `after`, with what is known of holders and waiters.
+    pub fn on_wait(mut self, after: Duration, tell: impl FnMut(&State) + Send + 'a) -> Self {
+        self.on_wait = Some((after, Box::new(tell)));
+        self
+    }
+
+    /// The length of the lease, on an engine that gives leases (default:
+    /// [`USUAL_TTL`](crate::lock::engines::USUAL_TTL)). Not less than
+    /// [`SHORTEST_TTL`](crate::lock::engines::SHORTEST_TTL).
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.lease = Some(ttl);
+        self
+    }
+
+    /// Join the queue at once when the lock is taken (visible to others), instead of trying for some 100 µs first,
+    /// which is faster where holds are very short. For requests that a person made.
+    pub fn queue_at_once(mut self, yes: bool) -> Self {
+        self.queue_at_once = yes;
+        self
+    }
+}
+
+/// Which hold a release is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Target {
+    #[default]
+    Own,
+    Force,
+    Token(u64),
+    BoundTo(u32),
+}
+
+/// A release. `UngetOptions::new()` is the Python module's `unget_lock()`: only what this handle holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UngetOptions<'a> {
+    pub(crate) target: Target,
+    pub(crate) where_called: &'a str,
+}
+
+impl<'a> UngetOptions<'a> {
+    /// Release what this handle holds, nothing else.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Release the lock whoever has it (the Python module's `force`).
+    pub fn force(mut self, force: bool) -> Self {
+        self.target = if force { Target::Force } else { Target::Own };
+        self
+    }
+
+    /// Release only the hold with this token, whoever has it.
+    pub fn token(mut self, token: u64) -> Self {
+        self.target = Target::Token(token);
+        self
+    }
+
+    /// Release only what is held on behalf of this process (see [`Detached::pid`]).
+    pub fn bound_to(mut self, pid: u32) -> Self {
+        self.target = Target::BoundTo(pid);
+        self
+    }
+
+    /// Where in the caller's code this happens, for the log.
+    pub fn where_called(mut self, text: &'a str) -> Self {
+        self.where_called = text;
+        self
+    }
+}

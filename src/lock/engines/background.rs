@@ -1,0 +1,54 @@
+//! Threads of this library: they leave all signals to the program's own threads, which have asked for them.
+
+use crate::lock::shm::sys;
+use crate::{Cancel, Error, Result};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+/// Starts one.
+pub(crate) fn background(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    // A new thread inherits its maker's mask.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let thread = Builder::new().name(name.to_owned()).spawn(body);
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    thread.map_err(|source| Error::Os {
+        doing: "start a thread for",
+        path: PathBuf::from(name),
+        source,
+    })
+}
+
+/// Something that happens in another thread.
+#[derive(Debug, Default)]
+pub(crate) struct Event(AtomicU32);
+
+impl Event {
+    pub(crate) fn set(&self) {
+        self.0.store(1, Ordering::SeqCst);
+        sys::futex_wake(&self.0, i32::MAX);
+    }
+
+    /// To be called before the look at what it stands for.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+}
+
+/// Sleeps until one of `events` (at most 3) is set, until `cancel`, or until the monotonic clock reaches `until` (ns).
+/// May return early.
+pub(crate) fn sleep(events: &[&Event], cancel: Option<&Cancel>, until: u64) {
+    let words = events.iter().map(|event| &event.0);
+    let words: Vec<sys::Watched<'_>> = words
+        .chain(cancel.map(|cancel| &cancel.0))
+        .map(|word| sys::Watched::Word(word, 0))
+        .collect();
+    sys::futex_wait(&words, until);
+}

@@ -1,0 +1,145 @@
+//! The HTTP client, with or without TLS.
+
+use super::patience::BUDGET;
+use crate::Result;
+use crate::lock::engines::resolver;
+use std::sync::mpsc;
+use ureq::Agent;
+use ureq::config::{Config, ConfigBuilder};
+use ureq::http::Uri;
+use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+/// A client with these settings and connections of its own.
+pub(super) fn agent(settings: Config) -> Agent {
+    Agent::with_parts(settings, DefaultConnector::default(), Names)
+}
+
+/// What all requests have in common.
+fn common() -> ConfigBuilder<AgentScope> {
+    // etcd's own client asks no proxy of the environment for plain connections either; a redirect would be a mistake.
+    Config::builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("resourcelock/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The settings of a client.
+#[cfg(not(feature = "tls"))]
+pub(super) fn settings(tls: bool) -> Result<Config> {
+    if tls {
+        return Err(crate::Error::NotBuiltIn { engine: "etcd,tls" });
+    }
+    Ok(common().build())
+}
+
+/// The settings of a client. Who signs the servers' certificates is read from `ETCDCTL_CACERT`, else from the system's
+/// own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`: as etcdctl does.
+#[cfg(feature = "tls")]
+pub(super) fn settings(tls: bool) -> Result<Config> {
+    if !tls {
+        return Ok(common().build());
+    }
+    Ok(common().https_only(true).tls_config(secure::settings()?).build())
+}
+
+/// Looks up hosts as [`names`] does.
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
+            return Err(ureq::Error::BadUri("host and port are wanted".to_owned()));
+        };
+        let time = BUDGET.min(*timeout.after);
+        let (tell, told) = mpsc::channel();
+        let started = resolver::look_up(host, port, time, move |found| drop(tell.send(found)));
+        started.map_err(|error| std::io::Error::other(error.to_string()))?;
+        let found = told.recv_timeout(time);
+        let found = found.map_err(|_| ureq::Error::Timeout(timeout.reason))??;
+        let mut addresses = self.empty();
+        for address in found.into_iter().take(MOST) {
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+}
+
+/// As many addresses as the client takes.
+const MOST: usize = 16;
+
+#[cfg(feature = "tls")]
+mod secure {
+    use crate::{Error, Result};
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+
+    /// Where distributions keep the certificates that the system trusts.
+    const SYSTEM: [&str; 3] = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ];
+
+    pub(super) fn settings() -> Result<TlsConfig> {
+        let own = (file("ETCDCTL_CERT"), file("ETCDCTL_KEY"));
+        let client = match own {
+            (Some(certificate), Some(key)) => {
+                let chain = certificates("read ETCDCTL_CERT", &certificate)?;
+                let fail = |e: io::Error| unreadable("read ETCDCTL_KEY", &key, e);
+                let text = std::fs::read(&key).map_err(fail)?;
+                let key = PrivateKey::from_pem(&text).map_err(|e| fail(io::Error::other(e)))?;
+                Some(ClientCert::new_with_certs(&chain, key))
+            }
+            (None, None) => None,
+            _ => {
+                return Err(Error::Unsupported {
+                    engine: "etcd",
+                    what: "ETCDCTL_CERT and ETCDCTL_KEY belong together".to_owned(),
+                });
+            }
+        };
+        let roots = match file("ETCDCTL_CACERT") {
+            Some(path) => RootCerts::Specific(Arc::new(certificates("read ETCDCTL_CACERT", &path)?)),
+            None => match SYSTEM.iter().map(Path::new).find(|path| path.exists()) {
+                Some(path) => RootCerts::Specific(Arc::new(certificates("read", path)?)),
+                None => RootCerts::WebPki,
+            },
+        };
+        Ok(TlsConfig::builder().root_certs(roots).client_cert(client).build())
+    }
+
+    fn file(variable: &str) -> Option<PathBuf> {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    }
+
+    fn unreadable(doing: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Os {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn certificates(doing: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>> {
+        let fail = |e: io::Error| unreadable(doing, path, e);
+        let text = std::fs::read(path).map_err(fail)?;
+        let mut found = Vec::new();
+        for item in parse_pem(&text) {
+            if let PemItem::Certificate(certificate) = item.map_err(|e| fail(io::Error::other(e)))? {
+                found.push(certificate);
+            }
+        }
+        if found.is_empty() {
+            return Err(fail(io::Error::other("there is no certificate in it")));
+        }
+        Ok(found)
+    }
+}

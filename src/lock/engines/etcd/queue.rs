@@ -1,0 +1,197 @@
+//! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. Pure.
+//!
+//! Not every key below a lock's name is a request: other programs keep theirs there, and with another prefix in the URL
+//! so do locks. A request's key is the name and one hexadecimal number, its lease; only such keys are looked at, waited
+//! for or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
+
+use super::answer::{decoded, number};
+use crate::Mode;
+use crate::lock::engines::requester::Who;
+use serde_json::Value;
+
+/// One request: a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) key: String,
+    /// The revision that created it: its place in the order, and its token.
+    pub(crate) created: u64,
+    /// The lease it lives by; 0 = none.
+    pub(crate) lease: i64,
+    pub(crate) who: Who,
+}
+
+impl Request {
+    /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
+    pub(crate) fn read(kv: &Value) -> Self {
+        let lease = number(&kv["lease"]);
+        let mut who = Who::read(&decoded(&kv["value"])).unwrap_or_default();
+        if who.is_foreign() {
+            who.command = format!("etcdctl lock?, lease {lease:x}");
+        }
+        Self {
+            key: decoded(&kv["key"]),
+            created: number(&kv["create_revision"]).unsigned_abs(),
+            lease,
+            who,
+        }
+    }
+
+    /// Whether it is a request for the lock of this folder, and not a key of somebody else's: it is named after the
+    /// lease it hangs on, or is a hold of ours that was left to itself, on another lease or none.
+    pub(crate) fn is_in(&self, folder: &str) -> bool {
+        let named = self.key.strip_prefix(folder).and_then(lease_named);
+        named.is_some_and(|named| named == self.lease || (self.who.detached && !self.who.host.is_empty()))
+    }
+
+    fn mode(&self) -> Mode {
+        self.who.mode()
+    }
+}
+
+/// The lease that the last part of a key names: hexadecimal, as short as can be.
+pub(crate) fn lease_named(part: &str) -> Option<i64> {
+    let number = u64::from_str_radix(part, 16).ok()?;
+    (format!("{number:x}") == part).then_some(number as i64)
+}
+
+/// The requests in a range's answer for the lock of this folder, in order.
+pub(crate) fn requests(range: &Value, folder: &str) -> Vec<Request> {
+    let mut requests: Vec<Request> = kvs(range).iter().map(Request::read).collect();
+    requests.retain(|request| request.is_in(folder));
+    requests.sort_by_key(|request| request.created);
+    requests
+}
+
+/// The keys in a range's answer, with what belongs to them.
+pub(crate) fn kvs(range: &Value) -> &[Value] {
+    range["kvs"].as_array().map_or(&[][..], Vec::as_slice)
+}
+
+/// What one's request has to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is granted.
+    Granted,
+    /// This key has to go before a look is worth it.
+    Behind(String),
+    /// Any key of the queue has to go.
+    BehindAny,
+    /// It is a counting lock of another size now.
+    SlotsDiffer(u32),
+    /// It stands there no more.
+    Gone,
+}
+
+/// Decides for the request that was created at revision `own`, when it joins the queue.
+///
+/// A request is granted when all before it go together with it. `etcdctl lock` and etcd's Go mutex wait until nothing
+/// is before them, so they are excluded by all of ours, and all of ours by them.
+///
+/// How many slots there are is said by the first request that counts. Others behind it which say something else are
+/// refused and about to go.
+pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
+    let before = requests.iter().take_while(|request| request.created != own);
+    let said = before.map(Request::mode).find(|mode| matches!(mode, Mode::Slots(_)));
+    let mine = requests.iter().find(|request| request.created == own);
+    match (said, mine.map(Request::mode)) {
+        (Some(Mode::Slots(said)), Some(Mode::Slots(mine))) if said != mine => Verdict::SlotsDiffer(said),
+        _ => turn(requests, own),
+    }
+}
+
+/// The same for a request that has stood in the queue before, and was not refused: what says something else about the
+/// slots has come later than what it agreed with, and is about to go. Until then it takes a place.
+pub(crate) fn turn(requests: &[Request], own: u64) -> Verdict {
+    let Some(at) = requests.iter().position(|request| request.created == own) else {
+        return Verdict::Gone;
+    };
+    let (before, mine) = requests.split_at(at);
+    let Some(mode) = mine.first().map(Request::mode) else {
+        return Verdict::Gone;
+    };
+    match mode {
+        Mode::Exclusive => before
+            .last()
+            .map_or(Verdict::Granted, |last| Verdict::Behind(last.key.clone())),
+        Mode::Shared => before
+            .iter()
+            .rev()
+            .find(|request| request.mode() != Mode::Shared)
+            .map_or(Verdict::Granted, |last| Verdict::Behind(last.key.clone())),
+        Mode::Slots(slots) => {
+            let other = before
+                .iter()
+                .rev()
+                .find(|request| !matches!(request.mode(), Mode::Slots(_)));
+            match other {
+                Some(other) => Verdict::Behind(other.key.clone()),
+                None if before.len() < slots as usize => Verdict::Granted,
+                None => Verdict::BehindAny,
+            }
+        }
+    }
+}
+
+/// Splits requests into holders and waiters.
+pub(crate) fn split(requests: &[Request]) -> (Vec<&Request>, Vec<&Request>) {
+    requests
+        .iter()
+        .partition(|request| verdict(requests, request.created) == Verdict::Granted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(modes: &[&str]) -> Vec<Request> {
+        let request = |(i, mode): (usize, &&str)| Request {
+            key: format!("n/{i}"),
+            created: i as u64,
+            lease: 1,
+            who: Who {
+                mode: (*mode).to_owned(),
+                ..Who::default()
+            },
+        };
+        modes.iter().enumerate().map(request).collect()
+    }
+
+    fn holders(modes: &[&str]) -> Vec<u64> {
+        let requests = queue(modes);
+        split(&requests).0.iter().map(|request| request.created).collect()
+    }
+
+    #[test]
+    fn who_holds() {
+        assert_eq!(holders(&[]), [0; 0]);
+        assert_eq!(holders(&["", "exclusive", "shared"]), [0]);
+        assert_eq!(
+            holders(&["shared", "shared", "", "shared"]),
+            [0, 1],
+            "nobody overtakes one who is alone"
+        );
+        assert_eq!(holders(&["slots:2", "slots:2", "slots:2"]), [0, 1]);
+        assert_eq!(holders(&["exclusive", "slots:2"]), [0]);
+        assert_eq!(holders(&["slots:3", "shared"]), [0]);
+    }
+
+    #[test]
+    fn whom_to_wait_for() {
+        let behind = |key: &str| Verdict::Behind(key.to_owned());
+        assert_eq!(verdict(&queue(&["", "", ""]), 2), behind("n/1"));
+        assert_eq!(verdict(&queue(&["", "shared", "shared"]), 2), behind("n/0"));
+        assert_eq!(verdict(&queue(&["slots:1", "slots:1"]), 1), Verdict::BehindAny);
+        assert_eq!(verdict(&queue(&["slots:1", "slots:2"]), 1), Verdict::SlotsDiffer(1));
+        assert_eq!(verdict(&queue(&["", ""]), 7), Verdict::Gone);
+    }
+
+    #[test]
+    fn the_first_says_how_many_slots() {
+        let requests = queue(&["slots:2", "slots:3", "slots:2", "slots:3"]);
+        assert_eq!(verdict(&requests, 1), Verdict::SlotsDiffer(2));
+        assert_eq!(verdict(&requests, 2), Verdict::BehindAny);
+        assert_eq!(verdict(&requests, 3), Verdict::SlotsDiffer(2));
+        // The first has gone before the one that it refused.
+        assert_eq!(turn(&requests[1..], 2), Verdict::Granted);
+    }
+}

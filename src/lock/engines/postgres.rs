@@ -1,0 +1,146 @@
+//! PostgreSQL, 12 and later: session advisory locks.
+//!
+//! # The lock
+//! The server's own `pg_advisory_lock` on the first 64 bits of the SHA-256 of `resourcelock:NAME`, in the database that
+//! the URL names. It belongs to the session: when the connection ends, in whatever way, the server gives the lock to
+//! the next in line at once. Another program that uses the same number by chance is excluded like anybody else, and
+//! shown by its `application_name`. Nobody can release it from outside but by ending the session: `DISCARD ALL` and
+//! `pg_advisory_unlock_all` concern the session that calls them.
+//!
+//! A standby keeps locks of its own and a pooler in transaction mode no sessions: both are refused.
+//!
+//! # Tokens
+//! Drawn from one sequence for all locks of the database, so that a grant need not wait for the disk. The server writes
+//! 32 numbers ahead, but a session that draws the next of them does not wait until that is on the disk: a crash may take
+//! back what was drawn. So there is a table `public.resourcelock_session` that is not logged: after a crash (and on a
+//! server that has taken over) it is empty, and after a restart or in a copy of the database it tells of something else.
+//! The first to find that moves the sequence on by more than can have been lost (`sql.rs`). Where neither is there and none may be made, the token is the server's transaction counter, and each
+//! grant waits until that is on the disk. Once they are there, one who may not use them is refused: two counts would not
+//! fit together.
+//!
+//! The table also tells others who holds and who waits, one row a request.
+//!
+//! # Losing it
+//! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
+//! over, as with a lease; the server is told to drop a silent connection no earlier than after twice that time. The
+//! socket's end is seen at once. Whoever sees to the command's end keeps the socket open as well, and sees its end
+//! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone; if the session ends then,
+//! the command is killed.
+//!
+//! | what happens | who has the lock next | can two commands overlap? |
+//! |---|---|---|
+//! | holder and command die | the next, at once | no |
+//! | the connection breaks, hosts and server live | the next, after twice the TTL | no: the command is killed by then |
+//! | the session is ended (`unget`, `pg_terminate_backend`) | the next, after a moment | see below |
+//! | the server crashes, restarts, fails over | whoever asks first | see below |
+//!
+//! In the last two rows the server gives the lock away while the command runs. The holder's host sees the connection's
+//! end and kills the command, in about 10 ms. The next holder knows from the row that its predecessor left that it was
+//! no release, and waits for a moment (50 ms). That is no proof: if the news takes longer (a slow
+//! network; a host without time for its guard; a connection that is cut at the same moment, when the command runs until
+//! its own limit at 90 % of the TTL), two commands overlap, and only the tokens tell them apart.
+
+mod connect;
+mod password;
+mod session;
+mod settings;
+mod sql;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+mod tls_absent;
+#[cfg(not(feature = "tls"))]
+use tls_absent as tls;
+mod views;
+mod wire;
+
+use super::requester::Who;
+use super::url::PostgresUrl;
+use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL};
+use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State};
+use connect::Target;
+use session::Session;
+use std::sync::Arc;
+
+/// Opens it; does not connect yet.
+pub(super) fn open(url: PostgresUrl) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(Postgres {
+        target: Arc::new(Target::new(&url)?),
+    }))
+}
+
+struct Postgres {
+    target: Arc<Target>,
+}
+
+impl Engine for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn place(&self) -> String {
+        self.target.place().to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            order: true,
+            token: true,
+            lease: true,
+            detached: false,
+            shared: true,
+            slots: false,
+            tells_abandoned: false,
+            history: false,
+            survives_a_server: false,
+        }
+    }
+
+    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+        let unsupported = |what: String| {
+            Err(Error::Unsupported {
+                engine: "postgres",
+                what,
+            })
+        };
+        if let Mode::Slots(_) = options.mode {
+            return unsupported("a counting lock: advisory locks are exclusive or shared; use etcd".to_owned());
+        }
+        let ttl = options.lease.unwrap_or(USUAL_TTL);
+        if ttl < SHORTEST_TTL {
+            return unsupported(format!(
+                "a time of {} s; the shortest is {} s, as answers need time on a busy machine or network",
+                ttl.as_secs_f64(),
+                SHORTEST_TTL.as_secs()
+            ));
+        }
+        let who = Who::asks(&options);
+        let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
+        let granted = session.wait(&mut options, || self.glance(name).ok())?;
+        Ok(granted.then(|| Box::new(session) as Box<dyn Held>))
+    }
+
+    fn state(&self, name: &LockName) -> Result<State> {
+        views::block_on(views::state(&self.target, name))
+    }
+
+    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
+        views::block_on(views::or_cancelled(views::state(&self.target, name), cancel))
+    }
+
+    fn glance(&self, name: &LockName) -> Result<State> {
+        views::block_on(views::glance(&self.target, name))
+    }
+
+    fn list(&self) -> Result<Vec<State>> {
+        views::block_on(views::list(&self.target))
+    }
+
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
+        Ok(Box::new(views::Following::start(&self.target, name, cancel)?))
+    }
+
+    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
+        views::block_on(views::break_hold(&self.target, name, token))
+    }
+}

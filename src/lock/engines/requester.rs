@@ -1,0 +1,286 @@
+//! Who asks for a lock: what others are shown of a request on another machine. Stored as JSON.
+
+use super::url::printable;
+use crate::lock::shm::clock::NoteClock;
+use crate::lock::shm::process;
+use crate::lock::shm::sys;
+use crate::{GetOptions, Holder, LockName, Mode, State, Waiter};
+use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+/// The end of the year 9999, in µs: what is stored may say anything, and dates are made of it.
+const LATEST: u64 = 253_402_300_799_999_999;
+
+/// Longest note and command line that are stored, in bytes.
+const LONGEST: usize = 1024;
+
+/// See the module. Every field may be missing: requests of other programs have none. What is not known is empty or 0,
+/// and so it stands in a [`Holder`] or [`Waiter`] made of it; a time that is not known is the beginning of 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Who {
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+    /// Where `pid` means that process: the machine's boot and the PID namespace.
+    pub(crate) space: String,
+    pub(crate) uid: u32,
+    pub(crate) user: String,
+    pub(crate) command: String,
+    pub(crate) message: String,
+    /// `exclusive`, `shared` or `slots:N`.
+    pub(crate) mode: String,
+    /// When it asked: wall clock of its host, µs since 1970.
+    pub(crate) asked: u64,
+    /// When it was granted after a wait, likewise; 0 = it did not wait, or has not been granted yet.
+    pub(crate) granted: u64,
+    /// No process renews it.
+    pub(crate) detached: bool,
+    /// When a detached hold ends, likewise; 0 = not by itself.
+    pub(crate) expires: u64,
+}
+
+impl Who {
+    /// What is stored, within the bounds of what this program stores: anybody may have written it.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let mut who: Self = serde_json::from_str(text).ok()?;
+        for time in [&mut who.asked, &mut who.granted, &mut who.expires] {
+            *time = (*time).min(LATEST);
+        }
+        for text in [&mut who.host, &mut who.user, &mut who.command, &mut who.message] {
+            *text = cut(text);
+        }
+        Some(who)
+    }
+
+    /// This process, with this request.
+    pub(crate) fn asks(options: &GetOptions<'_>) -> Self {
+        let uid = nix::unistd::getuid().as_raw();
+        Self {
+            host: host().to_owned(),
+            pid: std::process::id(),
+            space: space().to_owned(),
+            uid,
+            user: user(uid),
+            command: cut(options.command.unwrap_or_else(|| process::own_command())),
+            message: cut(options.lock_info),
+            mode: mode_word(options.mode),
+            asked: sys::realtime() / 1000,
+            ..Self::default()
+        }
+    }
+
+    /// What is stored for the same request, left to itself now.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn detached_now(&self, ttl: Option<Duration>) -> Self {
+        let us = |ttl: Duration| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            detached: true,
+            expires: ttl.map_or(0, |ttl| (sys::realtime() / 1000).saturating_add(us(ttl))),
+            ..self.clone()
+        }
+    }
+
+    /// What is stored for the same request, granted now.
+    pub(crate) fn granted_now(&self) -> Self {
+        Self {
+            granted: sys::realtime() / 1000,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is another program's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.pid == 0 && self.host.is_empty()
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        match self.mode.strip_prefix("slots:").map(str::parse) {
+            Some(Ok(slots @ 1..)) => Mode::Slots(slots),
+            _ if self.mode == "shared" => Mode::Shared,
+            // What is not understood is alone.
+            _ => Mode::Exclusive,
+        }
+    }
+
+    /// As a holder. `number` is both its token and its place in the order.
+    pub(crate) fn holder(&self, number: u64) -> Holder {
+        let granted = if self.granted == 0 { self.asked } else { self.granted };
+        Holder {
+            token: number,
+            mode: self.mode(),
+            ticket: number,
+            pid: self.pid,
+            uid: self.uid,
+            command: printable(&self.command),
+            bound_pid: None,
+            bound_start: None,
+            detached: self.detached,
+            alive: true,
+            same_pid_namespace: self.space == space(),
+            since: wall(granted),
+            held: age(granted),
+            waited: Duration::from_micros(granted.saturating_sub(self.asked)),
+            expires_in: (self.expires != 0)
+                .then(|| Duration::from_micros(self.expires.saturating_sub(sys::realtime() / 1000))),
+            host: Some(printable(&self.host)),
+            user: Some(printable(&self.user)),
+        }
+    }
+
+    /// As a waiter.
+    pub(crate) fn waiter(&self, number: u64) -> Waiter {
+        Waiter {
+            ticket: number,
+            mode: self.mode(),
+            pid: self.pid,
+            uid: self.uid,
+            command: printable(&self.command),
+            since: wall(self.asked),
+            waited: age(self.asked),
+            stalled: false,
+            alive: true,
+            same_pid_namespace: self.space == space(),
+            host: Some(printable(&self.host)),
+            user: Some(printable(&self.user)),
+        }
+    }
+}
+
+/// A lock with these holders and waiters; the note is the first holder's, as it would stand on a lock of one machine, if
+/// it is ours.
+pub(crate) fn state(name: &LockName, holders: Vec<Holder>, waiters: Vec<Waiter>, first: Option<&Who>) -> State {
+    let note = first.filter(|who| !who.is_foreign()).map_or_else(String::new, |who| {
+        let granted = if who.granted == 0 { who.asked } else { who.granted };
+        NoteClock::default()
+            .note(granted, &who.message, &AtomicU64::new(0))
+            .to_owned()
+    });
+    let slots = holders.iter().find_map(|holder| match holder.mode {
+        Mode::Slots(slots) => Some(slots),
+        _ => None,
+    });
+    State {
+        name: name.clone(),
+        locked: !holders.is_empty(),
+        value: u32::from(holders.is_empty()),
+        foreign: false,
+        note: printable(&note),
+        holders,
+        waiters,
+        foreign_waiters: 0,
+        slots,
+        abandoned: None,
+        counters: crate::Counters::default(),
+        read_at: SystemTime::now(),
+    }
+}
+
+fn mode_word(mode: Mode) -> String {
+    match mode {
+        Mode::Exclusive => "exclusive".to_owned(),
+        Mode::Shared => "shared".to_owned(),
+        Mode::Slots(slots) => format!("slots:{slots}"),
+    }
+}
+
+/// This machine's name.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim_end().to_owned()
+    })
+}
+
+/// The name of this process's user.
+#[cfg(feature = "postgres")]
+pub(crate) fn user_name() -> String {
+    user(nix::unistd::geteuid().as_raw())
+}
+
+/// See [`Who::space`].
+fn space() -> &'static str {
+    static SPACE: OnceLock<String> = OnceLock::new();
+    SPACE.get_or_init(|| {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        format!("{}:{}", boot.trim_end(), process::pid_namespace())
+    })
+}
+
+/// The user's name, else the number.
+fn user(uid: u32) -> String {
+    let text = std::fs::read("/etc/passwd").unwrap_or_default();
+    let number = uid.to_string();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(_, rest)| rest.split(':').nth(1) == Some(&number))
+        .map_or(number.clone(), |(name, _)| name.to_owned())
+}
+
+fn cut(text: &str) -> String {
+    let whole = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at));
+    text[..whole.unwrap_or(0)].to_owned()
+}
+
+fn wall(us: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(us)
+}
+
+/// How long ago that was by this host's clock: none if the clocks differ, or if it is not known.
+fn age(us: u64) -> Duration {
+    match us {
+        0 => Duration::ZERO,
+        us => Duration::from_micros((sys::realtime() / 1000).saturating_sub(us)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let options = GetOptions::new().mode(Mode::Slots(3)).lock_info("scan").command("x");
+        let who = Who::asks(&options);
+        let read: Who = serde_json::from_str(&serde_json::to_string(&who).unwrap()).unwrap();
+        assert_eq!(read, who);
+        assert_eq!(read.mode(), Mode::Slots(3));
+        assert_eq!(read.holder(7).token, 7);
+    }
+
+    #[test]
+    fn what_others_wrote_is_exclusive_and_harmless() {
+        for text in [
+            "{}",
+            r#"{"mode":"slots:many"}"#,
+            r#"{"mode":"slots:0"}"#,
+            r#"{"mode":"slots:-1"}"#,
+            r#"{"mode":"?","unknown":1}"#,
+        ] {
+            let who = Who::read(text).unwrap();
+            assert_eq!(who.mode(), Mode::Exclusive);
+        }
+        let evil = Who {
+            command: "\u{1b}[31m".to_owned(),
+            ..Who::default()
+        };
+        assert!(!evil.waiter(1).command.contains('\u{1b}'));
+    }
+    #[test]
+    fn no_number_or_length_is_too_much() {
+        let most = u64::MAX;
+        let text = format!(
+            r#"{{"asked":{most},"granted":{most},"expires":{most},"command":"{}"}}"#,
+            "ä".repeat(9999)
+        );
+        let who = Who::read(&text).unwrap();
+        assert_eq!((who.asked, who.granted, who.expires), (LATEST, LATEST, LATEST));
+        assert!(who.command.len() <= LONGEST);
+        assert_eq!(Who::read(r#"{"asked":-1,"host":"h"}"#), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! Looking at locks without disturbing anybody.
+
+mod directory;
+pub(crate) mod snapshot;
+pub(crate) mod viewer;
+pub(crate) mod watch;
+
+pub use directory::list;
+pub use viewer::Viewer;
+pub use watch::{Change, Watch};

@@ -1,0 +1,285 @@
+//! Reading without disturbing: copies of the table's content, record by record, each re-checked a bounded number of
+//! times. Takes no latch.
+
+use crate::Mode;
+use crate::lock::api::name::LockName;
+use crate::lock::api::records::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
+use crate::lock::protocol::queue::World;
+use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::note::{self, Note};
+use crate::lock::shm::process;
+use crate::lock::shm::real::{Live, Objects, go, mode_of};
+use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::sys;
+use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_command, unpack_what};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, SystemTime};
+
+/// How often a record that changes while it is read is read again.
+const TRIES: usize = 8;
+
+/// Beginning of the year 9000. A later time stands in a damaged table only, and is shown as this one: RFC 3339 has no
+/// years after 9999, and up to 584 years (2^64 ns) of waiting may be added to it.
+const LATEST_US: u64 = 221_845_392_000_000_000;
+
+fn wall(us: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(us.min(LATEST_US))
+}
+
+/// A request as copied out.
+struct Seen {
+    i: usize,
+    word: Word,
+    mode: Mode,
+    pid: u32,
+    uid: u32,
+    command: String,
+    queued_wall_us: u64,
+    waited: u64,
+    held: u64,
+    token: u64,
+    ticket: u64,
+    bound_pid: u32,
+    bound_start: u64,
+    detached: bool,
+    alive: bool,
+    same_pid_namespace: bool,
+    expires: u64,
+}
+
+fn requests(objects: &Objects) -> Vec<Seen> {
+    let table = &objects.table;
+    let now = sys::monotonic();
+    let live = Live::new(objects, now, now);
+    let top = usize::try_from(table.header.high_water.load(Acquire))
+        .unwrap_or(REQUESTS)
+        .min(REQUESTS);
+    let mut seen = Vec::new();
+    for i in 0..top {
+        for _ in 0..TRIES {
+            let word = Word(table.words[i].load(Acquire));
+            if word.stage() == Stage::Vacant {
+                break;
+            }
+            let record = &table.requests[i];
+            let granted = record.granted.load(Relaxed);
+            let queued = record.queued.load(Relaxed);
+            let held = word.stage() == Stage::Held;
+            let one = Seen {
+                i,
+                word,
+                mode: mode_of(table.kinds[i].load(Relaxed), record.slots.load(Relaxed)),
+                pid: record.pid.load(Relaxed),
+                uid: record.uid.load(Relaxed),
+                command: unpack_command([record.command[0].load(Relaxed), record.command[1].load(Relaxed)]),
+                queued_wall_us: record.queued_wall_us.load(Relaxed),
+                waited: if held { granted } else { now }.saturating_sub(queued),
+                held: if held { now.saturating_sub(granted) } else { 0 },
+                token: record.token.load(Relaxed),
+                ticket: record.ticket.load(Relaxed),
+                bound_start: record.bound_start.load(Relaxed),
+                bound_pid: record.bound_pid.load(Relaxed),
+                detached: record.holder.load(Relaxed) == 0,
+                alive: !(go(live.is_gone(i)) || held && go(live.is_expired(i))),
+                same_pid_namespace: {
+                    let theirs = record.pid_namespace.load(Relaxed);
+                    theirs == 0 || theirs == process::pid_namespace() // 0: not said yet
+                },
+                expires: record.expires.load(Relaxed),
+            };
+            std::sync::atomic::fence(Acquire);
+            if table.words[i].load(Acquire) == word.0 {
+                seen.push(one);
+                break;
+            }
+        }
+    }
+    // Read after the words: none of those seen is younger.
+    let next = table.header.next_ticket.load(Acquire);
+    seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
+    seen
+}
+
+/// The holders, with record number and word.
+pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
+    requests(objects)
+        .into_iter()
+        .filter(|seen| seen.word.stage() == Stage::Held)
+        .map(holder)
+        .collect()
+}
+
+fn holder(seen: Seen) -> (usize, Word, Holder) {
+    let expires_in = (seen.expires != 0).then(|| Duration::from_nanos(seen.expires.saturating_sub(sys::boottime())));
+    let holder = Holder {
+        token: seen.token,
+        ticket: seen.ticket,
+        mode: seen.mode,
+        pid: seen.pid,
+        uid: seen.uid,
+        command: seen.command,
+        bound_pid: (seen.bound_pid != 0).then_some(seen.bound_pid),
+        bound_start: (seen.bound_pid != 0).then_some(seen.bound_start),
+        detached: seen.detached,
+        alive: seen.alive,
+        same_pid_namespace: seen.same_pid_namespace,
+        since: wall(seen.queued_wall_us.saturating_add(seen.waited / 1000)),
+        held: Duration::from_nanos(seen.held),
+        waited: Duration::from_nanos(seen.waited),
+        expires_in,
+        host: None,
+        user: None,
+    };
+    (seen.i, seen.word, holder)
+}
+
+fn waiter(seen: Seen) -> Waiter {
+    Waiter {
+        ticket: seen.ticket,
+        mode: seen.mode,
+        pid: seen.pid,
+        uid: seen.uid,
+        command: seen.command,
+        since: wall(seen.queued_wall_us),
+        waited: Duration::from_nanos(seen.waited),
+        stalled: seen.word.stage() == Stage::Stalled,
+        alive: seen.alive,
+        same_pid_namespace: seen.same_pid_namespace,
+        host: None,
+        user: None,
+    }
+}
+
+/// Everything that can be seen of a lock. Without a table: flag and note.
+pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&Objects>) -> State {
+    let mut holders = Vec::new();
+    let mut waiters = Vec::new();
+    let mut counters = Counters::default();
+    let mut slots = None;
+    let mut abandoned = None;
+    let word = flag.load();
+    let mut mark = None;
+    if let Some(objects) = objects {
+        let header = &objects.table.header;
+        for seen in requests(objects) {
+            if let Mode::Slots(n) = seen.mode {
+                slots = Some(n);
+            }
+            match seen.word.stage() {
+                Stage::Held => holders.push(holder(seen).2),
+                _ => waiters.push(waiter(seen)),
+            }
+        }
+        abandoned = Some(header.abandoned.load(Relaxed)).filter(|&token| token != 0);
+        counters = Counters {
+            acquisitions: header.acquisitions.load(Relaxed),
+            conflicts: header.conflicts.load(Relaxed),
+            timeouts: header.timeouts.load(Relaxed),
+            consecutive_timeouts: header.consecutive_timeouts.load(Relaxed),
+            abandoned: header.abandonments.load(Relaxed),
+            forced: header.forced.load(Relaxed),
+            waited: Duration::from_nanos(header.waited_ns.load(Relaxed)),
+            held: Duration::from_nanos(header.held_ns.load(Relaxed)),
+        };
+        mark = Some(objects.table.mark());
+    }
+    holders.sort_by_key(|holder| holder.token);
+    let taken = word.value() == 0;
+    let ours = mark == Some(word.mark());
+    let foreign = taken && !ours;
+    // Ours, with living holders; or with requests that are just being offered it.
+    let held_by_ours =
+        taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && waiters.iter().any(|w| w.alive)));
+    State {
+        name: name.clone(),
+        locked: foreign || held_by_ours,
+        value: word.value(),
+        foreign,
+        note: note::escape(&note.read()),
+        holders,
+        waiters,
+        foreign_waiters: u32::from(word.waiters()),
+        slots,
+        abandoned,
+        counters,
+        read_at: SystemTime::now(),
+    }
+}
+
+/// The same of a lock that does not exist: free.
+pub(crate) fn state_of_none(name: &LockName) -> State {
+    State {
+        name: name.clone(),
+        locked: false,
+        value: 1,
+        foreign: false,
+        note: String::new(),
+        holders: Vec::new(),
+        waiters: Vec::new(),
+        foreign_waiters: 0,
+        slots: None,
+        abandoned: None,
+        counters: Counters::default(),
+        read_at: SystemTime::now(),
+    }
+}
+
+fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
+    for _ in 0..TRIES {
+        let sequence = past.sequence.load(Acquire);
+        if sequence != number.wrapping_add(1) {
+            if sequence == 0 {
+                continue; // being written
+            }
+            return None; // overwritten, or not yet written
+        }
+        let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
+        let record = HistoryRecord {
+            sequence: number,
+            ticket: past.ticket.load(Relaxed),
+            token: past.token.load(Relaxed),
+            mode: mode_of(kind, slots),
+            pid: past.pid.load(Relaxed),
+            uid: past.uid.load(Relaxed),
+            command: unpack_command([past.command[0].load(Relaxed), past.command[1].load(Relaxed)]),
+            queued: wall(past.queued_wall_us.load(Relaxed)),
+            waited: Duration::from_nanos(past.waited_ns.load(Relaxed)),
+            held: Duration::from_nanos(past.held_ns.load(Relaxed)),
+            ended: wall(past.ended_wall_us.load(Relaxed)),
+            how,
+            host: None,
+            user: None,
+        };
+        std::sync::atomic::fence(Acquire);
+        if past.sequence.load(Relaxed) == sequence {
+            return Some(record);
+        }
+    }
+    None
+}
+
+fn ring(records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
+    let first = next.saturating_sub(records.len() as u64).max(from);
+    (first..next)
+        .filter_map(|number| past(records.get(number as usize % records.len())?, number))
+        .collect()
+}
+
+/// The ended holds that the table remembers, oldest first.
+pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
+    history_from(table, 0)
+}
+
+/// Those from this number on.
+pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
+    ring(&table.history, table.header.history_next.load(Acquire), from)
+}
+
+/// The requests that gave up, from this number on, oldest first; their `how` is [`Ended::TimedOut`].
+pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
+    let mut records = ring(&table.gave_up, table.header.gave_up_next.load(Acquire), from);
+    for record in &mut records {
+        record.how = Ended::TimedOut;
+    }
+    records
+}

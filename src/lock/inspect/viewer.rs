@@ -1,0 +1,117 @@
+//! Looking at a lock without taking part: creates nothing, needs permission to read only.
+
+use crate::lock::inspect::snapshot;
+use crate::lock::inspect::watch::{Viewed, Watch};
+use crate::lock::shm::note::Note;
+use crate::lock::shm::real::Objects;
+use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::table::Table;
+use crate::{Error, HistoryRecord, LockName, Result, State};
+use std::io::ErrorKind;
+
+/// A lock that is only looked at (see [`Builder::open_existing`](crate::Builder::open_existing)).
+pub struct Viewer {
+    name: LockName,
+    seen: Seen,
+    pub(crate) writable: bool,
+}
+
+/// With a table, or as the Python module alone leaves a lock.
+enum Seen {
+    Whole(Objects),
+    FlagOnly(Flag, Note),
+}
+
+impl Viewer {
+    pub(crate) fn open(name: LockName) -> Result<Self> {
+        // Writing is for being woken by what happens (`watch`); who may only read looks now and then.
+        let may_write = |result: Result<Table>| match result {
+            Err(Error::Permission { .. }) => Table::open(&name, false).map(|table| (table, false)),
+            Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Table::open(&name, false).map(|table| (table, false))
+            }
+            other => other.map(|table| (table, true)),
+        };
+        let flag = Flag::open(&name, false)?;
+        let absent = |result: Result<Note>| match result {
+            Err(Error::NotFound { .. }) => Ok(Note::Absent),
+            other => other,
+        };
+        let note = absent(Note::open(&name, false))?;
+        let (seen, writable) = match may_write(Table::open(&name, true)) {
+            Ok((table, writable)) => (
+                Seen::Whole(Objects {
+                    flag,
+                    note,
+                    table,
+                    id: 0,
+                    beacon: None,
+                }),
+                writable,
+            ),
+            Err(Error::NotFound { .. }) => (Seen::FlagOnly(flag, note), false),
+            Err(other) => return Err(other),
+        };
+        Ok(Self { name, seen, writable })
+    }
+
+    pub(crate) fn objects(&self) -> Option<&Objects> {
+        match &self.seen {
+            Seen::Whole(objects) => Some(objects),
+            Seen::FlagOnly(..) => None,
+        }
+    }
+
+    pub(crate) fn flag(&self) -> &Flag {
+        match &self.seen {
+            Seen::Whole(objects) => &objects.flag,
+            Seen::FlagOnly(flag, _) => flag,
+        }
+    }
+
+    pub(crate) fn note(&self) -> &Note {
+        match &self.seen {
+            Seen::Whole(objects) => &objects.note,
+            Seen::FlagOnly(_, note) => note,
+        }
+    }
+
+    /// Follows what happens from now on, without polling where the reader may write the lock's files.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch::new(Viewed::Lent(self))
+    }
+
+    /// The lock's name.
+    pub fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
+    pub fn state(&self) -> State {
+        snapshot::state(&self.name, self.flag(), self.note(), self.objects())
+    }
+
+    /// The last (up to 256) ended holds, oldest first. Never blocks.
+    pub fn history(&self) -> Vec<HistoryRecord> {
+        match &self.seen {
+            Seen::Whole(objects) => snapshot::history(&objects.table),
+            Seen::FlagOnly(..) => Vec::new(),
+        }
+    }
+
+    /// Whether a hold with this token stands in the table now and its holder is not proven dead.
+    pub fn is_held(&self, token: u64) -> bool {
+        self.state()
+            .holders
+            .iter()
+            .any(|holder| holder.token == token && holder.alive)
+    }
+}
+
+impl std::fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Viewer")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! Following a lock: what happens to it, as it happens.
+//!
+//! The watcher sets a bit in the table and sleeps on that word; whoever changes the table then clears it and wakes.
+//! Nobody pays for a watcher but with one look at the word, and a watcher that dies leaves nothing but that bit.
+
+use crate::lock::api::handle::Viewer;
+use crate::lock::api::records::{Ended, HistoryRecord, Holder, Waiter};
+use crate::lock::inspect::snapshot;
+use crate::lock::shm::real::Objects;
+use crate::lock::shm::sys::{self, Watched};
+use crate::{Cancel, State};
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+use std::time::{Duration, SystemTime};
+
+/// Longest sleep: what changes without the table (a user of the Python module, a death) is seen within this time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same for a reader that may not set the bit.
+const READER_LOOKS_EVERY: Duration = Duration::from_millis(10);
+
+/// Something that happened to a lock.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Change {
+    /// A request has joined the queue.
+    Queued(Waiter),
+    /// A request was granted.
+    Granted(Holder),
+    /// A hold ended, or a waiting request gave up ([`Ended::TimedOut`]).
+    Ended(HistoryRecord),
+    /// A process that does not use the table (the Python module) has taken (true) or released (false) the lock.
+    Foreign(bool),
+    /// So many ended holds were overwritten before they could be read.
+    Missed(u64),
+}
+
+impl Change {
+    /// When it happened; for [`Foreign`](Self::Foreign) and [`Missed`](Self::Missed) when it was noticed.
+    pub fn at(&self) -> SystemTime {
+        match self {
+            Self::Queued(waiter) => waiter.since,
+            Self::Granted(holder) => holder.since,
+            Self::Ended(record) => record.ended,
+            Self::Foreign(_) | Self::Missed(_) => SystemTime::now(),
+        }
+    }
+}
+
+/// Follows a lock (see [`Viewer::watch`]).
+///
+/// ```
+/// use resourcelock::{Cancel, Change, GetOptions, ResourceLock};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-watch-{}", std::process::id());
+/// # let name = name.as_str();
+/// let lock = ResourceLock::open(name)?;
+/// let viewer = ResourceLock::builder(name).open_existing()?;
+/// let mut watch = viewer.watch();
+/// drop(lock.acquire(GetOptions::new())?); // or anybody else, in any process
+///
+/// let never = Cancel::new(); // its `cancel` ends the loop from another thread
+/// while let Some(change) = watch.next(&never) {
+///     match change {
+///         Change::Granted(holder) => println!("{} has it", holder.command),
+///         Change::Ended(record) => {
+///             println!("{} had it for {:?}: {}", record.command, record.held, record.how.as_str());
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// # drop(watch);
+/// # lock.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Watch<'a> {
+    viewer: Viewed<'a>,
+    ended: u64,
+    gave_up: u64,
+    queued: HashSet<u64>,
+    granted: HashSet<u64>,
+    foreign: bool,
+    due: VecDeque<Change>,
+}
+
+/// Lent by the caller, or brought along.
+pub(crate) enum Viewed<'a> {
+    Lent(&'a Viewer),
+    Own(Box<Viewer>),
+}
+
+impl std::ops::Deref for Viewed<'_> {
+    type Target = Viewer;
+    fn deref(&self) -> &Viewer {
+        match self {
+            Self::Lent(viewer) => viewer,
+            Self::Own(viewer) => viewer,
+        }
+    }
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(viewer: Viewed<'a>) -> Self {
+        let state = viewer.state();
+        let (ended, gave_up) = viewer.objects().map_or((0, 0), positions);
+        Self {
+            viewer,
+            ended,
+            gave_up,
+            queued: state
+                .waiters
+                .iter()
+                .map(|w| w.ticket)
+                .chain(state.holders.iter().map(|h| h.ticket))
+                .collect(),
+            granted: state.holders.iter().map(|h| h.token).collect(),
+            foreign: state.foreign,
+            due: VecDeque::new(),
+        }
+    }
+
+    /// The next change; blocks until there is one or `cancel` ends it (then `None`).
+    pub fn next(&mut self, cancel: &Cancel) -> Option<Change> {
+        loop {
+            if let Some(change) = self.due.pop_front() {
+                return Some(change);
+            }
+            if cancel.is_cancelled() {
+                return None;
+            }
+            // The bit first, then the look: what happens after the look finds the bit and wakes us.
+            let seen = self.events().map(|events| events.fetch_or(1, SeqCst) | 1);
+            self.look();
+            if !self.due.is_empty() {
+                continue;
+            }
+            let every = if seen.is_some() { LOOK_EVERY } else { READER_LOOKS_EVERY };
+            let until = sys::monotonic().saturating_add(every.as_nanos() as u64);
+            let stop = Watched::Word(&cancel.0, 0);
+            match self.events().zip(seen) {
+                Some((events, seen)) => sys::futex_wait(&[Watched::Word(events, seen), stop], until),
+                None => sys::futex_wait(&[stop], until),
+            }
+        }
+    }
+
+    /// The table's word for watchers, where the reader may write it.
+    fn events(&self) -> Option<&AtomicU32> {
+        let objects = self.viewer.objects().filter(|_| self.viewer.writable)?;
+        Some(&objects.table.header.events)
+    }
+
+    /// Compares with what was known.
+    fn look(&mut self) {
+        let state = self.viewer.state();
+        let mut found: Vec<(SystemTime, Change)> = Vec::new();
+        let mut over: HashSet<u64> = HashSet::new();
+        if let Some(objects) = self.viewer.objects() {
+            // After the requests: an end that is missing here is seen as a holder there.
+            let ended = snapshot::history_from(&objects.table, self.ended);
+            let gave_up = snapshot::gave_up_from(&objects.table, self.gave_up);
+            if let Some(last) = ended.last() {
+                // Overwritten before we came, or left unfinished by a killed process.
+                let missed = (last.sequence + 1 - self.ended).saturating_sub(ended.len() as u64);
+                if missed > 0 {
+                    self.due.push_back(Change::Missed(missed));
+                }
+                self.ended = last.sequence + 1;
+            }
+            self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
+            // Ends are told in the order in which they happened, also where the wall clock was set back meanwhile.
+            let mut floor = SystemTime::UNIX_EPOCH;
+            for record in ended {
+                over.insert(record.ticket);
+                self.tell_of_past(record, &mut found);
+                if let Some((at, _)) = found.last_mut() {
+                    floor = floor.max(*at);
+                    *at = floor;
+                }
+            }
+            for record in gave_up {
+                over.insert(record.ticket);
+                self.tell_of_past(record, &mut found);
+            }
+        }
+        self.tell_of_present(&state, &over, &mut found);
+        found.sort_by_key(|(at, _)| *at); // stable: a request's own steps stay in order
+        self.due.extend(found.into_iter().map(|(_, change)| change));
+    }
+
+    /// An ended request, with those of its steps that have not been told yet.
+    fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<(SystemTime, Change)>) {
+        let queued = self.queued.remove(&record.ticket);
+        let granted_at = record.queued + record.waited;
+        if !queued && record.waited > Duration::ZERO {
+            let waiter = Waiter {
+                ticket: record.ticket,
+                mode: record.mode,
+                pid: record.pid,
+                uid: record.uid,
+                command: record.command.clone(),
+                since: record.queued,
+                waited: Duration::ZERO,
+                stalled: false,
+                alive: true,
+                same_pid_namespace: true,
+                host: None,
+                user: None,
+            };
+            found.push((record.queued, Change::Queued(waiter)));
+        }
+        if record.how != Ended::TimedOut && !self.granted.remove(&record.token) {
+            let holder = Holder {
+                token: record.token,
+                ticket: record.ticket,
+                mode: record.mode,
+                pid: record.pid,
+                uid: record.uid,
+                command: record.command.clone(),
+                bound_pid: None,
+                bound_start: None,
+                detached: false,
+                alive: true,
+                same_pid_namespace: true,
+                since: granted_at,
+                held: Duration::ZERO,
+                waited: record.waited,
+                expires_in: None,
+                host: None,
+                user: None,
+            };
+            found.push((granted_at, Change::Granted(holder)));
+        }
+        // Not before its grant, though the two may come from clocks that were read differently.
+        found.push((record.ended.max(granted_at), Change::Ended(record)));
+    }
+
+    /// What stands in the table, but for requests that were `over` by the time their end was looked for.
+    fn tell_of_present(&mut self, state: &State, over: &HashSet<u64>, found: &mut Vec<(SystemTime, Change)>) {
+        for waiter in state.waiters.iter().filter(|waiter| !over.contains(&waiter.ticket)) {
+            if self.queued.insert(waiter.ticket) {
+                found.push((waiter.since, Change::Queued(waiter.clone())));
+            }
+        }
+        for holder in state.holders.iter().filter(|holder| !over.contains(&holder.ticket)) {
+            if self.granted.insert(holder.token) {
+                if self.queued.insert(holder.ticket) && holder.waited > Duration::ZERO {
+                    let waiter = Waiter {
+                        ticket: holder.ticket,
+                        mode: holder.mode,
+                        pid: holder.pid,
+                        uid: holder.uid,
+                        command: holder.command.clone(),
+                        since: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
+                        waited: Duration::ZERO,
+                        stalled: false,
+                        alive: true,
+                        same_pid_namespace: holder.same_pid_namespace,
+                        host: None,
+                        user: None,
+                    };
+                    found.push((waiter.since, Change::Queued(waiter)));
+                }
+                found.push((holder.since, Change::Granted(holder.clone())));
+            }
+        }
+        if state.foreign != self.foreign {
+            self.foreign = state.foreign;
+            found.push((SystemTime::now(), Change::Foreign(state.foreign)));
+        }
+        // Requests that vanished without a record (killed in the queue) are forgotten.
+        if self.queued.len() > 4096 {
+            let known: HashSet<u64> = state
+                .waiters
+                .iter()
+                .map(|w| w.ticket)
+                .chain(state.holders.iter().map(|h| h.ticket))
+                .collect();
+            self.queued.retain(|ticket| known.contains(ticket));
+        }
+        if self.granted.len() > 4096 {
+            let known: HashSet<u64> = state.holders.iter().map(|h| h.token).collect();
+            self.granted.retain(|token| known.contains(token));
+        }
+    }
+}
+
+fn positions(objects: &Objects) -> (u64, u64) {
+    let header = &objects.table.header;
+    (header.history_next.load(Acquire), header.gave_up_next.load(Acquire))
+}

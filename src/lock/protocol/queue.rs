@@ -1,0 +1,500 @@
+//! The protocol: who gets the lock next, and what is mended after a crash. Pure: every access to the shared objects,
+//! the clock and the other processes goes through [`World`], so that the same code runs on the real table and under
+//! the model checker (`src/lock/testing/model.rs`), which stops or kills a process between any two actions.
+//!
+//! # Objects
+//! The *flag* (glibc's semaphore word, shared with users of the Python module), and the *table*: the latch, a few
+//! fields, and up to 1,024 request records, each with a *word* (stage and ticket, [`Word`]).
+//!
+//! # State table of a request's word
+//! | from | to | by whom | when |
+//! |---|---|---|---|
+//! | Vacant | Waiting, Held | its owner, in the latch | [`request`] |
+//! | Waiting | Offered | anyone in the latch | [`dispatch`]: it is the head and fits |
+//! | Waiting | Held | its owner, in the latch | the same, for the own request |
+//! | Offered | Held | its owner, **without** the latch | [`poll`], [`withdraw`] |
+//! | Offered | Stalled | anyone in the latch | not accepted within 100 ms |
+//! | Stalled | Waiting | its owner, without the latch | it runs again |
+//! | Waiting, Stalled | Vacant | its owner, without the latch | [`withdraw`] |
+//! | Held | Vacant | its owner, without the latch | [`let_go`] |
+//! | Offered | Waiting | anyone in the latch | the flag was released by force |
+//! | Held | Vacant | anyone in the latch | its holder is gone; it expired; the flag was released by force |
+//! | any | Vacant | anyone in the latch | its owner is gone |
+//!
+//! # State table of the flag (value, mark)
+//! | state | means | we change it to |
+//! |---|---|---|
+//! | 1, any mark but ours | free | 0, ours: before the first grant |
+//! | 0, ours | taken on behalf of this table | 1, none: when nothing is held or offered |
+//! | 0, another or none | a foreign holder | nothing (1, none: only by a forced release) |
+//! | ≥ 1, ours | released by force | 1, none: **before** the holds are ended, see invariant 2 |
+//!
+//! # Invariants (each is checked by the model under its number)
+//! 1. Exclusion: what is held is compatible at every instant, also with a foreign holder.
+//! 2. While anything is held or offered the flag is (0, ours), or somebody has released it by force. So the flag is
+//!    taken before a word becomes Offered or Held and given back after the last one has become Vacant, and a word that
+//!    is active under a flag that is not (0, ours) belongs to a hold that was ended by force: whatever comes first in
+//!    a latch section is [`settle`].
+//! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
+//! 4. Fail closed: what cannot be proven dead is alive.
+//! 5. No lost wake-up: waiters look by themselves ([`look`]), so a wake that a killed process owed is not needed.
+//! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
+//! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one.
+//! 8. No call of ours raises the flag above 1.
+//!
+//! # Commit rule
+//! What matters changes by one atomic operation, a request's word or the flag's; everything else is written before it
+//! or derived from it. After a crash at any instruction, repair is: [`settle`], [`sweep`](repair::sweep), [`dispatch`], and doing it
+//! twice, or by two processes one after the other, changes nothing more.
+//!
+//! # Memory orderings
+//! Words, flag and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
+//! nothing, as on x86). Fields and descriptions are relaxed atomics: those that decisions use are written and read in
+//! the latch only, whose AcqRel exchange orders them; those read without it (for display, or in [`look`]) are
+//! re-checked against the word, or only hints.
+
+mod repair;
+mod waiters;
+
+use crate::lock::api::records::Ended;
+use crate::lock::protocol::staleness;
+use crate::lock::protocol::word::{FlagWord, Stage, Word};
+
+pub(crate) use repair::{Sweep, Which, force, visit};
+pub(crate) use waiters::{Place, Poll, any_gone, let_go, look, look_from_outside, poll, withdraw};
+
+/// Grants in a row after which processes that wait for the flag itself (the Python module) get a turn.
+pub(crate) const FOREIGN_TURN_AFTER: u64 = 8;
+/// How long the flag then stays free for them, in nanoseconds.
+pub(crate) const FOREIGN_TURN_NS: u64 = 1_000_000;
+/// How long foreign waiters that did not take the flag in their turn are left out of account, in nanoseconds.
+pub(crate) const FOREIGN_IGNORED_NS: u64 = 100_000_000;
+
+/// With whom a request is compatible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Alone.
+    Exclusive = 0,
+    /// With other shared ones.
+    Shared = 1,
+    /// With other slots, up to the number of slots.
+    Slot = 2,
+}
+
+/// The table's fields that decisions use. Written in the latch only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// The next request's ticket.
+    NextTicket,
+    /// The next grant's token.
+    NextToken,
+    /// All records from here on are vacant. May be too high, never too low.
+    HighWater,
+    /// The number of slots, while slot requests exist.
+    Slots,
+    /// Grants in a row while foreign processes waited for the flag.
+    Streak,
+    /// The flag is left to foreign waiters until then (monotonic ns, as [`stamp`] reads them); 0 = no such turn.
+    PauseUntil,
+    /// Foreign waiters are not counted until then (the same): they did not take the flag in their turn, so the
+    /// count was leaked by a killed waiter, or they are too slow to matter.
+    IgnoreUntil,
+    /// Token of a hold whose holder died; 0 = none.
+    Abandoned,
+}
+
+/// The shared world. Each call is one action; a process may be stopped or killed before any of them, so each returns
+/// `Err(Stop)` where the model checker cuts the run (`Infallible` in the real world, where it costs nothing).
+pub(crate) trait World {
+    /// Why a run ends early; no value exists in the real world.
+    type Stop;
+
+    /// How many request records there are.
+    fn capacity(&self) -> usize;
+    /// This table's mark on the flag, never 0.
+    fn mark(&self) -> u16;
+    /// Monotonic clock, nanoseconds.
+    fn now(&self) -> Result<u64, Self::Stop>;
+
+    /// Reads a request's word.
+    fn word(&self, i: usize) -> Result<Word, Self::Stop>;
+    /// Compare-exchange of a request's word: true = changed.
+    fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Self::Stop>;
+    /// Reads the flag.
+    fn flag(&self) -> Result<FlagWord, Self::Stop>;
+    /// Compare-exchange of the flag; `Err` is what stood there.
+    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Self::Stop>;
+    /// Reads a field.
+    fn field(&self, field: Field) -> Result<u64, Self::Stop>;
+    /// Stores a field.
+    fn set_field(&self, field: Field, value: u64) -> Result<(), Self::Stop>;
+
+    /// A request's kind.
+    fn kind(&self, i: usize) -> Result<Kind, Self::Stop>;
+    /// Writes everything that describes the own request, before its word is published as held or waiting.
+    fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Self::Stop>;
+    /// Stores the token that a request is about to be granted under, and when.
+    fn set_grant(&self, i: usize, token: u64) -> Result<(), Self::Stop>;
+    /// A request's token.
+    fn token(&self, i: usize) -> Result<u64, Self::Stop>;
+    /// Whether a request's owner, and all that keeps it alive, is proven to be gone.
+    fn is_gone(&self, i: usize) -> Result<bool, Self::Stop>;
+    /// Whether a hold was meant to end with its process: then that is no accident.
+    fn lapses(&self, _i: usize) -> Result<bool, Self::Stop> {
+        Ok(false)
+    }
+    /// Whether a hold has expired.
+    fn is_expired(&self, i: usize) -> Result<bool, Self::Stop>;
+    /// Whether an offer has not been accepted in time.
+    fn is_overdue(&self, i: usize) -> Result<bool, Self::Stop>;
+    /// A request of somebody's was ended in the latch: history and counters, from its record.
+    fn ended(&self, i: usize, how: Ended) -> Result<(), Self::Stop>;
+    /// The flag's value was found above 1 (racing forced releases of the Python module) and taken down.
+    fn excess(&self, value: u32);
+
+    /// Wakes the owner of a request.
+    fn wake_request(&self, i: usize);
+    /// Wakes one process that waits for the flag.
+    fn wake_flag(&self);
+}
+
+/// What one pass over the words finds.
+#[derive(Debug)]
+struct Scan {
+    /// Records below this one may be in use.
+    top: usize,
+    /// Offered or held.
+    active: u32,
+    /// The kind of those.
+    active_kind: Option<Kind>,
+    /// Slot requests, active or waiting.
+    slot_users: bool,
+    /// The waiting request with the lowest ticket.
+    head: Option<(usize, Word)>,
+    /// The first vacant record.
+    vacant: Option<usize>,
+}
+
+/// Wakes that are due when the latch has been left: a sleeper that runs at once would only run into the latch.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    requests: [u16; 16],
+    count: usize,
+    flag: bool,
+}
+
+impl Wakes {
+    fn request<W: World>(&mut self, w: &W, i: usize) {
+        if self.count < self.requests.len() {
+            self.requests[self.count] = i as u16; // records are numbered below 1,024
+            self.count += 1;
+        } else {
+            w.wake_request(i);
+        }
+    }
+
+    /// Delivers what is owed.
+    pub(crate) fn deliver<W: World>(&self, w: &W) {
+        for &i in &self.requests[..self.count] {
+            w.wake_request(usize::from(i));
+        }
+        if self.flag {
+            w.wake_flag();
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    pub(crate) kind: Kind,
+    /// For [`Kind::Slot`]: the number of slots.
+    pub(crate) slots: u32,
+    /// Join the queue if the lock cannot be had now.
+    pub(crate) queue: bool,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Held, in this record, under this token.
+    Granted { i: usize, word: Word, token: u64 },
+    /// In the queue (or offered already): see [`poll`].
+    Queued { i: usize, word: Word },
+    /// Taken, and not to be queued.
+    Busy,
+    /// All records are in use.
+    Full,
+    /// In use with another number of slots.
+    SlotsDiffer { in_use: u32 },
+}
+
+/// Everything below that says "in the latch" must run between entering and leaving it.
+///
+/// In the latch. Looks at the flag first: true = it is ours. If it was released by force, what was held is ended and
+/// what was offered goes back into the queue.
+pub(crate) fn settle<W: World>(w: &W) -> Result<bool, W::Stop> {
+    let mut flag = w.flag()?;
+    let mut forced = false;
+    while flag.mark() == w.mark() {
+        if flag.value() == 0 && !forced {
+            return Ok(true);
+        }
+        // Value >= 1: released by force. Value 0 after that was seen: a foreign process has taken it since, under our
+        // mark. Either way the mark goes first: if we die now, active words under an unmarked flag say the rest.
+        forced = true;
+        if flag.value() > 1 {
+            w.excess(flag.value());
+        }
+        match w.swap_flag(flag, flag.with(flag.value().min(1), 0))? {
+            Ok(()) => break,
+            Err(now) => flag = now,
+        }
+    }
+    if flag.value() == 0 && !forced && w.field(Field::PauseUntil)? != 0 {
+        // A foreign process has the flag: it had its turn.
+        w.set_field(Field::PauseUntil, 0)?;
+        w.set_field(Field::Streak, 0)?;
+    }
+    for i in 0..high_water(w)? {
+        let mut word = w.word(i)?;
+        loop {
+            let to = match word.stage() {
+                Stage::Held => Word::VACANT,
+                Stage::Offered => word.at(Stage::Waiting),
+                _ => break,
+            };
+            if w.swap_word(i, word, to)? {
+                if to == Word::VACANT {
+                    w.ended(i, Ended::Forced)?;
+                }
+                break;
+            }
+            word = w.word(i)?; // its owner accepted or released in between
+        }
+    }
+    Ok(false)
+}
+
+fn high_water<W: World>(w: &W) -> Result<usize, W::Stop> {
+    let stored = w.field(Field::HighWater)?;
+    Ok(usize::try_from(stored).unwrap_or(usize::MAX).min(w.capacity()))
+}
+
+fn scan<W: World>(w: &W) -> Result<Scan, W::Stop> {
+    let top = high_water(w)?;
+    let mut s = Scan {
+        top,
+        active: 0,
+        active_kind: None,
+        slot_users: false,
+        head: None,
+        vacant: None,
+    };
+    for i in 0..top {
+        let word = w.word(i)?;
+        match word.stage() {
+            Stage::Vacant => {
+                s.vacant = s.vacant.or(Some(i));
+                continue;
+            }
+            Stage::Offered | Stage::Held => {
+                s.active += 1;
+                s.active_kind = Some(w.kind(i)?);
+            }
+            Stage::Waiting if s.head.is_none_or(|(_, head)| word.is_before(head)) => s.head = Some((i, word)),
+            Stage::Waiting | Stage::Stalled => {}
+        }
+        s.slot_users |= w.kind(i)? == Kind::Slot;
+    }
+    if s.vacant.is_none() && top < w.capacity() {
+        s.vacant = Some(top);
+    }
+    Ok(s)
+}
+
+/// Whether a request of this kind may be active beside what is.
+fn fits<W: World>(w: &W, kind: Kind, s: &Scan) -> Result<bool, W::Stop> {
+    Ok(s.active == 0
+        || match kind {
+            Kind::Exclusive => false,
+            Kind::Shared => s.active_kind == Some(Kind::Shared),
+            Kind::Slot => s.active_kind == Some(Kind::Slot) && u64::from(s.active) < w.field(Field::Slots)?,
+        })
+}
+
+/// Whether foreign processes wait for the flag and have been passed over often enough.
+fn foreign_turn<W: World>(w: &W, flag: FlagWord) -> Result<bool, W::Stop> {
+    Ok(flag.waiters() != 0
+        && w.field(Field::Streak)? >= FOREIGN_TURN_AFTER
+        && !staleness::lasts(w.field(Field::IgnoreUntil)?, w.now()?))
+}
+
+/// In the latch. Takes the free flag: false = a foreign process has it, or shall have its turn.
+fn take_flag<W: World>(w: &W) -> Result<bool, W::Stop> {
+    let mut flag = w.flag()?;
+    loop {
+        if flag.value() == 0 {
+            return Ok(false);
+        }
+        let pause = w.field(Field::PauseUntil)?;
+        if pause != 0 {
+            if flag.waiters() != 0 && staleness::lasts(pause, w.now()?) {
+                return Ok(false);
+            }
+            w.set_field(Field::IgnoreUntil, w.now()?.wrapping_add(FOREIGN_IGNORED_NS))?;
+            w.set_field(Field::Streak, 0)?;
+            w.set_field(Field::PauseUntil, 0)?;
+        }
+        if flag.value() > 1 {
+            w.excess(flag.value());
+        }
+        match w.swap_flag(flag, flag.with(0, w.mark()).with_leaks_bounded())? {
+            Ok(()) => return Ok(true),
+            Err(now) => flag = now,
+        }
+    }
+}
+
+/// In the latch, with nothing active. Gives the flag back if it is ours.
+fn give_back<W: World>(w: &W, wakes: &mut Wakes) -> Result<(), W::Stop> {
+    let mut flag = w.flag()?;
+    while flag.mark() == w.mark() {
+        match w.swap_flag(flag, flag.with(1, 0).with_leaks_bounded())? {
+            Ok(()) => {
+                wakes.flag |= flag.waiters() != 0;
+                break;
+            }
+            Err(now) => flag = now,
+        }
+    }
+    Ok(())
+}
+
+/// Numbers a grant: the next token is stored before this one is used.
+fn next_token<W: World>(w: &W) -> Result<u64, W::Stop> {
+    let token = w.field(Field::NextToken)?;
+    w.set_field(Field::NextToken, token.wrapping_add(1))?;
+    Ok(token)
+}
+
+/// Counts grants in a row while foreign processes wait.
+fn count_streak<W: World>(w: &W) -> Result<(), W::Stop> {
+    let streak = w.field(Field::Streak)?;
+    let next = if w.flag()?.waiters() == 0 {
+        0
+    } else {
+        streak.saturating_add(1)
+    };
+    if next != streak {
+        w.set_field(Field::Streak, next)?;
+    }
+    Ok(())
+}
+
+/// In the latch. Asks for the lock.
+pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<Asked, W::Stop> {
+    let owned = settle(w)?;
+    let s = scan(w)?;
+    if ask.kind == Kind::Slot {
+        let in_use = w.field(Field::Slots)?;
+        if in_use != u64::from(ask.slots) {
+            if s.slot_users {
+                return Ok(Asked::SlotsDiffer { in_use: in_use as u32 });
+            }
+            w.set_field(Field::Slots, u64::from(ask.slots))?;
+        }
+    }
+    let free = s.head.is_none() && fits(w, ask.kind, &s)? && !(owned && foreign_turn(w, w.flag()?)?);
+    if !free && !ask.queue {
+        dispatch(w, None, owned, false, wakes)?;
+        return Ok(Asked::Busy);
+    }
+    let Some(i) = s.vacant else { return Ok(Asked::Full) };
+    // Usually `Word::VACANT`; but in a damaged table stages that mean nothing count as vacant, too.
+    let vacant = w.word(i)?;
+    let taken = free && (owned || take_flag(w)?);
+    if !taken && !ask.queue {
+        return Ok(Asked::Busy);
+    }
+    let ticket = w.field(Field::NextTicket)?;
+    w.set_field(Field::NextTicket, ticket.wrapping_add(1))?;
+    w.describe(i, ticket, taken)?;
+    if i >= s.top {
+        w.set_field(Field::HighWater, i as u64 + 1)?;
+    }
+    if taken {
+        let token = next_token(w)?;
+        w.set_grant(i, token)?;
+        let word = Word::new(Stage::Held, ticket);
+        w.swap_word(i, vacant, word)?;
+        count_streak(w)?;
+        return Ok(Asked::Granted { i, word, token });
+    }
+    let word = Word::new(Stage::Waiting, ticket);
+    w.swap_word(i, vacant, word)?;
+    dispatch(w, Some(i), owned, false, wakes)?;
+    Ok(Asked::Queued { i, word })
+}
+
+/// In the latch, after [`settle`] (whose answer is `owned`). Offers the lock to the head of the queue as long as it
+/// fits; gives the flag back if nothing is active then. `own`: the caller's request, which needs no offer. `new_head`:
+/// the head may have changed without a grant, so it is woken to take up its watch.
+pub(crate) fn dispatch<W: World>(
+    w: &W,
+    own: Option<usize>,
+    mut owned: bool,
+    mut new_head: bool,
+    wakes: &mut Wakes,
+) -> Result<(), W::Stop> {
+    loop {
+        let s = scan(w)?;
+        let mut turn = false;
+        if let Some((i, word)) = s.head
+            && fits(w, w.kind(i)?, &s)?
+        {
+            turn = owned && foreign_turn(w, w.flag()?)?;
+            if !turn && (owned || take_flag(w)?) {
+                owned = true;
+                let token = next_token(w)?;
+                w.set_grant(i, token)?;
+                let stage = if own == Some(i) { Stage::Held } else { Stage::Offered };
+                if w.swap_word(i, word, word.at(stage))? {
+                    count_streak(w)?;
+                    new_head = true;
+                    if own != Some(i) {
+                        wakes.request(w, i);
+                    }
+                }
+                continue; // also after a withdrawal: who is the head now?
+            }
+        }
+        if owned && s.active == 0 {
+            if turn {
+                w.set_field(Field::PauseUntil, w.now()?.wrapping_add(FOREIGN_TURN_NS).max(1))?;
+            }
+            give_back(w, wakes)?;
+        }
+        if let Some((i, _)) = s.head
+            && new_head
+            && own != Some(i)
+        {
+            wakes.request(w, i);
+        }
+        let in_use = s.top - trailing_vacant(w, s.top)?;
+        if in_use + 8 <= s.top {
+            w.set_field(Field::HighWater, in_use as u64)?;
+        }
+        return Ok(());
+    }
+}
+
+fn trailing_vacant<W: World>(w: &W, top: usize) -> Result<usize, W::Stop> {
+    for i in (0..top).rev() {
+        if w.word(i)?.stage() != Stage::Vacant {
+            return Ok(top - 1 - i);
+        }
+    }
+    Ok(top)
+}

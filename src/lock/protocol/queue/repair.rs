@@ -1,0 +1,111 @@
+//! In the latch: dropping the dead, repairing what they left, and ending the holds of others.
+
+use super::{Field, Wakes, World, dispatch, high_water, settle};
+use crate::lock::api::records::Ended;
+use crate::lock::protocol::word::{Stage, Word};
+
+/// What a sweep examines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Sweep {
+    /// Holders and offers.
+    Active,
+    /// Waiters as well.
+    All,
+}
+
+/// In the latch. Drops the dead, the expired, and offers that nobody accepts.
+pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
+    for i in 0..high_water(w)? {
+        let word = w.word(i)?;
+        match word.stage() {
+            Stage::Vacant => {}
+            Stage::Held => {
+                let gone = w.is_gone(i)?;
+                if gone && w.lapses(i)? {
+                    if w.swap_word(i, word, Word::VACANT)? {
+                        w.ended(i, Ended::Released)?;
+                    }
+                } else if gone {
+                    // Before the word: the next holder is told at least once.
+                    let token = w.token(i)?;
+                    w.set_field(Field::Abandoned, token)?;
+                    if w.swap_word(i, word, Word::VACANT)? {
+                        w.ended(i, Ended::Abandoned)?;
+                    }
+                } else if w.is_expired(i)? && w.swap_word(i, word, Word::VACANT)? {
+                    w.ended(i, Ended::Expired)?;
+                }
+            }
+            Stage::Offered => {
+                if w.is_gone(i)? {
+                    w.swap_word(i, word, Word::VACANT)?;
+                } else if w.is_overdue(i)? {
+                    w.swap_word(i, word, word.at(Stage::Stalled))?;
+                }
+            }
+            Stage::Waiting | Stage::Stalled => {
+                if what == Sweep::All && w.is_gone(i)? {
+                    w.swap_word(i, word, Word::VACANT)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In the latch. Repairs whatever a crash left, then dispatches.
+pub(crate) fn visit<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(), W::Stop> {
+    let owned = settle(w)?;
+    sweep(w, what)?;
+    dispatch(w, None, owned, true, wakes)?;
+    let flag = w.flag()?;
+    // Somebody may have died between giving back and waking, or we consumed a wake meant for another.
+    wakes.flag |= flag.value() != 0 && flag.waiters() != 0;
+    Ok(())
+}
+
+/// Which holds a release by somebody else ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All of them, a foreign holder's too.
+    Every,
+    /// The one in this record, if it is still this one.
+    One(usize, Word),
+}
+
+/// In the latch. Ends holds of others: true = something was released. `how` names the end for the history.
+pub(crate) fn force<W: World>(
+    w: &W,
+    which: Which,
+    how: impl Fn(usize) -> Ended,
+    wakes: &mut Wakes,
+) -> Result<bool, W::Stop> {
+    let owned = settle(w)?;
+    let mut released = false;
+    for i in 0..high_water(w)? {
+        let word = w.word(i)?;
+        let meant = match which {
+            Which::Every => word.stage() == Stage::Held,
+            Which::One(at, held) => at == i && word == held,
+        };
+        if meant && w.swap_word(i, word, Word::VACANT)? {
+            w.ended(i, how(i))?;
+            released = true;
+        }
+    }
+    if which == Which::Every && !owned {
+        let mut flag = w.flag()?;
+        while flag.value() == 0 {
+            match w.swap_flag(flag, flag.with(1, 0))? {
+                Ok(()) => {
+                    wakes.flag |= flag.waiters() != 0;
+                    released = true;
+                    break;
+                }
+                Err(now) => flag = now,
+            }
+        }
+    }
+    dispatch(w, None, owned, false, wakes)?;
+    Ok(released)
+}

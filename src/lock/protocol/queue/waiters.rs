@@ -1,0 +1,217 @@
+//! Without the latch: what the owner of a request does to it by itself, and what waiters look after.
+
+use super::{Field, Scan, Sweep, World, fits, high_water};
+use crate::lock::protocol::staleness;
+use crate::lock::protocol::word::{Stage, Word};
+
+/// Holders that one look examines.
+const LOOK_HOLDERS: usize = 8;
+
+/// Without the latch. The holder's own release: false = it was not held any more. Then [`dispatch`] is due.
+pub(crate) fn let_go<W: World>(w: &W, i: usize, word: Word) -> Result<bool, W::Stop> {
+    w.swap_word(i, word.at(Stage::Held), Word::VACANT)
+}
+
+/// What a queued request finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// It holds the lock now.
+    Granted,
+    /// Still in the queue.
+    Waiting,
+    /// It had been passed over and is back in the queue: a [`visit`] is due.
+    Unstalled,
+    /// It left the queue ([`withdraw`] only): a [`visit`] is due, it may have stood in others' way.
+    Withdrawn,
+    /// The record is no longer ours: somebody took us for dead.
+    Dropped,
+}
+
+/// Without the latch. Looks at the own request; accepts an offer.
+pub(crate) fn poll<W: World>(w: &W, i: usize, word: Word) -> Result<Poll, W::Stop> {
+    step(w, i, word, false)
+}
+
+/// Without the latch. Leaves the queue, unless the lock has just been offered: then it is accepted.
+pub(crate) fn withdraw<W: World>(w: &W, i: usize, word: Word) -> Result<Poll, W::Stop> {
+    step(w, i, word, true)
+}
+
+fn step<W: World>(w: &W, i: usize, word: Word, leave: bool) -> Result<Poll, W::Stop> {
+    loop {
+        let now = w.word(i)?;
+        let (to, outcome) = match now.stage() {
+            _ if now.at(Stage::Waiting) != word.at(Stage::Waiting) => return Ok(Poll::Dropped),
+            Stage::Held => return Ok(Poll::Granted),
+            Stage::Offered => (now.at(Stage::Held), Poll::Granted),
+            Stage::Waiting | Stage::Stalled if leave => (Word::VACANT, Poll::Withdrawn),
+            Stage::Stalled => (now.at(Stage::Waiting), Poll::Unstalled),
+            Stage::Waiting => return Ok(Poll::Waiting),
+            Stage::Vacant => return Ok(Poll::Dropped),
+        };
+        if w.swap_word(i, now, to)? {
+            return Ok(outcome);
+        }
+    }
+}
+
+/// Where a waiter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Next to be served: watches the holders.
+    Head,
+    /// Watches the head.
+    Second,
+    /// Relies on those two, and does the same if they are late.
+    Third,
+    /// The same, less often.
+    Further,
+}
+
+/// What a waiter's look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) place: Place,
+    /// Requests that will be served before this one.
+    pub(crate) ahead: usize,
+    /// A [`visit`] is due.
+    pub(crate) visit: Option<Sweep>,
+    /// The flag is taken by a foreign process.
+    pub(crate) foreign: bool,
+    /// The request behind the head.
+    pub(crate) second: Option<usize>,
+}
+
+/// Without the latch. What a waiter has to do: the head looks at flag, holders and offers; the second looks at the
+/// head, and if that is late (`head_late`), does its work; all others do so, too, for the case that both are dead or
+/// stopped. `cursor` takes up to 8 holders a look in turn.
+pub(crate) fn look<W: World>(
+    w: &W,
+    i: usize,
+    word: Word,
+    head_late: bool,
+    cursor: &mut usize,
+) -> Result<Look, W::Stop> {
+    let top = high_water(w)?;
+    let mut head: Option<(usize, Word)> = None;
+    let mut ahead = 0usize;
+    let mut active = 0usize;
+    let mut active_kind = None;
+    let mut second: Option<(usize, Word)> = None;
+    for k in 0..top {
+        let other = w.word(k)?;
+        if other.is_active() {
+            active += 1;
+            active_kind = Some(w.kind(k)?);
+        } else if other.stage() == Stage::Waiting && k != i {
+            if other.is_before(word) {
+                ahead += 1;
+                if head.is_none_or(|(_, h)| other.is_before(h)) {
+                    head = Some((k, other));
+                }
+            } else if second.is_none_or(|(_, s)| other.is_before(s)) {
+                second = Some((k, other));
+            }
+        }
+    }
+    let place = match ahead {
+        0 => Place::Head,
+        1 => Place::Second,
+        2 => Place::Third,
+        _ => Place::Further,
+    };
+    let mut found = Look {
+        place,
+        ahead,
+        visit: None,
+        foreign: false,
+        second: second.map(|(k, _)| k),
+    };
+    if let Some((head, _)) = head {
+        if place != Place::Second && !head_late {
+            return Ok(found);
+        }
+        if w.is_gone(head)? {
+            found.visit = Some(Sweep::All);
+            return Ok(found);
+        }
+        if !head_late {
+            return Ok(found);
+        }
+    }
+    let flag = w.flag()?;
+    let owned = flag.mark() == w.mark() && flag.value() == 0;
+    found.foreign = flag.value() == 0 && !owned;
+    let odd = if active == 0 {
+        // Free and not left to foreign waiters, or ours though nothing is held.
+        !found.foreign && (!staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) || flag.waiters() == 0)
+    } else {
+        let s = Scan {
+            top,
+            active: active as u32,
+            active_kind,
+            slot_users: true,
+            head: None,
+            vacant: None,
+        };
+        !owned || fits(w, w.kind(i)?, &s)? || any_odd(w, top, active, cursor)?
+    };
+    if odd {
+        found.visit = Some(Sweep::Active);
+    }
+    Ok(found)
+}
+
+/// Without the latch. What a request that found no room in the table has to do when the head of the queue does not:
+/// whether a [`visit`] is due, as far as the flag and up to 8 holders, in turn, tell.
+pub(crate) fn look_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
+    let top = high_water(w)?;
+    let mut active = 0usize;
+    for k in 0..top {
+        active += usize::from(w.word(k)?.is_active());
+    }
+    let flag = w.flag()?;
+    let owned = flag.mark() == w.mark() && flag.value() == 0;
+    if active != 0 {
+        return Ok(!owned || any_odd(w, top, active, cursor)?);
+    }
+    let paused = staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) && flag.waiters() != 0;
+    Ok(owned || flag.value() != 0 && !paused)
+}
+
+/// Without the latch. Whether any request, waiting or held, is a dead one's or has expired.
+pub(crate) fn any_gone<W: World>(w: &W) -> Result<bool, W::Stop> {
+    for k in 0..high_water(w)? {
+        let stage = w.word(k)?.stage();
+        if stage != Stage::Vacant && (w.is_gone(k)? || stage == Stage::Held && w.is_expired(k)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether one of the (up to 8, in turn) active requests is dead, expired or does not accept.
+fn any_odd<W: World>(w: &W, top: usize, active: usize, cursor: &mut usize) -> Result<bool, W::Stop> {
+    let skip = if active > LOOK_HOLDERS { *cursor % active } else { 0 };
+    *cursor = cursor.wrapping_add(LOOK_HOLDERS);
+    let mut nth = 0usize;
+    let mut examined = 0usize;
+    for k in 0..top {
+        let word = w.word(k)?;
+        if !word.is_active() {
+            continue;
+        }
+        nth += 1;
+        if nth <= skip || examined == LOOK_HOLDERS {
+            continue;
+        }
+        examined += 1;
+        if w.is_gone(k)? || (word.stage() == Stage::Held && w.is_expired(k)?) {
+            return Ok(true);
+        }
+        if word.stage() == Stage::Offered && w.is_overdue(k)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

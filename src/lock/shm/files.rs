@@ -1,0 +1,291 @@
+//! The files in /dev/shm: opening what exists, publishing what is new, in one step and with the right owner.
+
+use crate::{Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
+use nix::unistd::{Gid, Uid};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// Who may use a new object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    /// Permission bits, not subject to the umask.
+    pub(crate) mode: u32,
+    /// Owner, where it shall differ from the creator (table and note follow the flag).
+    pub(crate) uid: Option<u32>,
+    /// Group, where it shall differ from the creator's.
+    pub(crate) gid: Option<u32>,
+}
+
+/// An opened object.
+pub(crate) struct Opened {
+    pub(crate) file: OwnedFd,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+}
+
+/// An object to be made.
+pub(crate) struct NewFile<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) size: u64,
+    /// Its beginning; the rest is zero.
+    pub(crate) content: &'a [u8],
+    pub(crate) owner: &'a Ownership,
+}
+
+/// Turns an errno of `doing` something to `path` into the error that says what to do.
+pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
+    let source = io::Error::from(errno);
+    let path = path.to_owned();
+    match errno {
+        Errno::ENOENT if path.parent().is_some_and(|shm| !shm.is_dir()) => Error::Os {
+            doing: "find the folder of shared memory for",
+            path,
+            source: io::Error::new(source.kind(), "/dev/shm does not exist: mount a tmpfs there"),
+        },
+        Errno::ENOENT => Error::NotFound { path },
+        Errno::EACCES | Errno::EPERM => {
+            let owner = nix::sys::stat::lstat(&path).ok().map(|s| format!("user {}", s.st_uid));
+            Error::Permission { path, owner, source }
+        }
+        Errno::ENOSPC | Errno::EDQUOT => Error::Os {
+            doing,
+            path,
+            source: io::Error::new(source.kind(), format!("{source}: free some space in /dev/shm")),
+        },
+        Errno::EROFS => Error::Os {
+            doing,
+            path,
+            source: io::Error::new(source.kind(), format!("{source}: /dev/shm must be writable")),
+        },
+        Errno::ELOOP => Error::WrongObject {
+            path,
+            what: "it is a symbolic link; remove it".to_owned(),
+        },
+        _ => Error::Os { doing, path, source },
+    }
+}
+
+/// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks;
+/// never through a symbolic link, never blocking on a fifo.
+pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let wrong = |what: String| Error::WrongObject {
+        path: path.to_owned(),
+        what,
+    };
+    let file = match nix::fcntl::open(path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::EISDIR) => return Err(wrong("it is a folder where a file should be; remove it".to_owned())),
+        Err(Errno::ENXIO) => return Err(wrong("it is a socket or a fifo; remove it".to_owned())),
+        Err(errno) => return Err(fail("open", path, errno)),
+    };
+    let stat = fstat(&file).map_err(|errno| fail("examine", path, errno))?;
+    if kind(&stat) != SFlag::S_IFREG {
+        return Err(wrong("it is not a regular file; remove it".to_owned()));
+    }
+    Ok(Opened {
+        inode: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        file,
+    })
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// Owner, group and mode of an open object, for those that follow it.
+pub(crate) fn ownership(file: &OwnedFd) -> io::Result<Ownership> {
+    let stat = fstat(file)?;
+    Ok(Ownership {
+        mode: stat.st_mode & 0o777,
+        uid: Some(stat.st_uid),
+        gid: Some(stat.st_gid),
+    })
+}
+
+/// The inode at a path now, without following a link.
+pub(crate) fn inode_at(path: &Path) -> Option<u64> {
+    nix::sys::stat::lstat(path).ok().map(|stat| stat.st_ino)
+}
+
+/// Makes an object, complete, and gives it its name. If somebody else was faster, that one stays and this is `Ok`.
+pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
+    let folder = new.path.parent().unwrap_or(Path::new("/"));
+    let tmpfile = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(folder, tmpfile, Mode::from_bits_truncate(0o600)) {
+        Ok(file) => {
+            fill(&file, new)?;
+            // Through /proc, where that is mounted. Without, it takes Linux 6.10 or a privilege.
+            let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let linked = nix::unistd::linkat(AT_FDCWD, &*source, AT_FDCWD, new.path, AtFlags::AT_SYMLINK_FOLLOW)
+                .or_else(|errno| match errno {
+                    Errno::EEXIST => Err(errno),
+                    _ => nix::unistd::linkat(&file, "", AT_FDCWD, new.path, AtFlags::AT_EMPTY_PATH),
+                });
+            match linked {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(_) => publish_renamed(new, folder),
+            }
+        }
+        // A file system without O_TMPFILE.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => publish_renamed(new, folder),
+        Err(errno) => Err(match fail("create", new.path, errno) {
+            Error::NotFound { path } => Error::Os {
+                doing: "create",
+                path,
+                source: errno.into(),
+            },
+            other => other,
+        }),
+    }
+}
+
+/// Makes sure that there is room for new objects, as far as one can know: makes files without a name and drops them.
+/// So a full /dev/shm is noticed before the first object of a new lock stands there.
+pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
+    let mut files = Vec::new();
+    for one in new {
+        let folder = one.path.parent().unwrap_or(Path::new("/"));
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        match nix::fcntl::open(folder, flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => {
+                fill(&file, one)?;
+                files.push(file);
+            }
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => return Err(fail("create", one.path, errno)),
+            // Whatever else is wrong, publishing will say it.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The same under a name of our own first.
+fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let (temporary, file) = loop {
+        let temporary = folder.join(format!(".resourcelock-{:016x}", crate::lock::shm::table::random()));
+        match nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => break (temporary, file),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fail("create", new.path, errno)),
+        }
+    };
+    let done = fill(&file, new).and_then(|()| {
+        match nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(Error::Os {
+                doing: "give its name to",
+                path: new.path.to_owned(),
+                source: errno.into(),
+            }),
+        }
+    });
+    let _ = nix::unistd::unlink(&temporary);
+    done
+}
+
+/// Makes sure that the first `size` bytes of a file, which is at least so long, have room.
+pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size) {
+        // A file system without a limit (ramfs).
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// fallocate(2), again if a signal interrupts it.
+fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()> {
+    loop {
+        match nix::fcntl::fallocate(file, flags, 0, size) {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
+    let failed = |doing| move |errno| fail(doing, new.path, errno);
+    // Room for every page now: a full file system is an error here instead of a SIGBUS later.
+    let size = i64::try_from(new.size).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::empty(), size) {
+        Ok(()) => {}
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+            nix::unistd::ftruncate(file, size).map_err(failed("size"))?;
+        }
+        Err(errno) => return Err(failed("allocate room for")(errno)),
+    }
+    let mut written = 0;
+    while let Some(rest) = new.content.get(written..).filter(|rest| !rest.is_empty()) {
+        written += match nix::unistd::write(file, rest) {
+            Ok(n) => n,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(failed("write")(errno)),
+        };
+    }
+    let owner = new.owner;
+    let stat = fstat(file).map_err(failed("examine"))?;
+    let uid = owner.uid.filter(|&uid| uid != stat.st_uid);
+    let gid = owner.gid.filter(|&gid| gid != stat.st_gid);
+    if uid.is_some() || gid.is_some() {
+        // Giving away needs privileges: who may use the flag through its group or as "other" cannot, and need not.
+        match nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)) {
+            Ok(()) => {}
+            Err(Errno::EPERM) if uid.is_some() => {
+                let _ = nix::unistd::fchown(file, None, gid.map(Gid::from_raw));
+            }
+            Err(errno @ Errno::EPERM) if gid.is_some() => {
+                return Err(Error::NotInGroup {
+                    gid: gid.unwrap_or_default(),
+                    source: errno.into(),
+                });
+            }
+            Err(errno) => return Err(failed("change the group of")(errno)),
+        }
+    }
+    fchmod(file, Mode::from_bits_truncate(owner.mode)).map_err(failed("set the mode of"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn under_a_name_of_its_own_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        let owner = Ownership {
+            mode: 0o640,
+            uid: None,
+            gid: None,
+        };
+        let new = |content| NewFile {
+            path: &path,
+            size: 4096,
+            content,
+            owner: &owner,
+        };
+        publish_renamed(&new(b"first"), folder.path()).unwrap();
+        publish_renamed(&new(b"second"), folder.path()).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.len(), found.permissions().mode() & 0o777), (4096, 0o640));
+        assert_eq!(found.nlink(), 1);
+        assert!(
+            std::fs::read(&path).unwrap().starts_with(b"first"),
+            "the first one stays"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else does"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The note: the Python module's shared memory segment with the text that says who took the lock and when.
+
+use crate::lock::api::name::LockName;
+use crate::lock::shm::files::{self, NewFile, Ownership};
+use crate::lock::shm::sys::{Descriptor, Mapping};
+use crate::{Error, Result};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Size of a note that this library creates, as in the Python module.
+pub(crate) const DEFAULT_SIZE: usize = 4096;
+/// More than this is not read or written: a note is a line, whatever size somebody gave the segment.
+const MOST: usize = 1 << 16;
+
+/// An open note, of whatever size it was found.
+pub(crate) enum Note {
+    /// To be read and written. Every page has its room: a full /dev/shm does no harm.
+    Mapped(Mapping<[AtomicU8]>),
+    /// To be read only. Reading a page that was never written takes no room, as it would through a mapping.
+    Read {
+        file: Descriptor,
+        path: PathBuf,
+        size: usize,
+    },
+    /// Not there.
+    Absent,
+}
+
+impl Note {
+    /// Opens the note at `name`'s path, or makes one.
+    pub(crate) fn open_or_create(name: &LockName, size: usize, owner: &Ownership) -> Result<Self> {
+        let path = name.note_path();
+        loop {
+            match Self::open(name, true) {
+                Err(Error::NotFound { .. }) => {}
+                other => return other,
+            }
+            match files::publish(&NewFile {
+                path: &path,
+                size: size.max(1) as u64,
+                content: &[],
+                owner,
+            }) {
+                // The lock does without.
+                Err(Error::Os { source, .. })
+                    if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+                {
+                    log::warn!("<{name}> there is no note: {source}");
+                    return Ok(Self::Absent);
+                }
+                other => other?,
+            }
+        }
+    }
+
+    /// Opens an existing note.
+    pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
+        let path = name.note_path();
+        let opened = files::open(&path, writable)?;
+        if writable {
+            match Self::to_write(&opened.file, opened.size) {
+                Ok(note) => return Ok(note),
+                // The lock does without.
+                Err(error) => log::warn!("<{name}> the note cannot be written, it stays as it is: {error}"),
+            }
+        }
+        let file = Descriptor::new(opened.file);
+        match file {
+            _ if opened.size == 0 => Ok(Self::Absent),
+            Ok(file) => Ok(Self::Read {
+                file,
+                path,
+                size: usable(opened.size),
+            }),
+            Err(source) => Err(Error::Os {
+                doing: "examine",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Maps an open note.
+    pub(crate) fn to_write(file: &OwnedFd, size: u64) -> io::Result<Self> {
+        let size = usable(size);
+        if size == 0 {
+            // The Python module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
+            // was killed in between. Treated as absent.
+            return Ok(Self::Absent);
+        }
+        // It sizes the segment only: a page that has no room yet would be a SIGBUS in a full /dev/shm.
+        files::allocate(file, size)?;
+        Ok(Self::Mapped(Mapping::bytes(file.as_fd(), size)?))
+    }
+
+    /// Writes `text`, a NUL behind it. True = it fitted; else it was cut at a character boundary.
+    pub(crate) fn write(&self, text: &str) -> bool {
+        let Self::Mapped(map) = self else { return true };
+        let text = text.split('\0').next().unwrap_or_default(); // what stands behind a NUL could not be read
+        let mut end = text.len().min(map.len() - 1);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let bytes = &text.as_bytes()[..end];
+        for (to, &byte) in map.iter().zip(bytes) {
+            to.store(byte, Relaxed);
+        }
+        if let Some(to) = map.get(end) {
+            to.store(0, Relaxed);
+        }
+        end == text.len()
+    }
+
+    /// The bytes up to the first NUL or the end.
+    pub(crate) fn read(&self) -> Vec<u8> {
+        match self {
+            Self::Mapped(map) => {
+                let bytes = map.iter().map(|byte| byte.load(Relaxed));
+                bytes.take_while(|&byte| byte != 0).collect()
+            }
+            Self::Read { file, path, size } => read_file(file, path, *size),
+            Self::Absent => Vec::new(),
+        }
+    }
+}
+
+fn usable(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX).min(MOST)
+}
+
+/// The same from a file. If the program has closed its descriptor: from the one at `path`, if that is the same.
+fn read_file(file: &Descriptor, path: &Path, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    loop {
+        let read = file.read(&mut bytes);
+        if file.is_ours() {
+            bytes.truncate(read.unwrap_or(0));
+            let text = bytes.iter().position(|&byte| byte == 0);
+            bytes.truncate(text.unwrap_or(bytes.len()));
+            return bytes;
+        }
+        if !files::open(path, false).is_ok_and(|again| file.renew(again.file)) {
+            return Vec::new();
+        }
+    }
+}
+
+/// Bytes for display: what is not UTF-8, and control characters, escaped.
+pub(crate) fn escape(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // Beside control characters, the marks that reorder a line on the screen.
+            if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                shown.extend(c.escape_unicode());
+            } else {
+                shown.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn escaping() {
+        assert_eq!(escape("bus scan ä".as_bytes()), "bus scan ä");
+        assert_eq!(escape(b"a\x1b]0;x\x07\xff\n"), "a\\u{1b}]0;x\\u{7}\\xff\\u{a}");
+    }
+}

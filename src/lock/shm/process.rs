@@ -1,0 +1,237 @@
+//! Processes: who we are, and whether the process that a hold is bound to is gone.
+
+use crate::lock::shm::sys;
+use crate::lock::shm::table::pack_command;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+// What is known of this process stands in atomics: in the child of a fork, a cell that another thread was just filling
+// would stay busy for ever.
+
+/// One of this process's namespaces.
+struct Namespace {
+    path: &'static str,
+    inode: AtomicU64,
+    /// For which generation of forks + 1 it was read: a child may be in another one.
+    of: AtomicU32,
+}
+
+static PID: Namespace = Namespace::at("/proc/self/ns/pid");
+static TIME: Namespace = Namespace::at("/proc/self/ns/time");
+
+impl Namespace {
+    const fn at(path: &'static str) -> Self {
+        Self {
+            path,
+            inode: AtomicU64::new(0),
+            of: AtomicU32::new(0),
+        }
+    }
+
+    /// Its inode, 0 if that cannot be read; or what `instead` says.
+    fn inode(&self, instead: impl FnOnce() -> u64) -> u64 {
+        let known = self.inode_if_known();
+        if known != 0 {
+            return known;
+        }
+        sys::watch_forks();
+        let generation = sys::fork_generation();
+        let inode = nix::sys::stat::stat(self.path).map_or_else(|_| instead(), |stat| stat.st_ino);
+        self.inode.store(inode, Release);
+        self.of.store(generation.wrapping_add(1), Release);
+        inode
+    }
+
+    fn inode_if_known(&self) -> u64 {
+        if self.of.load(Acquire) == sys::fork_generation().wrapping_add(1) {
+            self.inode.load(Acquire)
+        } else {
+            0
+        }
+    }
+}
+
+/// What [`pid_namespace`] says if it has been asked for before, else 0: asking costs a walk through /proc.
+pub(crate) fn pid_namespace_if_known() -> u64 {
+    PID.inode_if_known()
+}
+
+/// Inode of this process's PID namespace; 0 if it cannot be read (then nobody's PIDs are ours to judge).
+pub(crate) fn pid_namespace() -> u64 {
+    PID.inode(|| 0)
+}
+
+/// In place of an inode, where the kernel has no time namespaces (before Linux 5.6).
+const ONE_TIME: u64 = 1;
+
+/// Inode of this process's time namespace; 0 if it cannot be read. Its clocks that count from boot, and the start times
+/// in its /proc, may differ from those of another one.
+pub(crate) fn time_namespace() -> u32 {
+    let inode = TIME.inode(|| if pid_namespace() == 0 { 0 } else { ONE_TIME });
+    u32::try_from(inode).unwrap_or(0)
+}
+
+/// Whether times that were recorded in this time namespace mean the same here. What is not known is no proof.
+pub(crate) fn is_own_time(namespace: u32) -> bool {
+    namespace != 0 && namespace == time_namespace()
+}
+
+fn read_own_command() -> String {
+    let of_the_process = std::fs::read("/proc/self/comm").ok();
+    // Without /proc at least the thread's.
+    let name = of_the_process.or_else(|| Some(nix::sys::prctl::get_name().ok()?.into_bytes()));
+    String::from_utf8_lossy(&name.unwrap_or_default())
+        .trim_end_matches('\n')
+        .to_owned()
+}
+
+/// This process's name, as others see it in comm of proc(5).
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn own_command() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(read_own_command)
+}
+
+/// The same as a table stores it.
+pub(crate) fn own_command_packed() -> [u64; 2] {
+    static NAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    static KNOWN: AtomicBool = AtomicBool::new(false);
+    if !KNOWN.load(Acquire) {
+        for (word, value) in NAME.iter().zip(pack_command(&read_own_command())) {
+            word.store(value, Release);
+        }
+        KNOWN.store(true, Release);
+    }
+    [NAME[0].load(Acquire), NAME[1].load(Acquire)]
+}
+
+/// What /proc/PID/stat says of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Start time after boot in clock ticks.
+    pub(crate) start: u64,
+    /// It has ended and waits to be reaped.
+    pub(crate) ended: bool,
+}
+
+/// Reads a process's start time and whether it still runs.
+pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
+    // One read: the line is never longer, and fs::read would ask for size and end as well.
+    let mut line = [0u8; 1024];
+    let file = std::fs::File::open(format!("/proc/{pid}/stat")).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !std::path::Path::new("/proc/self").exists() => {
+            io::Error::other("/proc is not mounted")
+        }
+        io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ESRCH),
+        _ => error,
+    });
+    let n = file?.read(&mut line)?;
+    parse(&line[..n]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
+}
+
+/// Start time of a process that has not ended.
+pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
+    // The descriptor first: as long as it is open and the process runs, the number is not another's.
+    let process = sys::pidfd(pid);
+    let stat = stat(pid)?;
+    let ended = match &process {
+        // The letter Z in /proc only speaks of its first thread.
+        Ok(process) => has_ended(process),
+        Err(_) => stat.ended,
+    };
+    if ended {
+        return Err(io::Error::other("it has ended already"));
+    }
+    Ok(stat.start)
+}
+
+/// Whether all threads of the process have ended.
+fn has_ended(process: &impl AsFd) -> bool {
+    let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut ended, PollTimeout::ZERO) == Ok(1)
+}
+
+/// The command's name stands in parentheses and may contain anything, parentheses too: fields count from the last one.
+fn parse(line: &[u8]) -> Option<Stat> {
+    let behind = line.iter().rposition(|&b| b == b')')? + 1;
+    let mut fields = std::str::from_utf8(line.get(behind..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?; // field 3
+    let start = fields.nth(18)?.parse().ok()?; // field 22
+    Some(Stat {
+        start,
+        ended: matches!(state, "Z" | "X" | "x"),
+    })
+}
+
+/// Whether process `pid`, started at `start` as it was seen in PID namespace `namespace` and time namespace `time`, is
+/// proven to be gone: there is no such process, it is a zombie, or the number belongs to a later one. What cannot be
+/// verified counts as alive.
+pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
+    let own = pid_namespace();
+    if own == 0 || namespace != own {
+        return false;
+    }
+    // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
+    let held_while_reading = sys::pidfd(pid);
+    match &held_while_reading {
+        Ok(process) if has_ended(process) => return true,
+        Ok(_) => {}
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
+        // The number is a thread's by now, descriptors are short, or there are none of processes (before Linux 5.3, or
+        // not allowed): whether there is such a process is known all the same; which one, its start time tells.
+        Err(_) => {
+            let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+            if nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH) {
+                return true;
+            }
+        }
+    }
+    match stat(pid) {
+        Ok(now) => start != 0 && now.start != start && is_own_time(time),
+        // Gone between the two looks, or hidden (hidepid): the next look will tell.
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_do_not_confuse() {
+        let line = b"42 (a) Z (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 2 3";
+        assert_eq!(
+            parse(line),
+            Some(Stat {
+                start: 9876,
+                ended: false
+            })
+        );
+        assert_eq!(
+            parse(b"42 (x) Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1"),
+            Some(Stat { start: 5, ended: true })
+        );
+        assert_eq!(parse(b"garbage"), None);
+        assert_eq!(parse(b"1 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_is_not_gone_and_a_reused_number_is() {
+        let pid = std::process::id();
+        let start = stat(pid).unwrap().start;
+        let (namespace, time) = (pid_namespace(), time_namespace());
+        assert!(!is_gone(pid, start, namespace, time));
+        assert!(is_gone(pid, start + 1, namespace, time));
+        for (namespace, time) in [(namespace + 1, time), (namespace, time + 1), (namespace, 0)] {
+            assert!(
+                !is_gone(pid, start + 1, namespace, time),
+                "another namespace: cannot be verified"
+            );
+        }
+        assert!(is_gone(i32::MAX as u32, 1, namespace, time));
+        assert!(is_gone(i32::MAX as u32, 1, namespace, 0), "whenever it was started");
+    }
+}

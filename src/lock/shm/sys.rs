@@ -1,0 +1,345 @@
+//! The library's only unsafe code: memory that is shared with other processes, futexes, and the few system calls that
+//! have no safe wrapper.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+mod descriptor;
+mod fork;
+
+pub(crate) use descriptor::Descriptor;
+pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
+
+/// Types that consist of atomics only: every bit pattern is a value, and other processes may change them at any time.
+///
+/// # Safety
+/// Implement it only for `repr(C)` structs and arrays of atomic integers, without padding that is read.
+pub(crate) unsafe trait Shared {}
+// SAFETY: an atomic integer.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: an atomic integer.
+unsafe impl Shared for AtomicU64 {}
+// SAFETY: a run of atomic integers.
+unsafe impl Shared for [AtomicU8] {}
+// SAFETY: repr(C), atomics only (see there).
+unsafe impl Shared for crate::lock::shm::table::Layout {}
+
+/// A file's beginning, mapped shared and writable (or readable only) into this process.
+pub(crate) struct Mapping<T: ?Sized> {
+    at: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to this value until it is dropped, and its content is atomics, which are Sync.
+unsafe impl<T: ?Sized + Shared> Send for Mapping<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Shared> Sync for Mapping<T> {}
+
+fn map(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<NonNull<libc::c_void>> {
+    let prot = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(at).ok_or_else(|| io::Error::other("mapped at address 0"))
+}
+
+impl<T: Shared> Mapping<T> {
+    /// Maps one `T` at the file's beginning. The file must be at least that long (else: SIGBUS on use).
+    ///
+    /// A mapping that is not writable must only be read through atomic loads.
+    pub(crate) fn new(file: BorrowedFd<'_>, writable: bool) -> io::Result<Self> {
+        let len = size_of::<T>();
+        let at = map(file, len, writable)?.cast::<T>();
+        Ok(Self { at, len })
+    }
+}
+
+impl Mapping<[AtomicU8]> {
+    /// Maps `len` (more than 0) bytes.
+    pub(crate) fn bytes(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let at = map(file, len, true)?.cast::<AtomicU8>();
+        Ok(Self {
+            at: NonNull::slice_from_raw_parts(at, len),
+            len,
+        })
+    }
+}
+
+impl<T: ?Sized> Deref for Mapping<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: mapped page-aligned for `len` bytes until drop; `T: Shared` (the constructors ask for it) makes any
+        // content valid and concurrent changes by other processes defined.
+        unsafe { self.at.as_ref() }
+    }
+}
+
+impl<T: ?Sized> Drop for Mapping<T> {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; no reference to it outlives this value.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The low half of a 64-bit word: where a futex on glibc's semaphore value sleeps (little-endian).
+fn low_half(word: &AtomicU64) -> *const u32 {
+    word.as_ptr().cast::<u32>().cast_const()
+}
+
+/// What to wait on, as long as it has the value.
+pub(crate) enum Watched<'a> {
+    /// A futex word.
+    Word(&'a AtomicU32, u32),
+    /// The low half of a semaphore's word.
+    Low(&'a AtomicU64, u32),
+}
+
+impl Watched<'_> {
+    fn address(&self) -> (*const u32, u32) {
+        match self {
+            Watched::Word(word, value) => (word.as_ptr().cast_const(), *value),
+            Watched::Low(word, value) => (low_half(word), *value),
+        }
+    }
+}
+
+/// Longest sleep on the first word alone, where the kernel cannot wait for several (before Linux 5.16).
+const FALLBACK_SLICE_NS: u64 = 10_000_000;
+
+/// Sleeps until one of `on` (at most 4) is woken, until one does not have its value, until the monotonic clock (ns)
+/// reaches `until`, or until a signal handler has run. May return early for no reason: callers look again.
+pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
+    static NO_WAITV: AtomicU32 = AtomicU32::new(0);
+    if on.len() > 1 && NO_WAITV.load(Ordering::Relaxed) == 0 {
+        /// `struct futex_waitv` of linux/futex.h.
+        #[repr(C)]
+        #[derive(Clone, Copy, Default)]
+        struct FutexWaitv {
+            val: u64,
+            uaddr: u64,
+            flags: u32,
+            reserved: u32,
+        }
+        const FUTEX2_SIZE_U32: u32 = 2; // and shared between processes, which is the default
+        let mut list = [FutexWaitv::default(); 4];
+        let n = on.len().min(list.len());
+        for (slot, watched) in list.iter_mut().zip(on) {
+            let (address, value) = watched.address();
+            *slot = FutexWaitv {
+                val: value.into(),
+                uaddr: address as u64,
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            };
+        }
+        let until = timespec(until);
+        // SAFETY: the list and the time live on this stack; the kernel only reads the words, which outlive the call.
+        let r = unsafe {
+            libc::syscall(
+                libc::SYS_futex_waitv,
+                list.as_ptr(),
+                n,
+                0,
+                &raw const until,
+                libc::CLOCK_MONOTONIC,
+            )
+        };
+        if r >= 0 {
+            return;
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::ENOSYS | libc::EPERM | libc::EINVAL) => NO_WAITV.store(1, Ordering::Relaxed),
+            _ => return,
+        }
+    }
+    let Some(first) = on.first() else { return };
+    if on.iter().skip(1).any(|w| {
+        let (address, value) = w.address();
+        // SAFETY: the address of a live atomic, aligned for u32.
+        unsafe { AtomicU32::from_ptr(address.cast_mut()) }.load(Ordering::SeqCst) != value
+    }) {
+        return;
+    }
+    let until = if on.len() > 1 {
+        until.min(monotonic().saturating_add(FALLBACK_SLICE_NS))
+    } else {
+        until
+    };
+    let (address, value) = first.address();
+    let until = timespec(until);
+    // FUTEX_WAIT_BITSET takes an absolute time on the monotonic clock.
+    // SAFETY: as above.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            address,
+            libc::FUTEX_WAIT_BITSET,
+            value,
+            &raw const until,
+            std::ptr::null::<u32>(),
+            u32::MAX,
+        )
+    };
+}
+
+/// Wakes up to `n` sleepers. Async-signal-safe.
+pub(crate) fn futex_wake(word: &AtomicU32, n: i32) {
+    wake_at(word.as_ptr().cast_const(), n);
+}
+
+/// Wakes up to `n` sleepers on a semaphore.
+pub(crate) fn futex_wake_low(word: &AtomicU64, n: i32) {
+    wake_at(low_half(word), n);
+}
+
+fn wake_at(address: *const u32, n: i32) {
+    // SAFETY: FUTEX_WAKE does not access the memory.
+    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, n) };
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    }
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec; these clocks exist on every Linux, so it cannot fail.
+    unsafe { libc::clock_gettime(id, &raw mut now) };
+    (now.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec as u64)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: all waiting and all durations.
+pub(crate) fn monotonic() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// CLOCK_BOOTTIME in nanoseconds: expiry (time asleep counts).
+pub(crate) fn boottime() -> u64 {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// CLOCK_REALTIME in nanoseconds since 1970: only for display.
+pub(crate) fn realtime() -> u64 {
+    clock(libc::CLOCK_REALTIME)
+}
+
+/// The bytes of a process-shared semaphore with value 1, as sem_open(3) writes them into a new file.
+pub(crate) fn new_semaphore() -> [u8; size_of::<libc::sem_t>()] {
+    let mut bytes = [0u8; size_of::<libc::sem_t>()];
+    let mut sem = std::mem::MaybeUninit::<libc::sem_t>::zeroed();
+    // SAFETY: a zeroed, writable sem_t; it is copied as plain bytes, all initialised, and never waited for here.
+    unsafe {
+        libc::sem_init(sem.as_mut_ptr(), 1, 1);
+        std::ptr::copy_nonoverlapping(sem.as_ptr().cast::<u8>(), bytes.as_mut_ptr(), bytes.len());
+    }
+    bytes
+}
+
+/// A descriptor that refers to process `pid` itself, not to whatever bears its number later (pidfd_open(2)).
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Kills the process that a [`pidfd`] refers to.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no memory is passed.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
+}
+
+/// Has a program that is started by `command` killed when the thread that has started it ends.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ask = || {
+        // SAFETY: no memory is passed.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec `ask` makes one system call and nothing else.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Whether this program is linked statically: the kernel has loaded no dynamic linker for it.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) fn is_static() -> bool {
+    // SAFETY: reads what the kernel has told this process at its start.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
+/// Takes over a descriptor that a call has just returned as new.
+pub(crate) fn own(fd: i32) -> OwnedFd {
+    // SAFETY: callers pass what F_DUPFD returned: open, and nobody else's.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Has the kernel probe a TCP connection on which nothing comes for `idle` seconds: every `interval` seconds, and end it
+/// after `count` probes without an answer. Where that cannot be had, the connection works all the same.
+#[cfg(feature = "postgres")]
+pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count: i32) {
+    for (level, option, value) in [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, interval),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count),
+    ] {
+        // SAFETY: pointer and length are those of one number, which is only read.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+    }
+}
+
+/// A pause of the processor for loops that wait for another core, some tens of nanoseconds.
+pub(crate) fn pause() {
+    std::hint::spin_loop();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_semaphore_is_what_glibc_writes() {
+        let bytes = new_semaphore();
+        assert_eq!(&bytes[..8], &1u64.to_ne_bytes());
+        assert_eq!(bytes.len(), 32);
+        assert!(bytes[12..].iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn waiting_for_a_value_that_is_not_there_returns() {
+        let (a, b) = (AtomicU32::new(1), AtomicU32::new(2));
+        futex_wait(&[Watched::Word(&a, 1), Watched::Word(&b, 3)], u64::MAX / 2);
+        futex_wait(&[Watched::Word(&a, 2)], u64::MAX / 2);
+        let low = AtomicU64::new(5 | 1 << 40);
+        futex_wait(&[Watched::Low(&low, 4)], u64::MAX / 2);
+        let before = monotonic();
+        futex_wait(&[Watched::Word(&a, 1), Watched::Low(&low, 5)], before + 1_000_000);
+        assert!(monotonic() >= before + 1_000_000);
+    }
+}

@@ -1,0 +1,112 @@
+//! Entry points for fuzzing and property tests: what hostile content of a lock's files can do. Not part of the API.
+
+use crate::lock::api::name::LockName;
+use crate::lock::inspect::snapshot;
+use crate::lock::protocol::queue::{self, Sweep};
+use crate::lock::shm::note::{self, Note};
+use crate::lock::shm::real::{Live, Objects, go};
+use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::sys;
+use crate::lock::shm::table::{Layout, Table};
+use chrono::{DateTime, Local};
+use std::os::fd::OwnedFd;
+
+fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
+    let fd = nix::sys::memfd::memfd_create("fuzz", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
+    nix::unistd::ftruncate(&fd, i64::try_from(size).ok()?).ok()?;
+    let mut rest = bytes.get(..bytes.len().min(size))?;
+    while !rest.is_empty() {
+        let n = nix::unistd::write(&fd, rest).ok()?;
+        rest = rest.get(n..)?;
+    }
+    Some(fd)
+}
+
+/// `bytes` as a table's content (a flag's word first): it is validated as when it is opened, and if it passes, copied
+/// out, repaired and copied out again; every time in the copies can be shown.
+pub fn table(bytes: &[u8]) {
+    let (word, bytes) = bytes.split_at(bytes.len().min(8));
+    let Ok(name) = LockName::new("fuzz") else { return };
+    let size = if bytes.len() % 7 == 6 {
+        bytes.len()
+    } else {
+        size_of::<Layout>()
+    };
+    let Some(file) = in_memory(bytes, size) else { return };
+    let Some(flag) = in_memory(word, 32) else { return };
+    let (Ok(table), Ok(flag)) = (
+        Table::from_file(file, 1, size as u64, true, &name),
+        Flag::from_file(&flag, 1, true),
+    ) else {
+        return;
+    };
+    let objects = Objects {
+        flag,
+        note: Note::Absent,
+        table,
+        id: 7,
+        beacon: None,
+    };
+    let look = |objects: &Objects| {
+        let state = snapshot::state(&name, &objects.flag, &objects.note, Some(objects));
+        let history = snapshot::history(&objects.table);
+        let gave_up = snapshot::gave_up_from(&objects.table, 0);
+        assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
+        let holders = state
+            .holders
+            .iter()
+            .flat_map(|one| [Some(one.since), one.since.checked_sub(one.waited)]);
+        let waiters = state.waiters.iter().map(|one| Some(one.since));
+        let past = history.iter().chain(&gave_up);
+        let past = past.flat_map(|one| [Some(one.queued), one.queued.checked_add(one.waited), Some(one.ended)]);
+        for time in holders.chain(waiters).chain(past).flatten() {
+            let shown = DateTime::<Local>::from(time).to_rfc3339();
+            assert!(DateTime::parse_from_rfc3339(&shown).is_ok(), "{shown}");
+        }
+    };
+    look(&objects);
+    let now = sys::monotonic();
+    let live = Live::new(&objects, now, now.saturating_add(60_000_000));
+    let visited = live.in_latch_of_any(|live, _, wakes| go(queue::visit(live, Sweep::All, wakes)));
+    look(&objects);
+    assert!(visited.is_ok(), "a latch that nobody living holds was not taken over");
+}
+
+/// `bytes` as a note: read, then overwritten with a text made of the same bytes and read back.
+pub fn note(bytes: &[u8]) {
+    let Some(file) = in_memory(bytes, bytes.len()) else {
+        return;
+    };
+    let Ok(note) = Note::to_write(&file, bytes.len() as u64) else {
+        return;
+    };
+    let shown = note::escape(&note.read());
+    assert!(!shown.chars().any(char::is_control));
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let whole = note.write(&text);
+    let back = note.read();
+    let expected = text.split('\0').next().unwrap_or_default();
+    assert!(bytes.is_empty() || expected.as_bytes().starts_with(&back));
+    assert!(std::str::from_utf8(&back).is_ok());
+    assert!(bytes.is_empty() || whole == (back.len() == expected.len()));
+}
+
+/// `bytes` as a lock's name: refused, or three files directly in /dev/shm that say whose they are.
+pub fn name(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(name) = LockName::new(&text) else { return };
+    assert_eq!(
+        LockName::new(name.as_str()).ok().as_ref(),
+        Some(&name),
+        "the bare name means the same lock"
+    );
+    let [flag, note, table] = [name.flag_path(), name.note_path(), name.table_path()];
+    for path in [&flag, &note, &table] {
+        assert_eq!(path.parent(), Some(std::path::Path::new("/dev/shm")));
+    }
+    // No other lock's note has the file name of this one's flag or table: such names are refused.
+    for path in [&flag, &table] {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        assert!(LockName::new(&file).is_err());
+    }
+}

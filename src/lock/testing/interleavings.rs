@@ -1,0 +1,347 @@
+//! Tests that force one interleaving each, from inside: what only bad luck would show otherwise.
+
+use crate::lock::acquire::wait::watches_every;
+use crate::lock::api::handle::open_objects;
+use crate::lock::protocol::queue::{self, Place};
+use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::real::{Live, go};
+use crate::lock::shm::removal::{self, Removal};
+use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::sys;
+use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// After this long a test stops waiting.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A lock of a test's own, removed at the end.
+struct Own(String);
+
+impl Own {
+    fn new(subject: &str) -> Self {
+        Self(format!("test-inter-{subject}-{}", std::process::id()))
+    }
+
+    fn open(&self) -> ResourceLock {
+        ResourceLock::open(&self.0).unwrap()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = crate::remove(&self.0, true);
+    }
+}
+
+/// Puts a living handle into the latch, or takes it out.
+fn occupy(lock: &ResourceLock, occupied: bool) {
+    let objects = lock.current().objects.clone();
+    let latch = &objects.table.header.latch;
+    latch.store(if occupied { objects.id } else { 0 }, SeqCst);
+    sys::futex_wake(latch, i32::MAX);
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A thread that waits for the latch does not keep the handle from the other threads for as long as it waits.
+#[test]
+fn threads_take_turns_while_the_latch_is_busy() {
+    let own = Own::new("turns");
+    let (lock, inside) = (own.open(), own.open());
+    occupy(&inside, true);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| lock.get_lock(GetOptions::new().wait(Wait::Forever)));
+        let latch = &inside.current().objects.clone();
+        until("it sleeps for the latch", || {
+            latch.table.header.latch.load(SeqCst) & crate::lock::protocol::latch::SLEEPERS != 0
+        });
+        let (say, said) = channel();
+        let lock = &lock;
+        scope.spawn(move || {
+            for _ in 0..3 {
+                let _ = say.send((lock.state().locked, lock.token()));
+            }
+        });
+        for _ in 0..3 {
+            let answer = said.recv_timeout(PATIENCE);
+            if answer.is_err() {
+                occupy(&inside, false); // or the test would never end
+            }
+            assert_eq!(answer, Ok((false, None)));
+        }
+        assert!(!waits.is_finished());
+        occupy(&inside, false);
+        assert!(waits.join().unwrap().unwrap());
+    });
+}
+
+/// The latch is normally free within a microsecond; whoever is in it may be kept from running for a while.
+#[test]
+fn a_request_that_does_not_wait_gives_the_latch_some_time() {
+    let own = Own::new("least");
+    let (lock, inside) = (own.open(), own.open());
+    occupy(&inside, true);
+    let start = Instant::now();
+    let result = lock.get_lock(GetOptions::new().wait(Wait::No));
+    assert!(matches!(result, Err(Error::Busy { .. })), "{result:?}");
+    assert!(start.elapsed() >= Duration::from_millis(250));
+    occupy(&inside, false);
+    assert!(lock.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+}
+
+/// The first two in line may both be dead or stopped: the third finds out soon, those behind it in the end.
+#[test]
+fn the_third_in_line_watches_more_closely_than_those_behind_it() {
+    let own = Own::new("third");
+    let lock = own.open();
+    assert!(lock.get_lock(GetOptions::new()).unwrap());
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let options = GetOptions::new()
+                .wait(Wait::Forever)
+                .queue_at_once(true)
+                .cancel(&cancel);
+            let waiter = own.open();
+            scope.spawn(move || waiter.get_lock(options).unwrap_err());
+            until("it waits", || lock.state().waiters.len() == n + 1);
+        }
+        let objects = lock.current().objects.clone();
+        let mut queued: Vec<(usize, Word)> = (0..objects.table.words.len())
+            .map(|i| (i, Word(objects.table.words[i].load(SeqCst))))
+            .filter(|(_, word)| word.stage() == Stage::Waiting)
+            .collect();
+        queued.sort_by_key(|(_, word)| std::cmp::Reverse(word.age(1 << 20)));
+        let now = sys::monotonic();
+        let live = Live::new(&objects, now, now);
+        let places: Vec<Place> = queued
+            .iter()
+            .map(|&(i, word)| go(queue::look(&live, i, word, false, &mut 0)).place)
+            .collect();
+        assert_eq!(places, [Place::Head, Place::Second, Place::Third, Place::Further]);
+        cancel.cancel();
+    });
+    let every: Vec<u64> = [
+        (Place::Second, 1),
+        (Place::Third, 2),
+        (Place::Further, 3),
+        (Place::Further, 999),
+    ]
+    .map(|(place, ahead)| watches_every(place, ahead, 0) / 1_000_000)
+    .to_vec();
+    assert_eq!(every, [20, 100, 1_000, 9_990]);
+}
+
+/// A lock that is opened while somebody removes it: the new flag is not taken for the old table's, whose hold by the
+/// remover would keep it taken for ever, however long the removal takes.
+#[test]
+fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
+    let own = Own::new("removal");
+    let remover = own.open();
+    assert!(remover.get_lock(GetOptions::new()).unwrap());
+    assert!(removal::claim(&remover).unwrap());
+    let paths = remover.name().clone();
+    std::fs::remove_file(paths.flag_path()).unwrap();
+    let owner = remover.current().objects.flag.owner;
+    let open_at_once = || {
+        let opened = open_objects(&paths, &owner, 4096, Duration::ZERO);
+        let by = opened.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(by, Error::BeingRemoved { pid } if pid == Some(std::process::id())),
+            "{by:?}"
+        );
+    };
+    open_at_once();
+    assert!(!paths.flag_path().exists(), "nothing is made that would be left over");
+    let python = Flag::open_or_create(&paths, &owner, || Ok(())).unwrap(); // which knows nothing of tables
+    open_at_once();
+    assert_eq!(python.load().value(), 1, "nor taken");
+    std::thread::scope(|scope| {
+        let opener = scope.spawn(|| own.open());
+        std::fs::remove_file(paths.note_path()).unwrap();
+        std::fs::remove_file(paths.table_path()).unwrap();
+        remover.leave_everything();
+        let opened = opener.join().unwrap();
+        let had = opened
+            .get_lock(GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
+            .unwrap();
+        assert!(had, "{:?}", opened.state());
+        assert_eq!(python.load().value(), 0);
+        assert!(!own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+        assert!(opened.unget_lock(UngetOptions::new()).unwrap());
+    });
+}
+
+/// Between its grant and the first file that is deleted, a remover may lose the lock like any holder.
+#[test]
+fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
+    let own = Own::new("taken-from");
+    let now = || GetOptions::new().wait(Wait::No);
+    let take = || {
+        let remover = own.open();
+        assert!(remover.get_lock(now()).unwrap());
+        remover
+    };
+    let (user, force) = (own.open(), UngetOptions::new().force(true));
+    let remover = take();
+    assert!(user.unget_lock(force).unwrap() && user.get_lock(now()).unwrap());
+    assert!(!removal::claim(&remover).unwrap(), "another has it");
+    assert!(user.unget_lock(UngetOptions::new()).unwrap());
+    let remover = take();
+    let flag = remover.current().objects.flag.load();
+    remover
+        .current()
+        .objects
+        .flag
+        .swap(flag, flag.with(1, flag.mark()))
+        .unwrap();
+    assert!(!removal::claim(&remover).unwrap(), "the Python module has posted it");
+    drop(remover);
+    let remover = take();
+    let paths = remover.name();
+    for path in [paths.flag_path(), paths.note_path(), paths.table_path()] {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(own.open().get_lock(now()).unwrap());
+    assert!(!removal::claim(&remover).unwrap(), "another lock stands there");
+    assert!(own.open().name().table_path().exists());
+}
+
+/// The id of a dead remover's beacon does not come to life again, and a table that it has deleted neither.
+#[test]
+fn a_removed_table_stays_retired() {
+    let own = Own::new("retired");
+    let remover = own.open();
+    let old = own.open().current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    let id = old.table.header.retired.load(SeqCst);
+    assert_eq!(removal::look(&old.table), Removal::UnderWay(id));
+    let aside = remover.name().table_path().with_extension("aside");
+    std::fs::rename(remover.name().table_path(), &aside).unwrap();
+    remover.leave_everything();
+    assert_eq!(removal::look(&old.table), Removal::Over);
+    std::fs::rename(&aside, own_table(&own)).unwrap();
+    assert_eq!(removal::look(&old.table), Removal::Abandoned(id), "it died before");
+    assert!(own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert_eq!(removal::look(&old.table), Removal::None);
+}
+
+/// A remover has died, and the flag is deleted. Whoever has that open must not be able to give it back as soon as the
+/// table is not retired any more.
+#[test]
+fn a_table_comes_back_into_use_with_the_flag_at_the_path() {
+    let own = Own::new("comes-back");
+    let (remover, inside) = (own.open(), own.open());
+    let old = inside.current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    std::fs::remove_file(remover.name().flag_path()).unwrap();
+    remover.leave_everything();
+    occupy(&inside, true);
+    let opened = std::thread::scope(|scope| {
+        let open = || std::iter::repeat_with(|| ResourceLock::open(&own.0)).find_map(Result::ok);
+        let opener = scope.spawn(open);
+        until("it sleeps for the latch", || {
+            old.table.header.latch.load(SeqCst) & crate::lock::protocol::latch::SLEEPERS != 0
+        });
+        let retired = old.table.header.retired.load(SeqCst);
+        occupy(&inside, false);
+        let opened = opener.join().unwrap().unwrap();
+        assert_ne!(retired, 0, "in use before its flag was known");
+        opened
+    });
+    assert_eq!(old.table.header.retired.load(SeqCst), 0);
+    inside.visit_now(&old, queue::Sweep::All);
+    assert_eq!(old.flag.load().value(), 0);
+    assert!(opened.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+}
+
+/// `lost` of a holder: the lock is not lost before its files are deleted, which may be refused.
+#[test]
+fn a_hold_is_not_lost_before_its_lock_is_removed() {
+    let own = Own::new("not-lost");
+    let (holder, remover, other) = (own.open(), own.open(), own.open());
+    let guard = holder.acquire(GetOptions::new()).unwrap();
+    assert!(removal::seize(&remover).unwrap());
+    assert_eq!(guard.lost(), None);
+    let refused = removal::seize(&other);
+    assert!(matches!(refused, Err(Error::BeingRemoved { .. })), "{refused:?}");
+    let objects = remover.current().objects.clone();
+    assert!(removal::retire(&objects.table, objects.id, 0));
+    assert!(crate::remove(&own.0, true).unwrap());
+    assert_eq!(guard.lost(), Some(crate::Lost::Replaced));
+}
+
+fn own_table(own: &Own) -> std::path::PathBuf {
+    crate::LockName::new(&own.0).unwrap().table_path()
+}
+
+/// Whoever has a removed lock open, and has looked at its paths a moment ago, is granted the new one; whoever has only
+/// its flag open (the Python module) is granted nothing: the old flag stays at 0.
+#[test]
+fn nobody_is_granted_a_removed_lock() {
+    let own = Own::new("removed");
+    let (late, other) = (own.open(), own.open());
+    let old = late.current().objects.clone();
+    assert!(crate::remove(&own.0, false).unwrap());
+    for lock in [&late, &other] {
+        lock.current().checked = u64::MAX;
+        lock.visit_now(&old, queue::Sweep::All);
+    }
+    assert_eq!(old.flag.load().value(), 0, "the remover's hold is not a dead one's");
+    let now = || GetOptions::new().wait(Wait::No);
+    assert!(late.get_lock(now()).unwrap());
+    assert!(!other.get_lock(now()).unwrap() && !own.open().get_lock(now()).unwrap());
+    assert!(late.unget_lock(UngetOptions::new()).unwrap());
+    assert!(other.get_lock(now()).unwrap());
+    assert_eq!(old.flag.load().value(), 0);
+}
+
+/// Times in the table that another time namespace's clock left there, or nobody: a free lock is not left to foreign
+/// waiters until then, and these are not left out of account until then.
+#[test]
+fn turns_of_another_clock_are_void() {
+    let own = Own::new("other-clock");
+    let lock = own.open();
+    let objects = lock.current().objects.clone();
+    let header = &objects.table.header;
+    let free = objects.flag.load();
+    objects.flag.swap(free, free.with_waiters(1)).unwrap();
+    let days_ahead = sys::monotonic() + 864_000_000_000_000;
+    let shared = || GetOptions::new().mode(Mode::Shared).wait(Wait::No);
+    header.pause_until.store(days_ahead, SeqCst);
+    assert!(lock.get_lock(shared()).unwrap());
+    let ignored = |until| {
+        header.streak.store(queue::FOREIGN_TURN_AFTER, SeqCst);
+        header.ignore_until.store(until, SeqCst);
+        lock.get_lock(shared()).unwrap()
+    };
+    assert!(ignored(sys::monotonic() + 500_000_000) && !ignored(days_ahead));
+}
+
+/// Killed waiters of the Python module leave the flag's waiter count too high, each by one, for ever.
+#[test]
+fn leaked_waiters_of_the_flag_do_not_add_up_to_the_mark() {
+    let own = Own::new("leaks");
+    let lock = own.open();
+    let objects = lock.current().objects.clone();
+    let free = objects.flag.load();
+    objects.flag.swap(free, free.with_waiters(u16::MAX)).unwrap();
+    for _ in 0..3 {
+        let patient = GetOptions::new().wait(Wait::For(PATIENCE));
+        assert!(lock.get_lock(patient).unwrap());
+        assert!(
+            objects.flag.load().waiters() < u16::MAX,
+            "one more would change the mark"
+        );
+        assert!(lock.unget_lock(UngetOptions::new()).unwrap());
+    }
+}

@@ -1,0 +1,582 @@
+//! The protocol under a model checker: the shipped functions of [`queue`](crate::lock::protocol::queue) and [`latch`](crate::lock::protocol::latch),
+//! run by several processes in every order, with crashes between any two actions, foreign users of the flag, forced
+//! releases and timeouts; and *mutants*, each of which must lead to a violation. See `docs/model.md`.
+
+mod actor;
+mod ghost;
+mod latch_model;
+mod progress;
+mod report;
+mod states;
+mod world;
+
+use crate::lock::protocol::queue::{Field, Kind, Sweep};
+use crate::lock::protocol::word::{FlagWord, Stage};
+use actor::Phase;
+use report::{refute, verify};
+use stateright::{Model, Property};
+use states::{Budget, State};
+use world::{Far, advance};
+
+/// What is deliberately wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutant {
+    /// The flag does not tell our hold from a foreign one.
+    NoMark,
+    /// A request's word says its state only.
+    NoTicket,
+    /// A waiter is made the holder without being asked.
+    NoOffers,
+    /// The latch is entered under a beacon that the command inherits.
+    InheritedBeacon,
+    /// A released-by-force flag counts as taken.
+    ForceNotLookedAt,
+    /// Grants do not take the flag.
+    FlagNotTaken,
+    /// Others are taken for dead.
+    TakenForDead,
+    /// The queue is served from its end.
+    LastFirst,
+    /// The next token is not stored.
+    TokenKept,
+    /// Nobody does the work of a head that is late.
+    NobodyStandsIn,
+    /// The flag is given back with one too many.
+    RaisesFlag,
+}
+
+/// What is explored.
+#[derive(Debug, Clone)]
+struct Rules {
+    kinds: Vec<Kind>,
+    capacity: usize,
+    /// Requests of each process.
+    rounds: u8,
+    left: Budget,
+    /// There are users of the flag besides ours.
+    foreign: bool,
+    /// Foreign users sleep for the flag, and enough grants have been made in a row for them to have a turn.
+    foreign_turn: bool,
+    /// The latch may stay taken past a deadline.
+    timeouts: bool,
+    /// Requests may leave the queue.
+    withdrawals: bool,
+    /// A crash may leave the command that was run.
+    commands: bool,
+    /// Latch sections are not interrupted, except by their process's crash.
+    coarse: bool,
+    /// Only the latch, by single actions.
+    latch_alone: bool,
+    mutant: Option<Mutant>,
+}
+
+/// What can happen. Processes are named by their place in the (sorted) state, and by their lasting name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// Goes on with its phase.
+    Step(usize),
+    Ask(usize, bool),
+    Poll(usize),
+    Withdraw(usize, bool),
+    Visit(usize, Sweep),
+    Release(usize),
+    Force(usize),
+    ForceOne(usize, usize),
+    /// Gives up waiting for the latch.
+    GiveUp(usize),
+    /// Killed after so many more changes.
+    Crash {
+        p: usize,
+        changes: u32,
+        child: bool,
+    },
+    ChildEnds(usize),
+    /// Leaves its hold to itself.
+    Detach(usize),
+    Ages(usize),
+    Expires(usize),
+    Tick,
+    ForeignTake,
+    ForeignRelease,
+    /// A forced release looks at the flag...
+    ForeignForce,
+    /// ...and posts.
+    ForeignPost,
+}
+
+impl Rules {
+    fn new(kinds: &[Kind], rounds: u8, left: Budget) -> Self {
+        Self {
+            kinds: kinds.to_vec(),
+            capacity: kinds.len(),
+            rounds,
+            foreign: left.takes + left.posts > 0,
+            left,
+            foreign_turn: false,
+            timeouts: true,
+            withdrawals: true,
+            commands: false,
+            coarse: false,
+            latch_alone: false,
+            mutant: None,
+        }
+    }
+
+    fn far(&self) -> Far {
+        if self.coarse { Far::END } else { Far::STEP }
+    }
+
+    fn begin(&self, state: &State, p: usize, phase: Phase, far: Far) -> Option<State> {
+        let mut state = state.clone();
+        state.processes[p].phase = phase;
+        if self.coarse && !far.give_up {
+            return Some(state); // the whole phase comes next, if it is not killed in it
+        }
+        advance(self, state, p, far).map(|ran| ran.state)
+    }
+
+    /// How far a process may get before it is killed in the middle of its next step.
+    fn killed(&self, changes: u32) -> Far {
+        Far {
+            visible: if self.coarse { u32::MAX } else { 0 },
+            changes,
+            give_up: false,
+        }
+    }
+
+    /// The changes that a process makes before its next visible action (or, if coarse, in its phase).
+    fn changes_ahead(&self, state: &State, p: usize) -> u32 {
+        match state.processes[p].phase {
+            Phase::Idle | Phase::Queued(_) | Phase::Holding(_) => 0,
+            _ => advance(self, state.clone(), p, self.killed(u32::MAX - 1)).map_or(0, |ran| ran.changes),
+        }
+    }
+
+    fn crash(&self, state: &State, p: usize, changes: u32, child: bool) -> Option<State> {
+        let mut after = state.clone();
+        if changes > 0 {
+            after = advance(self, after, p, self.killed(changes))?.state;
+        }
+        after.crash(p, child);
+        after.left.crashes -= 1;
+        Some(after)
+    }
+
+    /// The phases that process `p` may begin now.
+    fn beginnings(&self, state: &State, p: usize, actions: &mut Vec<Action>) {
+        let process = &state.processes[p];
+        match process.phase {
+            Phase::Idle => {
+                if process.rounds > 0 && self.latch_alone {
+                    actions.push(Action::Ask(p, false));
+                } else if process.rounds > 0 {
+                    actions.extend([Action::Ask(p, true), Action::Ask(p, false)]);
+                }
+                if state.left.forces > 0 {
+                    actions.push(Action::Force(p));
+                    let held = |i: &usize| self.coarse && state.words[*i].stage() == Stage::Held;
+                    let held = (0..self.capacity).filter(held);
+                    actions.extend(held.map(|i| Action::ForceOne(p, i)));
+                }
+            }
+            Phase::Queued(_) => {
+                actions.extend([Action::Poll(p), Action::Visit(p, Sweep::All)]);
+                if self.withdrawals {
+                    actions.extend([Action::Withdraw(p, false), Action::Withdraw(p, true)]);
+                }
+            }
+            Phase::Holding(_) => {
+                actions.push(Action::Release(p));
+                if state.left.detaches > 0 {
+                    actions.push(Action::Detach(p));
+                }
+            }
+            _ => actions.push(Action::Step(p)),
+        }
+        let at_latch = matches!(
+            process.phase,
+            Phase::Holding(_) | Phase::Visit { .. } | Phase::Release(_)
+        );
+        if self.timeouts && process.log.is_empty() && at_latch && state.latch != 0 {
+            actions.push(Action::GiveUp(p));
+        }
+    }
+}
+
+impl Model for Rules {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut state = State::new(&self.kinds, self.rounds, self.left.clone());
+        if self.foreign_turn {
+            state.fields[Field::Streak as usize] = crate::lock::protocol::queue::FOREIGN_TURN_AFTER - 1;
+            state.flag = FlagWord::new(1, 1, 0);
+        }
+        vec![state.canonical(!self.latch_alone)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (p, process) in state.processes.iter().enumerate() {
+            if process.child && !process.alive {
+                actions.push(Action::ChildEnds(p));
+            }
+            if !process.alive {
+                continue;
+            }
+            if process.log.is_empty() {
+                self.beginnings(state, p, actions);
+            } else {
+                actions.push(Action::Step(p));
+            }
+            let busy = !matches!(process.phase, Phase::Idle);
+            if state.left.crashes > 0 && busy {
+                for changes in 0..=self.changes_ahead(state, p) {
+                    actions.push(Action::Crash {
+                        p,
+                        changes,
+                        child: false,
+                    });
+                    if self.commands && (process.hold.is_some() || matches!(process.phase, Phase::Release(_))) {
+                        actions.push(Action::Crash {
+                            p,
+                            changes,
+                            child: true,
+                        });
+                    }
+                }
+            }
+        }
+        for (i, (word, record)) in state.words.iter().zip(&state.records).enumerate() {
+            if word.stage() == Stage::Offered && !record.overdue {
+                actions.push(Action::Ages(i));
+            }
+            if word.stage() == Stage::Held && record.owner == 0 && !record.expired {
+                actions.push(Action::Expires(i));
+            }
+        }
+        if state.left.ticks > 0 {
+            actions.push(Action::Tick);
+        }
+        if self.foreign {
+            if !state.foreign.holds && state.left.takes > 0 && state.flag.value() > 0 {
+                actions.push(Action::ForeignTake);
+            }
+            if state.foreign.holds {
+                actions.push(Action::ForeignRelease);
+            }
+            if state.foreign.posting {
+                actions.push(Action::ForeignPost);
+            } else if state.left.posts > 0 && state.flag.value() == 0 {
+                actions.push(Action::ForeignForce);
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        let queued = |p: usize| match last.processes[p].phase {
+            Phase::Queued(mine) => Some(mine),
+            _ => None,
+        };
+        let far = self.far();
+        let next = match action {
+            Action::Step(p) => advance(self, state, p, far)?.state,
+            Action::Ask(p, queue) => {
+                state.processes[p].rounds -= 1;
+                let phase = if self.latch_alone {
+                    Phase::Pass
+                } else {
+                    Phase::Ask { queue }
+                };
+                self.begin(&state, p, phase, far)?
+            }
+            Action::Poll(p) => self.begin(&state, p, Phase::Poll(queued(p)?), far)?,
+            Action::Withdraw(p, cancelled) => {
+                let mine = queued(p)?;
+                self.begin(&state, p, Phase::Withdraw { mine, cancelled }, far)?
+            }
+            Action::Visit(p, what) => {
+                let back = Some(queued(p)?);
+                self.begin(&state, p, Phase::Visit { what, back }, far)?
+            }
+            Action::Release(p) | Action::GiveUp(p) => {
+                let phase = match state.processes[p].phase {
+                    Phase::Holding(mine) => Phase::Release(mine),
+                    ref other => other.clone(),
+                };
+                let give_up = matches!(action, Action::GiveUp(_));
+                self.begin(&state, p, phase, Far { give_up, ..far })?
+            }
+            Action::Force(p) => {
+                state.left.forces -= 1;
+                self.begin(&state, p, Phase::Force, far)?
+            }
+            Action::ForceOne(p, i) => {
+                state.left.forces -= 1;
+                self.begin(&state, p, Phase::ForceOne((i, last.words[i])), far)?
+            }
+            Action::Crash { p, changes, child } => self.crash(&state, p, changes, child)?,
+            Action::ChildEnds(p) => {
+                state.crash(p, false);
+                state
+            }
+            Action::Detach(p) => {
+                let (i, word) = state.processes[p].hold.filter(|&(i, word)| state.words[i] == word)?;
+                debug_assert_eq!(word.stage(), Stage::Held);
+                state.left.detaches -= 1;
+                state.records[i].owner = 0;
+                state.processes[p].hold = None;
+                state.processes[p].excused = false;
+                state.processes[p].phase = Phase::Idle;
+                state
+            }
+            Action::Ages(i) => {
+                state.records[i].overdue = true;
+                state
+            }
+            Action::Expires(i) => {
+                state.records[i].expired = true;
+                state
+            }
+            Action::Tick => {
+                state.left.ticks -= 1;
+                state.clock += 1;
+                state
+            }
+            Action::ForeignTake => {
+                state.left.takes -= 1;
+                state.foreign_take();
+                state
+            }
+            Action::ForeignRelease => {
+                state.foreign_release();
+                state
+            }
+            Action::ForeignForce => {
+                state.left.posts -= 1;
+                state.foreign.posting = true;
+                state
+            }
+            Action::ForeignPost => {
+                state.foreign.posting = false;
+                state.post();
+                state
+            }
+        };
+        Some(next.canonical(!self.latch_alone))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("0 one in the latch", |_: &Self, state: &State| state.broken & 1 == 0),
+            Property::always("1 exclusion", |rules: &Self, state| progress::exclusive(rules, state)),
+            Property::always("2 flag taken", |_: &Self, state| progress::flag_taken(state)),
+            Property::always("3 ends with reason", |_: &Self, state: &State| {
+                state.broken & 1 << 3 == 0
+            }),
+            Property::always("4 alive unless proven dead", |_: &Self, state: &State| {
+                state.broken & 1 << 4 == 0
+            }),
+            Property::always("5 nobody forgotten", |rules: &Self, state| {
+                progress::nobody_forgotten(rules, state)
+            }),
+            Property::always("6 order", |_: &Self, state: &State| state.broken & 1 << 6 == 0),
+            Property::always("7 tokens grow", |_: &Self, state: &State| state.broken & 1 << 7 == 0),
+            Property::always("8 flag at most 1", |_: &Self, state: &State| state.broken & 1 << 8 == 0),
+            Property::always("9 repair settles", |rules: &Self, state| {
+                progress::repair_settles(rules, state)
+            }),
+        ]
+    }
+}
+
+const E: Kind = Kind::Exclusive;
+const S: Kind = Kind::Shared;
+const J: Kind = Kind::Slot;
+
+fn left(crashes: u8, forces: u8, takes: u8, posts: u8) -> Budget {
+    Budget {
+        crashes,
+        forces,
+        takes,
+        posts,
+        ..Budget::default()
+    }
+}
+
+/// Whether the long form is asked for.
+fn long() -> bool {
+    std::env::var_os("RESOURCELOCK_MODEL").is_some_and(|form| form == "long")
+}
+
+/// Only what is needed to get, hold and release.
+fn plain(rules: Rules) -> Rules {
+    Rules {
+        timeouts: false,
+        withdrawals: false,
+        ..rules
+    }
+}
+
+#[test]
+fn latch_alone() {
+    let rules = |processes, rounds, crashes| Rules {
+        latch_alone: true,
+        ..Rules::new(&vec![E; processes], rounds, left(crashes, 0, 0, 0))
+    };
+    verify("the latch alone", rules(3, 1, 2));
+    verify("the latch alone, again and again", rules(2, 2, 1));
+    refute(
+        "the living are taken for dead",
+        rules(2, 1, 1),
+        Mutant::TakenForDead,
+        "0 one in the latch",
+    );
+}
+
+#[test]
+fn three_of_ours() {
+    verify(
+        "three processes, one request each",
+        Rules::new(&[E; 3], 1, left(2, 0, 0, 0)),
+    );
+    verify(
+        "two processes, two requests each",
+        Rules::new(&[E; 2], 2, left(1, 0, 0, 0)),
+    );
+    verify(
+        "three, a forced release",
+        plain(Rules::new(&[E; 3], 1, left(2, 1, 0, 0))),
+    );
+    let full = Rules {
+        capacity: 2,
+        ..Rules::new(&[E; 3], 1, left(2, 0, 0, 0))
+    };
+    verify("three processes, two records", full);
+    if long() {
+        verify(
+            "three, a forced release, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 1, 0, 0)),
+        );
+        verify(
+            "three processes, two requests each",
+            plain(Rules::new(&[E; 3], 2, left(2, 0, 0, 0))),
+        );
+    }
+}
+
+#[test]
+fn three_of_ours_and_foreign_ones() {
+    verify(
+        "three and a foreign holder",
+        plain(Rules::new(&[E; 3], 1, left(1, 0, 1, 0))),
+    );
+    verify(
+        "three and a foreign forced release",
+        plain(Rules::new(&[E; 3], 1, left(1, 0, 0, 1))),
+    );
+    verify("two and both", Rules::new(&[E; 2], 1, left(1, 0, 1, 1)));
+    if long() {
+        verify("three and both", plain(Rules::new(&[E; 3], 1, left(1, 0, 1, 1))));
+        verify("two and both, forced by all", Rules::new(&[E; 2], 1, left(2, 1, 1, 1)));
+        verify("two and more of both", plain(Rules::new(&[E; 2], 1, left(1, 1, 2, 2))));
+        verify(
+            "three and a foreign holder, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 0, 1, 0)),
+        );
+        verify(
+            "three and a foreign forced release, timeouts",
+            Rules::new(&[E; 3], 1, left(2, 0, 0, 1)),
+        );
+    }
+}
+
+#[test]
+fn a_turn_for_foreign_waiters() {
+    let rules = |rounds| Rules {
+        foreign_turn: true,
+        ..plain(Rules::new(
+            &[E; 2],
+            rounds,
+            Budget {
+                ticks: 2,
+                ..left(1, 0, 1, 0)
+            },
+        ))
+    };
+    verify("a turn for foreign waiters", rules(1));
+    if long() {
+        verify("a turn for foreign waiters, two requests each", rules(2));
+    }
+}
+
+#[test]
+fn kinds() {
+    let rules = |kinds: &[Kind], crashes, forces, foreign| Rules {
+        coarse: true,
+        commands: true,
+        ..Rules::new(
+            kinds,
+            1,
+            Budget {
+                detaches: 1,
+                ..left(crashes, forces, foreign, foreign)
+            },
+        )
+    };
+    let verify = |form: &str, kinds: &[Kind], rules| verify(&format!("whole sections, {kinds:?}{form}"), rules);
+    for kinds in [[E, S, S], [J, J, J], [E, S, J]] {
+        verify("", &kinds, rules(&kinds, 1, 1, 0));
+        if long() {
+            verify(", two crashes", &kinds, rules(&kinds, 2, 1, 0));
+            verify(", foreign ones", &kinds, plain(rules(&kinds, 1, 1, 1)));
+        }
+    }
+    for kinds in [[E, E, E, E], [E, S, S, E], [J, J, J, E]] {
+        verify("", &kinds, plain(rules(&kinds, 1, 0, 0)));
+        if long() {
+            verify(", two crashes", &kinds, plain(rules(&kinds, 2, 0, 0)));
+            verify(", a forced release", &kinds, plain(rules(&kinds, 1, 1, 0)));
+        }
+    }
+}
+
+#[test]
+fn mutants() {
+    let two = |rounds, left| Rules::new(&[E; 2], rounds, left);
+    let alone = left(0, 0, 0, 0);
+    let exclusion = "1 exclusion";
+    let forgotten = "5 nobody forgotten";
+    refute("no mark", plain(two(1, left(0, 0, 1, 0))), Mutant::NoMark, exclusion);
+    refute("no ticket", two(2, left(0, 1, 0, 0)), Mutant::NoTicket, exclusion);
+    refute("no offers", plain(two(1, alone.clone())), Mutant::NoOffers, forgotten);
+    let run = Rules {
+        commands: true,
+        ..plain(two(1, left(1, 0, 0, 0)))
+    };
+    refute("inherited beacon", run, Mutant::InheritedBeacon, forgotten);
+    let forced = plain(two(1, left(0, 0, 1, 1)));
+    refute("force not looked at", forced, Mutant::ForceNotLookedAt, exclusion);
+    // One for each of the other invariants, so that none of them is an empty promise.
+    let one = plain(Rules::new(&[E], 1, alone.clone()));
+    refute("flag not taken", one.clone(), Mutant::FlagNotTaken, "2 flag taken");
+    let two = plain(two(1, alone.clone()));
+    refute(
+        "taken for dead",
+        two.clone(),
+        Mutant::TakenForDead,
+        "3 ends with reason",
+    );
+    let four = Rules {
+        coarse: true,
+        ..plain(Rules::new(&[E; 4], 1, left(1, 0, 0, 0)))
+    };
+    refute("nobody stands in", four, Mutant::NobodyStandsIn, forgotten);
+    let three = plain(Rules::new(&[E; 3], 1, alone));
+    let alive = "4 alive unless proven dead";
+    refute("waiters taken for dead", three.clone(), Mutant::TakenForDead, alive);
+    refute("last first", three, Mutant::LastFirst, "6 order");
+    refute("token kept", two, Mutant::TokenKept, "7 tokens grow");
+    refute("raises flag", one, Mutant::RaisesFlag, "8 flag at most 1");
+}

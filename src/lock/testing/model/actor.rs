@@ -1,0 +1,146 @@
+//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `wait.rs`, `hold.rs`,
+//! `handle.rs` and [`Live::in_latch`](crate::lock::shm::real::Live::in_latch). Between two phases nothing but the request's place
+//! and word is remembered.
+
+use crate::lock::api::records::Ended;
+use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};
+use crate::lock::protocol::queue::{self, Ask, Asked, Kind, Poll, Sweep, Wakes, Which};
+use crate::lock::protocol::word::{Stage, Word};
+
+/// An own request: its record and its word when it was made.
+pub(super) type Mine = (usize, Word);
+
+/// The number of slots of all slot requests.
+pub(super) const SLOTS: u32 = 2;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// Between two requests.
+    Idle,
+    /// Asks in the latch; `queue`: joins the queue if need be.
+    Ask { queue: bool },
+    /// Sleeps in the queue.
+    Queued(Mine),
+    /// Looks at its request.
+    Poll(Mine),
+    /// Its time is up, or (`cancelled`) it does not want the lock any more.
+    Withdraw { mine: Mine, cancelled: bool },
+    /// Repairs and dispatches, then goes back to the queue, or to nothing.
+    Visit { what: Sweep, back: Option<Mine> },
+    /// Has the lock.
+    Holding(Mine),
+    /// Releases it in the latch.
+    Release(Mine),
+    /// Releases it without: the latch stayed taken, or (`visit`) it was granted to one that had been cancelled.
+    LetGo { mine: Mine, visit: bool },
+    /// Releases everything by force.
+    Force,
+    /// Releases this hold by force.
+    ForceOne(Mine),
+    /// Does nothing in the latch.
+    Pass,
+}
+
+/// Runs a phase from its beginning; the next one is the answer.
+pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Phase, W::Stop> {
+    Ok(match *phase {
+        Phase::Ask { queue } => {
+            let ask = Ask {
+                kind,
+                slots: SLOTS,
+                queue,
+            };
+            match in_latch(w, |wakes| queue::request(w, ask, wakes))? {
+                Some(Asked::Granted { i, word, .. }) => Phase::Holding((i, word)),
+                Some(Asked::Queued { i, word }) => Phase::Queued((i, word)),
+                Some(Asked::Full) if queue => Phase::Visit {
+                    what: Sweep::All,
+                    back: None,
+                },
+                Some(Asked::Busy) => Phase::Visit {
+                    what: Sweep::Active,
+                    back: None,
+                },
+                Some(_) | None => Phase::Idle,
+            }
+        }
+        Phase::Poll(mine) => match queue::poll(w, mine.0, mine.1)? {
+            Poll::Granted => Phase::Holding(mine),
+            Poll::Waiting => Phase::Queued(mine),
+            Poll::Unstalled => Phase::Visit {
+                what: Sweep::Active,
+                back: Some(mine),
+            },
+            Poll::Withdrawn | Poll::Dropped => Phase::Idle,
+        },
+        Phase::Withdraw { mine, cancelled } => match queue::withdraw(w, mine.0, mine.1)? {
+            Poll::Granted if !cancelled => Phase::Holding(mine),
+            Poll::Granted => Phase::LetGo { mine, visit: true },
+            _ => Phase::Visit {
+                what: Sweep::Active,
+                back: None,
+            },
+        },
+        Phase::Visit { what, back } => {
+            in_latch(w, |wakes| queue::visit(w, what, wakes))?;
+            back.map_or(Phase::Idle, Phase::Queued)
+        }
+        Phase::Release((i, word)) => {
+            let done = in_latch(w, |wakes| {
+                let owned = queue::settle(w)?;
+                queue::let_go(w, i, word.at(Stage::Held))?;
+                queue::dispatch(w, None, owned, false, wakes)
+            })?;
+            match done {
+                Some(()) => Phase::Idle,
+                None => Phase::LetGo {
+                    mine: (i, word),
+                    visit: false,
+                },
+            }
+        }
+        Phase::LetGo { mine, visit } => {
+            queue::let_go(w, mine.0, mine.1.at(Stage::Held))?;
+            match visit {
+                true => Phase::Visit {
+                    what: Sweep::Active,
+                    back: None,
+                },
+                false => Phase::Idle,
+            }
+        }
+        Phase::Force => {
+            in_latch(w, |wakes| queue::force(w, Which::Every, |_| Ended::Forced, wakes))?;
+            Phase::Idle
+        }
+        Phase::ForceOne((i, word)) => {
+            in_latch(w, |wakes| {
+                queue::force(w, Which::One(i, word), |_| Ended::Forced, wakes)
+            })?;
+            Phase::Idle
+        }
+        Phase::Pass => {
+            in_latch(w, |_| Ok(()))?;
+            Phase::Idle
+        }
+        Phase::Idle | Phase::Queued(_) | Phase::Holding(_) => phase.clone(),
+    })
+}
+
+/// Works in the latch; `None` = it stayed taken.
+fn in_latch<W: LatchWorld, R>(
+    w: &W,
+    work: impl FnOnce(&mut Wakes) -> Result<R, W::Stop>,
+) -> Result<Option<R>, W::Stop> {
+    let mut wakes = Wakes::default();
+    match enter(w)? {
+        Entry::Clean => {}
+        Entry::Repair => queue::visit(w, Sweep::All, &mut wakes)?,
+        Entry::Busy(_) => return Ok(None),
+    }
+    let result = work(&mut wakes)?;
+    leave(w)?;
+    wakes.deliver(w);
+    Ok(Some(result))
+}

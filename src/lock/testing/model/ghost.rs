@@ -1,0 +1,163 @@
+//! What happens to the state by other hands than the protocol's (foreign users of the flag, SIGKILL), and the ghost
+//! state that goes with the protocol's own changes: is each of them allowed?
+
+use super::actor::Phase;
+use super::states::{Foreign, MARK, RECORDS, State};
+use crate::lock::protocol::word::{FlagWord, Stage, Word};
+
+impl State {
+    /// The flag has gone from 0 to 1 (or higher) by another's hand.
+    fn opened(&mut self) {
+        self.foreign.excused |= self.foreign.holds;
+        if self.flag.mark() != MARK {
+            return;
+        }
+        self.force_unseen = true;
+        for (word, record) in self.words.iter().zip(&mut self.records) {
+            record.forced |= word.is_active();
+        }
+        for process in &mut self.processes {
+            process.excused |= process.hold.is_some();
+        }
+    }
+
+    /// A foreign process takes the free flag, as sem_wait(3) does.
+    pub(super) fn foreign_take(&mut self) {
+        let value = self.flag.value();
+        self.foreign.holds = true;
+        // (1, ours) → (0, ours) before any of ours could look cannot be told from our own hold, and a value above 1
+        // lets several in: limits that the Python module's forced release has by nature.
+        self.foreign.excused = self.force_unseen || value > 1;
+        self.flag = self.flag.with(value - 1, self.flag.mark());
+        self.force_unseen &= value > 1;
+    }
+
+    /// Its holder releases it.
+    pub(super) fn foreign_release(&mut self) {
+        self.foreign = Foreign {
+            posting: self.foreign.posting,
+            ..Foreign::default()
+        };
+        self.post();
+    }
+
+    /// sem_post(3).
+    pub(super) fn post(&mut self) {
+        let closed = self.flag.value() == 0;
+        self.flag = self.flag.with(self.flag.value() + 1, self.flag.mark());
+        if closed {
+            self.opened();
+        }
+    }
+
+    /// SIGKILL. `child`: the command that it ran lives on.
+    pub(super) fn crash(&mut self, p: usize, child: bool) {
+        let process = &mut self.processes[p];
+        if process.saw_force && self.latch == p as u8 + 1 && self.flag.mark() == MARK {
+            // Nobody who lives has seen it.
+            self.force_unseen |= self.flag.value() > 0;
+            self.foreign.excused |= self.foreign.holds;
+        }
+        process.alive = false;
+        process.child = child;
+        process.phase = Phase::Idle;
+        process.log.clear();
+        process.rounds = 0;
+        process.waiting = 0;
+        process.inside = false;
+        process.looked = false;
+        process.saw_force = false;
+        if !child {
+            process.hold = None;
+            process.excused = false;
+        }
+    }
+
+    /// Process `me` has read the flag; the first time in a latch section, what it reads has been seen.
+    pub(super) fn flag_looked_at(&mut self, me: usize) {
+        let process = &mut self.processes[me];
+        if !process.looked {
+            process.looked = true;
+            process.saw_force = self.force_unseen;
+            self.force_unseen = false;
+        }
+    }
+
+    /// Process `me` changes the flag.
+    pub(super) fn flag_changed(&mut self, me: usize, to: FlagWord) {
+        if to.value() > 1 {
+            self.break_invariant(8);
+        }
+        if self.flag.value() == 0 && to.value() > 0 && self.processes[me].phase == Phase::Force {
+            self.foreign.excused |= self.foreign.holds;
+        }
+        if to.mark() != MARK {
+            self.force_unseen = false;
+        }
+        self.flag = to;
+    }
+
+    /// Process `me` has changed a request's word.
+    pub(super) fn word_changed(&mut self, me: usize, i: usize, from: Word, to: Word) {
+        let owner = self.records[i].owner;
+        let own = usize::from(owner) == me + 1;
+        let gone = self.is_gone(i);
+        for process in &mut self.processes {
+            process.waiting &= !(1 << i);
+        }
+        match (from.stage(), to.stage()) {
+            (Stage::Vacant, Stage::Waiting) => {}
+            (Stage::Vacant | Stage::Waiting, Stage::Held) if own => {
+                self.granted(me, i, to);
+                let process = &mut self.processes[me];
+                process.hold = Some((i, to));
+                process.excused = self.force_unseen;
+            }
+            (Stage::Waiting, Stage::Offered | Stage::Held) => self.granted(me, i, to),
+            (Stage::Offered, Stage::Held) if own => {
+                let process = &mut self.processes[me];
+                process.hold = Some((i, to));
+                process.excused = self.records[i].forced;
+            }
+            (Stage::Held, Stage::Vacant) if own => {
+                let process = &mut self.processes[me];
+                process.hold = None;
+                process.excused = false;
+            }
+            (Stage::Held, Stage::Vacant) => {
+                let record = &self.records[i];
+                let phase = &self.processes[me].phase;
+                let force = record.forced || *phase == Phase::Force || *phase == Phase::ForceOne((i, from));
+                if !gone && !record.expired && !force {
+                    self.break_invariant(if owner == 0 { 4 } else { 3 });
+                }
+                for process in &mut self.processes {
+                    process.excused |= force && process.hold == Some((i, from));
+                }
+            }
+            (Stage::Waiting | Stage::Stalled | Stage::Offered, Stage::Vacant) if own || gone => {}
+            (Stage::Stalled, Stage::Waiting) if own => {}
+            (Stage::Offered, Stage::Stalled) if self.records[i].overdue => {}
+            (Stage::Offered, Stage::Waiting) if self.records[i].forced => {}
+            _ => self.break_invariant(4),
+        }
+    }
+
+    /// Somebody is granted the lock: in turn? Under a new token?
+    fn granted(&mut self, me: usize, i: usize, to: Word) {
+        let waiting = self.processes[me].waiting;
+        let overtaken = (0..RECORDS).any(|k| {
+            let other = self.words[k];
+            waiting & (1 << k) != 0 && other.stage() == Stage::Waiting && other.is_before(to)
+        });
+        if overtaken {
+            self.break_invariant(6);
+        }
+        let token = self.records[i].token;
+        if token <= self.last_token {
+            self.break_invariant(7);
+        }
+        self.last_token = token;
+        self.records[i].forced = self.force_unseen;
+    }
+}

@@ -1,0 +1,298 @@
+//! The model's state: the shared objects, the processes, and what only the checker knows (*ghost* state: who really
+//! believes to have the lock, and which beliefs a forced release excuses).
+
+use super::actor::Phase;
+use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind};
+use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use std::hash::{Hash, Hasher};
+
+/// At most so many processes...
+pub(super) const PROCESSES: usize = 5;
+/// ...and request records.
+pub(super) const RECORDS: usize = 5;
+/// The table's mark on the flag.
+pub(super) const MARK: u16 = 0xbeef;
+
+/// What one request's record says besides its word.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    /// Number of the process on whose life it depends, from 1; 0 = none (a detached hold).
+    pub(super) owner: u8,
+    pub(super) token: u64,
+    /// The offer was made a while ago.
+    pub(super) overdue: bool,
+    /// The (detached) hold's time is up.
+    pub(super) expired: bool,
+    /// Ghost: the flag has been released by force since this was granted.
+    pub(super) forced: bool,
+}
+
+impl Record {
+    const BLANK: Record = Record {
+        kind: Kind::Exclusive,
+        owner: 0,
+        token: 0,
+        overdue: false,
+        expired: false,
+        forced: false,
+    };
+}
+
+/// One process of ours.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    /// For reading counter-examples: does not change when processes are sorted, and is no part of the state.
+    pub(super) name: u8,
+    pub(super) alive: bool,
+    /// The command that it ran lives on without it.
+    pub(super) child: bool,
+    pub(super) kind: Kind,
+    pub(super) phase: Phase,
+    /// What the phase's actions so far have answered.
+    pub(super) log: Vec<u32>,
+    /// Requests that it may still make.
+    pub(super) rounds: u8,
+    /// Ghost: the hold that it believes to have.
+    pub(super) hold: Option<(usize, Word)>,
+    /// Ghost: that hold was ended, or the flag was released, by force.
+    pub(super) excused: bool,
+    /// Ghost: who was waiting when its latch section began, and has been since (a bit a record).
+    pub(super) waiting: u8,
+    /// Ghost: it is in the latch.
+    pub(super) inside: bool,
+    /// Ghost: it has looked at the flag in its latch section...
+    pub(super) looked: bool,
+    /// ...and that was the first look at a forced release.
+    pub(super) saw_force: bool,
+}
+
+impl Process {
+    fn parts(&self) -> impl Hash + Eq + '_ {
+        let own = (self.alive, self.child, self.kind, &self.phase, &self.log, self.rounds);
+        let ghost = (
+            self.hold,
+            self.excused,
+            self.waiting,
+            self.inside,
+            self.looked,
+            self.saw_force,
+        );
+        (own, ghost)
+    }
+
+    /// Something that is alive believes to have the lock.
+    pub(super) fn believes(&self) -> bool {
+        self.hold.is_some() && (self.alive || self.child)
+    }
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Process {}
+
+impl Hash for Process {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.parts().hash(hasher);
+    }
+}
+
+/// Users of the Python module, as far as they matter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Foreign {
+    /// One of them believes to hold the lock.
+    pub(super) holds: bool,
+    /// That belief does not count: it was released by force, or taken when nobody of ours could have known.
+    pub(super) excused: bool,
+    /// One has seen the value 0 and is about to post.
+    pub(super) posting: bool,
+}
+
+/// What may still happen in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Budget {
+    pub(super) crashes: u8,
+    pub(super) forces: u8,
+    pub(super) takes: u8,
+    pub(super) posts: u8,
+    pub(super) detaches: u8,
+    pub(super) ticks: u8,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    /// Number of the process inside, from 1.
+    pub(super) latch: u8,
+    pub(super) latch_sleepers: bool,
+    pub(super) flag: FlagWord,
+    pub(super) words: [Word; RECORDS],
+    pub(super) records: [Record; RECORDS],
+    /// By [`Field`](crate::lock::protocol::queue::Field).
+    pub(super) fields: [u64; 8],
+    pub(super) processes: [Process; PROCESSES],
+    pub(super) foreign: Foreign,
+    pub(super) left: Budget,
+    pub(super) clock: u64,
+    /// Ghost: the flag has been released by force, and no latch section has looked at it since.
+    pub(super) force_unseen: bool,
+    /// Ghost: the last token that was granted.
+    pub(super) last_token: u64,
+    /// Invariants that an action has broken, a bit each.
+    pub(super) broken: u16,
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let mut fold = Fold::default();
+        let latch = (self.latch, self.latch_sleepers);
+        let shared = (latch, self.flag, &self.words, &self.records, &self.fields);
+        let more = (
+            &self.foreign,
+            &self.left,
+            self.clock,
+            self.force_unseen,
+            self.last_token,
+            self.broken,
+        );
+        (shared, &self.processes, more).hash(&mut fold);
+        hasher.write_u64(fold.finish());
+    }
+}
+
+/// A hash by folded multiplication, several times as fast in an unoptimized build as the standard one.
+#[derive(Default)]
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let product = u128::from(self.0 ^ n ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93_a5a5_3c6d);
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+}
+
+impl State {
+    pub(super) fn new(kinds: &[Kind], rounds: u8, left: Budget) -> Self {
+        let process = |p: usize| Process {
+            name: p as u8,
+            alive: p < kinds.len(),
+            child: false,
+            kind: kinds.get(p).copied().unwrap_or(Kind::Exclusive),
+            phase: Phase::Idle,
+            log: Vec::new(),
+            rounds: if p < kinds.len() { rounds } else { 0 },
+            hold: None,
+            excused: false,
+            waiting: 0,
+            inside: false,
+            looked: false,
+            saw_force: false,
+        };
+        Self {
+            latch: 0,
+            latch_sleepers: false,
+            flag: FlagWord::new(1, 0, 0),
+            words: [Word::VACANT; RECORDS],
+            records: [Record::BLANK; RECORDS],
+            fields: [1, 1, 0, 0, 0, 0, 0, 0],
+            processes: std::array::from_fn(process),
+            foreign: Foreign::default(),
+            left,
+            clock: 1,
+            force_unseen: false,
+            last_token: 0,
+            broken: 0,
+        }
+    }
+
+    pub(super) fn break_invariant(&mut self, number: u16) {
+        self.broken |= 1 << number;
+    }
+
+    /// Whether the process with this number (from 1) runs or could run again.
+    pub(super) fn is_alive(&self, number: u8) -> bool {
+        self.process(number).is_some_and(|process| process.alive)
+    }
+
+    pub(super) fn process(&self, number: u8) -> Option<&Process> {
+        self.processes.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// All that keeps this request alive is gone.
+    pub(super) fn is_gone(&self, i: usize) -> bool {
+        let owner = self.records[i].owner;
+        owner != 0 && self.process(owner).is_none_or(|p| !p.alive && !p.child)
+    }
+
+    /// Forgets what can play no part any more, and sorts the processes: states that differ in their names only are
+    /// one state.
+    pub(super) fn canonical(mut self, sort: bool) -> Self {
+        if self.latch == 0 {
+            for (word, record) in self.words.iter().zip(&mut self.records) {
+                if word.stage() == Stage::Vacant {
+                    *record = Record::BLANK;
+                }
+            }
+        }
+        // Tokens count from the last one.
+        self.fields[Field::NextToken as usize] -= self.last_token;
+        for record in &mut self.records {
+            record.token = record.token.saturating_sub(self.last_token);
+        }
+        self.last_token = 0;
+        if !sort {
+            return self;
+        }
+        let streak = &mut self.fields[Field::Streak as usize];
+        *streak = (*streak).min(FOREIGN_TURN_AFTER); // more is not more
+        let mut order: [usize; PROCESSES] = std::array::from_fn(|p| p);
+        let keys: [u64; PROCESSES] = std::array::from_fn(|p| {
+            let mut hasher = Fold::default();
+            self.processes[p].hash(&mut hasher);
+            for (i, record) in self.records.iter().enumerate() {
+                (record.owner == p as u8 + 1).then_some(i).hash(&mut hasher);
+            }
+            (self.latch == p as u8 + 1).hash(&mut hasher);
+            hasher.finish()
+        });
+        order.sort_by_key(|&p| keys[p]);
+        let number = |old: u8| {
+            let at = order.iter().position(|&p| p + 1 == usize::from(old));
+            at.map_or(0, |p| p as u8 + 1)
+        };
+        self.latch = number(self.latch);
+        for record in &mut self.records {
+            record.owner = number(record.owner);
+        }
+        let mut old: [Option<Process>; PROCESSES] = self.processes.map(Some);
+        self.processes = order.map(|p| old[p].take().expect("an order names each process once"));
+        self
+    }
+}

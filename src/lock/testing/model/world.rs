@@ -1,0 +1,423 @@
+//! The world in which the protocol's functions run under the checker, and how they are made to take single steps.
+//!
+//! They are written straight on, so a step is taken by *replay*: the phase's function runs from its beginning, its
+//! first actions are answered from the log of what they answered before, then it acts on the state, and after one
+//! *visible* action it is stopped; the log is kept for the next step. Actions that nobody else can notice or disturb
+//! before the next visible one (fields and descriptions, which the latch guards; words of the dead) go with that one;
+//! a crash may come after any of them.
+
+use super::actor::{self, Phase, SLOTS};
+use super::states::{MARK, State};
+use super::{Mutant, Rules};
+use crate::lock::api::records::Ended;
+use crate::lock::protocol::queue::{Field, Kind, World};
+use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use std::cell::{Cell, RefCell};
+
+/// Why a run ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The step is over.
+    Cut,
+    /// The latch is taken.
+    Blocked,
+}
+
+/// How far to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Far {
+    /// Visible actions.
+    pub(super) visible: u32,
+    /// Changes, visible or not.
+    pub(super) changes: u32,
+    /// Gives up on a latch that is taken.
+    pub(super) give_up: bool,
+}
+
+impl Far {
+    pub(super) const STEP: Far = Far {
+        visible: 1,
+        changes: u32::MAX,
+        give_up: false,
+    };
+    pub(super) const END: Far = Far {
+        visible: u32::MAX,
+        ..Far::STEP
+    };
+}
+
+/// What one run came to.
+pub(super) struct Ran {
+    pub(super) state: State,
+    /// Changes that it made.
+    pub(super) changes: u32,
+}
+
+/// Runs process `me` on; `None` = it cannot.
+pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> Option<Ran> {
+    let process = &mut state.processes[me];
+    let phase = process.phase.clone();
+    let kind = process.kind;
+    let log = std::mem::take(&mut process.log);
+    let world = Replay {
+        rules,
+        me,
+        state: RefCell::new(state),
+        log: RefCell::new(log),
+        at: Cell::new(0),
+        left: Cell::new(far),
+        changes: Cell::new(0),
+    };
+    let end = actor::run(&world, kind, &phase);
+    let changes = world.changes.get();
+    let (mut state, log) = (world.state.into_inner(), world.log.into_inner());
+    let process = &mut state.processes[me];
+    match end {
+        Err(Stop::Blocked) => return None,
+        Err(Stop::Cut) => process.log = log,
+        Ok(next) => {
+            process.waiting = 0;
+            process.looked = false;
+            process.saw_force = false;
+            if matches!(next, Phase::Idle | Phase::Visit { back: None, .. }) {
+                process.hold = None;
+                process.excused = false;
+            }
+            if let (Phase::Holding((i, word)), None) = (&next, process.hold)
+                && state.words[*i] == word.at(Stage::Held)
+            {
+                process.hold = Some((*i, word.at(Stage::Held)));
+            }
+            process.phase = next;
+        }
+    }
+    Some(Ran { state, changes })
+}
+
+/// Runs one of the protocol's functions to its end, outside the phases.
+pub(super) fn whole<R>(
+    rules: &Rules,
+    state: &State,
+    me: usize,
+    work: impl FnOnce(&Replay<'_>) -> Result<R, Stop>,
+) -> Option<R> {
+    let world = Replay {
+        rules,
+        me,
+        state: RefCell::new(state.clone()),
+        log: RefCell::default(),
+        at: Cell::new(0),
+        left: Cell::new(Far::END),
+        changes: Cell::new(0),
+    };
+    work(&world).ok()
+}
+
+/// See the module.
+pub(super) struct Replay<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) me: usize,
+    state: RefCell<State>,
+    log: RefCell<Vec<u32>>,
+    at: Cell<usize>,
+    pub(super) left: Cell<Far>,
+    changes: Cell<u32>,
+}
+
+/// What an action is to the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    Hidden,
+    Visible,
+}
+
+impl Replay<'_> {
+    pub(super) fn number(&self) -> u8 {
+        self.me as u8 + 1
+    }
+
+    pub(super) fn mutant(&self, mutant: Mutant) -> bool {
+        self.rules.mutant == Some(mutant)
+    }
+
+    /// One action: from the log, or done now.
+    pub(super) fn act(
+        &self,
+        seen: impl FnOnce(&State) -> Seen,
+        change: bool,
+        work: impl FnOnce(&mut State) -> Result<u32, Stop>,
+    ) -> Result<u32, Stop> {
+        let at = self.at.get();
+        if let Some(&answer) = self.log.borrow().get(at) {
+            self.at.set(at + 1);
+            return Ok(answer);
+        }
+        let mut left = self.left.get();
+        let mut state = self.state.borrow_mut();
+        if left.visible == 0 && left.changes == u32::MAX {
+            return Err(Stop::Cut); // the step ends with its visible action
+        }
+        if seen(&state) == Seen::Visible {
+            left.visible = left.visible.checked_sub(1).ok_or(Stop::Cut)?;
+        }
+        if change {
+            left.changes = left.changes.checked_sub(1).ok_or(Stop::Cut)?;
+            self.changes.set(self.changes.get() + 1);
+        }
+        let answer = work(&mut state)?;
+        self.left.set(left);
+        self.log.borrow_mut().push(answer);
+        self.at.set(at + 1);
+        Ok(answer)
+    }
+
+    fn hidden(&self, change: bool, work: impl FnOnce(&mut State) -> u32) -> Result<u32, Stop> {
+        self.act(|_| Seen::Hidden, change, |state| Ok(work(state)))
+    }
+
+    /// Whether a foreign process may change the flag from here on.
+    fn flag_seen(&self, state: &State) -> Seen {
+        let may = state.left.takes + state.left.posts > 0 || state.foreign.holds || state.foreign.posting;
+        match may {
+            true => Seen::Visible,
+            false => Seen::Hidden,
+        }
+    }
+
+    /// Whether another process may change this word meanwhile.
+    fn word_seen(&self, state: &State, i: usize) -> Seen {
+        let in_latch = state.latch == self.number();
+        let word = state.words[i];
+        let owner = state.records[i].owner;
+        let others = match word.stage() {
+            Stage::Vacant => false,
+            Stage::Held if !self.rules.timeouts && !self.rules.withdrawals => false,
+            _ => owner != self.number() && state.is_alive(owner),
+        };
+        match in_latch && !others {
+            true => Seen::Hidden,
+            false => Seen::Visible,
+        }
+    }
+}
+
+fn pack(flag: FlagWord) -> u32 {
+    flag.value() | u32::from(flag.waiters()) << 8 | u32::from(flag.mark()) << 16
+}
+
+fn unpack(answer: u32) -> FlagWord {
+    FlagWord::new(answer & 0xff, (answer >> 8) as u16 & 0xff, (answer >> 16) as u16)
+}
+
+impl World for Replay<'_> {
+    type Stop = Stop;
+
+    fn capacity(&self) -> usize {
+        self.rules.capacity
+    }
+
+    fn mark(&self) -> u16 {
+        match self.mutant(Mutant::NoMark) {
+            true => 0,
+            false => MARK,
+        }
+    }
+
+    fn now(&self) -> Result<u64, Stop> {
+        // A tick is longer than any of the protocol's times.
+        Ok(u64::from(self.hidden(false, |state| state.clock as u32)?) * 1_000_000_000)
+    }
+
+    fn word(&self, i: usize) -> Result<Word, Stop> {
+        let answer = self.act(|state| self.word_seen(state, i), false, |state| Ok(state.words[i].0))?;
+        let state = self.state.borrow();
+        let own = match state.processes[self.me].phase {
+            Phase::Poll(mine) | Phase::Withdraw { mine, .. } => Some(mine.1),
+            _ => None,
+        };
+        Ok(match own {
+            Some(own) if self.mutant(Mutant::NoTicket) => own.at(Word(answer).stage()),
+            None if self.mutant(Mutant::LastFirst) => {
+                let ticket = u64::from(answer >> 3) ^ 0xff;
+                Word::new(Word(answer).stage(), if answer == 0 { 0 } else { ticket })
+            }
+            _ => Word(answer),
+        })
+    }
+
+    fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Stop> {
+        let changed = self.act(
+            |_| Seen::Visible,
+            true,
+            |state| {
+                let old = state.words[i];
+                let (mut from, mut to) = (from, to);
+                if self.mutant(Mutant::NoTicket) && from.stage() == old.stage() {
+                    from = old;
+                    if from != Word::VACANT && to != Word::VACANT {
+                        to = old.at(to.stage());
+                    }
+                }
+                if self.mutant(Mutant::LastFirst) && from != Word::VACANT && from.stage() == old.stage() {
+                    from = old;
+                    to = if to == Word::VACANT { to } else { old.at(to.stage()) };
+                }
+                if self.mutant(Mutant::NoOffers) && to.stage() == Stage::Offered {
+                    to = to.at(Stage::Held);
+                }
+                if old != from {
+                    return Ok(0);
+                }
+                state.words[i] = to;
+                state.word_changed(self.me, i, from, to);
+                Ok(1)
+            },
+        )?;
+        Ok(changed != 0)
+    }
+
+    fn flag(&self) -> Result<FlagWord, Stop> {
+        let answer = self.act(
+            |state| self.flag_seen(state),
+            false,
+            |state| {
+                state.flag_looked_at(self.me);
+                Ok(pack(state.flag))
+            },
+        )?;
+        let flag = unpack(answer);
+        Ok(match flag.mark() == MARK && self.mutant(Mutant::ForceNotLookedAt) {
+            true => flag.with(0, MARK),
+            false => flag,
+        })
+    }
+
+    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Stop> {
+        let answer = self.act(
+            |state| self.flag_seen(state),
+            true,
+            |state| {
+                let mut from = from;
+                if self.mutant(Mutant::ForceNotLookedAt) && from.mark() == MARK && state.flag.mark() == MARK {
+                    from = state.flag;
+                }
+                if state.flag != from {
+                    return Ok(pack(state.flag));
+                }
+                let mut to = to;
+                if self.mutant(Mutant::FlagNotTaken) && to.value() == 0 {
+                    to = from;
+                }
+                if self.mutant(Mutant::RaisesFlag) && to.value() == 1 {
+                    to = to.with(from.value() + 2, to.mark());
+                }
+                state.flag_changed(self.me, to);
+                Ok(u32::MAX)
+            },
+        )?;
+        Ok(match answer {
+            u32::MAX => Ok(()),
+            other => Err(unpack(other)),
+        })
+    }
+
+    fn field(&self, field: Field) -> Result<u64, Stop> {
+        if field == Field::NextToken {
+            // Used at once, so the log need not keep it: tokens grow without end.
+            let mut token = 0;
+            self.hidden(false, |state| {
+                token = state.fields[field as usize];
+                0
+            })?;
+            return Ok(token);
+        }
+        Ok(self.hidden(false, |state| (state.fields[field as usize] / unit(field)) as u32)? as u64 * unit(field))
+    }
+
+    fn set_field(&self, field: Field, value: u64) -> Result<(), Stop> {
+        let skip = field == Field::Abandoned || (field == Field::NextToken && self.mutant(Mutant::TokenKept));
+        self.hidden(true, |state| {
+            if !skip {
+                state.fields[field as usize] = value;
+            }
+            0
+        })?;
+        Ok(())
+    }
+
+    fn kind(&self, i: usize) -> Result<Kind, Stop> {
+        Ok(match self.hidden(false, |state| state.records[i].kind as u32)? {
+            1 => Kind::Shared,
+            2 => Kind::Slot,
+            _ => Kind::Exclusive,
+        })
+    }
+
+    fn describe(&self, i: usize, _ticket: u64, _held: bool) -> Result<(), Stop> {
+        self.hidden(true, |state| {
+            let kind = state.processes[self.me].kind;
+            let record = &mut state.records[i];
+            record.kind = kind;
+            record.owner = self.number();
+            record.expired = false;
+            record.forced = false;
+            0
+        })?;
+        Ok(())
+    }
+
+    fn set_grant(&self, i: usize, token: u64) -> Result<(), Stop> {
+        self.hidden(true, |state| {
+            state.records[i].token = token;
+            state.records[i].overdue = false;
+            0
+        })?;
+        Ok(())
+    }
+
+    fn token(&self, i: usize) -> Result<u64, Stop> {
+        Ok(u64::from(self.hidden(false, |state| state.records[i].token as u32)?))
+    }
+
+    fn is_gone(&self, i: usize) -> Result<bool, Stop> {
+        let gone = self.hidden(false, |state| {
+            let hasty = self.mutant(Mutant::TakenForDead) && state.records[i].owner != self.number();
+            u32::from(state.is_gone(i) || hasty)
+        })?;
+        Ok(gone != 0)
+    }
+
+    fn is_expired(&self, i: usize) -> Result<bool, Stop> {
+        Ok(self.hidden(false, |state| u32::from(state.records[i].expired))? != 0)
+    }
+
+    fn is_overdue(&self, i: usize) -> Result<bool, Stop> {
+        Ok(self.hidden(false, |state| u32::from(state.records[i].overdue))? != 0)
+    }
+
+    fn ended(&self, _i: usize, _how: Ended) -> Result<(), Stop> {
+        Ok(())
+    }
+
+    fn excess(&self, _value: u32) {}
+
+    // Sleepers may look at any time; a wake is only a hint.
+    fn wake_request(&self, _i: usize) {}
+    fn wake_flag(&self) {}
+}
+
+/// Stored times are whole ticks and a few milliseconds: the log keeps those, in 32 bits.
+fn unit(field: Field) -> u64 {
+    match field {
+        Field::PauseUntil | Field::IgnoreUntil => 1_000_000,
+        _ => 1,
+    }
+}
+
+/// The number of slots, as the table stores it.
+pub(super) fn slots(state: &State) -> u32 {
+    match state.fields[Field::Slots as usize] {
+        0 => SLOTS,
+        stored => stored as u32,
+    }
+}
