@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod entry;
 mod exec;
 mod exit;
 mod logging;
@@ -12,13 +13,11 @@ use cli::{Parsed, Task};
 use exit::Exit;
 use std::ffi::OsString;
 
-/// Called by the C entry point (`exec::sys::entry`) with the command line; returns the exit status.
-#[cfg_attr(test, allow(dead_code))]
-fn start(args: Vec<OsString>) -> i32 {
-    match run(args) {
-        Exit::Signal(signal) => exec::die_of(signal),
-        exit => i32::from(exit.status()),
-    }
+exec::sys::command_line::c_main!(start);
+
+#[cfg_attr(test, allow(dead_code))] // the test harness brings a `main` of its own
+fn start() -> ! {
+    entry::enter(run)
 }
 
 /// The whole program. `words` begins with the program's own name.

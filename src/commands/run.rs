@@ -10,6 +10,7 @@ use super::job::{self, Job};
 use super::waiting::Waiting;
 use super::{Failure, bare};
 use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until};
+use crate::entry;
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Signals, Watcher};
 use crate::exit::Exit;
 use crate::output;
@@ -21,7 +22,7 @@ static CANCEL: Cancel = Cancel::new();
 
 /// Carries it out.
 pub fn perform(common: &Common, args: RunArgs) -> Result<Exit, Failure> {
-    exec::sys::entry::set_subject(bare(&args.name));
+    entry::set_subject(bare(&args.name));
     if args.ttl.is_some() {
         let what = "--ttl is for engines with leases (--backend): a lock of this machine lasts as long as its command";
         return Err(Failure::about(&args.name, what));

@@ -1,6 +1,8 @@
 //! Everything the command-line tool asks of the kernel or of libc that is not safe. The rest of the tool is safe code.
 //!
-//! - [`entry`]: the program's first and last instructions (this program does not use std's own `main`)
+//! - [`command_line`]: C's `main`, and what `ps` shows of this process
+//! - [`streams`]: standard streams that the caller closed
+//! - [`bus_error`]: the end by SIGBUS
 //! - [`signal`]: masks, dispositions, synchronous acceptance, sending
 //! - [`spawn`]: clone, execve, wait
 //! - [`guard`]: memory shared with the guard process, its fork, its timer
@@ -9,11 +11,13 @@
 
 #![allow(unsafe_code)]
 
-pub mod entry;
+pub mod bus_error;
+pub mod command_line;
 pub mod guard;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+pub mod streams;
 mod window;
 
 pub use window::terminal_columns;

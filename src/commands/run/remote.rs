@@ -9,6 +9,7 @@ use crate::commands::engine::{is_for_files, name, refuse};
 use crate::commands::job::Job;
 use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
+use crate::entry;
 use crate::exec::{self, Ended, Guard, How, Mark, Program, Rules, Signals, Watcher};
 use crate::exit::Exit;
 use resourcelock::engines::{Engine, Held, Validity};
@@ -24,7 +25,7 @@ const MARK: &str = "RESOURCELOCK_RUN";
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<Exit, Failure> {
-    exec::sys::entry::set_subject(bare(&args.name));
+    entry::set_subject(bare(&args.name));
     refuse_what_is_local(engine, args)?;
     let lock = name(&args.name)?;
     let run = Remote {

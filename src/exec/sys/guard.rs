@@ -139,7 +139,7 @@ const NAME: &std::ffi::CStr = c"lock-guard";
 /// `not` is one that must be closed in any case.
 pub fn settle<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>, not: BorrowedFd<'_>) {
     signal::block(SignalSet::all());
-    super::entry::rename(NAME.to_bytes());
+    super::command_line::rename(NAME.to_bytes());
     let mut keep: Vec<c_int> = keep.map(|fd| fd.as_raw_fd()).collect();
     keep.sort_unstable();
     // SAFETY: system calls that touch no memory of ours but the two strings, which are NUL-terminated. The descriptors

@@ -138,7 +138,7 @@ impl Inherited {
         if self.child_ignored {
             signal::set_disposition(libc::SIGCHLD, Disposition::Ignored);
         }
-        if super::entry::bus_was_ignored() {
+        if super::bus_error::was_ignored() {
             signal::set_disposition(libc::SIGBUS, Disposition::Ignored);
         }
         signal::set_mask(self.mask);

@@ -1,0 +1,148 @@
+//! The program's first and last instructions, below C's `main` (which is used instead of std's).
+//!
+//! std's runtime ignores SIGPIPE, opens closed standard streams so that a command would inherit them, and catches
+//! SEGV and BUS for its stack-overflow message. A command that is run through this program would find a world that
+//! its caller did not make; besides, it costs about 140 µs a start. What is wanted of it is done here:
+//! - standard streams that the caller closed are occupied, but the command finds them closed again;
+//! - passwords in the command line are overwritten where `ps` reads them;
+//! - a panic becomes one line on standard error and status 125, after unwinding (which releases locks);
+//! - SIGBUS becomes one line and status 125: somebody truncated a file in /dev/shm that is mapped here.
+
+use crate::exec;
+use crate::exec::sys::{bus_error, command_line, streams};
+use crate::exit::Exit;
+use std::ffi::{OsString, c_int};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::OnceLock;
+
+/// What an error message begins with, once the lock's name is known: `resourcelock: NAME: `.
+static PREFIX: OnceLock<String> = OnceLock::new();
+
+/// Names the lock in the message of a SIGBUS or a panic. Later calls change nothing.
+pub fn set_subject(name: &str) {
+    let _ = PREFIX.set(format!("resourcelock: {name}: "));
+}
+
+fn prefix() -> &'static str {
+    PREFIX.get().map_or("resourcelock: ", String::as_str)
+}
+
+/// Runs `program` with the command line, which begins with the program's own name, and ends the process as it says.
+#[cfg_attr(test, allow(dead_code))] // the test harness brings a `main` of its own
+pub fn enter(program: fn(Vec<OsString>) -> Exit) -> ! {
+    let words = take_words();
+    streams::occupy_closed();
+    bus_error::exit_after(report_bus_error, Exit::Failed.status());
+    let status = unless_panicking(|| match program(words) {
+        Exit::Signal(signal) => exec::die_of(signal),
+        exit => exit.status().into(),
+    });
+    // Flushes standard output, which returning from C's `main` would not.
+    std::process::exit(status)
+}
+
+/// The command line. Its passwords are not to be seen in `ps` any more.
+fn take_words() -> Vec<OsString> {
+    let words = command_line::words();
+    for (index, word) in words.iter().enumerate() {
+        for place in passwords(word.as_bytes()) {
+            command_line::overwrite(index, place, b'x');
+        }
+    }
+    words
+}
+
+/// Where a URL of an engine has passwords, if `argument` is or contains one.
+fn passwords(argument: &[u8]) -> Vec<Range<usize>> {
+    let find = |what: &[u8], from: usize| {
+        let rest = argument.get(from..)?;
+        Some(from + rest.windows(what.len()).position(|part| part == what)?)
+    };
+    let url = ["etcd://", "etcds://", "postgres://", "postgresql://"]
+        .iter()
+        .find_map(|scheme| Some(find(scheme.as_bytes(), 0)? + scheme.len()));
+    let Some(url) = url else { return Vec::new() };
+    let user = || {
+        let end = url + argument[url..].iter().rposition(|b| *b == b'@')?;
+        let start = url + argument[url..end].iter().position(|b| *b == b':')? + 1;
+        Some(start..end)
+    };
+    let mut found = Vec::from_iter(user());
+    // An option of PostgreSQL's, up to the next one.
+    let mut from = url;
+    while let Some(at) = find(b"password=", from) {
+        let start = at + b"password=".len();
+        let length = argument[start..].iter().position(|b| *b == b'&');
+        from = length.map_or(argument.len(), |length| start + length);
+        found.push(start..from);
+    }
+    found
+}
+
+/// Runs in the signal handler: it writes, and [`OnceLock::get`] is a load.
+fn report_bus_error() {
+    streams::write_error(prefix().as_bytes());
+    streams::write_error(b"a file of the lock in /dev/shm was truncated while in use; remove the lock and try again\n");
+}
+
+/// Runs `body`; a panic in it unwinds, is reported in one line, and becomes status 125.
+fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
+    panic::set_hook(Box::new(|info| {
+        let place = info
+            .location()
+            .map(|l| format!(" at {}:{}", l.file(), l.line()))
+            .unwrap_or_default();
+        let payload = info.payload();
+        let what = payload.downcast_ref::<&str>().copied();
+        let what = what
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        let line = format!(
+            "{}this program failed{place}: {}; please report it\n",
+            prefix(),
+            what.escape_debug()
+        );
+        streams::write_error(line.as_bytes());
+    }));
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(Exit::Failed.status().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_found() {
+        let hidden = |text: &str| -> Vec<String> {
+            let places = passwords(text.as_bytes()).into_iter();
+            places.map(|place| text[place].to_owned()).collect()
+        };
+        assert_eq!(hidden("etcd://u:p@ss@h/x"), ["p@ss"]);
+        assert_eq!(hidden("--backend=postgres://u:pw@h/d"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?user=u&password=pw&sslmode=allow"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?password="), [""]);
+        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", "", "password=x"] {
+            assert!(hidden(plain).is_empty(), "{plain}");
+        }
+    }
+
+    #[test]
+    fn a_panic_unwinds_and_becomes_125() {
+        struct Releases<'a>(&'a mut bool);
+        impl Drop for Releases<'_> {
+            fn drop(&mut self) {
+                *self.0 = true;
+            }
+        }
+        let mut released = false;
+        let status = unless_panicking(|| {
+            let _guard = Releases(&mut released);
+            panic!("tried on purpose")
+        });
+        let _ = panic::take_hook();
+        assert_eq!(status, 125);
+        assert!(released);
+    }
+}
