@@ -122,17 +122,7 @@ tests
 # One engine alone: that it builds and does what an engine must. All features: the engines in full, and once more what a
 # lock of one machine must not suffer from them (the model, which knows no features, has been explored above). The tests of
 # engines mostly wait, so more run at once than by default.
-tests --features etcd --test engine_conformance --test engine_etcd_cli -- --test-threads 4
-tests --features postgres --test engine_conformance --test engine_postgres -- --test-threads 4
-tests --all-features --lib --bins --test 'cli_*' --test 'run_*' --test 'storm_*' -- --skip model::
-tests --all-features --no-run --test 'engine_*'
-# Two halves at a time: what PostgreSQL and the network of several hosts have to say comes when etcd has said it.
-later=$(mktemp)
-trap 'rm -f "$later"' EXIT
-tests --all-features --test 'engine_postgres*' --test engine_guide --test engine_hosts -- --test-threads 4 >"$later" 2>&1 &
-other=$!
-tests --all-features --test 'engine_etcd*' --test engine_conformance --test engine_guard --test engine_names \
-    -- --test-threads 4 || failed=1
-wait "$other" || failed=1
-cat "$later"
-[ -z "${failed-}" ]
+tests --features etcd --test conformance --test engines -- --test-threads 4 engine_conformance:: engine_etcd_cli::
+tests --features postgres --test conformance --test engines -- --test-threads 4 engine_conformance:: engine_postgres::
+tests --all-features --lib --bins --test local --test isolated -- --skip model::
+tests --all-features --test conformance --test engines -- --test-threads 8

@@ -1,7 +1,7 @@
 //! Engines: the same lock, kept by this machine, by etcd or by PostgreSQL.
 //!
 //! [`open`] turns a URL into an [`Engine`]. What an engine promises is written at the trait, and held to by one
-//! conformance suite that runs for every engine (`tests/engine_conformance.rs`).
+//! conformance suite that runs for every engine (`tests/conformance`).
 //!
 //! # Leases
 //! An engine on another machine cannot know whether a holder lives. It gives a lease, which the holder renews. The

@@ -1,5 +1,6 @@
 //! The library in a process of its own: the test program starts itself again as a worker, which does what it is told
-//! line by line and answers. Every test program that uses workers has a test called `worker`, which calls [`main`].
+//! line by line and answers. Every test program that uses workers has a test called `worker` at its root, which calls
+//! [`main`].
 
 use super::{LineChild, TestLock};
 use nix::sys::signal::{Signal, kill};

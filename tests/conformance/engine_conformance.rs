@@ -1,0 +1,461 @@
+//! What every engine promises, checked for every engine that is built in, on real servers.
+
+#[cfg(feature = "etcd")]
+use crate::engine_common::etcd::{Etcd, Version};
+use crate::engine_common::{lock_name, wait_until};
+use resourcelock::engines::{self, Engine, Held, Validity};
+use resourcelock::{Cancel, Change, Error, GetOptions, LockName, Mode, State, Wait};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+type Shared = Arc<dyn Engine>;
+/// A check, with the name it is shown by.
+type Check = (&'static str, fn(&Shared));
+
+const SUITE: &[Check] = &[
+    ("a free lock is had, shown, and given back", had_shown_given_back),
+    ("what is held is had by nobody else", excludes),
+    ("a wait ends at its deadline, and leaves nothing", deadline),
+    ("a wait can be cancelled, and leaves nothing", cancellation),
+    ("waiters are served in order and seen in order", order),
+    ("a waiter is told what it waits for", tells_waiters),
+    ("tokens grow strictly, and holds never overlap", tokens_grow),
+    ("a broken hold is lost, and the next one gets the lock", broken),
+    ("only the hold with the token is broken", broken_by_token),
+    ("a dropped hold is released", dropped),
+    ("shared holds go together, others do not", shared),
+    ("a counting lock has its slots", slots),
+    ("a detached hold outlives its holder", detached),
+    ("what happens is followed in order", followed),
+    ("locks in use are listed", listed),
+    ("odd names and texts", odd_texts),
+];
+
+fn conforms(engine: Box<dyn Engine>) {
+    let engine: Shared = Arc::from(engine);
+    for (what, check) in SUITE {
+        let begun = Instant::now();
+        check(&engine);
+        println!("{}: {what} ({:?})", engine.kind(), begun.elapsed());
+    }
+}
+
+#[test]
+fn local() {
+    conforms(engines::open("local:").expect("it is always built in"));
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn etcd() {
+    for version in Version::ALL {
+        let server = Etcd::of(version, 1);
+        conforms(engines::open(&server.url()).expect("a good URL"));
+        conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
+        assert_eq!(
+            server.ctl(&["get", "--prefix", "", "--keys-only"]),
+            "",
+            "nothing is left"
+        );
+        let leases = server.ctl(&["lease", "list"]);
+        assert!(leases.contains("found 0 leases"), "nothing is left: {leases}");
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn etcd_of_three_servers() {
+    for version in Version::ALL {
+        let servers = Etcd::of(version, 3);
+        conforms(engines::open(&servers.url()).expect("a good URL"));
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn postgres() {
+    let server = crate::engine_common::postgres::Postgres::start();
+    conforms(engines::open(&server.url()).expect("a good URL"));
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    wait_until("no lock is left", || server.sql(locks) == "0");
+    assert_eq!(
+        server.sql("SELECT count(*) FROM resourcelock_session WHERE backend <> 0 AND token = 0"),
+        "0"
+    );
+}
+
+/// A lock of a check's own. On this machine its files are removed in the end.
+struct Lock(LockName);
+
+impl Lock {
+    fn new(subject: &str) -> Self {
+        Self(LockName::new(&lock_name(subject)).expect("a good name"))
+    }
+}
+
+impl std::ops::Deref for Lock {
+    type Target = LockName;
+    fn deref(&self) -> &LockName {
+        &self.0
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = resourcelock::remove(self.0.as_str(), true);
+    }
+}
+
+fn patient<'a>() -> GetOptions<'a> {
+    GetOptions::new().wait(Wait::Forever).queue_at_once(true)
+}
+
+fn at_once<'a>() -> GetOptions<'a> {
+    GetOptions::new().wait(Wait::No)
+}
+
+fn take(engine: &Shared, name: &LockName) -> Box<dyn Held> {
+    engine
+        .acquire(name, patient())
+        .expect("it answers")
+        .expect("it is had in the end")
+}
+
+fn state(engine: &Shared, name: &LockName) -> State {
+    engine.state(name).expect("it answers")
+}
+
+fn is_free(engine: &Shared, name: &LockName) -> bool {
+    let state = state(engine, name);
+    !state.locked && state.holders.is_empty() && state.waiters.is_empty()
+}
+
+fn had_shown_given_back(engine: &Shared) {
+    let lock = Lock::new("shown");
+    assert!(is_free(engine, &lock));
+    let options = patient().lock_info("bus scan").command("scanner");
+    let held = engine
+        .acquire(&lock, options)
+        .expect("it answers")
+        .expect("it was free");
+    let seen = state(engine, &lock);
+    assert!(seen.locked);
+    let [holder] = seen.holders.as_slice() else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        (holder.token, holder.pid, holder.command.as_str()),
+        (held.token(), std::process::id(), "scanner")
+    );
+    assert!(seen.note.ends_with("bus scan"), "{}", seen.note);
+    assert!(held.validity().is_certain());
+    assert_eq!(
+        matches!(held.validity(), Validity::Until(_)),
+        engine.capabilities().lease
+    );
+    assert!(held.release().expect("it answers"));
+    assert!(is_free(engine, &lock));
+}
+
+fn excludes(engine: &Shared) {
+    let lock = Lock::new("excludes");
+    let held = take(engine, &lock);
+    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    assert!(state(engine, &lock).waiters.is_empty(), "the refused request has left");
+    assert!(held.release().expect("it answers"));
+    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_some());
+}
+
+fn deadline(engine: &Shared) {
+    let lock = Lock::new("deadline");
+    let held = take(engine, &lock);
+    let start = Instant::now();
+    let wait = GetOptions::new().wait(Wait::For(Duration::from_millis(300)));
+    assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(state(engine, &lock).waiters.is_empty());
+    assert!(held.release().expect("it answers"));
+}
+
+fn cancellation(engine: &Shared) {
+    let lock = Lock::new("cancel");
+    let held = take(engine, &lock);
+    let cancel = Arc::new(Cancel::new());
+    let waiting = {
+        let (engine, name, cancel) = (engine.clone(), lock.0.clone(), cancel.clone());
+        thread::spawn(move || {
+            engine
+                .acquire(&name, patient().cancel(&cancel))
+                .map(|held| held.is_some())
+        })
+    };
+    wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
+    cancel.cancel();
+    assert!(matches!(waiting.join().expect("no panic"), Err(Error::Cancelled)));
+    wait_until("it has left the queue", || state(engine, &lock).waiters.is_empty());
+    assert!(held.release().expect("it answers"));
+}
+
+fn order(engine: &Shared) {
+    let lock = Lock::new("order");
+    let held = take(engine, &lock);
+    let turn = Arc::new(AtomicU32::new(0));
+    let mut waiting = Vec::new();
+    for i in 0..5 {
+        let (engine, name, turn) = (engine.clone(), lock.0.clone(), turn.clone());
+        let queued = waiting.len();
+        wait_until("the others wait", || state(&engine, &name).waiters.len() == queued);
+        waiting.push(thread::spawn(move || {
+            let command = format!("waiter-{i}");
+            let held = engine
+                .acquire(&name, patient().command(&command))
+                .expect("it answers")
+                .expect("had");
+            let turn = turn.fetch_add(1, Ordering::SeqCst);
+            assert!(held.release().expect("it answers"));
+            turn
+        }));
+    }
+    wait_until("all wait", || state(engine, &lock).waiters.len() == 5);
+    let seen = state(engine, &lock);
+    let commands: Vec<&str> = seen.waiters.iter().map(|waiter| waiter.command.as_str()).collect();
+    assert_eq!(commands, ["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
+    assert!(held.release().expect("it answers"));
+    let turns: Vec<u32> = waiting
+        .into_iter()
+        .map(|waiter| waiter.join().expect("no panic"))
+        .collect();
+    assert!(engine.capabilities().order);
+    assert_eq!(turns, [0, 1, 2, 3, 4]);
+}
+
+fn tells_waiters(engine: &Shared) {
+    let lock = Lock::new("tells");
+    let held = engine
+        .acquire(&lock, patient().command("the-holder"))
+        .expect("it answers")
+        .expect("had");
+    let mut told = None;
+    let wait = GetOptions::new()
+        .wait(Wait::For(Duration::from_millis(500)))
+        .queue_at_once(true);
+    let wait = wait.on_wait(Duration::from_millis(100), |state| told = Some(state.clone()));
+    assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
+    let told = told.expect("it was told");
+    assert_eq!(
+        told.holders.first().map(|holder| holder.command.as_str()),
+        Some("the-holder")
+    );
+    assert!(held.release().expect("it answers"));
+}
+
+fn tokens_grow(engine: &Shared) {
+    let lock = Lock::new("tokens");
+    let highest = Arc::new(AtomicU64::new(0));
+    let inside = Arc::new(AtomicBool::new(false));
+    let workers = (0..3).map(|_| {
+        let (engine, name) = (engine.clone(), lock.0.clone());
+        let (highest, inside) = (highest.clone(), inside.clone());
+        thread::spawn(move || {
+            for _ in 0..10 {
+                let held = take(&engine, &name);
+                assert!(!inside.swap(true, Ordering::SeqCst), "two at once");
+                let before = highest.swap(held.token(), Ordering::SeqCst);
+                assert!(before < held.token(), "{} after {before}", held.token());
+                inside.store(false, Ordering::SeqCst);
+                assert!(held.release().expect("it answers"));
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.join().expect("no panic");
+    }
+    assert!(engine.capabilities().token);
+}
+
+fn broken(engine: &Shared) {
+    let lock = Lock::new("broken");
+    assert!(!engine.break_hold(&lock, None).expect("it answers"), "nobody has it");
+    let held = take(engine, &lock);
+    let next = {
+        let (engine, name) = (engine.clone(), lock.0.clone());
+        thread::spawn(move || take(&engine, &name))
+    };
+    wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
+    assert!(engine.break_hold(&lock, None).expect("it answers"));
+    let next = next.join().expect("no panic");
+    assert!(next.token() > held.token());
+    assert!(!held.release().expect("it answers"), "it was lost before");
+    assert_eq!(
+        state(engine, &lock).holders.len(),
+        1,
+        "the next one's hold is untouched"
+    );
+    assert!(next.release().expect("it answers"));
+}
+
+fn broken_by_token(engine: &Shared) {
+    let lock = Lock::new("broken-token");
+    let held = take(engine, &lock);
+    assert!(!engine.break_hold(&lock, Some(held.token() + 1)).expect("it answers"));
+    assert!(state(engine, &lock).locked);
+    assert!(engine.break_hold(&lock, Some(held.token())).expect("it answers"));
+    wait_until("it is free", || is_free(engine, &lock));
+    assert!(!held.release().expect("it answers"));
+}
+
+fn dropped(engine: &Shared) {
+    let lock = Lock::new("dropped");
+    drop(take(engine, &lock));
+    wait_until("it is free", || is_free(engine, &lock));
+}
+
+fn shared(engine: &Shared) {
+    let lock = Lock::new("shared");
+    let shared = || engine.acquire(&lock, at_once().mode(Mode::Shared));
+    if !engine.capabilities().shared {
+        assert!(matches!(shared(), Err(Error::Unsupported { .. })));
+        return;
+    }
+    let one = shared().expect("it answers").expect("free");
+    let other = shared().expect("it answers").expect("they go together");
+    assert_eq!(state(engine, &lock).holders.len(), 2);
+    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    let alone = {
+        let (engine, name) = (engine.clone(), lock.0.clone());
+        thread::spawn(move || take(&engine, &name))
+    };
+    wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
+    assert!(
+        shared().expect("it answers").is_none(),
+        "nobody overtakes one who wants to be alone"
+    );
+    assert!(one.release().expect("it answers"));
+    assert_eq!(state(engine, &lock).waiters.len(), 1);
+    assert!(other.release().expect("it answers"));
+    assert!(alone.join().expect("no panic").release().expect("it answers"));
+}
+
+fn slots(engine: &Shared) {
+    let lock = Lock::new("slots");
+    let slot = |n| engine.acquire(&lock, at_once().mode(Mode::Slots(n)));
+    if !engine.capabilities().slots {
+        assert!(matches!(slot(2), Err(Error::Unsupported { .. })));
+        return;
+    }
+    let one = slot(2).expect("it answers").expect("free");
+    let other = slot(2).expect("it answers").expect("a second slot");
+    assert!(slot(2).expect("it answers").is_none());
+    assert!(matches!(slot(3), Err(Error::SlotsDiffer { asked: 3, in_use: 2 })));
+    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    let third = {
+        let (engine, name) = (engine.clone(), lock.0.clone());
+        thread::spawn(move || engine.acquire(&name, patient().mode(Mode::Slots(2))))
+    };
+    wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
+    assert!(one.release().expect("it answers"));
+    let third = third.join().expect("no panic").expect("it answers").expect("had");
+    assert!(other.release().expect("it answers"));
+    assert!(third.release().expect("it answers"));
+}
+
+fn detached(engine: &Shared) {
+    let lock = Lock::new("detached");
+    let held = take(engine, &lock);
+    let token = held.token();
+    if !engine.capabilities().detached {
+        assert!(matches!(
+            held.detach(None, &Cancel::new()),
+            Err(Error::Unsupported { .. })
+        ));
+        wait_until("it is free", || is_free(engine, &lock));
+        return;
+    }
+    held.detach(None, &Cancel::new()).expect("it can be left");
+    let seen = state(engine, &lock);
+    assert!(
+        seen.holders
+            .iter()
+            .any(|holder| holder.token == token && holder.detached),
+        "{seen:?}"
+    );
+    assert!(engine.break_hold(&lock, Some(token)).expect("it answers"));
+    let held = take(engine, &lock);
+    held.detach(Some(Duration::from_secs(600)), &Cancel::new())
+        .expect("it can be left for a time");
+    let seen = state(engine, &lock);
+    let left = seen
+        .holders
+        .first()
+        .and_then(|holder| holder.expires_in)
+        .expect("it will end");
+    assert!(
+        left > Duration::from_secs(300) && left <= Duration::from_secs(600),
+        "{left:?}"
+    );
+    assert!(engine.break_hold(&lock, None).expect("it answers"));
+}
+
+fn followed(engine: &Shared) {
+    let lock = Lock::new("followed");
+    let mut follow = engine.watch(&lock, &Cancel::new()).expect("it answers");
+    let never = Cancel::new();
+    // An engine whose server tells nobody looks now and then: each step is waited for.
+    let mut told = move |cancel: &Cancel| {
+        let change = follow.next(cancel).expect("it answers")?;
+        Some(match change {
+            Change::Queued(waiter) => ("queued", u64::from(waiter.pid)),
+            Change::Granted(holder) => ("granted", holder.token),
+            Change::Ended(record) => ("ended", record.token),
+            other => panic!("{other:?}"),
+        })
+    };
+    let held = take(engine, &lock);
+    let first = held.token();
+    assert_eq!(told(&never), Some(("granted", first)));
+    let next = {
+        let (engine, name) = (engine.clone(), lock.0.clone());
+        thread::spawn(move || take(&engine, &name))
+    };
+    assert_eq!(told(&never), Some(("queued", u64::from(std::process::id()))));
+    assert!(held.release().expect("it answers"));
+    let next = next.join().expect("no panic");
+    assert_eq!(told(&never), Some(("ended", first)));
+    assert_eq!(told(&never), Some(("granted", next.token())));
+    let second = next.token();
+    assert!(next.release().expect("it answers"));
+    assert_eq!(told(&never), Some(("ended", second)));
+    let cancelled = Cancel::new();
+    cancelled.cancel();
+    assert_eq!(told(&cancelled), None);
+}
+
+fn listed(engine: &Shared) {
+    let (one, other) = (Lock::new("listed"), Lock::new("listed"));
+    let held = (take(engine, &one), take(engine, &other));
+    let names: Vec<LockName> = engine
+        .list()
+        .expect("it answers")
+        .into_iter()
+        .map(|state| state.name)
+        .collect();
+    assert!(names.contains(&one) && names.contains(&other), "{names:?}");
+    assert!(names.is_sorted());
+    drop(held);
+}
+
+fn odd_texts(engine: &Shared) {
+    for name in ["it's 100% \"odd\" \\ ü", "--", "a b", "%s$1;drop table"] {
+        let name = LockName::new(&format!("{name}-{}", lock_name("odd"))).expect("a good name");
+        let lock = Lock(name);
+        let text = "it's \"odd\" \\ ü\n; drop table x -- $1";
+        let options = patient().lock_info(text).command(text);
+        let held = engine.acquire(&lock, options).expect("it answers").expect("had");
+        let seen = state(engine, &lock);
+        assert!(seen.note.contains("it's"), "{}", seen.note);
+        assert!(!seen.note.contains('\n'));
+        assert!(held.release().expect("it answers"));
+    }
+}

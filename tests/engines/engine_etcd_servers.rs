@@ -1,0 +1,372 @@
+//! What goes wrong with etcd's servers. Every test ends with the same judgement: no two commands ran at once, and tokens
+//! grew. Several locks on the same servers are several tries.
+
+use crate::engine_common::etcd::{Etcd, Version};
+use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime};
+use crate::engine_common::wait_until;
+
+const TTL: &[&str] = &["--ttl", "5"];
+const TTL_NS: u64 = 5_000_000_000;
+const TRIES: usize = 3;
+
+fn journals(etcd: &Etcd, subject: &str) -> Vec<Journal> {
+    (0..TRIES).map(|_| Journal::new(&etcd.url(), subject)).collect()
+}
+
+/// Holders of all the locks, for this long.
+fn hold(journals: &[Journal], seconds: u32, how: &[&str]) -> Vec<Run> {
+    let holders = journals.iter().map(|journal| journal.run(TTL, seconds, how)).collect();
+    for journal in journals {
+        journal.wait_for(1);
+    }
+    holders
+}
+
+fn wait_behind(journals: &[Journal]) -> Vec<Run> {
+    let waiters = journals.iter().map(|journal| journal.run(TTL, 0, &[])).collect();
+    for journal in journals {
+        wait_until("the next one waits", || journal.waiting() == 1);
+    }
+    waiters
+}
+
+fn statuses(runs: &mut [Run]) -> Vec<i32> {
+    runs.iter_mut().map(Run::status).collect()
+}
+
+#[test]
+fn leader_killed() {
+    let figures = Figures::default();
+    for version in Version::ALL {
+        let mut etcd = Etcd::of(version, 3);
+        let journals = journals(&etcd, "leader");
+        let mut holders = hold(&journals, 7, &[]);
+        let mut next = wait_behind(&journals);
+        etcd.kill(etcd.leader());
+        assert_eq!(statuses(&mut holders), [0; TRIES], "the locks were kept");
+        assert_eq!(statuses(&mut next), [0; TRIES]);
+        for journal in &journals {
+            let intervals = journal.judge(2);
+            figures.note(
+                "leader killed while held: hand-over after the holder's end",
+                intervals[1].first - intervals[0].last,
+            );
+        }
+        let begun = boottime();
+        assert_eq!(journals[0].run(TTL, 0, &[]).status(), 0);
+        figures.note("one of three servers gone: a whole run", boottime() - begun);
+    }
+}
+
+/// A member that is asked to stop says so to those who ask it: they go on with another one.
+#[test]
+fn member_asked_to_stop() {
+    for version in Version::ALL {
+        let mut etcd = Etcd::of(version, 3);
+        for member in (0..3).cycle().take(6) {
+            // Everybody asks this one first.
+            let order: Vec<String> = (0..3).map(|i| etcd.endpoint((member + i) % 3)).collect();
+            let url = etcd.url_of(&order.join(","));
+            let journals: Vec<Journal> = (0..TRIES).map(|_| Journal::new(&url, "stopping")).collect();
+            let mut holders = hold(&journals, 60, &[]);
+            let mut next = wait_behind(&journals);
+            let mut traces: Vec<Run> = journals
+                .iter()
+                .map(|journal| Run::start(journal.command(&["trace", "-f"]).stdout(std::process::Stdio::null())))
+                .collect();
+            etcd.signal(member, "TERM");
+            etcd.wait_end(member);
+            for holder in &mut holders {
+                holder.signal("TERM");
+                holder.wait();
+            }
+            assert_eq!(statuses(&mut next), [0; TRIES]);
+            for trace in &mut traces {
+                trace.signal("INT");
+            }
+            assert_eq!(statuses(&mut traces), [0; TRIES]);
+            for journal in &journals {
+                journal.judge(2);
+            }
+            etcd.start(member);
+            etcd.wait_ready();
+        }
+    }
+}
+
+#[test]
+fn all_killed() {
+    let figures = Figures::default();
+    for version in Version::ALL {
+        let mut etcd = Etcd::of(version, 3);
+        let journals = journals(&etcd, "all-killed");
+        let mut holders = hold(&journals, 60, &["stubborn"]);
+        let mut next = wait_behind(&journals);
+        let killed = boottime();
+        etcd.kill_all();
+        nobody_there(&journals[0], &figures);
+        assert_eq!(
+            statuses(&mut next),
+            [69; TRIES],
+            "it cannot know whether it still waits"
+        );
+        assert_eq!(statuses(&mut holders), [76; TRIES]);
+        for journal in &journals {
+            // No renewal can have been asked for after the end of the servers.
+            let end = journal.judge(1)[0].last;
+            let left = (killed + TTL_NS).checked_sub(end).expect("it ended before its lease");
+            figures.note(
+                "all servers killed: the command's end before the latest end of its lease",
+                left,
+            );
+        }
+        for i in 0..3 {
+            etcd.start(i);
+        }
+        etcd.wait_ready();
+        for journal in &journals {
+            assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+            journal.judge(2);
+        }
+    }
+}
+
+fn nobody_there(journal: &Journal, figures: &Figures) {
+    for words in [
+        &["run", "true"][..],
+        &["get", "--ttl", "10"],
+        &["unget"],
+        &["state"],
+        &["trace", "-f"],
+    ] {
+        let asked = boottime();
+        let output = journal.command(words).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(69), "{words:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("cannot be reached"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        figures.note("nobody listens: until status 69", boottime() - asked);
+    }
+}
+
+#[test]
+fn server_stopped() {
+    let figures = Figures::default();
+    for version in Version::ALL {
+        let etcd = Etcd::of(version, 1);
+        let journals = journals(&etcd, "sigstop");
+        let mut holders = hold(&journals, 60, &["stubborn"]);
+        let stopped = boottime();
+        etcd.signal_all("STOP");
+        let output = journals[0].command(&["run", "true"]).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(69));
+        let asked = boottime() - stopped;
+        figures.note("server stopped: until status 69", asked);
+        assert!(asked < TTL_NS);
+        assert_eq!(statuses(&mut holders), [76; TRIES]);
+        for journal in &journals {
+            let end = journal.judge(1)[0].last;
+            let left = (stopped + TTL_NS).checked_sub(end).expect("it ended before its lease");
+            figures.note(
+                "server stopped: the command's end before the latest end of its lease",
+                left,
+            );
+        }
+        etcd.signal_all("CONT");
+        for journal in &journals {
+            assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+            journal.judge(2);
+        }
+    }
+}
+
+/// A server that has forgotten everything has forgotten who holds, too. Nothing is promised about others then; but the
+/// holder notices, and its command does not outlive its lease.
+#[test]
+fn server_with_empty_data() {
+    let mut etcd = Etcd::one();
+    let journals = journals(&etcd, "empty");
+    let mut holders = hold(&journals, 60, &["stubborn"]);
+    let mut next = wait_behind(&journals);
+    let killed = boottime();
+    etcd.kill(0);
+    etcd.forget(0);
+    etcd.start(0);
+    assert_eq!(statuses(&mut holders), [76; TRIES]);
+    assert_eq!(statuses(&mut next), [0; TRIES], "they have asked again");
+    let figures = Figures::default();
+    for journal in &journals {
+        let intervals = journal.intervals();
+        assert_eq!(intervals.len(), 2);
+        assert!(intervals[0].last < killed + TTL_NS);
+        figures.note(
+            "server with empty data: until the command is dead",
+            intervals[0].last - killed,
+        );
+        let both = intervals[0].last.saturating_sub(intervals[1].first);
+        figures.note("server with empty data: two commands at once", both);
+    }
+}
+
+/// With its space used up, etcd takes no requests; who holds goes on, and releases.
+#[test]
+fn no_space() {
+    let etcd = Etcd::with(Version::System, 1, None, &["--quota-backend-bytes=65536"]);
+    let journal = Journal::new(&etcd.url(), "space");
+    let mut holder = journal.run(TTL, 8, &[]);
+    journal.wait_for(1);
+    let mut next = journal.run(TTL, 0, &[]);
+    wait_until("the next one waits", || journal.waiting() == 1);
+    let value = "x".repeat(20_000);
+    wait_until("there is an alarm", || {
+        let _ = etcd.etcdctl(&["put", "filler", &value]).output().expect("etcdctl runs");
+        etcd.ctl(&["alarm", "list"]).contains("NOSPACE")
+    });
+    let refused = binary(&etcd.url())
+        .args(["space-other", "run", "true"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(125), "{said}");
+    assert!(said.contains("space exceeded") && said.contains("alarm list"), "{said}");
+    assert_eq!(holder.status(), 0);
+    assert_eq!(next.status(), 0);
+    journal.judge(2);
+}
+
+/// A member that has slept knows an old state. It is not asked for that: without the others it does not answer.
+#[test]
+fn member_that_lags_behind() {
+    let etcd = Etcd::three();
+    let leader = etcd.leader();
+    let slow = (leader + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|i| *i != slow).collect();
+    etcd.signal(slow, "STOP");
+    let journal = Journal::new(
+        &etcd.url_of(&others.iter().map(|i| etcd.endpoint(*i)).collect::<Vec<_>>().join(",")),
+        "lag",
+    );
+    let mut holder = journal.run(&["--ttl", "60"], 60, &[]);
+    journal.wait_for(1);
+    for i in &others {
+        etcd.signal(*i, "STOP");
+    }
+    etcd.signal(slow, "CONT");
+    let alone = etcd.url_of(&etcd.endpoint(slow));
+    for words in [&["state"][..], &["run", "-n", "true"], &["unget"]] {
+        let output = journal.command_by(&alone, words).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(69), ""), "{words:?}");
+    }
+    for i in &others {
+        etcd.signal(*i, "CONT");
+    }
+    holder.signal("TERM");
+    holder.wait();
+    let free = || {
+        journal
+            .command_by(&alone, &["run", "-n", "true"])
+            .status()
+            .expect("it runs")
+            .success()
+    };
+    wait_until("it serves again", free);
+    journal.judge(1);
+}
+
+fn add_users(etcd: &Etcd) {
+    for words in [
+        &["user", "add", "root:r00t"][..],
+        &["user", "grant-role", "root", "root"],
+    ] {
+        etcd.ctl(words);
+    }
+}
+
+/// A login lasts for some minutes (here: 2 s) and is renewed; authentication may be switched on and off.
+#[test]
+fn logins_end_while_holding_and_waiting() {
+    for version in Version::ALL {
+        let etcd = Etcd::with(version, 1, None, &["--auth-token-ttl=2"]);
+        add_users(&etcd);
+        let journal = Journal::new(&etcd.url_as("root:r00t"), "login");
+        let mut holder = journal.run(TTL, 9, &[]);
+        journal.wait_for(1);
+        etcd.ctl(&["auth", "enable"]);
+        let mut next = journal.run(TTL, 5, &[]);
+        wait_until("the next one waits", || journal.waiting() == 1);
+        assert_eq!(holder.status(), 0);
+        journal.wait_for(2);
+        etcd.ctl(&["--user=root:r00t", "auth", "disable"]);
+        assert_eq!(next.status(), 0);
+        journal.judge(2);
+    }
+}
+
+/// The process whose number stands in this file, as soon as it does.
+fn said(file: &std::path::Path) -> String {
+    let read = || std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+    wait_until("it has said who it is", || !read().is_empty());
+    read()
+}
+
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+/// What the command has started and left is not left alone with the resource: neither what stays in its group when the
+/// command obeys, nor what has a session of its own while the command does not, nor what `--until tree` waits for.
+#[test]
+fn what_the_command_has_started_ends_with_it() {
+    const DEAF: &str = "trap \"\" TERM; echo $$ > \"$OUT\"; while :; do sleep 0.1; done";
+    let cases: [(&str, &[&str], String); 3] = [
+        ("group", &[], format!("sh -c '{DEAF}' & wait")),
+        (
+            "session",
+            &[],
+            format!("trap '' TERM; setsid sh -c '{DEAF}' & while :; do sleep 0.1; done"),
+        ),
+        ("tree", &["--until", "tree"], format!("setsid sh -c '{DEAF}' & exit 0")),
+    ];
+    let mut etcd = Etcd::of(Version::System, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut started = Vec::new();
+    for (name, options, script) in &cases {
+        let out = folder.path().join(name);
+        let lock = crate::engine_common::lock_name(name);
+        let mut command = binary(&etcd.url());
+        command
+            .args(["--backend", &etcd.url(), &lock, "run"])
+            .args(TTL)
+            .args(*options);
+        command.args(["--", "sh", "-c", script]).env("OUT", &out);
+        let null = std::process::Stdio::null;
+        command.stdin(null()).stdout(null()).stderr(null());
+        started.push((name, command.spawn().expect("it starts"), said(&out)));
+    }
+    etcd.kill_all();
+    for (name, mut run, pid) in started {
+        assert_eq!(run.wait().expect("it ends").code(), Some(76), "{name}");
+        assert!(!runs(&pid), "{name}: what it had started was still there");
+    }
+}
+
+/// An outage is told of once, with the lock's name.
+#[test]
+fn an_outage_is_told_of_once() {
+    let mut etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "outage");
+    let mut holder = journal.command(&["run", "sleep", "60"]);
+    let holder = holder.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    wait_until("it holds", || {
+        !etcd.ctl(&["get", "--prefix", journal.name()]).is_empty()
+    });
+    etcd.kill_all();
+    let ended = holder.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(76));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(said.matches("could not be renewed: ").count(), 1, "{said}");
+    assert!(said.lines().all(|line| line.contains(journal.name())), "{said}");
+}

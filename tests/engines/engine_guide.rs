@@ -1,0 +1,464 @@
+//! The guide for several hosts, carried out on three of them.
+
+use crate::cluster::Cluster;
+use crate::common::guide::{blocks, check, script, session};
+use crate::engine_common::certificates::Certificates;
+use crate::engine_common::postgres::{Postgres, stderr, stdout};
+use crate::engine_common::{Process, wait_until};
+use crate::island::{Host, Island, NAMES};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+const GUIDE: &str = "hosts.md";
+
+/// The one block of that language with these words in it.
+fn block(language: &str, words: &str) -> String {
+    let blocks = blocks(GUIDE, language).into_iter().map(|(_, block)| block);
+    let mut found: Vec<String> = blocks.filter(|block| block.contains(words)).collect();
+    assert_eq!(found.len(), 1, "{language} blocks with {words:?}: {found:?}");
+    found.remove(0)
+}
+
+/// A folder with the programs that the guide names. What jobs do stands in the file `log`.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(TempDir::new().expect("a folder"));
+        let bin = place.path("bin");
+        std::fs::create_dir(&bin).expect("a folder");
+        symlink(crate::common::binary().get_program(), bin.join("resourcelock")).expect("a link");
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        symlink(examples, place.path("examples")).expect("a link");
+        let log = place.path("log");
+        let log = log.display();
+        place.program("nightly", &format!("echo \"$(hostname)\" >> {log}"));
+        // The minute is over when the test says so.
+        let over = place.path("over");
+        place.program(
+            "sleep",
+            &format!("until [ -e {} ]; do /bin/sleep 0.02; done", over.display()),
+        );
+        let rotate = format!(
+            "echo \"begin $(hostname) $RESOURCELOCK_TOKEN\" >> {log}; /bin/sleep 0.05; echo \"end $(hostname)\" >> {log}"
+        );
+        place.program("rotate", &rotate);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    /// A shell with these programs, in this folder, and nothing else in its environment but these variables, as cron
+    /// starts it. Without a PATH among them it is an administrator's.
+    fn shell(&self, variables: &[(String, String)], script: &str) -> Command {
+        let bin = self.path("bin").display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("env");
+        command.args(["-i", &format!("PATH={bin}:{path}")]);
+        command.args(["LC_ALL=C.UTF-8", "USER=root", "LOGNAME=root"]);
+        for (name, value) in variables {
+            command.arg(format!("{name}={}", value.replace("/usr/local/bin", &bin)));
+        }
+        let script = format!("cd {} && {{ {script}\n}}", self.path("").display());
+        command.args(["bash", "-c", &script]).stdin(Stdio::null());
+        command
+    }
+
+    /// What came of that on a host.
+    fn on(&self, host: &Host, variables: &[(String, String)], script: &str) -> Output {
+        let output = host.enter(&self.shell(variables, script)).output();
+        output.expect("bash runs")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+type Variables = Vec<(String, String)>;
+
+/// The variables of the crontab with these words in it, and its jobs' commands.
+fn crontab(words: &str) -> (Variables, Vec<String>) {
+    let text = block("crontab", words);
+    let variable = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let named = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        named.then(|| (name.to_owned(), value.to_owned()))
+    };
+    let command = |line: &str| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+    let jobs = text.lines().filter(|line| variable(line).is_none()).map(command);
+    (text.lines().filter_map(variable).collect(), jobs.collect())
+}
+
+/// The same variables, but for a part of the URL.
+fn elsewhere(variables: &[(String, String)], part: &str, other: &str) -> Variables {
+    assert!(variables.iter().any(|(_, value)| value.contains(part)), "{variables:?}");
+    let changed = |(name, value): &(String, String)| (name.clone(), value.replacen(part, other, 1));
+    variables.iter().map(changed).collect()
+}
+
+/// What nobody can reach.
+fn nobody() -> Variables {
+    vec![("RESOURCELOCK_BACKEND".to_owned(), "etcd://nobody.invalid".to_owned())]
+}
+
+fn succeeded(output: &Output) {
+    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
+}
+
+/// The night, on all hosts at once.
+fn night(island: &Island, place: &Place, variables: &[(String, String)], jobs: &[String]) {
+    let everywhere = |job: &str| -> Vec<Child> {
+        let start = |host: &Host| {
+            let mut command = host.enter(&place.shell(variables, job));
+            command.stderr(Stdio::piped()).spawn().expect("it starts")
+        };
+        island.hosts.iter().map(start).collect()
+    };
+    let quiet = |child: Child| {
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    };
+    let [nightly, rotate] = jobs else {
+        panic!("two jobs: {jobs:?}")
+    };
+
+    let mut asked = everywhere(nightly);
+    wait_until("two have skipped it", || {
+        asked
+            .iter_mut()
+            .filter_map(|child| child.try_wait().expect("a child"))
+            .count()
+            == 2
+    });
+    wait_until("the third one runs it", || !place.log().is_empty());
+    std::fs::write(place.path("over"), "").expect("a file");
+    asked.into_iter().for_each(quiet);
+    assert_eq!(place.log().lines().count(), 1, "{}", place.log());
+
+    std::fs::remove_file(place.path("log")).expect("it is there");
+    everywhere(rotate).into_iter().for_each(quiet);
+    let log = place.log();
+    let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
+    let (mut hosts, mut token) = (Vec::new(), 0);
+    for pair in lines.chunks(2) {
+        let [begin, end] = pair else { panic!("{log}") };
+        assert_eq!(
+            (begin[0], end[0], begin[1]),
+            ("begin", "end", end[1]),
+            "one after the other: {log}"
+        );
+        let new: u64 = begin[2].parse().expect("a token");
+        assert!(new > token, "{log}");
+        token = new;
+        hosts.push(begin[1]);
+    }
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["one", "three", "two"]);
+    failing(island, place, variables, nightly);
+}
+
+/// A job that fails is tried again by a host that comes later, unless it keeps the lock then as well. Where it runs
+/// without the lock if the engine is down, its status is still its own.
+fn failing(island: &Island, place: &Place, variables: &[(String, String)], nightly: &str) {
+    let log = place.path("log").display().to_string();
+    place.program("nightly", &format!("echo ran >> {log}; exit 7"));
+    std::fs::write(place.path("log"), "").expect("a file");
+    let once = "sh -c 'nightly; s=$?; sleep 60; exit $s'";
+    let guide = include_str!("../../docs/hosts.md");
+    let guide: Vec<&str> = guide.split_whitespace().collect();
+    assert!(guide.join(" ").contains(once));
+    let once = nightly.replace("sh -c 'nightly && sleep 60'", once);
+    let double = block("sh", "-eq 69");
+    for (ran, job) in [nightly, &once, &double].into_iter().enumerate() {
+        let output = place.on(&island.hosts[ran % 2], variables, job);
+        assert_eq!(output.status.code(), Some(7), "{job}: {}", stderr(&output));
+        assert_eq!(place.log().lines().count(), ran + 1, "{job}");
+    }
+    std::fs::remove_file(place.path("over")).expect("it is there");
+    let mut keeps = island.hosts[0]
+        .enter(&place.shell(variables, &once))
+        .spawn()
+        .expect("it starts");
+    wait_until("it has failed", || place.log().lines().count() == 4);
+    succeeded(&place.on(&island.hosts[1], variables, nightly));
+    assert_eq!(place.log().lines().count(), 4, "the other host skips it");
+    std::fs::write(place.path("over"), "").expect("a file");
+    assert_eq!(keeps.wait().expect("it ends").code(), Some(7));
+
+    let output = place.on(&island.hosts[0], &nobody(), nightly);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert_eq!(place.log().lines().count(), 4);
+    let output = place.on(&island.hosts[0], &nobody(), &double);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert_eq!(place.log().lines().count(), 5, "without the lock");
+}
+
+/// The session under \"Who has it\", and the one that shows where a job's locks are.
+fn looks(island: &Island, place: &Place, variables: &[(String, String)]) {
+    for words in ["rotate state", "check state"] {
+        let steps = session(&block("console", words));
+        let output = place.on(&island.hosts[0], variables, &format!("exec 2>&1; {}", script(&steps)));
+        check(&steps, &stdout(&output));
+    }
+    let check = session(&block("console", "check state")).remove(0).command;
+    assert!(stdout(&place.on(&island.hosts[1], variables, &check)).contains("@two ("));
+    let misspelt = elsewhere(&[("RESOURCELOCK_BACKND".to_owned(), String::new())], "", "etcd://one");
+    let output = place.on(&island.hosts[1], &misspelt, &check);
+    succeeded(&output);
+    assert!(!stdout(&output).contains('@'), "{}", stdout(&output));
+}
+
+/// What engines.md says of `get`.
+fn gets(island: &Island, place: &Place, variables: &[(String, String)]) {
+    for (words, status) in [
+        ("get -q -a 0.1", 0),
+        ("get --pid $$", 125),
+        ("unget --pid $$", 125),
+        ("get", 125),
+    ] {
+        let output = place.on(&island.hosts[0], variables, &format!("resourcelock rotate {words}"));
+        assert_eq!(output.status.code(), Some(status), "{words}: {}", stderr(&output));
+    }
+}
+
+/// Debian's package starts each server alone; the guide undoes that.
+fn installed(island: &Island, place: &Place, folder: &Path) -> Vec<Process> {
+    let pid = place.path("$(hostname).pid");
+    let pid = pid.display();
+    place.program(
+        "systemctl",
+        &format!(
+            "[ \"$*\" = 'stop etcd' ] || exit 1; kill $(cat {pid})\n\
+             while kill -0 $(cat {pid}) 2>/dev/null; do /bin/sleep 0.02; done"
+        ),
+    );
+    let start = |host: &Host| {
+        let script = format!(
+            "export ETCD_NAME=$(hostname) ETCD_DATA_DIR={}/$(hostname) ETCD_UNSUPPORTED_ARCH={}\n\
+             echo $$ > {pid}; exec etcd",
+            folder.display(),
+            std::env::consts::ARCH
+        );
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        Process::start(&mut host.enter(&place.shell(&[], &script)), log.path())
+    };
+    let servers = island.hosts.iter().map(start).collect();
+    let undo = block("sh", "rm -rf").replace("/var/lib/etcd/default", &format!("{}/$(hostname)", folder.display()));
+    for host in &island.hosts {
+        wait_until("it serves, alone", || members(host, place) == 1);
+        succeeded(&place.on(host, &[], &format!("set -e; {undo}")));
+    }
+    servers
+}
+
+/// How many members the server of a host knows.
+fn members(host: &Host, place: &Place) -> usize {
+    let output = place.on(host, &[], &block("sh", "API=3 etcdctl member list"));
+    stdout(&output).lines().count()
+}
+
+#[test]
+fn etcd() {
+    crate::island::inside("engine_guide::etcd", |island| {
+        let (place, folder) = (Place::new(), Cluster::folder());
+        let _alone = installed(island, &place, folder.path());
+        let settings = block("ini", "URLS=http:");
+        let _cluster = Cluster::start_in(folder, island, &settings, None);
+        for host in &island.hosts {
+            assert_eq!(members(host, &place), 3);
+        }
+        let setup = format!("set -e; {}", block("sh", "role add"));
+        succeeded(&place.on(&island.hosts[0], &[], &setup));
+        let (variables, jobs) = crontab("=etcd:");
+        night(island, &place, &variables, &jobs);
+        looks(island, &place, &variables);
+        gets(island, &place, &variables);
+        let named = elsewhere(&variables, "locks:lock-password@", "");
+        let named = [named, vec![("ETCDCTL_USER".to_owned(), "locks".to_owned())]].concat();
+        let password = ("ETCDCTL_PASSWORD".to_owned(), "lock-password".to_owned());
+        let run = "resourcelock rotate run -- true";
+        assert_eq!(place.on(&island.hosts[0], &named, run).status.code(), Some(125));
+        succeeded(&place.on(&island.hosts[0], &[named, vec![password]].concat(), run));
+        // Other keys are not its business.
+        let other = elsewhere(&variables, "/locks", "/other");
+        let refused = place.on(&island.hosts[0], &other, "resourcelock rotate state");
+        assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+        let odd = "export ETCDCTL_API=3 ETCDCTL_USER=root:root-password
+            etcdctl user add 'odd:p@s/s?w%rd' && etcdctl user grant-role odd locks";
+        succeeded(&place.on(&island.hosts[0], &[], odd));
+        let odd = elsewhere(&variables, "locks:lock-password", "odd:p%40s%2Fs%3Fw%25rd");
+        succeeded(&place.on(&island.hosts[0], &odd, "resourcelock rotate run -- true"));
+    });
+}
+
+#[test]
+fn etcd_with_certificates() {
+    crate::island::inside("engine_guide::etcd_with_certificates", |island| {
+        let authority = Certificates::new();
+        for name in NAMES {
+            authority.issue(name, &format!("DNS:{name}"));
+        }
+        let here = |text: &str| text.replace("/etc/etcd", &authority.path().display().to_string());
+        let settings = here(&block("ini", "ETCD_CERT_FILE"));
+        let _cluster = Cluster::start_in(Cluster::folder(), island, &settings, Some(authority.authority()));
+        let place = Place::new();
+        let look = here(&block("sh", "ETCDCTL_CACERT"));
+        let listed = place.on(&island.hosts[0], &[], &look);
+        assert_eq!(stdout(&listed).lines().count(), 3, "{}", stderr(&listed));
+        let export = look.lines().next().expect("a line");
+        let setup = block("sh", "role add");
+        let setup = setup.split_once('\n').expect("it begins with its own export").1;
+        succeeded(&place.on(&island.hosts[0], &[], &format!("set -e; {export}\n{setup}")));
+        let (variables, _) = crontab("=etcds:");
+        let variables = elsewhere(&variables, "/etc/etcd", &authority.path().display().to_string());
+        succeeded(&place.on(&island.hosts[2], &variables, "resourcelock rotate run -- true"));
+        let unknown = place.on(&island.hosts[2], &variables[..1], "resourcelock rotate run -- true");
+        assert_eq!(unknown.status.code(), Some(125), "{}", stderr(&unknown));
+        // Whoever has no certificate gets nowhere at the servers' own port.
+        let members = |more: &str| {
+            let folder = authority.path().display();
+            let script = format!(
+                "cd {folder}; printf 'GET /members HTTP/1.0\\r\\n\\r\\n' |
+                openssl s_client -quiet -CAfile ca.crt -connect one:2380 {more}"
+            );
+            stdout(&place.on(&island.hosts[1], &[], &script)).contains("https://three:2379")
+        };
+        assert!(members("-cert two.crt -key two.key"));
+        assert!(!members(""));
+    });
+}
+
+#[test]
+fn postgres() {
+    crate::island::inside("engine_guide::postgres", |island| {
+        // As it is installed: nobody but the machine itself is let in.
+        let mut server = Postgres::listening("", "127.0.0.1/32");
+        for statement in block("sql", "CREATE ROLE").lines() {
+            server.sql(statement);
+        }
+        let place = Place::new();
+        let (variables, jobs) = crontab("=postgres:");
+        let variables = elsewhere(&variables, "@db/", &format!("@db:{}/", server.port()));
+        let refused = place.on(&island.hosts[0], &variables, "resourcelock rotate run -- true");
+        assert_eq!(refused.status.code(), Some(69), "{}", stderr(&refused));
+        let lets_in = format!("local all all trust\n{}", block("", "host locks"));
+        server.put("pg_hba.conf", lets_in.as_bytes());
+        server.stop();
+        server.restart();
+        night(island, &place, &variables, &jobs);
+        looks(island, &place, &variables);
+        gets(island, &place, &variables);
+
+        // The database is called like the user.
+        let short = elsewhere(&variables, "postgres://", "postgresql://");
+        let short = elsewhere(
+            &short,
+            &format!(":{}/locks", server.port()),
+            &format!(":{}", server.port()),
+        );
+        let state = "resourcelock list --json; resourcelock rotate run -- resourcelock rotate state -q --mine";
+        succeeded(&place.on(&island.hosts[0], &short, state));
+
+        for statement in block("sql", "CREATE TABLE").lines() {
+            server.sql_in("locks", statement);
+        }
+        let update = block("sql", "UPDATE report");
+        // How many rows it says it has changed.
+        let counted = format!(
+            "WITH changed AS ({} RETURNING 1) SELECT count(*) FROM changed",
+            update.trim().trim_end_matches(';')
+        );
+        let told = |token: u64| server.sql_in("locks", &counted.replace(":token", &token.to_string()));
+        for (token, rows) in [(41, "1"), (42, "1"), (41, "0")] {
+            assert_eq!(told(token), rows, "token {token}");
+        }
+        server.sql_in("locks", "UPDATE report SET token = 0");
+        assert_eq!(told(2), "1");
+
+        restarted(island, &place, &variables, &mut server);
+
+        server.sql("ALTER ROLE locks PASSWORD 'p@s/s?w%rd'");
+        let odd = elsewhere(&variables, "lock-password", "p%40s%2Fs%3Fw%25rd");
+        succeeded(&place.on(&island.hosts[0], &odd, "resourcelock rotate run -- true"));
+    });
+}
+
+/// What runs while the server is restarted is killed without TERM, whatever its `--ttl`.
+fn restarted(island: &Island, place: &Place, variables: &[(String, String)], server: &mut Postgres) {
+    let log = place.path("log").display().to_string();
+    let job = format!(
+        "resourcelock rotate run --ttl 600 -- bash -c '
+            trap \"echo TERM >> {log}\" TERM; echo begun > {log}; while :; do /bin/sleep 0.02; done'"
+    );
+    let job = island.hosts[0]
+        .enter(&place.shell(variables, &job))
+        .stderr(Stdio::piped())
+        .spawn();
+    wait_until("it runs", || place.log() == "begun\n");
+    server.stop();
+    server.restart();
+    let output = job.expect("it starts").wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(76), "{}", stderr(&output));
+    assert_eq!(place.log(), "begun\n");
+}
+
+/// A resource that refuses old tokens, and the job that writes to it.
+#[test]
+fn accept() {
+    let place = Place::new();
+    std::fs::write(place.path("monday"), "monday\n").expect("a file");
+    std::fs::write(place.path("tuesday"), "tuesday\n").expect("a file");
+    let steps = session(&block("console", "accept.sh"));
+    let output = place
+        .shell(&nobody(), &format!("exec 2>&1; {}", script(&steps)))
+        .output();
+    check(&steps, &stdout(&output.expect("bash runs")));
+
+    // The other host's folder.
+    std::fs::create_dir(place.path("files")).expect("a folder");
+    let files = place.path("files").display().to_string();
+    place.program(
+        "ssh",
+        &format!("[ \"$1\" = files ] && shift && cd {files} && exec sh -c \"$*\""),
+    );
+    symlink(place.path("examples/accept.sh"), place.path("bin/accept.sh")).expect("a link");
+    let job = block("sh", "make-report");
+    let write = |token: &str, makes: &str| {
+        place.program("make-report", makes);
+        let mut variables = nobody();
+        variables.push(("RESOURCELOCK_TOKEN".to_owned(), token.to_owned()));
+        let output = place.shell(&variables, &job).output().expect("bash runs");
+        let report = std::fs::read_to_string(place.path("files/report.txt")).expect("it is there");
+        (output.status.code(), report)
+    };
+    assert_eq!(write("43", "echo wednesday"), (Some(0), "wednesday\n".to_owned()));
+    assert_eq!(write("44", "echo half; exit 7"), (Some(7), "wednesday\n".to_owned()));
+    assert_eq!(write("42", "echo tuesday"), (Some(1), "wednesday\n".to_owned()));
+    place.program("ssh", &format!("shift && cd {files} && head -c 3 | exec sh -c \"$*\""));
+    assert_eq!(write("44", "echo thursday"), (Some(2), "wednesday\n".to_owned()));
+
+    for folder in [place.path(""), place.path("files")] {
+        let name = Command::new("sh")
+            .args([
+                "-c",
+                "echo accept-$(realpath -m -- report.txt | cksum | cut -d ' ' -f 1)",
+            ])
+            .current_dir(folder)
+            .output();
+        let name = stdout(&name.expect("sh runs"));
+        let removed = crate::common::binary().args([name.trim(), "remove"]).status();
+        assert!(removed.is_ok_and(|status| status.success()), "{name}");
+    }
+}

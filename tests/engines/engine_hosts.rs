@@ -1,0 +1,145 @@
+//! The same job on three hosts, with a network of their own that can be cut. The judge is always the same: no two
+//! commands ran at once, and tokens grew.
+
+use crate::cluster::Cluster;
+use crate::engine_common::journal::{Journal, Run, boottime, figure};
+use crate::engine_common::postgres::Postgres;
+use crate::engine_common::wait_until;
+use crate::island::{Cut, DB, Host, Island, NETWORK};
+
+const TTL: &[&str] = &["--ttl", "5"];
+const TTL_NS: u64 = 5_000_000_000;
+
+/// Starts `resourcelock NAME run` of a command that writes in the journal, on a host.
+fn run(host: &Host, journal: &Journal, options: &[&str], seconds: u32, how: &[&str]) -> Run {
+    let mut command = journal.command(&["run"]);
+    command.args(options).arg("--").args(journal.beat(seconds, how));
+    Run::start(&mut host.enter(&command))
+}
+
+/// `trusted` needs no password.
+fn postgres() -> (Postgres, String) {
+    let server = Postgres::listening(DB, NETWORK);
+    let url = format!("postgres://trusted@{DB}:{}/jobs", server.port());
+    (server, url)
+}
+
+/// What each server of etcd is told, as the first host has it.
+fn settings() -> String {
+    [
+        "ETCD_NAME=one",
+        "ETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379",
+        "ETCD_LISTEN_PEER_URLS=http://0.0.0.0:2380",
+        "ETCD_ADVERTISE_CLIENT_URLS=http://one:2379",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://one:2380",
+        "ETCD_INITIAL_CLUSTER=one=http://one:2380,two=http://two:2380,three=http://three:2380",
+    ]
+    .join("\n")
+}
+
+/// The holder's host is cut off, and a command that does not end by itself has to be ended before its time is over;
+/// the next host's one starts later. Three times; `holder` chooses the host.
+fn cut_while_holding(island: &Island, journal: &Journal, how: Cut, holder: impl Fn(usize) -> usize, healed: impl Fn()) {
+    for round in 0..3 {
+        let number = holder(round);
+        let (here, there) = (&island.hosts[number], &island.hosts[(number + 1) % 3]);
+        let mut holder = run(here, journal, TTL, 60, &["stubborn"]);
+        journal.wait_for(2 * round + 1);
+        let mut next = run(there, journal, TTL, 0, &[]);
+        wait_until("the next one waits", || journal.waiting() == 1);
+        here.cut(how);
+        // No renewal can have been asked for later than this.
+        let cut = boottime();
+        assert_eq!(next.status(), 0);
+        assert_eq!(holder.status(), 76);
+        let intervals = journal.judge(2 * round + 2);
+        let (gone, came) = (intervals[2 * round], intervals[2 * round + 1]);
+        let left = (cut + TTL_NS)
+            .checked_sub(gone.last)
+            .expect("it ended before its time was over");
+        figure(
+            &format!("{how:?} cut: the command's end before the latest end of its time"),
+            left,
+        );
+        figure(&format!("{how:?} cut: until the next host's command"), came.first - cut);
+        figure(&format!("{how:?} cut: between the two"), came.first - gone.last);
+        here.connect();
+        healed();
+    }
+}
+
+#[test]
+fn etcd_address_removed_while_holding() {
+    crate::island::inside("engine_hosts::etcd_address_removed_while_holding", |island| {
+        let cluster = Cluster::start(island, &settings());
+        let journal = Journal::new(&cluster.url(), "address");
+        cut_while_holding(island, &journal, Cut::Address, |round| round, || cluster.wait_ready());
+    });
+}
+
+#[test]
+fn etcd_link_down_while_holding() {
+    crate::island::inside("engine_hosts::etcd_link_down_while_holding", |island| {
+        let cluster = Cluster::start(island, &settings());
+        let journal = Journal::new(&cluster.url(), "link");
+        let follower = |_| (cluster.leader() + 1) % 3;
+        cut_while_holding(island, &journal, Cut::Link, follower, || cluster.wait_ready());
+    });
+}
+
+#[test]
+fn postgres_address_removed_while_holding() {
+    crate::island::inside("engine_hosts::postgres_address_removed_while_holding", |island| {
+        let (_server, url) = postgres();
+        let journal = Journal::new(&url, "address");
+        cut_while_holding(island, &journal, Cut::Address, |round| round, || {});
+    });
+}
+
+#[test]
+fn postgres_link_down_while_holding() {
+    crate::island::inside("engine_hosts::postgres_link_down_while_holding", |island| {
+        let (_server, url) = postgres();
+        cut_while_holding(island, &Journal::new(&url, "link"), Cut::Link, |round| round, || {});
+    });
+}
+
+/// The leader's host is cut off while another one holds: that one keeps the lock, and the third gets it in its turn.
+#[test]
+fn etcd_leader_cut_off_while_another_host_holds() {
+    crate::island::inside("engine_hosts::etcd_leader_cut_off_while_another_host_holds", |island| {
+        let cluster = Cluster::start(island, &settings());
+        let journal = Journal::new(&cluster.url(), "leader");
+        for round in 0..3 {
+            let leader = cluster.leader();
+            let (here, there) = (&island.hosts[(leader + 1) % 3], &island.hosts[(leader + 2) % 3]);
+            let mut holder = run(here, &journal, TTL, 8, &[]);
+            journal.wait_for(2 * round + 1);
+            let mut next = run(there, &journal, TTL, 0, &[]);
+            wait_until("the next one waits", || journal.waiting() == 1);
+            island.hosts[leader].cut(Cut::Link);
+            assert_eq!(holder.status(), 0, "the lock was kept");
+            assert_eq!(next.status(), 0);
+            let intervals = journal.judge(2 * round + 2);
+            let (first, second) = (intervals[2 * round], intervals[2 * round + 1]);
+            figure(
+                "Leader cut off: hand-over after the holder's end",
+                second.first - first.last,
+            );
+            island.hosts[leader].connect();
+            cluster.wait_ready();
+        }
+    });
+}
+
+/// The leader's host is cut off while it holds itself. Alone, that leader renews leases as ever, until it notices that
+/// it is alone: such renewals do not count.
+#[test]
+fn etcd_leader_cut_off_while_it_holds() {
+    crate::island::inside("engine_hosts::etcd_leader_cut_off_while_it_holds", |island| {
+        let cluster = Cluster::start(island, &settings());
+        let journal = Journal::new(&cluster.url(), "leads");
+        let leader = |_| cluster.leader();
+        cut_while_holding(island, &journal, Cut::Link, leader, || cluster.wait_ready());
+    });
+}

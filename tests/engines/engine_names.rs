@@ -1,0 +1,126 @@
+//! Servers that are named, not numbered: how their addresses are looked up by a program that is linked statically.
+
+use crate::engine_common::etcd::{Etcd, Version};
+use crate::engine_common::journal::binary;
+use crate::engine_common::postgres::{Postgres, stderr};
+use crate::engine_common::{lock_name, wait_until};
+use assert_cmd::cargo::cargo_bin;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A `getent` that does this, in a folder for PATH.
+fn getent(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("getent");
+    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be made a program");
+    folder
+}
+
+/// `run touch MARK` on the engine, with this PATH.
+fn run(url: &str, path: &Path, mark: &Path) -> Output {
+    let mut command = binary(url);
+    command
+        .env("PATH", path)
+        .args([&lock_name("names"), "run", "/usr/bin/touch"]);
+    command.arg(mark).output().expect("it runs")
+}
+
+fn urls(etcd: &Etcd, postgres: &Postgres, host: &str) -> [String; 2] {
+    [etcd.url(), postgres.url()].map(|url| url.replace("127.0.0.1", host))
+}
+
+#[test]
+fn the_program_is_linked_statically_with_every_choice_of_features() {
+    let headers = Command::new("readelf")
+        .arg("-lW")
+        .arg(cargo_bin!("resourcelock"))
+        .output()
+        .expect("readelf runs");
+    let headers = String::from_utf8_lossy(&headers.stdout);
+    assert!(headers.contains("LOAD") && !headers.contains("INTERP"), "{headers}");
+}
+
+#[test]
+fn hosts_are_known_by_their_names() {
+    let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
+    let folder = tempfile::tempdir().expect("a folder");
+    for (i, url) in urls(&etcd, &postgres, "localhost").iter().enumerate() {
+        // Also where the path of programs does not lead to getent.
+        for path in ["/usr/bin:/bin", "/nonexistent"] {
+            let mark = folder.path().join(format!("{i}{}", path.len()));
+            let output = run(url, Path::new(path), &mark);
+            assert!(output.status.success() && mark.exists(), "{url}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn the_first_address_need_not_be_the_right_one() {
+    let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
+    let script = "echo 'nonsense'; echo '127.99.0.1 STREAM one'; echo '127.0.0.1 STREAM'; echo '127.0.0.1 DGRAM'";
+    let path = getent(script);
+    for url in urls(&etcd, &postgres, "one") {
+        let mark = path.path().join("mark");
+        let output = run(&url, path.path(), &mark);
+        assert!(output.status.success() && mark.exists(), "{url}: {}", stderr(&output));
+        std::fs::remove_file(mark).expect("it is there");
+    }
+}
+
+#[test]
+fn a_host_that_nobody_knows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mark = folder.path().join("mark");
+    // What looks like an option is none.
+    for host in ["no-such-host.invalid", "--help"] {
+        for url in [format!("etcd://{host}"), format!("postgres://user@{host}/database")] {
+            let output = run(&url, Path::new("/usr/bin:/bin"), &mark);
+            assert_eq!(output.status.code(), Some(69), "{url}: {}", stderr(&output));
+            let why = format!("the address of {host} is not known: 'getent ahosts {host}' finds none\n");
+            assert!(stderr(&output).ends_with(&why), "{}", stderr(&output));
+            assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+            assert!(!mark.exists());
+        }
+    }
+}
+
+#[test]
+fn one_host_of_several_is_known() {
+    let etcd = Etcd::shared(Version::System);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mark = folder.path().join("mark");
+    let url = etcd.url().replace("127.0.0.1", "no-such-host.invalid:1,localhost");
+    let output = run(&url, Path::new("/usr/bin:/bin"), &mark);
+    assert!(output.status.success() && mark.exists(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_look_up_that_does_not_end_is_ended() {
+    for url in ["etcd://one", "postgres://user@one/database"] {
+        let path = getent("echo $$ > \"$0.pid\"; exec /usr/bin/sleep 1000");
+        let mark = path.path().join("mark");
+        let output = run(url, path.path(), &mark);
+        assert_eq!(output.status.code(), Some(69), "{url}: {}", stderr(&output));
+        assert!(stderr(&output).contains("no answer in time"), "{}", stderr(&output));
+        assert!(!mark.exists());
+        is_gone(&path);
+    }
+}
+
+#[test]
+fn a_look_up_that_says_too_much_is_ended() {
+    let path = getent("echo $$ > \"$0.pid\"; exec /usr/bin/yes nonsense");
+    let mark = path.path().join("mark");
+    let output = run("etcd://one", path.path(), &mark);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(!mark.exists());
+    is_gone(&path);
+}
+
+fn is_gone(getent: &tempfile::TempDir) {
+    let pid = std::fs::read_to_string(getent.path().join("getent.pid")).expect("it has been asked");
+    let process = Path::new("/proc").join(pid.trim());
+    wait_until("getent is gone", || !process.exists());
+}

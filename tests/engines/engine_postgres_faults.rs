@@ -1,0 +1,390 @@
+//! PostgreSQL: what goes wrong. Every fault ends with the same judgement: no two commands ran at once, and tokens grew.
+//! Each is tried several times; the times that it took are printed.
+
+use crate::engine_common::hang;
+use crate::engine_common::journal::{Journal, Run, boottime, runs};
+use crate::engine_common::postgres::{Postgres, figures, stderr, stdout};
+use crate::engine_common::wait_until;
+use std::process::{Command, Output};
+use std::thread;
+
+const TTL: &[&str] = &["--ttl", "5"];
+const TTL_NS: u64 = 5_000_000_000;
+/// How often a fault is tried.
+const ROUNDS: usize = 3;
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Tries a fault several times at once, each with a lock of its own; returns what each took.
+fn rounds<T: Send>(url: &str, subject: &str, fault: impl Fn(Journal) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..ROUNDS)
+            .map(|_| scope.spawn(|| fault(Journal::new(url, subject))))
+            .collect();
+        let all = all.into_iter().map(|round| round.join());
+        all.collect::<Result<_, _>>()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn hold_and_wait(journal: &Journal, how: &[&str]) -> (Run, Run) {
+    let holder = journal.run(TTL, 60, how);
+    journal.wait_for(1);
+    let next = journal.run(TTL, 0, &[]);
+    wait_until("the next one waits", || journal.waiting() == 1);
+    (holder, next)
+}
+
+/// Ends the session that holds the lock.
+fn terminate(server: &Postgres, journal: &Journal) {
+    let ended = server.sql(&format!(
+        "SELECT pg_terminate_backend(backend) FROM resourcelock_session WHERE name = '{}' AND token <> 0",
+        journal.name()
+    ));
+    assert_eq!(ended, "t");
+}
+
+#[test]
+fn holder_and_command_killed() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "killed");
+    let mut took = Vec::new();
+    for round in 0..5 {
+        let holder = journal.run(TTL, 60, &[]);
+        journal.wait_for(2 * round + 1);
+        // The first to wait is the one whose time is taken: its command takes none.
+        let mut first = Run::start(journal.command(&["run"]).arg("true"));
+        wait_until("the first one waits", || journal.waiting() == 1);
+        let mut next = journal.run(TTL, 0, &[]);
+        wait_until("the next one waits", || journal.waiting() == 2);
+        let command = journal.intervals()[2 * round].pid;
+        let killed = boottime();
+        holder.signal("KILL");
+        crate::engine_common::signal(command, "KILL");
+        assert_eq!(first.status(), 0);
+        took.push(boottime() - killed);
+        assert_eq!(next.status(), 0);
+        journal.judge(2 * round + 2);
+    }
+    figures("holder and command killed: until the next one has run 'true'", took);
+}
+
+#[test]
+fn wrapper_killed_command_alive() {
+    let server = Postgres::shared();
+    let took = rounds(&server.url(), "wrapper", |journal| {
+        let (holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
+        let killed = boottime();
+        holder.signal("KILL");
+        assert_eq!(next.status(), 0);
+        let intervals = journal.judge(2);
+        let end = killed + TTL_NS - intervals[0].last;
+        (end, intervals[1].first - intervals[0].last)
+    });
+    let (ends, gaps) = took.into_iter().unzip();
+    figures("wrapper killed: the command's end before the time is over", ends);
+    figures("wrapper killed: from the command's end to the next one", gaps);
+}
+
+#[test]
+fn holder_stopped_then_continued() {
+    let server = Postgres::shared();
+    let took = rounds(&server.url(), "stopped", |journal| {
+        let (mut holder, mut next) = hold_and_wait(&journal, &["stubborn"]);
+        let stopped = boottime();
+        holder.signal("STOP");
+        assert_eq!(next.status(), 0);
+        holder.signal("CONT");
+        assert_eq!(holder.status(), 76);
+        let intervals = journal.judge(2);
+        let end = stopped + TTL_NS - intervals[0].last;
+        (end, intervals[1].first - intervals[0].last)
+    });
+    let (ends, gaps) = took.into_iter().unzip();
+    figures("holder stopped: the command's end before the time is over", ends);
+    figures("holder stopped: from the command's end to the next one", gaps);
+}
+
+/// The session ends, and the server gives the lock to the next one at once: what is left is the moment which that one
+/// waits.
+fn terminated(subject: &str, before: &[&str], status: Option<i32>) {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), subject);
+    let mut gaps = Vec::new();
+    for round in 0..5 {
+        let mut holder = journal.run(TTL, 60, &["stubborn"]);
+        journal.wait_for(2 * round + 1);
+        let mut next = journal.run(TTL, 0, &[]);
+        wait_until("the next one waits", || journal.waiting() == 1);
+        for signal in before {
+            holder.signal(signal);
+        }
+        terminate(&server, &journal);
+        assert_eq!(next.status(), 0);
+        if let Some(status) = status {
+            if before.contains(&"STOP") {
+                holder.signal("CONT");
+            }
+            assert_eq!(holder.status(), status);
+        }
+        let intervals = journal.judge(2 * round + 2);
+        gaps.push(intervals[2 * round + 1].first - intervals[2 * round].last);
+    }
+    figures(
+        &format!("session {subject}: from the command's end to the next one"),
+        gaps,
+    );
+}
+
+#[test]
+fn session_terminated() {
+    terminated("terminated", &[], Some(76));
+}
+
+/// The guard process sees the connection's end by itself.
+#[test]
+fn session_terminated_while_the_wrapper_is_stopped() {
+    terminated("terminated-stopped", &["STOP"], Some(76));
+}
+
+#[test]
+fn session_terminated_after_the_wrapper_was_killed() {
+    terminated("terminated-orphan", &["KILL"], None);
+}
+
+/// Sessions end at any moment: asking, being granted, holding, releasing.
+#[test]
+fn sessions_terminated_at_any_moment() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "storm");
+    assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        let status = journal.run(TTL, 0, &[]).status();
+                        assert!([0, 69, 76].contains(&status), "{status}");
+                    }
+                })
+            })
+            .collect();
+        let names = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity JOIN resourcelock_session r
+                ON r.backend = pid WHERE r.name = '{}' AND random() < 0.3",
+            journal.name()
+        );
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            server.sql(&names);
+        }
+    });
+    let count = journal.intervals().len();
+    journal.judge(count);
+}
+
+#[test]
+fn server_killed_and_started_again() {
+    let mut server = Postgres::start();
+    let mut took = Vec::new();
+    let journals: Vec<Journal> = (0..ROUNDS).map(|_| Journal::new(&server.url(), "crash")).collect();
+    for round in 0..ROUNDS {
+        let mut held: Vec<_> = journals
+            .iter()
+            .map(|journal| {
+                let holder = journal.run(TTL, 60, &["stubborn"]);
+                journal.wait_for(2 * round + 1);
+                holder
+            })
+            .collect();
+        let mut next = journals[0].run(TTL, 0, &[]);
+        wait_until("the next one waits", || journals[0].waiting() == 1);
+        let killed = boottime();
+        server.kill();
+        for holder in &mut held {
+            assert_eq!(holder.status(), 76);
+        }
+        assert_eq!(next.status(), 69);
+        let refused = output(&mut journals[0].command(&["run", "true"]));
+        assert_eq!(refused.status.code(), Some(69), "{}", stderr(&refused));
+        server.restart();
+        for journal in &journals {
+            assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+            let intervals = journal.judge(2 * round + 2);
+            took.push(intervals[2 * round].last.saturating_sub(killed));
+        }
+    }
+    figures("server killed: until the command's end", took);
+}
+
+#[test]
+fn server_stopped() {
+    let server = Postgres::start();
+    let journals: Vec<Journal> = (0..ROUNDS).map(|_| Journal::new(&server.url(), "sigstop")).collect();
+    let mut held: Vec<_> = journals
+        .iter()
+        .map(|journal| journal.run(TTL, 60, &["stubborn"]))
+        .collect();
+    for journal in &journals {
+        journal.wait_for(1);
+    }
+    // One that waits, with and without an end.
+    let mut waiting = journals[0].run(&["--ttl", "5", "-t", "2"], 0, &[]);
+    let mut patient = journals[0].run(TTL, 0, &[]);
+    wait_until("they wait", || journals[0].waiting() == 2);
+    let stopped = boottime();
+    server.signal_all("STOP");
+    let refused = output(&mut journals[0].command(&["run", "true"]));
+    assert_eq!(refused.status.code(), Some(69), "{}", stderr(&refused));
+    let answered = boottime() - stopped;
+    let mut left = Vec::new();
+    for (holder, journal) in held.iter_mut().zip(&journals) {
+        assert_eq!(holder.status(), 76);
+        let end = (stopped + TTL_NS).checked_sub(journal.judge(1)[0].last);
+        left.push(end.expect("it ended before its time was over"));
+    }
+    assert_eq!(waiting.status(), 75, "its time was up");
+    assert_eq!(patient.status(), 69);
+    figures("server stopped: the command's end before the time is over", left);
+    figures("server stopped: until one who asks is told", vec![answered]);
+    server.signal_all("CONT");
+    for journal in &journals {
+        assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+        journal.judge(2);
+    }
+}
+
+#[test]
+fn asked_to_end_while_the_server_hangs() {
+    let server = Postgres::start();
+    hang::asked_to_end(&server.url(), || server.signal_all("STOP"));
+}
+
+#[test]
+fn time_is_up_while_the_server_hangs() {
+    let server = Postgres::start();
+    hang::time_is_up(&server.url(), false, || server.signal_all("STOP"));
+}
+
+#[test]
+fn released_by_force() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "forced");
+    let mut holder = journal.run(TTL, 60, &["stubborn"]);
+    let interval = journal.wait_for(1);
+    let unget = |token: u64| {
+        output(&mut journal.command(&["unget", "--token", &token.to_string()]))
+            .status
+            .code()
+    };
+    assert_eq!(unget(interval.token + 1), Some(1));
+    assert_eq!(unget(interval.token), Some(0));
+    assert_eq!(holder.status(), 76);
+    wait_until("the command has ended with its session", || !runs(interval.pid));
+}
+
+/// All who share the lock next wait for the moment in which the former holder's host may hear of its end, not only the
+/// first of them.
+#[test]
+fn those_who_share_next_all_wait_a_moment() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "shared-next");
+    let mut holder = journal.run(TTL, 60, &["stubborn"]);
+    journal.wait_for(1);
+    let next: Vec<_> = (0..4)
+        .map(|_| {
+            let mut next = journal.command(&["run", "-s", "date", "+%s%N"]);
+            next.stdout(std::process::Stdio::piped()).spawn().expect("it starts")
+        })
+        .collect();
+    wait_until("they wait", || journal.waiting() == 4);
+    // When it was ended, by the same clock: µs.
+    let ended: u64 = server
+        .sql(&format!(
+            "SELECT us FROM (SELECT backend, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us
+                FROM resourcelock_session WHERE name = '{}' AND token <> 0 OFFSET 0) AS s
+            WHERE pg_terminate_backend(backend)",
+            journal.name()
+        ))
+        .parse()
+        .expect("a time");
+    for next in next {
+        let said = stdout(&next.wait_with_output().expect("it ends"));
+        let ran: u64 = said.trim().parse().expect("ns");
+        let after = ran.saturating_sub(ended * 1000);
+        assert!(after >= 50_000_000, "{after} ns");
+    }
+    assert_eq!(holder.status(), 76);
+    let rows = format!(
+        "SELECT count(*) FROM resourcelock_session WHERE name = '{}'",
+        journal.name()
+    );
+    assert_eq!(server.sql(&rows), "0", "nothing is left behind");
+}
+
+/// One who has been asked to end, or who drops what it had, does not wait for an answer as one who needs it.
+#[test]
+fn given_back_while_the_server_hangs() {
+    let server = Postgres::start();
+    let engine = resourcelock::engines::open(&server.url()).expect("it is built in");
+    let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
+        let name = resourcelock::LockName::new(&crate::engine_common::lock_name(subject)).expect("a name");
+        let held = engine.acquire(&name, resourcelock::GetOptions::new());
+        held.expect("it answers").expect("it is free")
+    });
+    let journal = Journal::new(&server.url(), "asking");
+    server.signal_all("STOP");
+    let mut asking = Run::start(&mut journal.command(&["run", "-n", "true"]));
+    hurried.hurry();
+    assert!(hurried.release().is_err(), "nobody knows");
+    drop(dropped);
+    assert!(asking.is_running(), "they have waited for an answer");
+    assert_eq!(asking.status(), 69);
+    server.signal_all("CONT");
+}
+
+/// A waiter gives up within two TTL and about a second, also if the server hangs just after it has served somebody.
+#[test]
+fn a_waiter_gives_up_within_two_ttl() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "two-ttl");
+    let _holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    // Gives up by itself, a second after its time.
+    let mut other = journal.run(&["--ttl", "600", "-t", "11"], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    let mut waiter = journal.run(TTL, 0, &[]);
+    wait_until("it waits", || journal.waiting() == 2);
+    server.signal_all("STOP");
+    assert_eq!(waiter.status(), 69);
+    assert!(other.is_running(), "it has waited for longer");
+    assert_eq!(other.status(), 75);
+    server.signal_all("CONT");
+}
+
+#[test]
+fn the_queue_is_served_in_order() {
+    let server = Postgres::shared();
+    let journal = Journal::new(&server.url(), "order");
+    let holder = journal.run(TTL, 60, &[]);
+    journal.wait_for(1);
+    let mut waiting = Vec::new();
+    for i in 0..5 {
+        waiting.push(journal.run(&["-m", &format!("{i}")], 0, &[]));
+        wait_until("it waits", || journal.waiting() == i + 1);
+    }
+    // One in the middle gives up, one dies.
+    waiting[1].signal("TERM");
+    waiting[3].signal("KILL");
+    wait_until("they have left the queue", || journal.waiting() == 3);
+    let order: Vec<u32> = [0, 2, 4].map(|i: usize| waiting[i].id()).to_vec();
+    holder.signal("TERM");
+    for i in [0, 2, 4] {
+        assert_eq!(waiting[i].status(), 0);
+    }
+    let intervals = journal.judge(4);
+    assert_eq!(order.len(), intervals.len() - 1);
+    let gaps = intervals.windows(2).map(|pair| pair[1].first - pair[0].last).collect();
+    figures("queue: from one command's end to the next one", gaps);
+}

@@ -1,0 +1,111 @@
+//! PostgreSQL behind a pooler in session mode: sessions that were others' before, and will be.
+
+use crate::engine_common::journal::{Journal, binary};
+use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
+use crate::engine_common::{Process, lock_name, signal, wait_until};
+use std::process::{Command, Stdio};
+
+/// What a program finds that is given a session of the pooler's.
+fn setting(pooler: &Pooler, name: &str) -> String {
+    let url = pooler.url();
+    let psql = Command::new("psql")
+        .args(["-X", "-q", "-A", "-t", "-d", &url, "-c", &format!("SHOW {name}")])
+        .output()
+        .expect("psql runs");
+    assert!(psql.status.success(), "{}", stderr(&psql));
+    stdout(&psql).trim().to_owned()
+}
+
+fn nothing_is_left_set(pooler: &Pooler) {
+    assert_eq!(setting(pooler, "search_path"), "\"$user\", public");
+    assert_eq!(setting(pooler, "lock_timeout"), "0");
+}
+
+/// Its sessions keep what the one before has left: the lock, if that one was killed.
+#[test]
+fn a_pooler_that_resets_nothing() {
+    let server = Postgres::start();
+    let pooler = Pooler::with(&server, "session", "server_reset_query =\n");
+    let journal = Journal::new(&pooler.url(), "pooled");
+    let had = journal.command(&["run", "true"]).output().expect("it runs");
+    assert!(had.status.success(), "{}", stderr(&had));
+    nothing_is_left_set(&pooler);
+    let mut holder = journal.run(&[], 600, &[]);
+    let command = journal.wait_for(1).pid;
+    // With its guard, and all at once.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it runs");
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        signal(pid, "STOP");
+    }
+    holder.signal("KILL");
+    holder.wait();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        signal(pid, "KILL");
+    }
+    wait_until("the command is gone", || !crate::engine_common::journal::runs(command));
+    wait_until("the pooler has noticed", || {
+        server.sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'resourcelock %' AND state = 'active'",
+        ) == "0"
+    });
+    for _ in 0..3 {
+        let had = journal.command(&["run", "true"]).output().expect("it runs");
+        assert!(had.status.success(), "{}", stderr(&had));
+    }
+    let mut direct = journal.command_by(&server.url(), &["run", "-n", "true"]);
+    let direct = direct.output().expect("it runs");
+    assert_eq!(
+        direct.status.code(),
+        Some(0),
+        "released is released: {}",
+        stderr(&direct)
+    );
+    nothing_is_left_set(&pooler);
+}
+
+/// One that gives each transaction another session may be looked through; who comes next finds its settings.
+#[test]
+fn looking_leaves_nothing_behind() {
+    let server = Postgres::shared();
+    let pooler = Pooler::with(&server, "transaction", "default_pool_size = 1\n");
+    let name = lock_name("looked");
+    let own = binary(&server.url()).args([&name, "run", "true"]).output();
+    assert!(own.expect("it runs").status.success());
+    for words in [&["state"][..], &["unget"]] {
+        let looked = binary(&pooler.url()).arg(&name).args(words).output().expect("it runs");
+        assert_eq!(looked.status.code(), Some(0), "{}", stderr(&looked));
+        nothing_is_left_set(&pooler);
+    }
+    let refused = binary(&pooler.url()).args([&name, "run", "true"]).output();
+    assert!(!refused.expect("it runs").status.success());
+    nothing_is_left_set(&pooler);
+}
+
+/// All of its sessions are in use: that is no reason to give up for one who has one.
+#[test]
+fn a_pooler_whose_sessions_are_all_in_use() {
+    let server = Postgres::start();
+    let pooler = Pooler::with(&server, "session", "default_pool_size = 2\n");
+    let journal = Journal::new(&server.url(), "full");
+    let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
+    journal.wait_for(1);
+    let waiter = &mut journal.command_by(&pooler.url(), &["run", "--ttl", "5", "true"]);
+    let mut waiter = crate::engine_common::journal::Run::start(waiter);
+    wait_until("it waits", || journal.waiting() == 1);
+    let url = pooler.url();
+    let mut other = Command::new("psql");
+    other
+        .args(["-X", "-d", &url, "-c", "SELECT pg_sleep(600)"])
+        .stdout(Stdio::null());
+    let _other = Process(other.spawn().expect("psql runs"));
+    wait_until("the other one has a session", || {
+        server.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") == "1"
+    });
+    // Longer than it takes to ask twice in vain.
+    let patient = journal.command(&["run", "-t", "16", "true"]).output().expect("it runs");
+    assert_eq!(patient.status.code(), Some(75), "{}", stderr(&patient));
+    assert!(waiter.is_running(), "it has given up");
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(waiter.status(), 0);
+}

@@ -1,0 +1,261 @@
+//! PostgreSQL: tokens grow, whatever becomes of what they are drawn from.
+
+use crate::engine_common::journal::{Journal, binary};
+use crate::engine_common::postgres::{Postgres, stderr, stdout};
+use crate::engine_common::{lock_name, wait_until};
+use std::process::Output;
+use std::thread;
+
+/// Locks of one server, and the highest token of each.
+struct Tokens {
+    url: String,
+    locks: Vec<(String, u64)>,
+}
+
+impl Tokens {
+    fn of(url: String) -> Self {
+        let locks = (0..3).map(|_| (lock_name("tokens"), 0)).collect();
+        Self { url, locks }
+    }
+
+    fn ask(&self, name: &str) -> Output {
+        let mut command = binary(&self.url);
+        let output = command
+            .args([name, "run", "sh", "-c", "echo $RESOURCELOCK_TOKEN"])
+            .output();
+        output.expect("it runs")
+    }
+
+    /// Some more of each lock, the locks side by side: each higher than the one before.
+    fn grow(&mut self, when: &str) {
+        let drawn: Vec<Vec<u64>> = thread::scope(|scope| {
+            let asked: Vec<_> = self
+                .locks
+                .iter()
+                .map(|(name, _)| {
+                    scope.spawn(|| {
+                        (0..3)
+                            .map(|_| {
+                                let had = self.ask(name);
+                                assert!(had.status.success(), "{when}: {}", stderr(&had));
+                                stdout(&had).trim().parse().expect("a token")
+                            })
+                            .collect()
+                    })
+                })
+                .collect();
+            asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+        });
+        for ((name, highest), drawn) in self.locks.iter_mut().zip(drawn) {
+            for token in drawn {
+                assert!(token > *highest, "{when}: {name}: {token} after {highest}");
+                *highest = token;
+            }
+        }
+    }
+}
+
+/// What has not reached the disk is lost for certain: nobody writes it in the background, and commits do not wait.
+const FORGETFUL: &[&str] = &["wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off"];
+
+#[test]
+fn after_a_crash_of_the_server() {
+    let mut server = Postgres::start();
+    server.sql("CREATE ROLE plain LOGIN");
+    server.sql("CREATE DATABASE bare");
+    server.sql_in("bare", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    server.set(FORGETFUL);
+    let mut tokens = Tokens::of(server.url());
+    let bare = format!(
+        "postgres:///bare?host={}&port={}&user=plain",
+        server.folder().display(),
+        server.port()
+    );
+    let mut bare = Tokens::of(bare);
+    for _ in 0..4 {
+        bare.grow("before a crash, without a table");
+        // These last, as the others bring everything before them to the disk.
+        tokens.grow("before a crash");
+        server.kill();
+        server.restart();
+        tokens.grow("after a crash");
+        bare.grow("after a crash, without a table");
+    }
+    // One process alone: all sessions end, and the server's memory is made anew.
+    let crashed = server.try_sql(
+        "jobs",
+        "SELECT pg_reload_conf(); COPY (SELECT 1) TO PROGRAM 'kill -KILL $PPID'",
+    );
+    assert!(!crashed.status.success());
+    crate::engine_common::wait_until("it serves again", || {
+        server.try_sql("jobs", "SELECT 1").status.success()
+    });
+    tokens.grow("after a crash of one process");
+}
+
+/// Grants do not wait for the disk: where tokens are drawn from a sequence, it is needed once in 32 times.
+#[test]
+fn the_disk_is_not_waited_for() {
+    let mut server = Postgres::start();
+    server.sql("CREATE ROLE plain LOGIN");
+    server.sql("CREATE DATABASE bare");
+    server.sql_in("bare", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    server.set(&["wal_writer_delay=10s", "autovacuum=off", "checkpoint_timeout=1h"]);
+    let mut tokens = Tokens::of(server.url());
+    let mut bare = Tokens::of(server.url_as("trusted", "jobs"));
+    bare.url = format!(
+        "postgres:///bare?host={}&port={}&user=plain",
+        server.folder().display(),
+        server.port()
+    );
+    tokens.grow("first");
+    let version: i64 = server.sql("SHOW server_version_num").parse().expect("a number");
+    let counted = if version < 180_000 {
+        "SELECT wal_sync FROM pg_stat_wal"
+    } else {
+        "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'"
+    };
+    let writes = || -> i64 { server.sql(counted).parse().expect("a number") };
+    let before = writes();
+    tokens.grow("then");
+    tokens.grow("then");
+    let drawn = writes() - before;
+    assert!(drawn < 9, "{drawn} writes for 18 grants");
+    let before = writes();
+    bare.grow("without a table");
+    let counted = writes() - before;
+    assert!(
+        counted >= 3,
+        "{counted} writes for 9 grants of which each has to be on the disk, three at a time"
+    );
+}
+
+/// The statements that a message wants somebody to run: the rest of its line.
+fn to_paste(said: &str) -> &str {
+    let (_, statements) = said
+        .split_once(" run: ")
+        .unwrap_or_else(|| panic!("what to do: {said}"));
+    statements.lines().next().unwrap_or_default()
+}
+
+/// What is printed is all that is needed, and can be pasted as it stands.
+#[test]
+fn what_a_role_needs_is_printed() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE \"two words\" LOGIN");
+    server.sql("CREATE DATABASE pasted");
+    server.sql_in("pasted", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let (folder, port) = (server.folder().display(), server.port());
+    let url = format!("postgres:///pasted?host={folder}&port={port}&user=two%20words");
+    let mut tokens = Tokens::of(url);
+    let had = tokens.ask(&tokens.locks[0].0);
+    assert!(had.status.success());
+    let said = stderr(&had);
+    let statements = to_paste(&said);
+    assert!(statements.ends_with("TO \"two words\";"), "{statements}");
+    server.sql_in("pasted", statements);
+    let had = tokens.ask(&tokens.locks[0].0);
+    assert!(had.status.success() && had.stderr.is_empty(), "{}", stderr(&had));
+    tokens.grow("with what was pasted");
+}
+
+#[test]
+fn when_the_table_is_made_later_or_lost() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE later LOGIN");
+    server.sql("CREATE DATABASE later");
+    let sql = |text: &str| server.sql_in("later", text);
+    sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = format!(
+        "postgres:///later?host={}&port={}&user=later",
+        server.folder().display(),
+        server.port()
+    );
+    let mut tokens = Tokens::of(url);
+    tokens.grow("without a right to make a table");
+    // Made by hand, as the message says, by somebody else: it is not used in part.
+    let said = stderr(&tokens.ask(&tokens.locks[0].0));
+    assert!(!said.contains("not shown"), "state shows the holder: {said}");
+    let (create, _) = to_paste(&said).split_once(" GRANT ").expect("and what to allow");
+    sql(create);
+    let refused = tokens.ask(&tokens.locks[0].0);
+    assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON resourcelock_session TO later");
+    sql("GRANT USAGE ON SEQUENCE resourcelock_token TO later");
+    let refused = tokens.ask(&tokens.locks[0].0);
+    assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+    // As it is printed, with the role.
+    sql(to_paste(&stderr(&refused)));
+    tokens.grow("with the table made by hand");
+    sql("DELETE FROM resourcelock_session");
+    tokens.grow("with an emptied table");
+    sql("GRANT CREATE ON SCHEMA public TO later");
+    sql("DROP TABLE resourcelock_session");
+    tokens.grow("without the table");
+    sql("DROP TABLE resourcelock_session");
+    sql("DROP SEQUENCE resourcelock_token");
+    tokens.grow("with nothing left");
+    let highest = tokens.locks[0].1;
+    sql("DROP SEQUENCE resourcelock_token");
+    tokens.grow("without the sequence");
+    assert!(tokens.locks[0].1 > highest);
+}
+
+/// Who began to wait before there was a table draws from what is there when it is granted.
+#[test]
+fn when_the_table_is_made_while_one_waits() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE meanwhile LOGIN");
+    server.sql("CREATE DATABASE meanwhile");
+    let sql = |text: &str| server.sql_in("meanwhile", text);
+    sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = format!(
+        "postgres:///meanwhile?host={}&port={}&user=meanwhile",
+        server.folder().display(),
+        server.port()
+    );
+    let journal = Journal::new(&url, "meanwhile");
+    let mut holder = journal.run(&[], 600, &[]);
+    journal.wait_for(1);
+    let mut waiter = journal.run(&[], 0, &[]);
+    wait_until("it waits", || journal.waiting() == 1);
+    // By somebody who may.
+    let made = binary(&server.url_as("trusted", "meanwhile"))
+        .args([&lock_name("maker"), "run", "true"])
+        .output();
+    assert!(made.expect("it runs").status.success());
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON resourcelock_session TO meanwhile");
+    sql("GRANT USAGE, UPDATE ON SEQUENCE resourcelock_token TO meanwhile");
+    let highest: u64 = sql("SELECT last_value FROM resourcelock_token")
+        .parse()
+        .expect("a number");
+    holder.signal("TERM");
+    holder.wait();
+    assert_eq!(waiter.status(), 0);
+    assert!(journal.judge(2)[1].token > highest);
+}
+
+/// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.
+#[test]
+fn after_a_restore() {
+    let mut server = Postgres::start();
+    let mut tokens = Tokens::of(server.url());
+    tokens.grow("before the copy");
+    server.sql_in("postgres", "CREATE DATABASE copy TEMPLATE jobs");
+    tokens.grow("after the copy");
+    server.sql_in("postgres", "DROP DATABASE jobs");
+    server.sql_in("postgres", "CREATE DATABASE jobs TEMPLATE copy");
+    tokens.grow("in a copy of the database");
+    server.stop();
+    let copy = server.folder().join("copy");
+    let data = server.folder().join("data");
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    server.restart();
+    tokens.grow("after the copy of the server");
+    server.stop();
+    std::fs::remove_dir_all(&data).expect("it can be removed");
+    std::fs::rename(&copy, &data).expect("it can be put in its place");
+    server.restart();
+    tokens.grow("in a copy of the server");
+}

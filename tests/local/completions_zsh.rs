@@ -1,0 +1,112 @@
+//! What the Tab key does in zsh.
+
+use crate::common::prompt::{COMMANDS, Prompt, options_in_help};
+
+/// Typed line → completed line.
+fn check(zsh: &mut Prompt, cases: &[(&str, &str)]) {
+    for (typed, completed) in cases {
+        assert_eq!(
+            zsh.completed(&format!("resourcelock {typed}")).trim_end(),
+            format!("resourcelock {completed}"),
+            "{typed}"
+        );
+    }
+}
+
+#[test]
+fn locks_commands_options_and_values() {
+    check(
+        &mut Prompt::zsh(),
+        &[
+            ("i2", "i2c"),
+            ("i2c un", "i2c unget"),
+            ("doc", "doctor"),
+            ("-t 5 --shared i2", "-t 5 --shared i2c"),
+            ("-t 5 i2c hi", "-t 5 i2c history"),
+            ("i2c --message 'a b' rem", "i2c --message 'a b' remove"),
+            ("/i2", "/i2c"),
+            ("/l", "/list"),
+            ("/list s", "/list state"),
+            ("help comp", "help completions"),
+            ("completions z", "completions zsh"),
+            ("i2c run --conf", "i2c run --conflict-exit-code"),
+            ("i2c run --until t", "i2c run --until tree"),
+            ("i2c run --until=t", "i2c run --until=tree"),
+            ("i2c run -n --signal WINC", "i2c run -n --signal WINCH"),
+            ("i2c get --group roo", "i2c get --group root"),
+            ("i2c history --svg /etc/hostn", "i2c history --svg /etc/hostname"),
+            ("i2c history --svg=/etc/hostn", "i2c history --svg=/etc/hostname"),
+            ("i2c get -t 5", "i2c get -t 5"),
+        ],
+    );
+}
+
+#[test]
+fn names_are_quoted_as_they_are_typed() {
+    check(
+        &mut Prompt::zsh(),
+        &[
+            ("a", r"a\ b\;c"),
+            (r"a\ b", r"a\ b\;c"),
+            ("\"a", "\"a b;c\""),
+            ("'a b", "'a b;c'"),
+            ("it", r"it\'s"),
+            ("\"it", "\"it's\""),
+            (r"a\ b\;c st", r"a\ b\;c state"),
+            ("'a b;c' st", "'a b;c' state"),
+            ("x", "x@y"),
+            ("x@y st", "x@y state"),
+            ("p:", "p:q=r"),
+            ("p:q=r st", "p:q=r state"),
+        ],
+    );
+}
+
+#[test]
+fn the_command_under_the_lock_is_completed_as_if_it_stood_alone() {
+    check(
+        &mut Prompt::zsh(),
+        &[
+            ("i2c run printen", "i2c run printenv"),
+            ("i2c run -n -- printen", "i2c run -n -- printenv"),
+            ("i2c run ls -l /etc/hostn", "i2c run ls -l /etc/hostname"),
+            ("i2c run -c printen", "i2c run -c printenv"),
+            ("i2c run -t 5 -- resourcelock /l", "i2c run -t 5 -- resourcelock /list"),
+            ("x@y run resourcelock i2c un", "x@y run resourcelock i2c unget"),
+        ],
+    );
+}
+
+#[test]
+fn a_lock_is_shown_with_its_state() {
+    let (_, listing) = Prompt::zsh().tab("resourcelock ");
+    let line = |name: &str| {
+        let line = listing
+            .lines()
+            .find(|line| line.split_whitespace().any(|word| word == name));
+        line.unwrap_or_else(|| panic!("no {name} in {listing}")).to_owned()
+    };
+    assert!(line("i2c").contains("held by"), "{listing}");
+    assert!(line("x@y").contains("free"), "{listing}");
+    assert!(line("doctor").contains("Look for"), "{listing}");
+}
+
+#[test]
+fn every_option_of_help_is_offered() {
+    let mut zsh = Prompt::zsh();
+    for command in COMMANDS {
+        let (_, listing) = zsh.tab(&format!("resourcelock {command} -"));
+        let (_, listing) = listing.split_once("\r\n").expect("a list under the line");
+        let heads = listing
+            .lines()
+            .map(|line| line.split(" -- ").next().unwrap_or_default());
+        let mut offered: Vec<&str> = heads
+            .flat_map(str::split_whitespace)
+            .filter(|word| word.len() > 1 && word.starts_with('-'))
+            .collect();
+        let mut expected = options_in_help(command);
+        offered.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(offered, expected, "{command}: {listing}");
+    }
+}

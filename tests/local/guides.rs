@@ -1,0 +1,199 @@
+//! Every command of the guides is run, and what it prints is what the guide says.
+//!
+//! A guide's `console` blocks are one session: `$ ` begins a command, `> ` continues it, the other lines are what it
+//! prints. Numbers, durations and the width of columns may differ.
+
+use crate::common::guide::{blocks, check, script, steps};
+use crate::common::private_shm;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Where a guide is tried out: a folder, programs that its examples name, and users `alice` and `bob` of the group
+/// `i2c`, and `carol`.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        for folder in ["bin", "work"] {
+            fs::create_dir(place.path(folder)).unwrap();
+        }
+        // What the examples run under their locks.
+        for name in [
+            "fetch-mail",
+            "nightly",
+            "backup",
+            "check-disk",
+            "reader",
+            "make",
+            "rsync",
+        ] {
+            place.program(name, "exit 0");
+        }
+        let python = crate::common::peer::python();
+        place.program("python3", &format!("exec '{}' \"$@\"", python.display()));
+        place.program("sudo", "[ \"$1\" = -u ] || exit 1; user=$2; shift 2; exec setpriv --reuid $user --regid $user --init-groups \"$@\"");
+        // For others than root the temporary folder is closed.
+        for folder in [place.folder.path().to_owned(), place.path("bin")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let users = [("alice", 2001), ("bob", 2002), ("carol", 2003)];
+        let (mut passwd, mut group) = (read("/etc/passwd"), read("/etc/group"));
+        for (name, number) in users {
+            passwd.push_str(&format!("{name}:x:{number}:{number}::/:/bin/sh\n"));
+            group.push_str(&format!("{name}:x:{number}:\n"));
+        }
+        group.push_str("i2c:x:3001:alice,bob\n");
+        fs::write(place.path("passwd"), passwd).unwrap();
+        fs::write(place.path("group"), group).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a bash script here; returns what it printed, both streams together.
+    fn run(&self, script: &str) -> String {
+        // The binary lies in a folder that other users may not enter: they get a copy.
+        let binary = crate::common::binary().get_program().to_owned();
+        let installed = self.path("bin/resourcelock");
+        if !installed.exists() {
+            fs::copy(&binary, &installed).unwrap();
+        }
+        fs::write(self.path("script"), script).unwrap();
+        let outer = r#"
+            mount --bind "$PLACE/passwd" /etc/passwd && mount --bind "$PLACE/group" /etc/group || exit 98
+            cd "$PLACE/work" && PATH=$PLACE/bin:$PATH exec bash "$PLACE/script" 2>&1
+        "#;
+        let output = private_shm(outer)
+            .env("PLACE", self.folder.path())
+            .env("HOME", self.path("work"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn try_out(guide: &str) {
+    let steps = steps(guide);
+    check(&steps, &Place::new().run(&script(&steps)));
+}
+
+#[test]
+fn from_flock() {
+    try_out("from-flock.md");
+}
+
+#[test]
+fn from_sem() {
+    try_out("from-sem.md");
+}
+
+#[test]
+fn from_python() {
+    try_out("from-python.md");
+}
+
+#[test]
+fn systemd() {
+    try_out("systemd.md");
+}
+
+#[test]
+fn containers() {
+    try_out("containers.md");
+}
+
+#[test]
+fn users_and_groups() {
+    try_out("users-and-groups.md");
+}
+
+#[test]
+fn cron() {
+    try_out("cron.md");
+    // A crontab's lines: five fields, then a command for /bin/sh.
+    let mut script = String::new();
+    for (_, lines) in blocks("cron.md", "crontab") {
+        for line in lines.lines() {
+            let command = line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+            let command = command.replace("cd /srv", "cd /");
+            assert!(command.starts_with("resourcelock "), "{line}");
+            let quoted = command.replace('\'', r"'\''");
+            script.push_str(&format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n"));
+        }
+    }
+    assert_eq!(script.lines().count(), 6, "{script}");
+    Place::new().run(&script);
+}
+
+#[test]
+fn units_are_valid() {
+    let place = Place::new();
+    let folder = place.path("work");
+    symlink(crate::common::binary().get_program(), place.path("bin/resourcelock")).unwrap();
+    let bin = format!("{}/", place.path("bin").display());
+    let mut names = Vec::new();
+    for guide in ["systemd.md", "users-and-groups.md", "hosts.md"] {
+        for (name, unit) in blocks(guide, "systemd") {
+            let unit = unit.replace("/usr/bin/resourcelock", &format!("{bin}resourcelock"));
+            let unit = unit
+                .replace("/usr/local/bin/", &bin)
+                .replace(" -- true", " -- /bin/true");
+            fs::write(folder.join(&name), unit).unwrap();
+            names.push(name);
+        }
+    }
+    assert_eq!(names.len(), 6, "{names:?}");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .args(names.iter().map(|name| folder.join(name)))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}
+
+/// The README shows the crontab of the cluster that the guide sets up.
+#[test]
+fn the_readme_and_the_guide_have_one_engine() {
+    let variables = |text: &str| -> Vec<String> {
+        let block = text
+            .split("\n```crontab\n")
+            .find(|block| block.starts_with("RESOURCELOCK_BACKEND=etcd:"));
+        let lines = block.expect("it has such a crontab").lines();
+        lines
+            .take_while(|line| !line.starts_with('0'))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(variables(&read("README.md")), variables(&read("docs/hosts.md")));
+}

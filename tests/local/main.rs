@@ -1,0 +1,60 @@
+//! Locks of this machine, from end to end: the real binary, the library in processes of its own, the real Python module.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod bad_objects;
+mod bad_places;
+mod cli_get;
+mod cli_json;
+mod cli_see;
+mod cli_usage;
+mod closed_descriptors;
+mod completions_bash;
+mod completions_fish;
+mod completions_zsh;
+mod crash_fork;
+mod crash_waiters;
+mod deleted;
+mod detached;
+mod example_accept;
+mod example_demo;
+mod example_sensor;
+mod fuzz_entries;
+mod guides;
+mod help_first_minutes;
+mod man_page;
+mod modes;
+mod namespaces;
+mod no_proc;
+mod order;
+mod peer_load;
+mod peer_sees;
+mod peer_waits;
+mod readme;
+mod removal;
+mod run_abandoned;
+mod run_like_flock;
+mod run_limits;
+mod run_signals;
+mod run_status;
+mod run_terminal;
+mod stop;
+mod stopped_inside;
+mod taken_anew;
+mod wall_clock;
+
+/// What a worker process runs, see `common::worker`; run as a test, it tries one out.
+#[test]
+fn worker() {
+    common::worker::main(
+        &[
+            closed_descriptors::SKILLS,
+            crash_fork::SKILLS,
+            modes::SKILLS,
+            order::SKILLS,
+        ]
+        .concat(),
+    );
+}

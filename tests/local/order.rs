@@ -1,0 +1,113 @@
+//! Whoever asked first is served first.
+
+use crate::common::worker::{Hands, Skill};
+use crate::common::{Ask, TestLock, Worker, wait_until};
+use resourcelock::{GetOptions, Mode, Wait};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Holds for so many microseconds and asks again, at once or after so many, until it has had the lock so often.
+fn again_and_again(hands: &mut Hands, arguments: &[Value]) -> Value {
+    let [rounds, hold, pause] = [0, 1, 2].map(|i| arguments[i].as_u64().expect("a number"));
+    let mut longest = Duration::ZERO;
+    for _ in 0..rounds {
+        let asked = Instant::now();
+        let guard = hands
+            .lock()
+            .acquire(GetOptions::new().wait(Wait::Forever))
+            .expect("a grant");
+        longest = longest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_micros(hold));
+        assert!(guard.release().expect("released"));
+        std::thread::sleep(Duration::from_micros(pause));
+    }
+    json!(longest.as_micros() as u64)
+}
+
+/// What this file's workers can do besides.
+pub const SKILLS: &[(&str, Skill)] = &[("again_and_again", again_and_again)];
+
+/// A holder, and waiters in the order in which they were seen to queue, at least 50 ms apart.
+fn queue(lock: &TestLock, modes: &[Mode]) -> (Worker, Vec<Worker>) {
+    let mut holder = Worker::open(lock);
+    assert!(holder.get(Ask::default()).is_some());
+    let mut waiters: Vec<Worker> = Vec::new();
+    for mode in modes {
+        let mut waiter = Worker::open(lock);
+        waiter.send_get(Ask {
+            mode: Some(*mode),
+            patient: true,
+            ..Ask::default()
+        });
+        waiters.push(waiter);
+        wait_until("it has waited for 50 ms", || {
+            let queued = lock.state().waiters;
+            queued.len() == waiters.len() && queued.last().is_some_and(|last| last.waited.as_millis() >= 50)
+        });
+    }
+    (holder, waiters)
+}
+
+#[test]
+fn eight_waiters_are_served_in_the_order_of_asking() {
+    let lock = TestLock::new("order");
+    let (mut holder, mut waiters) = queue(&lock, &[Mode::Exclusive; 8]);
+    let pids: Vec<u32> = lock.state().waiters.iter().map(|waiter| waiter.pid).collect();
+    assert_eq!(
+        pids,
+        waiters.iter().map(Worker::id).collect::<Vec<_>>(),
+        "shown in this order"
+    );
+    // All of them give back by themselves, so that nothing but the queue decides.
+    waiters.iter_mut().for_each(|waiter| waiter.send(json!(["release"])));
+    assert!(holder.release());
+    let grants: Vec<_> = waiters.iter_mut().map(|waiter| waiter.granted().unwrap()).collect();
+    assert!(
+        grants.is_sorted_by(|a, b| a.token < b.token && a.at < b.at),
+        "{grants:?}"
+    );
+    assert!(waiters.iter_mut().all(|waiter| waiter.answer() == json!(true)));
+    let served: Vec<u32> = lock.open().history().iter().map(|record| record.pid).collect();
+    assert_eq!(served[1..], pids);
+}
+
+#[test]
+fn readers_and_writers_are_served_in_the_order_of_asking() {
+    let lock = TestLock::new("order");
+    let (r, w) = (Mode::Shared, Mode::Exclusive);
+    let (mut holder, mut waiters) = queue(&lock, &[r, r, w, r, w, r, r]);
+    let mut groups = vec![0..2, 2..3, 3..4, 4..5, 5..7];
+    assert!(holder.release());
+    let mut last = 0;
+    for group in groups.drain(..) {
+        let members = &mut waiters[group];
+        let mut tokens: Vec<u64> = members
+            .iter_mut()
+            .map(|member| member.granted().unwrap().token)
+            .collect();
+        tokens.sort_unstable();
+        assert!(tokens[0] > last);
+        last = *tokens.last().unwrap();
+        assert_eq!(
+            lock.state().holders.len(),
+            members.len(),
+            "the whole group, and nobody else"
+        );
+        assert!(members.iter_mut().all(Worker::release));
+    }
+}
+
+/// One process holds for 2 ms and asks again at once, another one asks every 0.5 ms: both get on. The shares are
+/// printed; `benches/lock.rs` compares them with flock(2).
+#[test]
+fn a_busy_process_does_not_starve_another_one() {
+    const ROUNDS: u64 = 100;
+    let lock = TestLock::new("order");
+    let [mut busy, mut modest] = [0; 2].map(|_| Worker::open(&lock));
+    busy.send(json!(["again_and_again", ROUNDS * 20, 2000, 0]));
+    wait_until("it is at work", || lock.state().counters.acquisitions > 3);
+    let longest = modest.ask(json!(["again_and_again", ROUNDS, 0, 500]));
+    let all = lock.state().counters.acquisitions;
+    println!("the modest one had {ROUNDS} of the last {all} grants and waited at most {longest} µs");
+    assert_eq!(busy.try_answer(), None, "the busy one still had much to do");
+}

@@ -1,0 +1,254 @@
+//! `run` at a terminal: keys, job control, full-screen programs, hang-up.
+
+use crate::common::run::{hold, lives, signal, state_letter};
+use crate::common::{Pty, TestLock, wait_until};
+use nix::sys::signal::Signal;
+use std::process::Command;
+
+/// What a person would type to run it.
+fn typed(lock: &TestLock, options: &str, command: &str) -> String {
+    let program = lock.command(&[]).get_program().to_string_lossy().into_owned();
+    format!("{program} {} run {options} -- {command}", lock.name())
+}
+
+/// Shows the status of the last command. The typed line itself does not contain what is waited for.
+fn see_status(shell: &mut Pty, status: i32) {
+    shell.line("echo sta\"\"tus=$?.");
+    shell.see(&format!("status={status}."));
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_exactly_once() {
+    let lock = TestLock::new("ctrlc");
+    let mut shell = Pty::shell();
+    shell.line(&typed(
+        &lock,
+        "",
+        r#"bash -c 'trap "echo in\"\"t" INT; trap "echo qu\"\"it; exit 7" TERM; echo u""p $PPID.; while true; do read -r _; done'"#,
+    ));
+    shell.see("up ");
+    shell.see(".");
+    let screen = shell.screen();
+    let wrapper = screen
+        .rsplit("up ")
+        .next()
+        .and_then(|rest| rest.split('.').next())
+        .unwrap()
+        .parse()
+        .unwrap();
+    for _ in 0..3 {
+        shell.keys("\x03");
+        shell.see("int");
+    }
+    // The wrapper handles one signal after the other: whatever it had to pass on was passed on before this.
+    signal(wrapper, Signal::SIGTERM);
+    shell.see("quit");
+    see_status(&mut shell, 7);
+    assert_eq!(shell.screen().matches("int\r\n").count(), 3, "{}", shell.screen());
+}
+
+#[test]
+fn ctrl_c_ends_command_wrapper_and_loop() {
+    let lock = TestLock::new("ctrlc2");
+    let mut shell = Pty::shell();
+    shell.line(&format!(
+        "while true; do {}; done",
+        typed(&lock, "", r#"sh -c 'echo u""p; read _; exit 0'"#)
+    ));
+    shell.see("up");
+    shell.keys("\x03");
+    shell.see("$ ");
+    // Because the wrapper died of the signal, the shell ends its loop.
+    see_status(&mut shell, 130);
+    wait_until("the lock is free", || !lock.state().locked);
+}
+
+#[test]
+fn stopped_and_continued_with_the_lock_held() {
+    let lock = TestLock::new("ctrlz");
+    let mut shell = Pty::shell();
+    shell.line(&typed(
+        &lock,
+        "",
+        r#"sh -c 'echo u""p $$.; read line; echo ""got $line; exit 3'"#,
+    ));
+    shell.see("up ");
+    shell.see(".");
+    for _ in 0..2 {
+        shell.keys("\x1a");
+        shell.see("Stopped");
+        let holder = &lock.state().holders[0];
+        assert!(lock.state().locked && holder.alive);
+        assert_eq!(state_letter(holder.pid), Some('T'));
+        assert_eq!(state_letter(holder.bound_pid.unwrap()), Some('T'));
+        shell.line("fg");
+        shell.see("sh -c");
+        let holder = lock.state().holders[0].clone();
+        wait_until("both run", || {
+            state_letter(holder.pid) == Some('S') && state_letter(holder.bound_pid.unwrap()) == Some('S')
+        });
+    }
+    shell.line("hello");
+    shell.see("got hello");
+    see_status(&mut shell, 3);
+}
+
+#[test]
+fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought_back() {
+    let lock = TestLock::new("bg");
+    lock.open().close(); // it exists and can be looked at
+    for options in ["", "--limit 1h"] {
+        let mut shell = Pty::shell();
+        shell.line(&format!(
+            "{} &",
+            typed(&lock, options, r#"sh -c 'read line; echo ""got $line; exit 3'"#)
+        ));
+        wait_until("it holds the lock", || !lock.state().holders.is_empty());
+        let wrapper = lock.state().holders[0].pid;
+        wait_until("it stops", || state_letter(wrapper) == Some('T'));
+        shell.line("fg");
+        shell.see("read line");
+        // With a limit it had got a group of its own, which now has the terminal.
+        shell.line("hello");
+        shell.see("got hello");
+        see_status(&mut shell, 3);
+    }
+}
+
+#[test]
+fn continued_in_the_background() {
+    let lock = TestLock::new("bg2");
+    let mut shell = Pty::shell();
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("end");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Waits without a child of its own: a process that is stopped between vfork and exec would hold up its parent.
+    let script = format!(r#"sh -c 'echo u""p; read -r _ < {}; exit 3'"#, fifo.display());
+    shell.line(&typed(&lock, "", &script));
+    shell.see("up");
+    shell.keys("\x1a");
+    shell.see("Stopped");
+    shell.line("bg");
+    let holder = lock.state().holders[0].clone();
+    wait_until("both run", || {
+        state_letter(holder.pid) != Some('T') && state_letter(holder.bound_pid.unwrap()) != Some('T')
+    });
+    std::fs::write(fifo, "\n").unwrap();
+    shell.line("wait %1");
+    see_status(&mut shell, 3);
+}
+
+#[test]
+fn a_command_that_stops_itself_stops_the_wrapper() {
+    let lock = TestLock::new("self-stop");
+    let mut shell = Pty::shell();
+    shell.line(&typed(&lock, "", r#"sh -c 'kill -STOP $$; echo ""again; exit 2'"#));
+    shell.see("Stopped");
+    shell.line("fg");
+    shell.see("again");
+    see_status(&mut shell, 2);
+}
+
+#[test]
+fn a_full_screen_program_has_the_terminal() {
+    let lock = TestLock::new("screen");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text");
+    std::fs::write(&file, (1..500).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
+    for options in ["", "--limit 1h"] {
+        let mut shell = Pty::shell();
+        shell.line("export TERM=vt100 LESS=; stty rows 24 cols 80");
+        shell.line(&typed(&lock, options, &format!("less {}", file.display())));
+        shell.see("line 20");
+        shell.keys("G");
+        shell.see("line 499");
+        shell.keys("\x1a");
+        shell.see("Stopped");
+        shell.line("fg");
+        shell.see("line 499");
+        shell.keys("q");
+        see_status(&mut shell, 0);
+    }
+}
+
+#[test]
+fn without_a_terminal_a_stopped_command_does_not_stop_the_wrapper() {
+    let lock = TestLock::new("no-tty");
+    let mut command = Command::new("setsid");
+    let inner = lock.command(&["run", "sh", "-c", "echo up $PPID $$; read _; exit 4"]);
+    command.arg("--wait").arg(inner.get_program()).args(inner.get_args());
+    let mut running = crate::common::run::Running::started(command);
+    signal(running.command, Signal::SIGSTOP);
+    wait_until("it stops", || state_letter(running.command) == Some('T'));
+    // CONT to the wrapper is passed on; a stopped wrapper would do that too, so look before.
+    assert_ne!(state_letter(running.wrapper), Some('T'));
+    signal(running.wrapper, Signal::SIGCONT);
+    running.child.close_input();
+    assert_eq!(running.child.wait().code(), Some(4));
+}
+
+#[test]
+fn a_wait_says_so_once_and_ctrl_c_ends_it() {
+    let lock = TestLock::new("tell");
+    let holder = hold(&lock, &["-m", "bus scan"]);
+    let mut shell = Pty::shell();
+    shell.line(&typed(&lock, "", "echo star\"\"ted"));
+    shell.see(&format!(
+        "waiting for {}: held by {} (bash, ",
+        lock.name(),
+        holder.wrapper
+    ));
+    shell.see("bus scan");
+    shell.keys("\x03");
+    see_status(&mut shell, 130);
+    assert!(lock.state().waiters.is_empty());
+    shell.line(&typed(&lock, "", "echo star\"\"ted"));
+    shell.see("waiting for ");
+    holder.finish();
+    shell.see(&format!("got {} after ", lock.name()));
+    shell.see("started");
+    see_status(&mut shell, 0);
+    assert_eq!(shell.screen().matches("waiting for").count(), 2, "{}", shell.screen());
+}
+
+#[test]
+fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
+    let lock = TestLock::new("limit-tty");
+    let mut shell = Pty::shell();
+    // A script: everything is in the terminal's foreground group, the script too.
+    let script = "sh -c 'for i in 1 2 3 4; do sleep 1000 & pids=\"$pids $!\"; done; echo u\"\"p$pids.; wait'";
+    let line = typed(&lock, "--limit 0.3", script).replace('\'', r"'\''");
+    shell.line(&format!("bash -c '{line}; echo \"\"survived $?.'"));
+    shell.see("up ");
+    shell.see("survived 124.");
+    let screen = shell.screen();
+    let pids = screen
+        .rsplit("up ")
+        .next()
+        .and_then(|rest| rest.split('.').next())
+        .unwrap();
+    let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 4);
+    // When the command ends, they are its descendants no longer.
+    wait_until("the grandchildren have ended", || !pids.iter().any(|pid| lives(*pid)));
+}
+
+#[test]
+fn the_terminals_hang_up_reaches_the_command_of_a_session_leader() {
+    let lock = TestLock::new("hangup");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hup");
+    let script = format!(
+        "trap 'echo hup >> {}; exit 6' HUP; echo up; while true; do read -r _; done",
+        file.display()
+    );
+    let mut terminal = Pty::spawn(&lock.command(&["run", "--", "bash", "-c", &script]));
+    terminal.see("up");
+    terminal.hang_up();
+    wait_until("the command gets HUP", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| !text.is_empty())
+    });
+    assert_eq!(terminal.wait().code(), Some(6));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hup\n");
+    assert!(!lock.state().locked);
+}

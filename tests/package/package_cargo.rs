@@ -1,0 +1,62 @@
+//! `cargo install --path .`, and the crate that `cargo package` makes.
+
+use crate::common::{TestLock, binary, printed};
+use std::path::Path;
+use std::process::Command;
+
+/// Cargo in this package, without the network, reusing what is built already.
+fn cargo(arguments: &[&str]) -> Command {
+    let target = Path::new(binary().get_program())
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(arguments)
+        .args(["--offline", "--locked"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", target);
+    cargo
+}
+
+#[test]
+fn installs_from_its_folder() {
+    let (root, lock) = (tempfile::tempdir().unwrap(), TestLock::new("install"));
+    let folder = root.path().to_str().unwrap();
+    let output = cargo(&["install", "--debug", "--path", ".", "--root", folder])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut installed = Command::new(root.path().join("bin/resourcelock"));
+    assert_eq!(
+        printed(installed.args([lock.name(), "run", "--", "echo", "ran"])),
+        "ran\n"
+    );
+}
+
+#[test]
+fn the_packaged_crate_builds_and_nothing_is_missing_for_publishing() {
+    let output = cargo(&["package", "--allow-dirty"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("warning"), "{said}");
+    let listed = printed(&mut cargo(&["package", "--allow-dirty", "--list"]));
+    for file in [
+        "src/main.rs",
+        "src/lib.rs",
+        "src/lock.rs",
+        "build.rs",
+        "completions/_resourcelock",
+        "man/resourcelock.1",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    ] {
+        assert!(listed.lines().any(|line| line == file), "no {file} in {listed}");
+    }
+    for part in [".venv/", ".tools/", "target/", ".ci/"] {
+        assert!(!listed.lines().any(|line| line.starts_with(part)), "{part} in {listed}");
+    }
+}
