@@ -11,8 +11,8 @@
 use crate::exec;
 use crate::exec::sys::{bus_error, command_line, streams};
 use crate::exit::Exit;
+use resourcelock::engines::passwords_in;
 use std::ffi::{OsString, c_int};
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
@@ -43,42 +43,15 @@ pub fn enter(program: fn(Vec<OsString>) -> Exit) -> ! {
     std::process::exit(status)
 }
 
-/// The command line. Its passwords are not to be seen in `ps` any more.
+/// The command line. From now on `ps` does not show its passwords.
 fn take_words() -> Vec<OsString> {
     let words = command_line::words();
     for (index, word) in words.iter().enumerate() {
-        for place in passwords(word.as_bytes()) {
+        for place in passwords_in(word.as_bytes()) {
             command_line::overwrite(index, place, b'x');
         }
     }
     words
-}
-
-/// Where a URL of an engine has passwords, if `argument` is or contains one.
-fn passwords(argument: &[u8]) -> Vec<Range<usize>> {
-    let find = |what: &[u8], from: usize| {
-        let rest = argument.get(from..)?;
-        Some(from + rest.windows(what.len()).position(|part| part == what)?)
-    };
-    let url = ["etcd://", "etcds://", "postgres://", "postgresql://"]
-        .iter()
-        .find_map(|scheme| Some(find(scheme.as_bytes(), 0)? + scheme.len()));
-    let Some(url) = url else { return Vec::new() };
-    let user = || {
-        let end = url + argument[url..].iter().rposition(|b| *b == b'@')?;
-        let start = url + argument[url..end].iter().position(|b| *b == b':')? + 1;
-        Some(start..end)
-    };
-    let mut found = Vec::from_iter(user());
-    // An option of PostgreSQL's, up to the next one.
-    let mut from = url;
-    while let Some(at) = find(b"password=", from) {
-        let start = at + b"password=".len();
-        let length = argument[start..].iter().position(|b| *b == b'&');
-        from = length.map_or(argument.len(), |length| start + length);
-        found.push(start..from);
-    }
-    found
 }
 
 /// Runs in the signal handler: it writes, and [`OnceLock::get`] is a load.
@@ -112,21 +85,6 @@ fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_found() {
-        let hidden = |text: &str| -> Vec<String> {
-            let places = passwords(text.as_bytes()).into_iter();
-            places.map(|place| text[place].to_owned()).collect()
-        };
-        assert_eq!(hidden("etcd://u:p@ss@h/x"), ["p@ss"]);
-        assert_eq!(hidden("--backend=postgres://u:pw@h/d"), ["pw"]);
-        assert_eq!(hidden("postgres://h/d?user=u&password=pw&sslmode=allow"), ["pw"]);
-        assert_eq!(hidden("postgres://h/d?password="), [""]);
-        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", "", "password=x"] {
-            assert!(hidden(plain).is_empty(), "{plain}");
-        }
-    }
 
     #[test]
     fn a_panic_unwinds_and_becomes_125() {

@@ -52,6 +52,8 @@ pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL, Validity};
 const GLANCE: std::time::Duration = std::time::Duration::from_secs(1);
 pub use local::Local;
 pub use url::EngineUrl;
+#[doc(hidden)]
+pub use url::passwords_in;
 
 use crate::{Cancel, GetOptions, LockName, Result, State};
 use std::os::fd::BorrowedFd;

@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 /// etcd's port for clients.
 const ETCD_PORT: u16 = 2379;
@@ -170,6 +171,37 @@ pub(crate) fn without_password(url: &str) -> String {
     format!("{scheme}{separator}{rest}")
 }
 
+/// What the URL of a remote engine begins with.
+const SCHEMES: [&str; 4] = ["etcd://", "etcds://", "postgres://", "postgresql://"];
+
+/// Where the passwords stand in `text`, if it is or contains the URL of an engine. For a program that overwrites them in
+/// its command line, where `ps` shows them.
+pub fn passwords_in(text: &[u8]) -> Vec<Range<usize>> {
+    let find = |what: &[u8], from: usize| {
+        let rest = text.get(from..)?;
+        Some(from + rest.windows(what.len()).position(|part| part == what)?)
+    };
+    let scheme_end = |scheme: &&str| Some(find(scheme.as_bytes(), 0)? + scheme.len());
+    let Some(url) = SCHEMES.iter().find_map(scheme_end) else {
+        return Vec::new();
+    };
+    let of_user = || {
+        let end = url + text[url..].iter().rposition(|b| *b == b'@')?;
+        let start = url + text[url..end].iter().position(|b| *b == b':')? + 1;
+        Some(start..end)
+    };
+    let mut found = Vec::from_iter(of_user());
+    // An option of PostgreSQL's, up to the next one.
+    let mut from = url;
+    while let Some(at) = find(b"password=", from) {
+        let start = at + b"password=".len();
+        let length = text[start..].iter().position(|b| *b == b'&');
+        from = length.map_or(text.len(), |length| start + length);
+        found.push(start..from);
+    }
+    found
+}
+
 impl fmt::Debug for EtcdUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EtcdUrl({}/{})", self.servers.join(","), self.prefix)
@@ -190,6 +222,21 @@ mod tests {
         match EngineUrl::parse(url) {
             Ok(EngineUrl::Etcd(url)) => url,
             other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn passwords_are_found() {
+        let hidden = |text: &str| -> Vec<String> {
+            let places = passwords_in(text.as_bytes()).into_iter();
+            places.map(|place| text[place].to_owned()).collect()
+        };
+        assert_eq!(hidden("etcd://u:p@ss@h/x"), ["p@ss"]);
+        assert_eq!(hidden("--backend=postgres://u:pw@h/d"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?user=u&password=pw&sslmode=allow"), ["pw"]);
+        assert_eq!(hidden("postgres://h/d?password="), [""]);
+        for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", "", "password=x"] {
+            assert!(hidden(plain).is_empty(), "{plain}");
         }
     }
 
