@@ -9,7 +9,7 @@
 //!
 //! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
-mod guard;
+mod guard_process;
 mod processes;
 mod resolve;
 mod signals;
@@ -18,7 +18,7 @@ pub mod sys;
 mod terminal;
 mod tree;
 
-pub use guard::{Guard, Mark, Rules};
+pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::{are_seen as processes_are_seen, start_time};
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt};
@@ -43,7 +43,7 @@ pub struct Plan<'a> {
     pub limit: Option<Limit>,
     /// A process that ends the command in time if this one does not. With it the command gets a group as with a
     /// limit.
-    pub guard: Option<&'a Guard>,
+    pub guard: Option<&'a GuardProcess>,
     /// Wait for all processes that it leaves behind, too.
     pub whole_tree: bool,
 }

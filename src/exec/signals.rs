@@ -18,10 +18,10 @@ const INTERRUPTS: [c_int; 7] = [
 
 /// Blocked from the beginning: real-time signals (one that comes early reaches the command when it starts), and
 /// SIGPIPE (a message to a closed pipe must not end the program while it holds something).
-const EARLY: SignalSet = SignalSet::real_time().and(SignalSet::of(&[libc::SIGPIPE]));
+const EARLY: SignalSet = SignalSet::real_time().union(SignalSet::of(&[libc::SIGPIPE]));
 
 /// What [`super::run`] accepts besides the interrupts.
-const RUNNING: SignalSet = SignalSet::real_time().and(SignalSet::of(&[libc::SIGCONT, libc::SIGTSTP, libc::SIGCHLD]));
+const RUNNING: SignalSet = SignalSet::real_time().union(SignalSet::of(&[libc::SIGCONT, libc::SIGTSTP, libc::SIGCHLD]));
 
 pub use signal::interrupt;
 
@@ -79,7 +79,7 @@ impl Signals {
 
     /// What [`super::run`] accepts: not what the caller ignored (nohup).
     pub(super) fn accepted(&self) -> SignalSet {
-        RUNNING.and(self.interrupts)
+        RUNNING.union(self.interrupts)
     }
 
     /// For a command in a child: its end must not go unnoticed here.

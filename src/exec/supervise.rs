@@ -15,7 +15,7 @@ use super::processes::Group;
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
-use super::{Ended, Guard, How, Limit, NotRun, Plan, Signals, Watcher, guard, processes, tree};
+use super::{Ended, GuardProcess, How, Limit, NotRun, Plan, Signals, Watcher, guard_process, processes, tree};
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ELSEWHERE: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether a process group still lives.
-const GROUP_LOOK: Duration = Duration::from_millis(20);
+const GROUP_POLL: Duration = Duration::from_millis(20);
 
 /// Runs the command to its end. [`Signals::settle`] must have been called.
 ///
@@ -43,15 +43,15 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     let mut strangers = HashSet::new();
     if plan.whole_tree {
         strangers = adopt_orphans();
-        strangers.extend(plan.guard.and_then(Guard::pid));
+        strangers.extend(plan.guard.and_then(GuardProcess::pid));
     }
     let inherited = signals.for_child();
     if let Some(guard) = plan.guard {
-        guard.own_group(own_group);
+        guard.set_own_group(own_group);
     }
     let guarded = plan.guard.map(|guard| spawn::Guarded {
-        cell: guard.cell(),
-        bar: (guard.bar(), guard::KILLED),
+        pid_cell: guard.pid_cell(),
+        bar: (guard.bar(), guard_process::KILLED),
     });
     let started = spawn::spawn(&image, inherited, own_group, guarded.as_ref());
     let child = started.map_err(|failure| {
@@ -94,7 +94,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
 
 /// The right to run is at its end and the command has ended, as it was asked to: the rest of its group gets the time
 /// that the command had, and is killed then. (If the right is renewed meanwhile the guard would let it live.)
-fn outlast_group(guard: &Guard, group: u32) {
+fn outlast_group(guard: &GuardProcess, group: u32) {
     let asked = Instant::now();
     let mut killed: Option<Instant> = None;
     // The number means this group as long as it has members, and no new process has it as its PID.
@@ -105,12 +105,12 @@ fn outlast_group(guard: &Guard, group: u32) {
             Group::Unseen if killed.is_some_and(|at| at.elapsed() >= guard.grace()) => return,
             Group::Unseen | Group::Lives => {}
         }
-        guard.look_after();
+        guard.check();
         if guard.has_killed() || asked.elapsed() >= guard.grace() {
             let _ = signal::kill_group(group, libc::SIGKILL);
             killed.get_or_insert_with(Instant::now);
         }
-        std::thread::sleep(GROUP_LOOK);
+        std::thread::sleep(GROUP_POLL);
     }
 }
 
@@ -153,7 +153,7 @@ impl Stage {
 
 struct Supervision<'a> {
     watcher: &'a mut dyn Watcher,
-    guard: Option<&'a Guard>,
+    guard: Option<&'a GuardProcess>,
     accepted: SignalSet,
     child: u32,
     /// The command leads a process group of its own (with its PID as number).
@@ -176,8 +176,8 @@ impl Supervision<'_> {
         let mut next_tick = started + TICK;
         loop {
             // It is our child, but not the command's.
-            self.strangers.extend(self.guard.and_then(Guard::look_after));
-            self.look_at_children();
+            self.strangers.extend(self.guard.and_then(GuardProcess::check));
+            self.reap_children();
             let mut timeout = TICK;
             if let Some(how) = self.how
                 && (!self.whole_tree || self.tree_is_gone())
@@ -215,7 +215,7 @@ impl Supervision<'_> {
     }
 
     /// Takes all news of children.
-    fn look_at_children(&mut self) {
+    fn reap_children(&mut self) {
         let whose = if self.whole_tree {
             Whose::Any
         } else {
@@ -237,7 +237,7 @@ impl Supervision<'_> {
                         // Another process may have this number from now on.
                         self.strangers.remove(&pid);
                     }
-                    let another = self.guard.and_then(|guard| guard.changed(pid, change));
+                    let another = self.guard.and_then(|guard| guard.child_changed(pid, change));
                     self.strangers.extend(another);
                 }
                 Report::Nothing | Report::NoChildren => break,
@@ -255,7 +255,7 @@ impl Supervision<'_> {
 
     /// The command was stopped by `signal`. A shell sees only this process: it must stop too.
     fn stop_along(&mut self, signal: c_int) {
-        if self.killing || self.guard.is_some_and(Guard::has_killed) {
+        if self.killing || self.guard.is_some_and(GuardProcess::has_killed) {
             return; // the first step of a kill
         }
         let Some(terminal) = Terminal::open() else {
@@ -289,7 +289,7 @@ impl Supervision<'_> {
             return; // the loop looks at the children anyway
         }
         if signal == libc::SIGCONT && self.stopped {
-            self.look_at_children();
+            self.reap_children();
             if !self.stopped {
                 return; // the whole group was continued
             }

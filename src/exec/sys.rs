@@ -5,7 +5,8 @@
 //! - [`bus_error`]: the end by SIGBUS
 //! - [`signal`]: masks, dispositions, synchronous acceptance, sending
 //! - [`spawn`]: clone, execve, wait
-//! - [`guard`]: memory shared with the guard process, its fork, its timer
+//! - [`daemon`]: fork, and a process of its own
+//! - [`shared_page`]: memory shared with such a process
 //! - [`process`]: a process that is known by descriptor, not by number
 //! - [`terminal_columns`]: the width of a terminal
 
@@ -13,8 +14,9 @@
 
 pub mod bus_error;
 pub mod command_line;
-pub mod guard;
+pub mod daemon;
 pub mod process;
+pub mod shared_page;
 pub mod signal;
 pub mod spawn;
 pub mod streams;

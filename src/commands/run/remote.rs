@@ -10,11 +10,11 @@ use crate::commands::job::Job;
 use crate::commands::waiting::Waiting;
 use crate::commands::{Failure, bare};
 use crate::entry;
-use crate::exec::{self, Ended, Guard, How, Mark, Program, Rules, Signals, Watcher};
+use crate::exec::{self, Ended, GuardProcess, How, Mark, Program, Rules, Signals, Watcher};
 use crate::exit::Exit;
 use resourcelock::engines::{Engine, Held, Validity};
 use resourcelock::{Error, GetOptions, LockName, State};
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 
 const LOST: &str = "the lock was lost while the command ran: others may have had it at the same time";
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
@@ -22,6 +22,9 @@ const ASKED: &str = "the lock could not be renewed for so long that the command 
 
 /// What the processes of a run with `--until tree` are known by, should it end before them.
 const MARK: &str = "RESOURCELOCK_RUN";
+
+/// What `ps` calls the guard process.
+const GUARD: &CStr = c"lock-guard";
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &RunArgs) -> Result<Exit, Failure> {
@@ -162,7 +165,7 @@ impl Remote<'_> {
         let ended = match exec::run(signals, &plan, &mut Unwatched) {
             Ok(ended) => ended,
             Err(not_run) => {
-                let barred = guard.as_ref().is_some_and(Guard::has_acted);
+                let barred = guard.as_ref().is_some_and(GuardProcess::has_acted);
                 self.give_back(held);
                 return if barred {
                     Err(self.lost_before())
@@ -171,8 +174,8 @@ impl Remote<'_> {
                 };
             }
         };
-        let asked = guard.as_ref().is_some_and(Guard::has_acted);
-        let killed = guard.as_ref().is_some_and(Guard::has_killed);
+        let asked = guard.as_ref().is_some_and(GuardProcess::has_acted);
+        let killed = guard.as_ref().is_some_and(GuardProcess::has_killed);
         let was_certain = held.validity().is_certain();
         // Before the answer of a server that may be gone is waited for.
         if let Some(guard) = &guard {
@@ -202,7 +205,7 @@ impl Remote<'_> {
     }
 
     /// The guard process, if the hold can end by itself.
-    fn guard(&self, held: &mut dyn Held, mark: Option<Mark>) -> Result<Option<Guard>, Failure> {
+    fn guard(&self, held: &mut dyn Held, mark: Option<Mark>) -> Result<Option<GuardProcess>, Failure> {
         let lease = match held.validity() {
             Validity::Unlimited => return Ok(None),
             Validity::Until(lease) => lease,
@@ -211,10 +214,12 @@ impl Remote<'_> {
             }
         };
         let rules = Rules {
+            name: GUARD,
             ask_after: lease.ask_after(),
             kill_after: lease.kill_after(),
+            mark,
         };
-        let guard = Guard::start(rules, lease.begun, held.keep_open(), mark)
+        let guard = GuardProcess::start(rules, lease.begun, held.keep_open())
             .map_err(|e| Failure::about(self.run.name(), format!("cannot start the guard process: {e}")))?;
         let line = guard.line();
         held.on_change(Box::new(move |validity| match validity {

@@ -40,7 +40,7 @@ impl SignalSet {
     }
 
     /// What is in either.
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

@@ -7,7 +7,7 @@
 //! The child shares this process's memory. So between clone and execve it makes system calls only: no allocation, no
 //! locks, no panic; everything that it needs is prepared in an [`Image`].
 
-use super::guard::Number;
+use super::shared_page::Number;
 use super::signal::{self, Disposition, SignalSet};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
@@ -161,7 +161,7 @@ struct Order<'a> {
 /// A command that a guard process ends.
 pub struct Guarded<'a> {
     /// The kernel writes its PID here before its first instruction.
-    pub cell: &'a Number,
+    pub pid_cell: &'a Number,
     /// It is not to be executed if this number stands here.
     pub bar: (&'a Number, c_int),
 }
@@ -204,7 +204,7 @@ pub fn spawn(
             stack.as_mut_ptr().cast::<u8>().add(STACK).cast::<c_void>(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | tell,
             (&raw const order).cast_mut().cast::<c_void>(),
-            guarded.map_or(ptr::null_mut(), |guarded| guarded.cell.as_ptr()),
+            guarded.map_or(ptr::null_mut(), |guarded| guarded.pid_cell.as_ptr()),
         )
     };
     if pid < 0 {
@@ -215,7 +215,7 @@ pub fn spawn(
         0 => Ok(pid as u32),
         errno => {
             if let Some(guarded) = guarded {
-                guarded.cell.store(0); // before the number can come to mean another process
+                guarded.pid_cell.store(0); // before the number can come to mean another process
             }
             let _ = wait(Whose::Child(pid as u32), Block::Yes);
             if guarded.is_some_and(Guarded::is_barred) {
@@ -343,7 +343,7 @@ fn change(status: c_int) -> Change {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guard::Page;
+    use super::super::shared_page::Page;
     use super::*;
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
             child_ignored: false,
         };
         let guarded = Guarded {
-            cell: &page.command,
+            pid_cell: &page.command,
             bar: (&page.acted, 2),
         };
         page.acted.store(2);
