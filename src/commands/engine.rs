@@ -13,7 +13,7 @@ use resourcelock::engines::{self, Engine};
 const VARIABLE: &str = "RESOURCELOCK_BACKEND";
 
 /// Whether there is any engine besides this machine's.
-const BUILT_IN: bool = cfg!(any(feature = "etcd", feature = "postgres"));
+const BUILT_IN: bool = cfg!(feature = "remote");
 
 /// The engine that is asked for; `None` is this machine.
 pub fn chosen(common: &Common) -> Result<Option<Box<dyn Engine>>, Failure> {

@@ -18,59 +18,118 @@
 //! | `thread.rs` | threads that leave signals to the program's own |
 //! | `local.rs`, `etcd.rs`, `postgres.rs` | the engines |
 
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 mod background;
 mod follow;
 mod lease;
 mod local;
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 mod requester;
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 mod resolver;
 mod url;
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 mod validity;
 
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(not(feature = "etcd"))]
-mod etcd_absent;
-#[cfg(not(feature = "etcd"))]
-use etcd_absent as etcd;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(not(feature = "postgres"))]
-mod postgres_absent;
-#[cfg(not(feature = "postgres"))]
-use postgres_absent as postgres;
 
 pub use follow::Follow;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL, Validity};
 
 /// How long an answer may take that is only for the eyes.
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 const GLANCE: std::time::Duration = std::time::Duration::from_secs(1);
 pub use local::Local;
-pub use url::EngineUrl;
 #[doc(hidden)]
 pub use url::passwords_in;
 
-use crate::{Cancel, GetOptions, LockName, Result, State};
+use crate::{Cancel, Error, GetOptions, LockName, Result, State};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+
+/// The engines on other machines. Besides its own module, this table is all that knows of one.
+const REMOTE: [Remote; 2] = [
+    Remote {
+        features: ["etcd", "etcd,tls"],
+        schemes: &["etcd://", "etcds://"],
+        encrypted: &["etcds://"],
+        form: "etcd://HOST[:PORT][,HOST…][/PREFIX], etcds://…",
+        #[cfg(feature = "etcd")]
+        open: Some(etcd::open),
+        #[cfg(not(feature = "etcd"))]
+        open: None,
+    },
+    Remote {
+        features: ["postgres", "postgres,tls"],
+        schemes: &["postgres://", "postgresql://"],
+        encrypted: &["sslmode=require", "sslmode=verify", "sslrootcert="],
+        form: "postgres://USER@HOST/DATABASE",
+        #[cfg(feature = "postgres")]
+        open: Some(postgres::open),
+        #[cfg(not(feature = "postgres"))]
+        open: None,
+    },
+];
+
+/// An engine on other machines.
+struct Remote {
+    /// The features that build it in, without and with encryption.
+    features: [&'static str; 2],
+    /// What its URLs begin with.
+    schemes: &'static [&'static str],
+    /// What a URL that asks for encryption contains.
+    encrypted: &'static [&'static str],
+    /// What its URLs look like, for people.
+    form: &'static str,
+    /// `None`: not in this build. Does not connect yet.
+    open: Option<fn(&str) -> Result<Box<dyn Engine>>>,
+}
+
+impl Remote {
+    fn open(&self, url: &str) -> Result<Box<dyn Engine>> {
+        let Some(open) = self.open else {
+            // All that it needs at once, not one feature after the other.
+            let encrypted = self.encrypted.iter().any(|part| url.contains(part));
+            let engine = self.features[usize::from(encrypted)];
+            return Err(Error::NotBuiltIn { engine });
+        };
+        open(url)
+    }
+}
 
 /// Opens the engine that `url` names: `local:`, `etcd://…`, `etcds://…`, `postgres://…`. Does not connect
 /// yet.
 ///
 /// # Errors
-/// [`Error::Url`](crate::Error::Url) for a URL that cannot be; [`Error::NotBuiltIn`](crate::Error::NotBuiltIn) for an
-/// engine that this build has no support for.
+/// [`Error::Url`](crate::Error::Url) for a URL that cannot be used; [`Error::NotBuiltIn`](crate::Error::NotBuiltIn) for
+/// an engine that this build does not support.
 pub fn open(url: &str) -> Result<Box<dyn Engine>> {
-    Ok(match EngineUrl::parse(url)? {
-        EngineUrl::Local => Box::new(Local::new()),
-        EngineUrl::Etcd(url) => etcd::open(url)?,
-        EngineUrl::Postgres(url) => postgres::open(url)?,
-    })
+    if url == "local:" {
+        return Ok(Box::new(Local::new()));
+    }
+    if url.is_empty() {
+        // If a variable that was meant to be set is empty, each machine would use a lock of its own.
+        return Err(url::refusal(
+            url,
+            "it is empty: name an engine, or local: for this machine",
+        ));
+    }
+    let named = |remote: &&Remote| remote.schemes.iter().any(|scheme| url.starts_with(scheme));
+    match REMOTE.iter().find(named) {
+        Some(remote) => remote.open(url),
+        None => {
+            let forms = REMOTE.map(|remote| remote.form).join(" or ");
+            Err(url::refusal(url, format!("expected local:, {forms}")))
+        }
+    }
+}
+
+/// What the URLs of engines on other machines begin with, such as `etcd://`, whether or not they are built in.
+fn schemes() -> impl Iterator<Item = &'static str> {
+    REMOTE.iter().flat_map(|remote| remote.schemes).copied()
 }
 
 /// What an engine can do.
@@ -196,4 +255,29 @@ pub trait Held: Send {
     /// # Errors
     /// As [`Engine::acquire`], if it is not known whether the engine has heard of it. It ends with its lease then.
     fn release(self: Box<Self>) -> Result<bool>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_no_engine() {
+        for url in ["", "redis://u:secret@h", "postgres", "u:secret@h", "etcd:h"] {
+            let error = open(url).err().expect("it names none").to_string();
+            assert!(error.contains(" cannot be used: "), "{error}");
+            assert!(error.contains("local:") && !error.contains("secret"), "{error}");
+        }
+        assert_eq!(open("local:").expect("it is always there").kind(), "local");
+    }
+
+    #[test]
+    fn schemes_lead_to_engines() {
+        let known: Vec<&str> = schemes().collect();
+        assert_eq!(known, ["etcd://", "etcds://", "postgres://", "postgresql://"]);
+        for scheme in known {
+            let refused = open(&format!("{scheme}h/%zz?x")).err().map(|error| error.to_string());
+            assert!(!refused.unwrap_or_default().contains("local:"), "{scheme}");
+        }
+    }
 }

@@ -26,6 +26,7 @@
 
 mod answer;
 mod client;
+mod etcd_url;
 mod follow;
 mod gateway;
 mod patience;
@@ -35,11 +36,11 @@ mod wait;
 
 use super::background;
 use super::requester::{self, Who};
-use super::url::EtcdUrl;
 use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
 use crate::lock::shm::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait};
 use answer::{Fault, decoded, encoded};
+use etcd_url::EtcdUrl;
 use gateway::Gateway;
 use patience::{BRIEF, BUDGET, Contact, Patience};
 use queue::{Request, Verdict};
@@ -56,9 +57,9 @@ const PAUSE_NS: u64 = 100_000_000;
 const PAGE: u32 = 2000;
 
 /// Opens it; does not connect yet.
-pub(super) fn open(url: EtcdUrl) -> Result<Box<dyn Engine>> {
+pub(super) fn open(url: &str) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Etcd {
-        gateway: Arc::new(Gateway::new(&url)?),
+        gateway: Arc::new(Gateway::new(&EtcdUrl::parse(url)?)?),
     }))
 }
 

@@ -11,10 +11,10 @@ pub trait Follow: Send {
     fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>>;
 }
 
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 pub(crate) use looks::Looks;
 
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 mod looks {
     use super::Change;
     use crate::lock::api::records::{Ended, HistoryRecord, Holder, Waiter};

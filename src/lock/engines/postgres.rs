@@ -55,7 +55,6 @@ mod views;
 mod wire;
 
 use super::requester::Who;
-use super::url::PostgresUrl;
 use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL};
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State};
 use connect::Target;
@@ -63,9 +62,9 @@ use session::Session;
 use std::sync::Arc;
 
 /// Opens it; does not connect yet.
-pub(super) fn open(url: PostgresUrl) -> Result<Box<dyn Engine>> {
+pub(super) fn open(url: &str) -> Result<Box<dyn Engine>> {
     Ok(Box::new(Postgres {
-        target: Arc::new(Target::new(&url)?),
+        target: Arc::new(Target::new(url)?),
     }))
 }
 

@@ -89,7 +89,7 @@ fn read_own_command() -> String {
 }
 
 /// This process's name, as others see it in comm of proc(5).
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 pub(crate) fn own_command() -> &'static str {
     static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     NAME.get_or_init(read_own_command)

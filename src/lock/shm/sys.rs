@@ -258,7 +258,7 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Kills the process that a [`pidfd`] refers to.
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: no memory is passed.
@@ -266,7 +266,7 @@ pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
 }
 
 /// Has a program that is started by `command` killed when the thread that has started it ends.
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     let ask = || {
@@ -279,7 +279,7 @@ pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
 }
 
 /// Whether this program is linked statically: the kernel has loaded no dynamic linker for it.
-#[cfg(any(feature = "etcd", feature = "postgres"))]
+#[cfg(feature = "remote")]
 pub(crate) fn is_static() -> bool {
     // SAFETY: reads what the kernel has told this process at its start.
     unsafe { libc::getauxval(libc::AT_BASE) == 0 }

@@ -5,7 +5,7 @@ use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
 use crate::lock::engines::resolver;
-use crate::lock::engines::url::{PostgresUrl, printable};
+use crate::lock::engines::url::printable;
 use crate::lock::shm::sys;
 use crate::{Error, Result};
 use std::io;
@@ -119,7 +119,7 @@ impl Ends {
 }
 
 impl Target {
-    pub(super) fn new(url: &PostgresUrl) -> Result<Self> {
+    pub(super) fn new(url: &str) -> Result<Self> {
         let Settings {
             config,
             places,

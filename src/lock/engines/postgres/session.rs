@@ -556,14 +556,10 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::engines::url::EngineUrl;
 
     #[test]
     fn a_thread_that_fails_is_not_waited_for() {
-        let Ok(EngineUrl::Postgres(url)) = EngineUrl::parse("postgres://u@127.0.0.1/d") else {
-            panic!("it is a URL")
-        };
-        let target = Arc::new(Target::new(&url).unwrap());
+        let target = Arc::new(Target::new("postgres://u@127.0.0.1/d").unwrap());
         let shared = Arc::new(Shared::new());
         let word = LastWord {
             shared: shared.clone(),

@@ -1,6 +1,6 @@
 //! What a URL and the environment say about a connection, as libpq reads them. What cannot be honoured is refused.
 
-use crate::lock::engines::url::{PostgresUrl, decoded, printable, without_password};
+use crate::lock::engines::url::{self, decoded, printable};
 use crate::{Error, Result};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -173,15 +173,12 @@ impl Options<'_> {
 impl Settings {
     /// # Errors
     /// [`Error::Url`], [`Error::Unsupported`].
-    pub(super) fn read(url: &PostgresUrl) -> Result<Self> {
-        Self::from(&url.secret, &environment, std::env::var_os("HOME").map(PathBuf::from))
+    pub(super) fn read(url: &str) -> Result<Self> {
+        Self::from(url, &environment, std::env::var_os("HOME").map(PathBuf::from))
     }
 
     fn from(url: &str, environment: &dyn Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
-        let wrong = |reason: String| Error::Url {
-            url: printable(&without_password(url)),
-            reason,
-        };
+        let wrong = |reason: String| url::refusal(url, reason);
         let (url_left, own) = take_own(url).map_err(|reason| wrong(reason.to_owned()))?;
         let options = Options { url: &own, environment };
         let mut config: Config = url_left.parse().map_err(|error: tokio_postgres::Error| {
