@@ -1,13 +1,13 @@
-# bash completion for resourcelock: commands, options, and the names of the locks that exist now.
+# bash completion for resourcelock: commands, options, and the names of existing locks.
 #
-# What may stand at the cursor is asked of the program itself, with one call (see src/commands/completions.rs).
+# One call asks the program itself what can be completed at the cursor (see src/commands/completions.rs).
 
 _resourcelock() {
     local tool=$1 replaced=$2 rest=${COMP_LINE:0:COMP_POINT} i
     local -a words=() starts=() answer=()
     type -P -- "$tool" >/dev/null || tool=resourcelock
 
-    # Bash takes words apart at = : @ as well. What no blank separates belongs together.
+    # Bash also splits words at = : @. Join what no blank separates.
     for ((i = 0; i <= COMP_CWORD; i++)); do
         if ((i == 0)) || [[ $rest == [[:blank:]]* ]]; then
             rest=${rest#"${rest%%[![:blank:]]*}"}
@@ -33,8 +33,8 @@ _resourcelock() {
     esac
 }
 
-# The command line of the command under the lock, from word $1 on: as if it stood alone, if the package
-# bash-completion is there, else a program's name and then files.
+# Completes the command to run under the lock, from word $1 on: with the package bash-completion, as on a line of its own;
+# without it, first the name of a program, then files.
 _resourcelock_command() {
     local offset
     for offset in _comp_command_offset _command_offset; do

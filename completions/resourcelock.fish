@@ -1,6 +1,6 @@
-# fish completion for resourcelock: commands, options, and the names of the locks that exist now, with their state.
+# fish completion for resourcelock: commands, options, and the names and states of existing locks.
 #
-# What may stand at the cursor is asked of the program itself, with one call (see src/commands/completions.rs).
+# One call asks the program itself what can be completed at the cursor (see src/commands/completions.rs).
 
 function __resourcelock_complete
     set -l words (commandline -opc)
@@ -10,7 +10,7 @@ function __resourcelock_complete
     set -e words[1]
     set -l answer (command $tool completions fish -- $words "$current" 2>/dev/null)
 
-    # A value that is attached to its option: the candidates contain the option.
+    # If a value is attached to its option (--option=value), the candidates include the option.
     set -l option (string match -r -- '^--[^=]*=' $current)
     set -l value (string replace -r -- '^--[^=]*=' '' "$current")
     switch "$answer[1]"

@@ -1,4 +1,4 @@
-//! A counter in a file that many processes raise at once, without losing a count.
+//! Many processes increment a counter in a file at once, and no increment is lost.
 //!
 //! ```sh
 //! mkdir counting && echo 0 > counting/counter
@@ -6,9 +6,9 @@
 //! cat counting/counter     # 3000
 //! ```
 //!
-//! Reading, adding and writing back is not one step, so without the lock counts get lost: two processes print the same
-//! number. A second file, `inside`, which bears the pid of who is at work, shows whether anybody else is. That works
-//! also when a process is killed in the middle: the next one finds the mark of a dead one, and goes on.
+//! Reading, adding and writing back is not atomic, so without the lock increments get lost: two processes print the same
+//! number. A second file, `inside`, contains the PID of the process at work, and so shows if another one is at work too.
+//! That also works if a process is killed halfway: the next one finds the mark of a dead process, and goes on.
 
 use resourcelock::{GetOptions, ResourceLock, Wait};
 use std::error::Error;
@@ -19,11 +19,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, folder, rounds] = arguments.as_slice() else {
-        eprintln!("usage: count LOCK FOLDER ROUNDS");
+    let [name, directory, rounds] = arguments.as_slice() else {
+        eprintln!("usage: count LOCK DIRECTORY ROUNDS");
         return ExitCode::from(2);
     };
-    match count(name, Path::new(folder), rounds) {
+    match count(name, Path::new(directory), rounds) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("count: {name}: {error}");
@@ -32,15 +32,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints each number that it has written.
-fn count(name: &str, folder: &Path, rounds: &str) -> Result<(), Box<dyn Error>> {
+/// Prints each number that it writes.
+fn count(name: &str, directory: &Path, rounds: &str) -> Result<(), Box<dyn Error>> {
     let rounds: u32 = rounds.parse()?;
     let lock = ResourceLock::open(name)?;
-    let mark = Mark::new(folder)?;
+    let mark = Mark::new(directory)?;
     for _ in 0..rounds {
         let guard = lock.acquire(GetOptions::new().wait(Wait::Forever).lock_info("count"))?;
         mark.set()?;
-        let number = raise(&folder.join("counter"))?;
+        let number = raise(&directory.join("counter"))?;
         mark.remove()?;
         guard.release()?;
         println!("{number}");
@@ -48,7 +48,7 @@ fn count(name: &str, folder: &Path, rounds: &str) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// Adds 1 to the number in a file, which is whole at every instant.
+/// Adds 1 to the number in a file. The file is replaced, so it is complete at every instant.
 fn raise(counter: &Path) -> Result<u64, Box<dyn Error>> {
     let number = fs::read_to_string(counter)?.trim().parse::<u64>()? + 1;
     let new = counter.with_extension(std::process::id().to_string());
@@ -57,24 +57,24 @@ fn raise(counter: &Path) -> Result<u64, Box<dyn Error>> {
     Ok(number)
 }
 
-/// The mark of who is at work: a file with a pid in it.
+/// The mark of the process at work: a file that contains its PID.
 struct Mark {
     own: PathBuf,
     inside: PathBuf,
 }
 
 impl Mark {
-    fn new(folder: &Path) -> Result<Self, Box<dyn Error>> {
+    fn new(directory: &Path) -> Result<Self, Box<dyn Error>> {
         let pid = std::process::id();
-        let own = folder.join(format!("pid.{pid}"));
+        let own = directory.join(format!("pid.{pid}"));
         fs::write(&own, pid.to_string())?;
         Ok(Self {
             own,
-            inside: folder.join("inside"),
+            inside: directory.join("inside"),
         })
     }
 
-    /// Fails if a living process has set it.
+    /// Fails if the mark of a living process is there.
     fn set(&self) -> Result<(), Box<dyn Error>> {
         loop {
             match fs::hard_link(&self.own, &self.inside) {
@@ -83,9 +83,9 @@ impl Mark {
                 Err(error) => return Err(error.into()),
             }
             let pid = fs::read_to_string(&self.inside)?;
-            // A process that is ending has no memory, and so no program, before it gives up its locks.
+            // A process that is exiting drops its memory, and with it /proc/PID/exe, before it releases its locks.
             if fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
-                return Err(format!("process {pid} is at work as well").into());
+                return Err(format!("process {pid} is at work, too").into());
             }
             fs::remove_file(&self.inside)?;
         }

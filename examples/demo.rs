@@ -1,11 +1,12 @@
-//! All uses of a lock in ten steps: the demo program of the Python module `cjnfuncs.resourcelock`, with this library.
+//! Everything that can be done with a lock, in ten steps: the Python module `cjnfuncs.resourcelock`'s demo, using this
+//! library.
 //!
 //! ```sh
-//! cargo run --example demo            # on the lock test_lock
-//! cargo run --example demo my_lock    # on another one
+//! cargo run --example demo            # uses the lock test_lock
+//! cargo run --example demo my_lock    # uses another one
 //! ```
 //!
-//! It prints what the Python program prints; run it once with the lock free, and once after
+//! It prints what the Python program prints. Run it once with the lock free, and once after
 //! `resourcelock test_lock get`.
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -45,14 +46,14 @@ fn demo(name: &str) -> Result<()> {
         "get_lock returned   <{}> - Expecting <True> if lock request is successful",
         word(my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock in test #2"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 3 - Get the lock a second time, same_process_ok=False");
     println!(
         "get_lock returned   <{}> - Expecting <False> Repeated lock request fails",
         word(my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock try in test #3"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 4 - Get the lock a third time, same_process_ok=True");
     let again = GetOptions::new()
@@ -63,46 +64,46 @@ fn demo(name: &str) -> Result<()> {
         "get_lock returned   <{}> - Expecting <True> Repeated lock request passes with switch",
         word(my_lock.get_lock(again)?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 5 - Unget the lock");
     println!(
         "unget_lock returned <{}> - Expecting <True> if lock is successfully released",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #5"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 6 - Unget the lock a second time");
     println!(
         "unget_lock returned <{}> - Expecting <False> since the lock is not currently set",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #6"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 7 - Attempt to Unget the lock not owned by current process");
     my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock in test #7"))?;
     // The Python program sets I_have_the_lock = False here: the lock stays taken, and this handle forgets it.
     my_lock.leave_taken()?;
-    look(&my_lock);
+    log_state(&my_lock);
     println!(
         "unget_lock returned <{}> - Expecting <False> since lock not obtained by current process",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #7"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 8 - Force Unget");
     println!(
         "unget_lock returned <{}> - Expecting <True> since lock was set and forced unget",
         word(my_lock.unget_lock(UngetOptions::new().force(true).where_called("In test #8"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     println!("\n***** 9 - Force Unget when lock not set");
     println!(
         "unget_lock returned <{}> - Expecting <False> since lock was not set",
         word(my_lock.unget_lock(UngetOptions::new().force(true).where_called("In test #9"))?)
     );
-    look(&my_lock);
+    log_state(&my_lock);
 
     my_lock.close();
 
@@ -111,13 +112,13 @@ fn demo(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Both calls log what they find.
-fn look(lock: &ResourceLock) {
+/// Logs the lock's state: both calls log what they find.
+fn log_state(lock: &ResourceLock) {
     lock.is_locked();
     lock.lock_value();
 }
 
-/// As Python writes it.
+/// A boolean as Python prints it.
 fn word(yes: bool) -> &'static str {
     if yes { "True" } else { "False" }
 }
@@ -132,7 +133,7 @@ impl Log for Console {
 
     fn log(&self, record: &Record<'_>) {
         let text = record.args().to_string();
-        // What opening a lock reports is no part of the Python program's listing.
+        // The Python program's listing does not contain the line about opening the lock.
         if self.enabled(record.metadata()) && !text.ends_with("> opened") {
             println!(
                 "{:>15}.{:<20} - {:>8}:  {text}",
@@ -146,7 +147,7 @@ impl Log for Console {
     fn flush(&self) {}
 }
 
-/// Which of the library's functions speaks so. (The log crate does not record functions.)
+/// The library function that logs this text. (The log crate does not record functions.)
 fn function(text: &str) -> &'static str {
     let says = |words: &str| text.contains(words);
     if says("is currently locked?") {

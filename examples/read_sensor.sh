@@ -3,12 +3,12 @@
 #
 #   read_sensor.sh FILE
 #
-# The line is put together in several writes, as sensors are read one after the other. So two of these at once mix
-# their lines. Under a lock they do not:
+# The sensors are read one after the other, and the line is written in several pieces. So two of these at once garble each
+# other's lines. Under a lock they do not:
 #
 #   resourcelock sensors run -- ./read_sensor.sh sensors.csv
 #
-# With READ_SENSOR_WAIT_FOR=PATH it waits, in the middle of its line, until PATH exists: a slow sensor, for tests.
+# With READ_SENSOR_WAIT_FOR=PATH it waits in the middle of its line until PATH exists: a slow sensor, for tests.
 set -eu
 
 file=${1:?"usage: read_sensor.sh FILE"}
@@ -19,7 +19,7 @@ reading() { # NAME VALUE
     readings=$((readings + 1))
 }
 
-# Thermal zones: name in `type`, thousandths of a degree in `temp`.
+# Thermal zones: the name is in `type`, the temperature in `temp`, in thousandths of a degree.
 thermal() {
     for zone in /sys/class/thermal/thermal_zone*; do
         value=$(cat "$zone/temp" 2>/dev/null) || continue
@@ -37,7 +37,7 @@ monitors() {
     done
 }
 
-# Every Linux has this one.
+# Every Linux system has these.
 load() {
     read -r one five fifteen _ </proc/loadavg
     reading load1 "$one"

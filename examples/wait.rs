@@ -1,11 +1,11 @@
-//! Waits for a lock for a limited time, and shows meanwhile how time goes by on both clocks.
+//! Waits for a lock with a time limit, and shows both clocks meanwhile.
 //!
 //! ```sh
 //! resourcelock my_lock get
-//! cargo run --example wait my_lock 60     # set the clock meanwhile: it still waits for 60 seconds
+//! cargo run --example wait my_lock 60     # set the wall clock meanwhile: it still waits for 60 seconds
 //! ```
 //!
-//! Time limits are counted on the monotonic clock, so a step of the wall clock neither shortens nor lengthens them.
+//! Time limits use the monotonic clock, so setting the wall clock neither shortens nor lengthens them.
 
 use resourcelock::{GetOptions, ResourceLock, Wait};
 use std::error::Error;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     match wait(name, seconds) {
         Ok(granted) => {
-            println!("{}", if granted { "granted" } else { "not had in time" });
+            println!("{}", if granted { "granted" } else { "timed out" });
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -43,7 +43,7 @@ fn wait(name: &str, seconds: &str) -> Result<bool, Box<dyn Error>> {
     })
 }
 
-/// A line every 50 ms until `done`.
+/// Prints a line every 50 ms until `done`.
 fn show_clocks(done: &AtomicBool) {
     let start = Instant::now();
     while !done.load(Ordering::Relaxed) {
