@@ -7,12 +7,13 @@ use std::process::{Command, Output};
 
 const README: &str = include_str!("../../README.md");
 
-/// The content of the code blocks in this language.
-fn blocks(language: &str) -> Vec<&'static str> {
+/// The content of the first `sh` block that contains these words.
+fn block(words: &str) -> &'static str {
     let blocks = README.split("```").skip(1).step_by(2);
-    blocks
-        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
-        .collect()
+    let mut scripts = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    scripts
+        .find(|script| script.contains(words))
+        .expect("the README has it")
 }
 
 /// Runs a script with the binary as `resourcelock`, in a folder of its own.
@@ -30,7 +31,7 @@ fn shell(script: &str, folder: &Path) -> Output {
 #[test]
 fn the_first_command_reads_the_sensors() {
     let (lock, folder) = (TestLock::new("readme"), tempfile::tempdir().unwrap());
-    let first = blocks("sh")[0];
+    let first = block("cargo run");
     let job = first
         .strip_prefix("cargo run --release -- sensors ")
         .expect("the command that this test knows");
@@ -48,7 +49,7 @@ fn the_first_command_reads_the_sensors() {
 #[test]
 fn a_script_that_takes_a_lock_gives_it_back() {
     let (lock, folder) = (TestLock::new("readme"), tempfile::tempdir().unwrap());
-    let script = blocks("sh")[2]
+    let script = block("get --pid $$")
         .split("\n\n")
         .next()
         .unwrap()
@@ -66,7 +67,7 @@ fn a_script_that_takes_a_lock_gives_it_back() {
 #[test]
 fn the_other_scripts_run() {
     let (lock, folder) = (TestLock::new("readme"), tempfile::tempdir().unwrap());
-    let scripts = blocks("sh")[2].split_once("\n\n").unwrap().1;
+    let scripts = block("get --pid $$").split_once("\n\n").unwrap().1;
     for line in scripts.lines() {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[0], "resourcelock");
@@ -77,5 +78,17 @@ fn the_other_scripts_run() {
             .replace("train.sh", "echo ran");
         let output = shell(&script.replace("migrate.sh", "echo ran"), folder.path());
         assert_eq!(String::from_utf8_lossy(&output.stdout), "ran\n", "{script}: {output:?}");
+    }
+}
+
+#[test]
+fn every_guide_is_linked() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let guides = fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = guides.map(|name| name.into_string().unwrap()).collect();
+    let names: Vec<&String> = names.iter().filter(|name| name.ends_with(".md")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(README.contains(&format!("](docs/{name})")), "{name}");
     }
 }
