@@ -6,7 +6,6 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -42,11 +41,6 @@ impl SignalSet {
     /// What is in either.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
-    }
-
-    /// What is in this one and not in the other.
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
     }
 
     /// Whether `signal` is in it.
@@ -199,18 +193,13 @@ pub enum Disposition {
     Ignored,
 }
 
-/// Sets it; returns whether the signal was ignored before.
+/// Sets it; returns true if the signal was ignored before.
 pub fn set_disposition(signal: c_int, disposition: Disposition) -> bool {
     let handler = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignored => libc::SIG_IGN,
     };
-    set_handler(signal, handler)
-}
-
-fn set_handler(signal: c_int, handler: libc::sighandler_t) -> bool {
-    // SAFETY: all-zero sigactions are valid. `handler` is SIG_DFL, SIG_IGN, or `on_interrupt`, which is
-    // async-signal-safe. No SA_RESTART: a wait in the kernel must end.
+    // SAFETY: all-zero sigactions are valid, and no handler is named.
     unsafe {
         let mut new: libc::sigaction = mem::zeroed();
         let mut old: libc::sigaction = mem::zeroed();
@@ -220,36 +209,36 @@ fn set_handler(signal: c_int, handler: libc::sighandler_t) -> bool {
     }
 }
 
-/// The signal that came first, 0 = none yet.
-static INTERRUPT: AtomicI32 = AtomicI32::new(0);
-
-/// What to call on it.
-static NOTIFY: OnceLock<fn()> = OnceLock::new();
-
-extern "C" fn on_interrupt(signal: c_int) {
-    let _ = INTERRUPT.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
-    // OnceLock::get is a load; it was set before this was installed.
-    if let Some(notify) = NOTIFY.get() {
-        notify();
+/// True if the signal is ignored.
+fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: an all-zero sigaction is valid, and the kernel only writes to it.
+    unsafe {
+        let mut now: libc::sigaction = mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now);
+        now.sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// From now on `signals` are remembered (see [`interrupt`]) and call `notify`, which must do nothing but set a flag
-/// (it runs in the signal handler). Signals that are ignored stay so. Returns those that are caught.
+/// The signal that came first, 0 = none yet.
+static INTERRUPT: AtomicI32 = AtomicI32::new(0);
+
+/// From now on each of `signals` is remembered (see [`interrupt`]) and calls `notify`, which must do nothing but set a
+/// flag: it runs in the signal handler. Signals that are ignored stay ignored. Returns those that are caught.
+///
+/// System calls that a signal interrupts are restarted where the kernel can do that: `notify` has to wake up whoever
+/// waits. Sleeps in poll(2) end early in any case.
 pub fn catch_interrupts(signals: &[c_int], notify: fn()) -> SignalSet {
-    let _ = NOTIFY.set(notify);
-    let all = SignalSet::of(signals);
-    // An ignored signal must not be noticed between the two changes of its disposition: while it is blocked it is
-    // only pending, and ignoring it forgets that.
-    let mask = block(all);
-    let mut caught = all;
-    for signal in signals {
-        if set_handler(*signal, on_interrupt as *const () as libc::sighandler_t) {
-            set_disposition(*signal, Disposition::Ignored);
-            caught = caught.without(SignalSet::of(&[*signal]));
+    let mut caught = SignalSet::of(&[]);
+    for &signal in signals.iter().filter(|signal| !is_ignored(**signal)) {
+        let on_arrival = move || {
+            let _ = INTERRUPT.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+            notify();
+        };
+        // SAFETY: it makes one atomic exchange and does what `notify` promises.
+        if unsafe { signal_hook::low_level::register(signal, on_arrival) }.is_ok() {
+            caught = caught.union(SignalSet::of(&[signal]));
         }
     }
-    set_mask(mask);
     caught
 }
 
