@@ -2,10 +2,10 @@
 //!
 //! The order of things in a program that waits for something and then runs a command:
 //! 1. [`resolve`] (or [`Program::shell`]): a command that does not exist is noticed before the wait.
-//! 2. [`Signals::while_waiting`]: a signal that asks the program to end ends the wait.
-//! 3. [`Signals::settle`]: from here on signals are the command's.
+//! 2. [`Signals::while_waiting`]: a signal that would end the program ends the wait.
+//! 3. [`Signals::settle`]: from here on signals are for the command.
 //! 4. [`run`], or [`exec_here`] to become the command.
-//! 5. [`die_of`] the signal that killed the command, as the last thing.
+//! 5. [`die_of`] the signal that killed the command, at the very end.
 //!
 //! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
@@ -32,41 +32,41 @@ use sys::spawn::{self, Image};
 /// Environment variables to set, or to remove (`None`).
 pub type Environment = [(&'static str, Option<OsString>)];
 
-/// What is to be run, and how.
+/// What to run, and how.
 pub struct Plan<'a> {
     /// The command.
     pub program: &'a Program,
-    /// What changes in its environment.
+    /// Changes of its environment.
     pub environment: &'a Environment,
-    /// When and how it is ended. With a limit the command gets a process group of its own, unless this process is in
-    /// the terminal's foreground group (where a command in another group could not use the terminal).
+    /// When and how to end it. With a limit the command gets a process group of its own, unless this process is in the
+    /// terminal's foreground group (where a command in another group could not use the terminal).
     pub limit: Option<Limit>,
-    /// A process that ends the command in time if this one does not. With it the command gets a group as with a
-    /// limit.
+    /// A process that ends the command in time if this one does not. With it the command gets a group of its own as
+    /// with a limit.
     pub guard: Option<&'a GuardProcess>,
-    /// Wait for all processes that it leaves behind, too.
+    /// Wait for all processes that the command leaves behind, too.
     pub whole_tree: bool,
 }
 
 /// A time limit, as in timeout(1).
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// Counted from the command's start, on the monotonic clock; time that it is stopped included.
+    /// Counted from the command's start, on the monotonic clock; includes the time that the command is stopped.
     pub after: Duration,
     /// The signal that is sent then.
     pub signal: c_int,
-    /// SIGKILL follows after this, if it still runs.
+    /// Time from then until SIGKILL, if it still runs.
     pub kill_after: Option<Duration>,
 }
 
-/// One who is told what happens while the command runs.
+/// Is told what happens while the command runs.
 pub trait Watcher {
     /// The command has been executed, as this process.
     fn started(&mut self, pid: u32);
     /// About once a second.
     fn tick(&mut self);
-    /// Whether processes that do not descend from the command keep it alive in the watcher's view; asked with
-    /// [`Plan::whole_tree`] when all descendants have ended, until it says no.
+    /// True if, in the watcher's view, processes that do not descend from the command keep it alive. Asked with
+    /// [`Plan::whole_tree`] when all descendants have ended, until the answer is no.
     fn kept_alive_elsewhere(&mut self) -> bool;
 }
 
@@ -75,7 +75,7 @@ pub trait Watcher {
 pub struct Ended {
     /// Its exit status, or the signal that killed it.
     pub how: How,
-    /// It had reached its limit.
+    /// It reached its limit.
     pub limit_reached: bool,
 }
 
@@ -89,13 +89,13 @@ pub enum How {
 }
 
 impl Ended {
-    /// Whether it ended by itself with status 0.
+    /// True if it ended by itself with status 0.
     pub fn well(&self) -> bool {
         self.how == How::Exited(0) && !self.limit_reached
     }
 }
 
-/// Makes this process the command. Returns only if that failed.
+/// Turns this process into the command. Returns only if that failed.
 pub fn exec_here(signals: &Signals, program: &Program, environment: &Environment) -> NotRun {
     let failure = match Image::new(&program.paths, &program.args, environment) {
         Ok(image) => spawn::exec_here(&image, signals.for_exec()),

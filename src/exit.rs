@@ -1,27 +1,27 @@
-//! Every exit status of the tool.
+//! Every exit status of the program.
 
-/// How the tool ends. One enum, one conversion: [`Exit::status`].
+/// How the program ends. One enum, one conversion: [`Exit::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
     Done,
     /// The command that ran under the lock ended by itself with this status.
     Command(u8),
-    /// The command was killed by this signal, or this program was, while it waited: it dies of the same one.
+    /// This signal killed the command, or ended this program's wait: the program dies of the same one.
     Signal(i32),
-    /// The answer is no: not held so any more, free, or findings.
+    /// The answer is no: the lock was not held (any more), it is free, or something was found.
     No,
     /// The previous holder died, and `--on-abandoned fail` was asked for (EX_DATAERR of sysexits.h).
     Abandoned,
     /// The engine cannot be reached; the command never started (EX_UNAVAILABLE).
     Unavailable,
-    /// The lock was not had in time (EX_TEMPFAIL), or the status that the user chose for that.
-    NotHad(Option<u8>),
+    /// The lock was not acquired in time (EX_TEMPFAIL), or the status that the user chose for that.
+    NotAcquired(Option<u8>),
     /// The lock was lost while the command ran.
     Lost,
-    /// The command ran into its time limit and ended.
+    /// The command reached its time limit, and ended.
     Limit,
-    /// The command ran into its time limit and had to be killed.
+    /// The command reached its time limit, and had to be killed.
     LimitKilled,
     /// This program failed: usage, permission, system.
     Failed,
@@ -42,7 +42,7 @@ impl Exit {
             Self::No => 1,
             Self::Abandoned => 65,
             Self::Unavailable => 69,
-            Self::NotHad(chosen) => chosen.unwrap_or(75),
+            Self::NotAcquired(chosen) => chosen.unwrap_or(75),
             Self::Lost => 76,
             Self::Limit => 124,
             Self::LimitKilled => 137,
@@ -66,8 +66,8 @@ mod tests {
             (Exit::No, 1),
             (Exit::Abandoned, 65),
             (Exit::Unavailable, 69),
-            (Exit::NotHad(None), 75),
-            (Exit::NotHad(Some(0)), 0),
+            (Exit::NotAcquired(None), 75),
+            (Exit::NotAcquired(Some(0)), 0),
             (Exit::Lost, 76),
             (Exit::Limit, 124),
             (Exit::LimitKilled, 137),

@@ -1,8 +1,8 @@
-//! The log on standard error. Without `-v` only warnings are shown, as this program's own messages, by a logger that
-//! costs nothing to set up.
+//! The log on standard error. Without `-v` only warnings are shown, as messages of this program, by a logger that costs
+//! nothing to set up.
 //!
-//! Only records of this program and its library are shown, whatever is asked for: what HTTP and database clients log
-//! contains all that they send, passwords too.
+//! Whatever is asked for, only records of this program and its library are shown: what HTTP and database clients log
+//! contains everything that they send, including passwords.
 
 use crate::cli::Common;
 use crate::output;
@@ -19,7 +19,7 @@ struct Warnings;
 
 impl Log for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // That a previous holder died, the commands say themselves, as far as it is wanted.
+        // If a previous holder died, the command itself says so, if that is wanted.
         metadata.level() <= Level::Warn && is_own(metadata) && metadata.target() != "resourcelock::abandoned"
     }
 
@@ -51,18 +51,18 @@ impl Log for Chosen {
     }
 }
 
-/// What `RESOURCELOCK_LOG` asks for, if that can be understood: a level that does not exist would show nothing at all.
+/// What `RESOURCELOCK_LOG` asks for, if that is valid: with a level that does not exist nothing at all would be shown.
 fn filters(common: &Common) -> Option<String> {
     let filters = std::env::var("RESOURCELOCK_LOG").ok()?;
     let (directives, _) = filters.split_once('/').unwrap_or((&filters, ""));
     let mut directives = directives.split(',').map(str::trim).filter(|part| !part.is_empty());
-    match directives.find(|part| !is_understood(part)) {
+    match directives.find(|part| !is_valid(part)) {
         None => Some(filters).filter(|filters| !filters.is_empty()),
         Some(part) => {
             if !common.quiet {
                 let part = part.escape_debug();
                 output::message(&format!(
-                    "resourcelock: RESOURCELOCK_LOG: '{part}' is no level: error, warn, info, debug or trace is wanted"
+                    "resourcelock: RESOURCELOCK_LOG: '{part}' is not a level: use error, warn, info, debug or trace"
                 ));
             }
             None
@@ -70,8 +70,8 @@ fn filters(common: &Common) -> Option<String> {
     }
 }
 
-/// `LEVEL`, `TARGET=LEVEL`, or a target of ours.
-fn is_understood(directive: &str) -> bool {
+/// True for `LEVEL`, `TARGET=LEVEL`, and a target of ours.
+fn is_valid(directive: &str) -> bool {
     let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
     match directive.split_once('=') {
         Some((_, level)) => is_level(level.trim()),

@@ -1,4 +1,4 @@
-//! The command-line tool: parse, set up the log, dispatch, turn an error into an exit status, once.
+//! The program: parse, set up the log, perform the command, turn an error into an exit status, once.
 #![cfg_attr(not(test), no_main)]
 
 mod cli;

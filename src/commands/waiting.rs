@@ -102,7 +102,7 @@ impl<'a> Waiting<'a> {
             Ok(state) => self.say(&output::refusal(state)),
             Err(why) => self.say(&format!("not had in time; who has it cannot be read: {why}")),
         }
-        Exit::NotHad(conflict_exit_code)
+        Exit::NotAcquired(conflict_exit_code)
     }
 }
 

@@ -13,15 +13,15 @@
 //! | the connection that it keeps open has ended | the same, even while its parent is stopped or gone |
 //! | its parent is gone | goes on as before, and ends when the command is gone |
 //!
-//! Its parent starts another guard when this one is killed, continues it when it is stopped, and kills it in the end. If
-//! somebody kills or stops both, the parent first, nothing is left to end the command.
+//! Its parent starts another guard when this one is killed, continues it when it is stopped, and kills it in the end.
+//! If somebody kills or stops both, the parent first, nothing is left to end the command.
 //!
 //! Times are counted on CLOCK_BOOTTIME: a machine that wakes from a sleep kills first.
 //!
 //! It never signals a process that it does not mean. It knows the command by a descriptor or, while there can be none,
-//! by its PID until it is reaped; and a process group by the command's PID as long as this does not mean another process
-//! (which it cannot while the group has a member). It counts as gone only what the kernel says does not exist: what
-//! cannot be seen may be running.
+//! by its PID until it is reaped; and a process group by the command's PID as long as this does not mean another
+//! process (which it cannot while the group has a member). It counts as gone only what the kernel says does not exist:
+//! what cannot be seen may be running.
 //!
 //! It asks each process to end only once (again only after a renewal), because a program may take a second TERM as an
 //! order to stop cleaning up. It stops all processes before it kills the first one: a shell whose command ends first

@@ -1,4 +1,4 @@
-//! Who is whose child, read from /proc.
+//! Parents, children and groups of processes, read from /proc.
 
 use super::sys::signal;
 use std::collections::{HashMap, HashSet};
@@ -16,13 +16,13 @@ pub struct Stat {
     pub start_time: u64,
 }
 
-/// Whether /proc shows processes, and by the numbers that they have here.
+/// True if /proc shows processes, under the numbers that they have for this process.
 pub fn are_seen() -> bool {
     let own = fs::read_link("/proc/self").ok();
     own.is_some_and(|own| own.to_str().and_then(|own| own.parse().ok()) == Some(std::process::id()))
 }
 
-/// What can be seen of a process. `None`: there is none, or it cannot be read.
+/// What /proc shows of a process. `None`: there is no such process, or it cannot be read.
 pub fn stat(pid: u32) -> Option<Stat> {
     are_seen().then(|| read_stat(pid).ok()?)?
 }
@@ -63,10 +63,10 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|s| s.start_time)
 }
 
-/// Whether `pid` is `ancestor` or descends from it. What cannot be read does not.
+/// True if `pid` is `ancestor` or descends from it, as far as can be seen.
 pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     let mut pid = pid;
-    // A chain longer than this is a race with PIDs that are used anew.
+    // A longer chain can only come from PIDs that are reused meanwhile.
     for _ in 0..1024 {
         if pid == ancestor {
             return true;
@@ -79,7 +79,7 @@ pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// All processes that are not hidden; or none, with the reason.
+/// All processes that are not hidden.
 fn all() -> io::Result<Vec<(u32, Stat)>> {
     if !are_seen() {
         return Err(io::Error::other("/proc is not mounted"));
@@ -108,11 +108,11 @@ pub fn children(pid: u32) -> io::Result<HashSet<u32>> {
 /// What is left of a process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Nothing that runs.
+    /// Nothing is left that runs.
     Gone,
-    /// A process that runs.
+    /// A process that runs is left.
     Lives,
-    /// Something that /proc does not show: it may run or wait to be reaped.
+    /// Something is left that /proc does not show: it may run, or wait to be reaped.
     Unseen,
 }
 
@@ -130,11 +130,11 @@ pub fn group(number: u32) -> Group {
     }
 }
 
-/// All that descend from any of `roots`, the roots included, as far as it can be seen: parents before their children.
+/// The processes `roots` and all their descendants, as far as can be seen; parents before their children.
 pub fn descendants(roots: &HashSet<u32>) -> Vec<(u32, Stat)> {
     let all = all().unwrap_or_default();
     let by_pid: HashMap<u32, Stat> = all.iter().copied().collect();
-    // How far it is from the last of the roots above, or itself. A longer chain is a race with PIDs that are used anew.
+    // Steps up to the topmost root. A longer chain can only come from PIDs that are reused meanwhile.
     let depth = |pid: u32| {
         let mut above = pid;
         let mut depth = None;
@@ -157,8 +157,8 @@ pub fn descendants(roots: &HashSet<u32>) -> Vec<(u32, Stat)> {
     family.into_iter().map(|(_, found)| found).collect()
 }
 
-/// All processes in whose environment, as it was when they were executed, the list `variable` (joined by `/`) names
-/// `mark`, as far as it can be seen: those of this user.
+/// All processes in whose environment, as it was when they were executed, the list `variable` (joined by `/`) contains
+/// `mark`, as far as can be seen: those of this user.
 pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
     let names = |text: &[u8]| {
         text.split(|byte| *byte == 0)

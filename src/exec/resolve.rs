@@ -1,4 +1,4 @@
-//! From a command line to files that can be executed, as execvp(3) would find them.
+//! Finding the file to execute for a command, as execvp(3) does.
 
 use super::sys::spawn::Failure;
 use std::env;
@@ -14,14 +14,14 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// A command that can be run.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Files to try, in order. More than one only for a name that was found in several folders of PATH.
+    /// Files to try, in order. More than one only if the name was found in several directories of PATH.
     pub(super) paths: Vec<OsString>,
     /// The arguments; the first is the command as typed.
     pub(super) args: Vec<OsString>,
 }
 
 impl Program {
-    /// The command's name: its file name without folders.
+    /// The command's name: the last part of its path.
     pub fn name(&self) -> String {
         let typed = self.args.first().map(Path::new);
         let name = typed
@@ -38,7 +38,7 @@ impl Program {
         }
     }
 
-    /// `text` as a command line for the user's shell (`$SHELL`, else /bin/sh), as flock(1) takes it with -c.
+    /// `text` as a command line for the user's shell (`$SHELL`, else /bin/sh), like `flock -c`.
     ///
     /// # Errors
     /// The shell is a bare name and not found.
@@ -50,11 +50,11 @@ impl Program {
     }
 }
 
-/// Finds the command. A bare name is looked up in PATH now; a path with a slash is taken as it is, as the file may
-/// still be made.
+/// Finds the command. A name without a slash is looked up in PATH now. A path with a slash is taken as it is: the file
+/// may still be created.
 ///
 /// # Errors
-/// A bare name that is not found, or is found only without the permission to execute it.
+/// A name without a slash was not found, or was found only where this user may not execute it.
 pub fn resolve(args: Vec<OsString>) -> Result<Program, NotRun> {
     let typed = args.first().cloned().unwrap_or_default();
     if typed.as_bytes().contains(&b'/') {
@@ -68,7 +68,7 @@ pub fn resolve(args: Vec<OsString>) -> Result<Program, NotRun> {
     for path in candidates(&typed) {
         match executable(&path) {
             Ok(()) => paths.push(path),
-            // Others that can be executed may follow; should one vanish while we wait, the next is tried.
+            // Others that can be executed may follow; if one vanishes while we wait, the next is tried.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused = e,
             Err(_) => {}
         }
@@ -82,20 +82,20 @@ pub fn resolve(args: Vec<OsString>) -> Result<Program, NotRun> {
     Ok(Program { paths, args })
 }
 
-/// Where a bare name could be. An empty element of PATH is the current folder.
+/// The paths that a bare name may mean. An empty element of PATH is the current directory.
 fn candidates(name: &OsStr) -> Vec<OsString> {
     if name.is_empty() {
         return Vec::new();
     }
     let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    let in_folder = |folder: &[u8]| {
-        let folder = if folder.is_empty() { b".".as_slice() } else { folder };
-        OsString::from_vec([folder, b"/", name.as_bytes()].concat())
+    let in_directory = |directory: &[u8]| {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        OsString::from_vec([directory, b"/", name.as_bytes()].concat())
     };
-    path.as_bytes().split(|b| *b == b':').map(in_folder).collect()
+    path.as_bytes().split(|b| *b == b':').map(in_directory).collect()
 }
 
-/// Whether this user may execute the file at `path`.
+/// Fails unless this user may execute the file at `path`.
 fn executable(path: &OsStr) -> io::Result<()> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::from_raw_os_error(libc::EACCES));
@@ -113,12 +113,12 @@ pub struct NotRun {
 }
 
 impl NotRun {
-    /// Whether there is no such file (else: it could not be executed, or no process could be made).
+    /// True if there is no such file. (Else it could not be executed, or no process could be made.)
     pub fn not_found(&self) -> bool {
         matches!(&self.failure, Failure::NotExecuted(e) if e.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether the command is not to blame: this system could not make a process.
+    /// True if the command is not to blame: no process could be made, or it was not allowed to start.
     pub fn system_failed(&self) -> bool {
         matches!(self.failure, Failure::NoChild(_) | Failure::Barred)
     }
@@ -129,7 +129,7 @@ impl fmt::Display for NotRun {
         let command = self.command.to_string_lossy();
         let command = command.escape_debug();
         match &self.failure {
-            Failure::NoChild(e) => write!(f, "cannot make a process for '{command}': {e}"),
+            Failure::NoChild(e) => write!(f, "cannot create a process for '{command}': {e}"),
             Failure::NotExecuted(e) if e.kind() == io::ErrorKind::NotFound => {
                 let bare = !self.command.as_bytes().contains(&b'/');
                 let hint = if bare {

@@ -5,7 +5,7 @@ use super::sys::spawn::Inherited;
 use std::ffi::c_int;
 use std::time::Duration;
 
-/// Signals that ask a program to end, or end it if it has not asked for them. They end a wait.
+/// Signals that ask a program to end, or kill it unless it handles them. They end a wait.
 const INTERRUPTS: [c_int; 7] = [
     libc::SIGINT,
     libc::SIGTERM,
@@ -17,7 +17,7 @@ const INTERRUPTS: [c_int; 7] = [
 ];
 
 /// Blocked from the beginning: real-time signals (one that comes early reaches the command when it starts), and
-/// SIGPIPE (a message to a closed pipe must not end the program while it holds something).
+/// SIGPIPE (a message to a closed pipe must not kill the program while it holds something).
 const EARLY: SignalSet = SignalSet::real_time().union(SignalSet::of(&[libc::SIGPIPE]));
 
 /// What [`super::run`] accepts besides the interrupts.
@@ -25,19 +25,20 @@ const RUNNING: SignalSet = SignalSet::real_time().union(SignalSet::of(&[libc::SI
 
 pub use signal::interrupt;
 
-/// From now on INT, TERM, HUP, QUIT, USR1, USR2 and ALRM call `notify`, a function that does nothing but set a flag,
-/// and are remembered (see [`interrupt`]). Those that the caller of this program ignored stay ignored.
+/// From now on INT, TERM, HUP, QUIT, USR1, USR2 and ALRM are remembered (see [`interrupt`]) and call `notify`, which
+/// must do nothing but set a flag and wake up whoever waits for it. Signals that this program's caller ignored stay
+/// ignored.
 pub fn catch_interrupts(notify: fn()) {
     signal::catch_interrupts(&INTERRUPTS, notify);
 }
 
-/// From now on a write to a pipe that nobody reads fails, instead of ending this process. For a program that starts no
-/// command (which would inherit that).
+/// From now on writing to a pipe that nobody reads fails instead of killing this process. For a program that starts no
+/// command: the command would inherit that.
 pub fn ignore_broken_pipes() {
     signal::set_disposition(libc::SIGPIPE, Disposition::Ignored);
 }
 
-/// Ends this process by `signal`, without a core file, so that its parent sees what happened. Returns the status to
+/// Kills this process with `signal`, without a core file, so that its parent sees what happened. Returns the status to
 /// exit with where that is impossible (process 1 of a PID namespace).
 pub fn die_of(signal: c_int) -> c_int {
     signal::die_of(signal);
@@ -53,7 +54,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// To be called before a wait; `notify` as for [`catch_interrupts`].
+    /// Call this before a wait; `notify` as for [`catch_interrupts`].
     pub fn while_waiting(notify: fn()) -> Self {
         let mask = signal::block(EARLY);
         let interrupts = signal::catch_interrupts(&INTERRUPTS, notify);
@@ -64,25 +65,25 @@ impl Signals {
         }
     }
 
-    /// To be called when the wait is over: signals are now kept for the command.
+    /// Call this when the wait is over: from now on signals are kept for the command.
     ///
     /// # Errors
-    /// The signal that came while this program waited: the command is not to be started.
+    /// The signal that came while this program waited: the command must not be started.
     pub fn settle(&mut self) -> Result<(), c_int> {
         signal::block(self.accepted());
         for s in INTERRUPTS.into_iter().filter(|s| self.interrupts.contains(*s)) {
-            // A handler must not run in the child, between its making and the command's execution.
+            // A handler must not run in the child before it has executed the command.
             signal::set_disposition(s, Disposition::Default);
         }
         interrupt().map_or(Ok(()), Err)
     }
 
-    /// What [`super::run`] accepts: not what the caller ignored (nohup).
+    /// The signals that [`super::run`] accepts: not those that the caller ignored (nohup).
     pub(super) fn accepted(&self) -> SignalSet {
         RUNNING.union(self.interrupts)
     }
 
-    /// For a command in a child: its end must not go unnoticed here.
+    /// What a command in a child inherits. The child's end must not go unnoticed here.
     pub(super) fn for_child(&mut self) -> Inherited {
         self.child_ignored |= signal::set_disposition(libc::SIGCHLD, Disposition::Default);
         Inherited {
@@ -91,11 +92,11 @@ impl Signals {
         }
     }
 
-    /// For a command in this process.
+    /// What a command in this process inherits.
     pub(super) fn for_exec(&self) -> Inherited {
         let pipe = SignalSet::of(&[libc::SIGPIPE]);
         if !self.mask.contains(libc::SIGPIPE) {
-            // Ours, from a message that nobody read: the command must not die of it.
+            // Pending because of a message of ours that nobody read: the command must not die of it.
             signal::accept(pipe, Duration::ZERO);
         }
         Inherited {

@@ -2,14 +2,14 @@
 //!
 //! | what arrives | what is done |
 //! |---|---|
-//! | SIGCHLD: the command ended | the loop ends (with `whole_tree`: when all that it left behind has ended) |
+//! | SIGCHLD: the command ended | the loop ends (with `whole_tree`: when everything it left behind has ended, too) |
 //! | SIGCHLD: the command stopped | this process stops as well, so that the shell notices, if there is a terminal |
-//! | a signal that a process sent | passed on, unless the command or one of its descendants sent it |
-//! | a signal that the kernel sent | nothing: the terminal sends to the whole group. Passed on if it went to this process alone |
-//! | the limit | the signal, CONT, and KILL later |
+//! | a signal that a process sent | it is passed on, unless the command or one of its descendants sent it |
+//! | a signal that the kernel sent | nothing: the terminal sends to the whole group. It is passed on if only this process got it |
+//! | the limit | the signal and CONT are sent, and KILL later |
 //!
-//! All signals are blocked and taken by sigtimedwait(2), one at a time, so nothing here runs at the same time as
-//! anything else and no signal is lost. The command's PID cannot come to mean another process: only this loop reaps.
+//! All signals are blocked and accepted with sigtimedwait(2), one at a time: nothing here runs concurrently, and no
+//! signal is lost. The command's PID cannot come to mean another process, because only this loop reaps.
 
 use super::processes::Group;
 use super::sys::signal::{self, Received, SignalSet};
@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 /// How often the watcher is called.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often the watcher is asked whether somebody else keeps the command alive.
+/// How often the watcher is asked whether other processes keep the command alive.
 const ELSEWHERE: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether a process group still lives.
+/// How often a process group is checked for members.
 const GROUP_POLL: Duration = Duration::from_millis(20);
 
 /// Runs the command to its end. [`Signals::settle`] must have been called.
@@ -62,7 +62,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     })?;
     let started = Instant::now();
     if let Some(guard) = plan.guard {
-        guard.command_started(child); // nothing was reaped yet
+        guard.command_started(child); // nothing has been reaped yet
     }
     watcher.started(child);
     let supervision = Supervision {
@@ -92,8 +92,8 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
     Ok(ended)
 }
 
-/// The right to run is at its end and the command has ended, as it was asked to: the rest of its group gets the time
-/// that the command had, and is killed then. (If the right is renewed meanwhile the guard would let it live.)
+/// The right to run has ended, and so has the command, as it was asked to. The rest of its group gets as much time as
+/// the command had, and is then killed, even if the right is renewed meanwhile (when the guard would spare it).
 fn outlast_group(guard: &GuardProcess, group: u32) {
     let asked = Instant::now();
     let mut killed: Option<Instant> = None;
@@ -114,31 +114,31 @@ fn outlast_group(guard: &GuardProcess, group: u32) {
     }
 }
 
-/// From now on orphaned descendants become children of this process. Returns the children that it has already: a
-/// program that was executed by a shell with background jobs inherits them, and they are not the command's.
+/// From now on orphaned descendants become children of this process. Returns the children that it has already: if a
+/// shell with background jobs executed this program in its own place, they are that shell's, not the command's.
 fn adopt_orphans() -> HashSet<u32> {
     // Fails on no kernel that this program runs on (Linux 3.4).
     let _ = prctl::set_child_subreaper(true);
     match spawn::wait(Whose::Any, Block::No) {
         Report::NoChildren => HashSet::new(),
-        // Where they cannot be seen, nothing better is known.
+        // If they cannot be seen, an empty set is the best guess.
         _ => processes::children(std::process::id()).unwrap_or_default(),
     }
 }
 
-/// Where the command stands with its limit.
+/// How far the limit has been enforced.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Nothing to enforce any more, or never.
+    /// There is nothing to enforce (any more).
     Open,
-    /// To be asked to end at this instant.
+    /// The command is to be asked to end at this instant.
     Running(Instant),
-    /// Was asked; to be killed at this instant.
+    /// It was asked, and is to be killed at this instant.
     Asked(Instant),
 }
 
 impl Stage {
-    /// The stage that lasts for `time` from `start`; a time beyond the clock's end is no limit.
+    /// The stage that lasts for `time` from `start`; if that is beyond the clock's end, there is no limit.
     fn until(start: Instant, time: Duration, stage: fn(Instant) -> Self) -> Self {
         start.checked_add(time).map_or(Self::Open, stage)
     }
@@ -162,7 +162,7 @@ struct Supervision<'a> {
     /// Children that are not the command's.
     strangers: HashSet<u32>,
     stopped: bool,
-    /// Set when the command has ended and been reaped: its PID is not to be used any more.
+    /// Set when the command has ended and been reaped: its PID must not be used any more.
     how: Option<How>,
     limit: Option<Limit>,
     stage: Stage,
@@ -175,7 +175,7 @@ impl Supervision<'_> {
     fn run(mut self, started: Instant) -> Ended {
         let mut next_tick = started + TICK;
         loop {
-            // It is our child, but not the command's.
+            // A new guard is our child, but not the command's.
             self.strangers.extend(self.guard.and_then(GuardProcess::check));
             self.reap_children();
             let mut timeout = TICK;
@@ -191,7 +191,7 @@ impl Supervision<'_> {
                 timeout = ELSEWHERE;
             }
             if let (true, Some(_), Some(guard)) = (self.whole_tree, self.how, self.guard) {
-                // The guard sees what descends from the command while that lives; now it is all ours.
+                // The guard can follow the command's descendants only while the command lives; now they are ours.
                 if guard.has_killed() {
                     self.signal_tree(libc::SIGKILL);
                 }
@@ -214,7 +214,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// Takes all news of children.
+    /// Takes all that is reported of children.
     fn reap_children(&mut self) {
         let whose = if self.whole_tree {
             Whose::Any
@@ -253,17 +253,17 @@ impl Supervision<'_> {
         self.how = Some(how);
     }
 
-    /// The command was stopped by `signal`. A shell sees only this process: it must stop too.
+    /// The command was stopped by `signal`. The shell sees only this process, which must stop, too.
     fn stop_along(&mut self, signal: c_int) {
         if self.killing || self.guard.is_some_and(GuardProcess::has_killed) {
-            return; // the first step of a kill
+            return; // part of a kill
         }
         let Some(terminal) = Terminal::open() else {
             return;
         };
         let asks_for_terminal = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
         if self.own_group && asks_for_terminal && terminal.is_ours() {
-            // It was started in the background and has been brought to the foreground with us.
+            // It was started in the background, and has been brought to the foreground together with us.
             if terminal.lend(self.child) {
                 let _ = signal::kill_group(self.child, libc::SIGCONT);
                 return;
@@ -286,7 +286,7 @@ impl Supervision<'_> {
     fn deliver(&mut self, received: &Received) {
         let signal = received.signal();
         if signal == libc::SIGCHLD {
-            return; // the loop looks at the children anyway
+            return; // the loop reaps anyway
         }
         if signal == libc::SIGCONT && self.stopped {
             self.reap_children();
@@ -299,9 +299,10 @@ impl Supervision<'_> {
                 self.signal_tree(signal);
             }
         } else if received.is_from_kernel() {
-            // The terminal's signals go to its whole foreground group, and the command is in it like us. Exceptions:
+            // The terminal's signals go to its whole foreground group, to which the command belongs like us.
+            // Exceptions:
             let to_us_alone = match signal {
-                libc::SIGALRM => true, // an alarm(2) from before we were executed
+                libc::SIGALRM => true, // an alarm(2) set before this program was executed
                 libc::SIGHUP | libc::SIGCONT => leads_session(),
                 _ => false,
             };
@@ -317,7 +318,7 @@ impl Supervision<'_> {
             .sender()
             .is_some_and(|sender| processes::descends_from(sender, self.child))
         {
-            // If it fails, the command has changed its user and may not be signalled by us: nothing to be done.
+            // If it fails, the command has changed its user and we may not signal it: nothing can be done.
             let _ = received.pass_on(self.child);
         }
     }
@@ -335,7 +336,7 @@ impl Supervision<'_> {
                 .kill_after
                 .map_or(Stage::Open, |time| Stage::until(now, time, Stage::Asked));
             self.end_by(limit.signal);
-            // What is stopped can react only when it is continued.
+            // What is stopped reacts only when it is continued.
             if !matches!(limit.signal, libc::SIGKILL | libc::SIGCONT) {
                 self.end_by(libc::SIGCONT);
             }
@@ -345,7 +346,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// Sends `signal` to everything that the command consists of.
+    /// Sends `signal` to the command and whatever it started.
     fn end_by(&mut self, signal: c_int) {
         self.killing |= signal == libc::SIGKILL;
         if self.own_group && !self.whole_tree {
@@ -363,7 +364,7 @@ impl Supervision<'_> {
         tree::signal(|| self.roots().unwrap_or_default(), signal);
     }
 
-    /// Where the command's tree begins: itself while it lives, and with `whole_tree` what became our child.
+    /// The roots of the command's tree: itself while it lives, and with `whole_tree` what has become our child.
     fn roots(&self) -> io::Result<HashSet<u32>> {
         let mut roots = HashSet::new();
         if self.whole_tree {

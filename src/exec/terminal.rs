@@ -12,7 +12,7 @@ impl Terminal {
         File::open("/dev/tty").ok().map(Self)
     }
 
-    /// Whether this process is in the foreground.
+    /// True if this process is in the foreground.
     pub fn is_ours(&self) -> bool {
         tcgetpgrp(&self.0) == Ok(getpgrp())
     }
@@ -31,7 +31,7 @@ impl Terminal {
     }
 }
 
-/// Whether this process leads its session: the terminal's hang-up is then sent to it alone.
+/// True if this process leads its session: then the terminal's hang-up goes to it alone.
 pub fn leads_session() -> bool {
     getsid(None) == Ok(getpid())
 }

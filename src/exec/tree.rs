@@ -1,4 +1,4 @@
-//! Signals to processes and all that descends from them.
+//! Signals to processes and all their descendants.
 
 use super::processes::{self, Stat};
 use super::sys::process::Process;
@@ -6,11 +6,11 @@ use super::sys::signal;
 use std::collections::HashSet;
 use std::ffi::c_int;
 
-/// Rounds of killing a tree whose processes make new ones meanwhile.
+/// Rounds of killing a tree whose processes start new ones meanwhile.
 const KILL_ROUNDS: usize = 16;
 
-/// Sends `signal` to the processes `roots` says and their descendants. KILL comes last to the roots: who waits for their
-/// end takes it for the end of all.
+/// Sends `signal` to the processes that `roots` returns and to their descendants. The roots are killed last: whoever
+/// waits for their end takes it for the end of all.
 pub fn signal(roots: impl Fn() -> HashSet<u32>, signal: c_int) {
     let mut done = HashSet::new();
     for _ in 0..KILL_ROUNDS {
@@ -19,23 +19,23 @@ pub fn signal(roots: impl Fn() -> HashSet<u32>, signal: c_int) {
         if family.is_empty() {
             return;
         }
-        // All are made sure of before any is signalled: when one ends, its children become somebody else's.
+        // All are identified before any is signalled: when one ends, its children become somebody else's.
         let members = Member::all_of(&family);
         if signal != libc::SIGKILL {
-            // Parents first: a shell whose command ends before it would go on with the next one. Those that are made
-            // from now on are made by processes that know.
+            // Parents first: a shell whose command ended before it would go on with the next one. Whatever is started
+            // from now on is started by a process that has got the signal.
             members.iter().for_each(|member| member.signal(signal));
             return;
         }
-        // For the same reason: what is stopped does nothing about the end of others.
+        // For the same reason: a process that is stopped does nothing when others end.
         members.iter().for_each(|member| member.signal(libc::SIGSTOP));
         members.iter().rev().for_each(|member| member.signal(libc::SIGKILL));
         done.extend(family.into_iter().map(|(pid, _)| pid));
     }
 }
 
-/// Sends `signal`, one that is no order to end at once, to the process group `group` and to `roots` and what descends
-/// from them outside of it: once to each, since a second one may mean something else to a program. Not to `but`.
+/// Sends `signal`, which asks rather than kills, to the process group `group`, and to `roots` and their descendants
+/// outside of it, but not to `but`. Each process gets it once, because a second one may mean something else to it.
 pub fn ask(roots: &HashSet<u32>, group: Option<u32>, but: u32, signal: c_int) {
     let mut apart = processes::descendants(roots);
     apart.retain(|(pid, stat)| *pid != but && Some(stat.group) != group);
@@ -50,12 +50,12 @@ pub fn ask(roots: &HashSet<u32>, group: Option<u32>, but: u32, signal: c_int) {
 /// A process that was seen in /proc.
 enum Member {
     Opened(Process),
-    /// By PID and start time, where there can be no descriptor.
+    /// By PID and start time, where no descriptor can be had.
     Numbered(u32, u64),
 }
 
 impl Member {
-    /// Those of them that still are what was seen.
+    /// Those of them that are still the processes that were seen.
     fn all_of(family: &[(u32, Stat)]) -> Vec<Self> {
         let members = family.iter();
         members
@@ -63,8 +63,8 @@ impl Member {
             .collect()
     }
 
-    /// The process that has this PID, if it is the one that was started then: the number may have come to mean another
-    /// one since /proc was read.
+    /// The process with this PID, if it is the one that started then: since /proc was read, the number may have come to
+    /// mean another one.
     fn of(pid: u32, start_time: u64) -> Option<Self> {
         let member = match Process::open(pid) {
             Ok(process) => Self::Opened(process),
@@ -75,7 +75,7 @@ impl Member {
     }
 
     fn signal(&self, signal: c_int) {
-        // If it fails it has ended, or may not be signalled by this user.
+        // If it fails, the process has ended, or this user may not signal it.
         let _ = match self {
             Self::Opened(process) => process.signal(signal),
             Self::Numbered(pid, start_time) if processes::start_time(*pid) == Some(*start_time) => {

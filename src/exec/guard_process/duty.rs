@@ -86,7 +86,7 @@ impl Command {
     }
 
     fn signal(&self, page: &Page, signal: c_int) {
-        // If it fails it has ended, or may not be signalled by this user.
+        // If it fails, the command has ended, or this user may not signal it.
         let _ = match &self.process {
             Known::Opened(process) => process.signal(signal),
             Known::Numbered if self.is_meant(page) => signal::kill(self.pid, signal),

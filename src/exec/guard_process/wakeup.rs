@@ -16,7 +16,8 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?)
 }
 
-/// Wakes up whoever reads from the pipe. If the pipe is full, the reader wakes up anyway; if there is none, nobody does.
+/// Wakes up whoever reads from the pipe. If the pipe is full, the reader wakes up anyway; if there is none, nobody
+/// does.
 pub fn notify(writer: &OwnedFd) {
     let _ = nix::unistd::write(writer, &[0]);
 }

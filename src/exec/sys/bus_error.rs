@@ -1,4 +1,4 @@
-//! SIGBUS: a file that is mapped was truncated.
+//! SIGBUS: a file was truncated while it was mapped.
 
 use std::ffi::c_int;
 use std::sync::OnceLock;

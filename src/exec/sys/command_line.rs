@@ -69,8 +69,8 @@ fn bytes(word: usize) -> impl Iterator<Item = &'static AtomicU8> {
         if text.is_null() {
             return None;
         }
-        // SAFETY: by `adopt`'s contract there is a NUL at the string's end or before, and no byte behind the first NUL is
-        // reached. The memory is used through atomics only.
+        // SAFETY: by `adopt`'s contract there is a NUL at the string's end or before, and no byte behind the first NUL
+        // is reached. The memory is used through atomics only.
         let byte = unsafe { AtomicU8::from_ptr(text.cast::<u8>().add(at)) };
         (byte.load(Relaxed) != 0).then_some(byte)
     })

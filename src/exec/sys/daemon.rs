@@ -27,8 +27,8 @@ pub fn fork(body: impl FnOnce()) -> io::Result<u32> {
     }
 }
 
-/// In the new process: leaves the terminal and the parent's group, blocks all signals, changes what `ps` shows to `name`,
-/// and closes all descriptors but `keep`; `close` it closes in any case.
+/// In the new process: leaves the terminal and the parent's group, blocks all signals, changes what `ps` shows to
+/// `name`, and closes all descriptors but `keep`; `close` it closes in any case.
 pub fn detach<'a>(name: &CStr, keep: impl Iterator<Item = BorrowedFd<'a>>, close: BorrowedFd<'_>) {
     signal::block(SignalSet::all());
     command_line::rename(name.to_bytes());

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub struct Process(OwnedFd);
 
 impl Process {
-    /// The process that has this PID now. Whether it is the one that was meant is to be examined after this.
+    /// The process that has this PID now. Check after this whether it is the one that was meant.
     ///
     /// # Errors
     /// There is none, or the kernel is older than 5.3.
@@ -22,7 +22,7 @@ impl Process {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as c_int) }))
     }
 
-    /// Whether it has ended (it may not have been reaped yet).
+    /// True if it has ended (it may not have been reaped yet).
     pub fn has_ended(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

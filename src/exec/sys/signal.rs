@@ -1,4 +1,4 @@
-//! Signals: sets, masks, dispositions, synchronous acceptance, sending, and the handler that ends a wait.
+//! Signals: sets, masks, dispositions, synchronous acceptance, sending, and the handlers that end a wait.
 //!
 //! Sets are the kernel's 64-bit words and go to the kernel directly: libc's functions leave out the two signals that
 //! it keeps for itself (32 and 33), so a mask that came from the caller would not be restored exactly.
@@ -38,12 +38,12 @@ impl SignalSet {
         Self(!0 << 33)
     }
 
-    /// What is in either.
+    /// Signals that are in either set.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether `signal` is in it.
+    /// True if `signal` is in it.
     pub const fn contains(self, signal: c_int) -> bool {
         self.0 & (1 << (signal - 1)) != 0
     }
@@ -70,7 +70,7 @@ pub fn block(set: SignalSet) -> SignalSet {
     change_mask(libc::SIG_BLOCK, set)
 }
 
-/// Unblocks these. What was pending among them is delivered before this returns.
+/// Unblocks these. Those of them that are pending are delivered before this returns.
 pub fn unblock(set: SignalSet) {
     change_mask(libc::SIG_UNBLOCK, set);
 }
@@ -91,12 +91,12 @@ impl Received {
         self.info.si_signo
     }
 
-    /// Whether the kernel sent it of its own accord: the terminal's keys and hang-up, a timer.
+    /// True if the kernel sent it of its own accord: a key or the hang-up of the terminal, a timer.
     pub fn is_from_kernel(&self) -> bool {
         self.info.si_code > 0
     }
 
-    /// The process that sent it, if one did. `None` for one outside this PID namespace as well.
+    /// The process that sent it, if one did; `None` also if it is outside this PID namespace.
     pub fn sender(&self) -> Option<u32> {
         if self.is_from_kernel() {
             return None;
@@ -131,7 +131,7 @@ impl Received {
 }
 
 /// Waits until one of `set` (which must be blocked) is pending, and takes it. `None`: the time is up, or something
-/// else happened (a stop and continuation); look again.
+/// else happened (this process was stopped and continued); try again.
 pub fn accept(set: SignalSet, timeout: Duration) -> Option<Received> {
     let time = libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -173,7 +173,7 @@ pub fn kill_group(group: u32, signal: c_int) -> io::Result<()> {
     }
 }
 
-/// Whether the kernel knows no process of this number.
+/// True if there is no process of this number.
 pub fn is_nobodys(pid: u32) -> bool {
     kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
@@ -184,10 +184,10 @@ pub fn group_of(pid: u32) -> Option<u32> {
     group.ok().map(|group| group.as_raw().cast_unsigned())
 }
 
-/// What happens on a signal's arrival.
+/// What happens when a signal arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// The system's action.
+    /// The system's default action.
     Default,
     /// Nothing.
     Ignored,
@@ -247,7 +247,7 @@ pub fn interrupt() -> Option<c_int> {
     Some(INTERRUPT.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
 }
 
-/// Ends this process by `signal`, without a core file. Returns only if that is impossible (process 1 of a PID
+/// Kills this process with `signal`, without a core file. Returns only if that is impossible (process 1 of a PID
 /// namespace is immune to its own signals).
 pub fn die_of(signal: c_int) {
     // A core limit of 0 would not stop a core pattern that is a pipe.
@@ -258,8 +258,8 @@ pub fn die_of(signal: c_int) {
     unblock(SignalSet::of(&[signal]));
 }
 
-/// Stops this process by `signal` until it is continued. Does nothing where the system's own rule is against it: in
-/// an orphaned process group (nobody could continue it), or if the signal is ignored.
+/// Stops this process with `signal` until it is continued. Does nothing where the system itself does not stop it: in an
+/// orphaned process group (nobody could continue it), or if the signal is ignored.
 pub fn stop_by(signal: c_int) {
     let set = SignalSet::of(&[signal]);
     let _ = kill(std::process::id(), signal);

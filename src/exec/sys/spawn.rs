@@ -1,11 +1,11 @@
 //! Starting the command: in a child, or in this process.
 //!
-//! The child is made by clone(2) with CLONE_VM and CLONE_VFORK: no page tables are copied, and this process stands
-//! still until the child has executed the command or failed to. It is quicker than posix_spawn(3), and what the
-//! command inherits is exactly what is written here: glibc's posix_spawn would leave signals 32 and 33 ignored.
+//! The child is made with clone(2), CLONE_VM and CLONE_VFORK: no page tables are copied, and this process stands still
+//! until the child has executed the command or failed to. That is faster than posix_spawn(3), and the command inherits
+//! exactly what is written here, while glibc's posix_spawn would leave signals 32 and 33 ignored.
 //!
-//! The child shares this process's memory. So between clone and execve it makes system calls only: no allocation, no
-//! locks, no panic; everything that it needs is prepared in an [`Image`].
+//! The child shares this process's memory. So between clone and execve it makes nothing but system calls: it does not
+//! allocate, lock or panic. Everything that it needs is prepared in an [`Image`].
 
 use super::shared_page::Number;
 use super::signal::{self, Disposition, SignalSet};
@@ -22,8 +22,8 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-/// A command in the form in which the kernel takes it. The pointers lead into the strings beside them (whose heap
-/// memory does not move) and into this process's environment.
+/// A command in the form that the kernel takes. The pointers point into the strings beside them (whose heap memory does
+/// not move) and into this process's environment.
 pub struct Image {
     paths: Vec<CString>,
     _strings: Vec<CString>,
@@ -34,7 +34,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// `paths` are tried in turn as execvp(3) does. `environment`: variables to set, or to remove (`None`).
+    /// `paths` are tried in turn, as execvp(3) does. `environment`: variables to set, or to remove (`None`).
     ///
     /// # Errors
     /// A text contains a NUL.
@@ -123,7 +123,7 @@ fn inherited_environment(changes: &[(&str, Option<OsString>)]) -> Vec<*const c_c
     envp
 }
 
-/// What the caller of this program had set, to be restored for the command.
+/// What this program's caller had set, to be restored for the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Inherited {
     /// The signal mask.
@@ -145,11 +145,11 @@ impl Inherited {
     }
 }
 
-/// Bytes of stack for the child, a multiple of 16. It needs less than a page; system calls on some architectures and a debug build's
-/// frames are counted generously.
+/// Bytes of stack for the child, a multiple of 16. The child needs less than a page; system calls on some architectures
+/// and a debug build's frames are counted generously.
 const STACK: usize = 32 * 1024;
 
-/// What the child needs to know, and where it leaves errno.
+/// What the child needs to know, and where it stores errno.
 struct Order<'a> {
     image: &'a Image,
     inherited: Inherited,
@@ -162,7 +162,7 @@ struct Order<'a> {
 pub struct Guarded<'a> {
     /// The kernel writes its PID here before its first instruction.
     pub pid_cell: &'a Number,
-    /// It is not to be executed if this number stands here.
+    /// The command must not be executed if the number here has this value.
     pub bar: (&'a Number, c_int),
 }
 
@@ -195,7 +195,7 @@ pub fn spawn(
     // On the heap: a frame of that size would be probed page by page, and only the last page is used.
     let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>()); // u128: aligned to 16 bytes
     let tell = guarded.map_or(0, |_| libc::CLONE_PARENT_SETTID);
-    // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not go on before the
+    // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not continue before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
     // function keeps to the rules at the top of this file. The cell is an atomic number, or null and not looked at.
     let pid = unsafe {
@@ -233,7 +233,7 @@ pub enum Failure {
     NoChild(io::Error),
     /// It could not be executed.
     NotExecuted(io::Error),
-    /// The guard has barred it.
+    /// The guard did not allow it.
     Barred,
 }
 
@@ -245,7 +245,7 @@ extern "C" fn in_child(order: *mut c_void) -> c_int {
             libc::setpgid(0, 0);
         }
         order.inherited.restore();
-        // As late as can be: whoever was stopped before this may have lost the right meanwhile.
+        // As late as possible: if this process was stopped before, the right may be lost by now.
         let errno = if order.guarded.is_some_and(Guarded::is_barred) {
             libc::ECANCELED
         } else {
@@ -256,8 +256,8 @@ extern "C" fn in_child(order: *mut c_void) -> c_int {
     }
 }
 
-/// Executes the command in this process; returns only if that failed. Signals are then as the caller of this program
-/// had set them, apart from those that are still caught.
+/// Executes the command in this process; returns only if that failed. Then signals are as this program's caller had set
+/// them, apart from those that are still caught.
 pub fn exec_here(image: &Image, inherited: Inherited) -> io::Error {
     inherited.restore();
     // SAFETY: this is the only thread.
@@ -313,7 +313,7 @@ pub fn wait(whose: Whose, block: Block) -> Report {
         Whose::Any => -1,
     };
     let flags = match block {
-        // Only the end counts for one who has nothing else to do.
+        // Whoever has nothing else to do wants to know of the end only.
         Block::Yes => 0,
         Block::No => libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED,
     };

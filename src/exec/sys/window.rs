@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-/// How many columns the terminal at `descriptor` has (TIOCGWINSZ, ioctl_tty(2)); `None` if it does not say.
+/// The number of columns of the terminal at `descriptor` (TIOCGWINSZ, ioctl_tty(2)); `None` if it is unknown.
 pub fn terminal_columns(descriptor: &impl AsFd) -> Option<usize> {
     let mut size = libc::winsize {
         ws_row: 0,
