@@ -10,8 +10,8 @@ mod engine_common;
 use engine_common::etcd::Etcd;
 use engine_common::postgres::Postgres;
 use engine_common::{lock_name, wait_until};
-use resourcelock::LockName;
 use resourcelock::engines::{self, Engine};
+use resourcelock::{Cancel, LockName};
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -143,7 +143,12 @@ fn in_turn(cases: &mut [Case<'_>], rounds: usize, measure: impl Fn(&Case<'_>) ->
 /// The second one waits when the first one is let go.
 fn hand_over(case: &Case<'_>) -> Duration {
     let engine = case.engine.as_ref().expect("a case with a queue");
-    let state = || engine.state(case.name).expect("the engine answers");
+    let state = || {
+        engine
+            .state(case.name, &Cancel::new())
+            .expect("the engine answers")
+            .expect("it exists")
+    };
     let start = |script: &str, stdin: Stdio| -> Child {
         let mut command = (case.under)(script);
         let child = command.stdin(stdin).stdout(Stdio::piped()).spawn();

@@ -1,12 +1,13 @@
 //! One file a command: composes the library, `exec` and `output`.
 
+mod backend;
 mod completions;
 mod doctor;
-mod engine;
 mod get;
 mod history;
 mod job;
 mod list;
+mod refusals;
 mod remove;
 mod run;
 mod state;
@@ -15,26 +16,31 @@ mod unget;
 mod waiting;
 
 use crate::cli::{Common, Create, Task};
+use crate::exec;
 use crate::exit::Exit;
-use crate::output::names;
-use resourcelock::{Error, ResourceLock, Viewer};
+use resourcelock::{Error, LockName};
 use std::fmt;
+use std::mem::ManuallyDrop;
 
-/// Carries out one command.
+/// Carries out one command, on the engine that it asks for.
 pub fn perform(common: &Common, task: Task) -> Result<Exit, Failure> {
-    if let Some(engine) = engine::chosen(common)? {
-        return engine::perform(&*engine, common, task);
+    if let Task::Completions(args) = &task {
+        return completions::perform(args);
     }
+    // Closed by the end of the process, which is faster and comes at once after.
+    let engine = ManuallyDrop::new(backend::open(common, &task)?);
+    let engine = &**engine;
+    refusals::check(engine, &task)?;
     match task {
-        Task::Get(args) => get::perform(common, &args),
-        Task::Unget(args) => unget::perform(common, &args),
-        Task::State(args) => state::perform(common, &args),
-        Task::Trace(args) => trace::perform(common, &args),
-        Task::Run(args) => run::perform(common, *args),
-        Task::History(args) => history::perform(common, &args),
+        Task::Get(args) => get::perform(engine, common, &args),
+        Task::Unget(args) => unget::perform(engine, common, &args),
+        Task::State(args) => state::perform(engine, common, &args),
+        Task::Trace(args) => trace::perform(engine, &args),
+        Task::Run(args) => run::perform(engine, common, *args),
+        Task::History(args) => history::perform(engine, &args),
         Task::Remove(args) => remove::perform(common, &args),
-        Task::List(args) => list::perform(common, &args),
-        Task::Doctor(args) => doctor::perform(common, &args),
+        Task::List(args) => list::perform(engine, &args),
+        Task::Doctor(args) => doctor::perform(engine, common, &args),
         Task::Completions(args) => completions::perform(&args),
     }
 }
@@ -126,18 +132,19 @@ pub fn bare(name: &str) -> &str {
     name.strip_prefix('/').unwrap_or(name)
 }
 
-/// Opens the lock to use it; creates what is missing.
-pub fn open(name: &str, create: &Create) -> Result<ResourceLock, Failure> {
-    let mut builder = ResourceLock::builder(name);
-    if let Some(mode) = create.mode {
-        builder = builder.mode(mode);
-    }
-    if let Some(group) = &create.group {
-        let gid = names::group(group)
-            .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
-        builder = builder.group(gid);
-    }
-    builder.open().map_err(|error| match (&error, &create.group) {
+/// The lock's name, checked.
+pub fn name(text: &str) -> Result<LockName, Failure> {
+    LockName::new(text).map_err(|error| Failure::lock(text, error))
+}
+
+/// Ended by the signal that came.
+pub fn interrupted() -> Exit {
+    Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))
+}
+
+/// A lock could not be acquired, or made as `create` says.
+pub fn not_acquired(name: &str, create: &Create, error: Error) -> Failure {
+    match (&error, &create.group) {
         (Error::NotInGroup { .. }, Some(group)) => Failure::about(
             name,
             format!(
@@ -147,14 +154,5 @@ pub fn open(name: &str, create: &Create) -> Result<ResourceLock, Failure> {
             ),
         ),
         _ => Failure::lock(name, error),
-    })
-}
-
-/// Opens the lock to look at it. `None`: nobody has used it yet.
-pub fn look(name: &str) -> Result<Option<Viewer>, Failure> {
-    match ResourceLock::builder(name).open_existing() {
-        Ok(lock) => Ok(Some(lock)),
-        Err(Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(Failure::lock(name, error)),
     }
 }

@@ -8,10 +8,12 @@
 //! printed, quoted. A lock's name contains neither tabs nor line ends.
 
 use super::Failure;
-use super::list::{NO_PERMISSION, look_at_all};
+use super::backend::VARIABLE;
+use super::list::reasons;
 use crate::cli::{Candidate, CompletionsArgs, Offer, bash_meaning, bash_replacement, offer, typed_name};
 use crate::exit::Exit;
 use crate::output;
+use resourcelock::engines::{Engine, Local};
 use std::ffi::{OsStr, OsString};
 
 /// Carries it out.
@@ -82,18 +84,18 @@ fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>)
 
 /// The locks of this machine, with what is going on with them. None if they cannot be listed: completion is silent.
 fn locks(current: &OsStr) -> Vec<Candidate> {
-    if std::env::var_os("RESOURCELOCK_BACKEND").is_some_and(|url| !url.is_empty()) {
+    if std::env::var_os(VARIABLE).is_some_and(|url| !url.is_empty()) {
         return Vec::new();
     }
-    let Ok(seen) = look_at_all() else { return Vec::new() };
-    let readable = seen
+    let Ok(listing) = Local::new().list() else {
+        return Vec::new();
+    };
+    let readable = listing
         .states
         .iter()
         .map(|state| (state.name.as_str(), output::standing(state)));
-    let others = seen
-        .unreadable
-        .iter()
-        .map(|(name, _)| (name.as_str(), NO_PERMISSION.to_owned()));
+    let unreadable = reasons(&listing.unreadable);
+    let others = unreadable.iter().map(|(name, reason)| (name.as_str(), reason.clone()));
     let mut all: Vec<_> = readable.chain(others).collect();
     all.sort();
     all.into_iter()

@@ -5,10 +5,11 @@ mod host;
 mod objects;
 
 use super::Failure;
-use super::list::{Seen, look_at_all};
+use super::list::reasons;
 use crate::cli::{Common, DoctorArgs};
 use crate::exit::Exit;
 use crate::output::{self, view};
+use resourcelock::engines::{Engine, Listing};
 use resourcelock::{GetOptions, ResourceLock, State, Wait};
 
 /// Something that could hurt.
@@ -35,8 +36,9 @@ enum Remedy {
 }
 
 /// Carries it out.
-pub fn perform(common: &Common, args: &DoctorArgs) -> Result<Exit, Failure> {
-    let Seen { states, unreadable } = look_at_all()?;
+pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let Listing { states, unreadable } = engine.list().map_err(Failure::engine)?;
+    let unreadable = reasons(&unreadable);
     let mut findings = host::findings();
     findings.extend(objects::findings(&states, &unreadable));
     for state in &states {

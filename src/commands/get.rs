@@ -1,50 +1,67 @@
-//! `get`: take the lock and leave it taken, as the Python tool does; with `-a` keep it for a time only.
+//! `get`: acquire the lock and leave it taken, as the Python tool does; with `-a` keep it for a time only.
 
-use super::waiting::{Waiting, own_tokens};
-use super::{Failure, bare, open};
+use super::job::Job;
+use super::waiting::Waiting;
+use super::{Failure, bare, interrupted, not_acquired};
 use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, ResourceLock, State, UngetOptions};
+use resourcelock::engines::{Engine, Held, Validity};
+use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, State, UngetOptions};
 use std::time::{Duration, Instant};
 
-/// While it keeps the lock for `-a`, it looks this often whether a signal came just before it fell asleep.
-const LOOK: Duration = Duration::from_millis(200);
+/// While it keeps the lock for `-a`, it checks this often whether a signal came just before it fell asleep.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 /// Ends the wait; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();
 
 /// Carries it out.
-pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
+pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
     exec::catch_interrupts(|| CANCEL.cancel());
     let get = Get {
+        engine,
         common,
         args,
-        lock: open(&args.name, &args.create)?,
+        lock: super::name(&args.name)?,
         waiting: Waiting::new(common, &args.name),
     };
-    let own = own_tokens(&get.lock);
-    if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
-        return get.report(token, "held by this job already");
+    let job = Job::inherited();
+    let remote = engine.capabilities().remote;
+    if job.mentions(&get.lock, remote) {
+        let state = match engine.state(&get.lock, &CANCEL) {
+            Err(Error::Cancelled) => return Ok(interrupted()),
+            state => state.map_err(|error| get.failed(error))?,
+        };
+        let own = state.as_ref().map(|state| job.holds(state, remote)).unwrap_or_default();
+        if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
+            return get.report(token, "held by this job already");
+        }
+        if let Some(state) = state {
+            get.waiting.check_self_wait(&state, &own, args.mode, args.wait)?;
+        }
     }
-    get.waiting
-        .check_self_wait(|| get.lock.state(), &own, args.mode, args.wait)?;
-    let guard = match get.acquire() {
-        Ok(Some(guard)) => guard,
-        Ok(None) => return get.not_had(),
-        Err(Error::Cancelled) => return Ok(Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))),
+    let hold = match get.acquire() {
+        Ok(Some(hold)) => hold,
+        Ok(None) => return get.timed_out(),
+        Err(Error::Cancelled) => return Ok(interrupted()),
+        Err(error) if exec::interrupt().is_some() => {
+            // The lock may stay taken, which whoever ended this program should know.
+            output::message(&format!("resourcelock: {}", get.failed(error)));
+            return Ok(interrupted());
+        }
         Err(error) => return Err(get.failed(error)),
     };
-    if !common.quiet && get.lock.state().abandoned.is_some() {
+    get.waiting.over();
+    if hold.abandoned() && !common.quiet {
         output::message(&format!(
             "resourcelock: {}: {}",
-            bare(&args.name).escape_debug(),
+            get.name().escape_debug(),
             output::ABANDONED
         ));
     }
-    let hold = Hold::new(guard, &get);
     match (exec::interrupt(), args.auto_unget) {
         // It came when the lock was being granted.
         (Some(signal), _) => {
@@ -52,33 +69,48 @@ pub fn perform(common: &Common, args: &GetArgs) -> Result<Exit, Failure> {
             Ok(Exit::Signal(signal))
         }
         (None, Some(time)) => get.keep(hold, time),
-        (None, None) => get.report(hold.token(), "taken"),
+        (None, None) => get.leave(hold),
     }
 }
 
 /// What was granted.
-enum Hold<'a> {
-    /// To this process: with `-a` alone. It is given back also if this process is killed.
-    Own(Guard<'a>),
+enum Hold {
+    /// To this process: it is released also if this process is killed.
+    Own(Box<dyn Held>),
     /// To nobody in particular, under this token.
-    Detached(u64),
+    Detached { token: u64, abandoned: bool },
 }
 
-impl<'a> Hold<'a> {
-    fn new(guard: Guard<'a>, get: &Get<'_>) -> Self {
-        if get.is_detached() {
-            let token = guard.token();
-            guard.leave_held();
-            Self::Detached(token)
-        } else {
-            Self::Own(guard)
+impl Hold {
+    fn token(&self) -> u64 {
+        match self {
+            Self::Own(held) => held.token(),
+            Self::Detached { token, .. } => *token,
         }
     }
 
-    fn token(&self) -> u64 {
+    fn abandoned(&self) -> bool {
         match self {
-            Self::Own(guard) => guard.token(),
-            Self::Detached(token) => *token,
+            Self::Own(held) => held.abandoned(),
+            Self::Detached { abandoned, .. } => *abandoned,
+        }
+    }
+
+    /// False if it will not last, or did not: it was lost, or a lease that could not be renewed is nearly over.
+    fn lasts(&self) -> bool {
+        match self {
+            Self::Own(held) => match held.validity() {
+                // A command would not be killed yet.
+                Validity::Until(lease) => lease.left() > lease.ttl.saturating_sub(lease.kill_after()),
+                other => other.is_certain(),
+            },
+            Self::Detached { .. } => true,
+        }
+    }
+
+    fn shorten_release(&mut self) {
+        if let Self::Own(held) = self {
+            held.shorten_release();
         }
     }
 
@@ -86,19 +118,21 @@ impl<'a> Hold<'a> {
     fn release(self, get: &Get<'_>) -> Result<bool, Failure> {
         let where_called = format!("{} - auto unget", get.args.message);
         let released = match self {
-            Self::Own(guard) => guard.release(),
-            Self::Detached(token) => get
-                .lock
-                .unget_lock(UngetOptions::new().token(token).where_called(&where_called)),
+            Self::Own(held) => held.release(true),
+            Self::Detached { token, .. } => {
+                let target = UngetOptions::new().token(token).where_called(&where_called);
+                get.engine.break_hold(&get.lock, target)
+            }
         };
         released.map_err(|error| get.failed(error))
     }
 }
 
 struct Get<'a> {
+    engine: &'a dyn Engine,
     common: &'a Common,
     args: &'a GetArgs,
-    lock: ResourceLock,
+    lock: LockName,
     waiting: Waiting<'a>,
 }
 
@@ -108,16 +142,20 @@ impl Get<'_> {
     }
 
     fn failed(&self, error: Error) -> Failure {
-        Failure::lock(&self.args.name, error)
+        not_acquired(&self.args.name, &self.args.create, error)
     }
 
+    /// True if the hold is to outlive this process. With `-a`, `--ttl` is the length of a lease where there are leases.
     fn is_detached(&self) -> bool {
-        self.args.auto_unget.is_none() || self.args.pid.is_some() || self.args.ttl.is_some()
+        let expires = self.args.ttl.is_some() && !self.engine.capabilities().lease;
+        self.args.auto_unget.is_none() || self.args.pid.is_some() || expires
     }
 
-    fn acquire(&self) -> Result<Option<Guard<'_>>, Error> {
+    fn acquire(&self) -> Result<Option<Hold>, Error> {
         let args = self.args;
-        let command = self.is_detached().then(|| command_name(args.pid));
+        let capabilities = self.engine.capabilities();
+        let detached = self.is_detached();
+        let command = (detached || capabilities.remote).then(|| command_name(args.pid));
         let mut options = GetOptions::new()
             .wait(args.wait)
             .mode(args.mode)
@@ -125,97 +163,120 @@ impl Get<'_> {
             .cancel(&CANCEL)
             .queue_at_once(true);
         if let Some(command) = &command {
-            options = options.command(command).detached(Detached {
+            options = options.command(command);
+        }
+        let options = self.waiting.told_by(options, capabilities.remote);
+        if detached {
+            let detached = Detached {
                 pid: args.pid,
                 ttl: args.ttl,
-            });
+            };
+            let hold = self.engine.acquire_detached(&self.lock, options, detached)?;
+            return Ok(hold.map(|hold| Hold::Detached {
+                token: hold.token,
+                abandoned: hold.abandoned,
+            }));
         }
-        let guard = self.lock.try_acquire(self.waiting.told_by(options))?;
-        if guard.is_some() {
-            self.waiting.over();
-        }
-        Ok(guard)
+        let options = match args.ttl {
+            Some(ttl) => options.lease(ttl),
+            None => options,
+        };
+        Ok(self.engine.acquire(&self.lock, options)?.map(Hold::Own))
     }
 
-    fn not_had(&self) -> Result<Exit, Failure> {
-        let view = |state: &State| view::LockView::from(state);
-        not_had(&self.waiting, self.args, Ok(&self.lock.state()), view)
+    /// Not acquired in time: says why.
+    fn timed_out(&self) -> Result<Exit, Failure> {
+        let state = self.engine.peek(&self.lock);
+        if self.args.json {
+            output::print_json(&view::GotView {
+                version: view::VERSION,
+                lock: self.name().to_owned(),
+                got: false,
+                token: None,
+                state: state
+                    .as_ref()
+                    .ok()
+                    .and_then(|state: &Option<State>| state.as_ref())
+                    .map(view::LockView::from),
+            })?;
+        }
+        Ok(self.waiting.timed_out(&state, self.args.conflict_exit_code))
     }
 
+    /// Acquired: says so.
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {
-        report(self.common, self.args, token, what)
+        let name = self.name();
+        if self.args.json {
+            output::print_json(&view::GotView {
+                version: view::VERSION,
+                lock: name.to_owned(),
+                got: true,
+                token: Some(token),
+                state: None,
+            })?;
+        } else if !self.common.quiet {
+            output::print(&format!("{name}: {what} (token {token})\n"))?;
+        }
+        Ok(Exit::Done)
     }
 
-    /// `-a`: keeps the lock for `time`, or until a signal comes.
-    fn keep(&self, hold: Hold<'_>, time: Duration) -> Result<Exit, Failure> {
-        self.report(hold.token(), &format!("taken for {}", output::duration(time)))?;
+    /// Says that the lock is taken, and leaves it so. If that cannot be said, the lock is not left taken: whoever reads
+    /// a failure does not expect to have it.
+    fn leave(&self, hold: Hold) -> Result<Exit, Failure> {
+        match self.report(hold.token(), "taken") {
+            Ok(exit) => Ok(exit),
+            Err(failure) => {
+                hold.release(self)?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// `-a`: keeps the lock for `time`, or until a signal comes, or until it is lost or is about to be.
+    fn keep(&self, mut hold: Hold, time: Duration) -> Result<Exit, Failure> {
+        if let Err(failure) = self.report(hold.token(), &format!("taken for {}", output::duration(time))) {
+            hold.release(self)?;
+            return Err(failure);
+        }
         let since = Instant::now();
         while exec::interrupt().is_none()
+            && hold.lasts()
             && let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
         {
             pause(left);
         }
-        let was_ours = hold.release(self)?;
+        let lasted = hold.lasts();
+        if !lasted || exec::interrupt().is_some() {
+            hold.shorten_release();
+        }
+        let released = hold.release(self);
         if let Some(signal) = exec::interrupt() {
             return Ok(Exit::Signal(signal));
         }
+        // Where it did not last, that is what counts, whatever the answer is and whether there is one.
+        let was_ours = lasted && released?;
+        let leased = self.engine.capabilities().lease;
         if !self.common.quiet && !self.args.json {
-            let what = if was_ours {
-                "released"
-            } else {
-                "somebody else had released it already"
+            let what = match (was_ours, leased) {
+                (true, _) => "released",
+                (false, true) => "it was lost before",
+                (false, false) => "somebody else had released it already",
             };
             output::print(&format!("{}: {what}\n", self.name()))?;
         }
-        Ok(Exit::Done)
+        Ok(if was_ours || !leased { Exit::Done } else { Exit::Lost })
     }
-}
-
-/// Not had in time: says why. `state`: who has it, or why that cannot be read. `view`: what is shown of it as JSON.
-pub fn not_had(
-    waiting: &Waiting<'_>,
-    args: &GetArgs,
-    state: Result<&State, &Error>,
-    view: fn(&State) -> view::LockView,
-) -> Result<Exit, Failure> {
-    if args.json {
-        output::print_json(&view::GotView {
-            version: view::VERSION,
-            lock: bare(&args.name).to_owned(),
-            got: false,
-            token: None,
-            state: state.ok().map(view),
-        })?;
-    }
-    Ok(waiting.in_vain(state, args.conflict_exit_code))
-}
-
-/// Had: says so.
-pub fn report(common: &Common, args: &GetArgs, token: u64, what: &str) -> Result<Exit, Failure> {
-    let name = bare(&args.name);
-    if args.json {
-        output::print_json(&view::GotView {
-            version: view::VERSION,
-            lock: name.to_owned(),
-            got: true,
-            token: Some(token),
-            state: None,
-        })?;
-    } else if !common.quiet {
-        output::print(&format!("{name}: {what} (token {token})\n"))?;
-    }
-    Ok(Exit::Done)
 }
 
 /// Sleeps that long, or less: unlike std's sleep it ends early when a signal comes.
-pub fn pause(time: Duration) {
-    let slice = time.min(LOOK).as_millis().max(1);
+fn pause(time: Duration) {
+    let slice = time.min(CHECK_EVERY).as_millis().max(1);
     let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
 }
 
 /// On whose behalf: the process that the hold is bound to, else the one that started this program (this one is gone
 /// when others look).
-pub fn command_name(pid: Option<u32>) -> String {
+fn command_name(pid: Option<u32>) -> String {
     let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end_matches('\n');

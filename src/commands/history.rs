@@ -1,19 +1,22 @@
 //! `history`: the last requests that ended, as a table, as JSON, or as a picture.
 
-use super::{Failure, bare, look};
-use crate::cli::{Common, HistoryArgs};
+use super::{Failure, bare};
+use crate::cli::HistoryArgs;
 use crate::exit::Exit;
 use crate::output::{self, text, timeline::Timeline, view};
+use resourcelock::Cancel;
+use resourcelock::engines::Engine;
 use std::fs;
 use std::path::Path;
 
 /// Carries it out.
-pub fn perform(_common: &Common, args: &HistoryArgs) -> Result<Exit, Failure> {
-    let lock = look(&args.name)?;
+pub fn perform(engine: &dyn Engine, args: &HistoryArgs) -> Result<Exit, Failure> {
+    let lock = super::name(&args.name)?;
+    let failed = |error| Failure::lock(&args.name, error);
     let name = bare(&args.name);
-    let records = lock.as_ref().map(|lock| lock.history()).unwrap_or_default();
+    let records = engine.history(&lock).map_err(failed)?.unwrap_or_default();
     if args.svg.is_some() || args.html.is_some() {
-        let state = lock.as_ref().map(|lock| lock.state());
+        let state = engine.state(&lock, &Cancel::new()).map_err(failed)?;
         let timeline = Timeline::new(name, &records, state.as_ref());
         write(name, args.svg.as_deref(), || timeline.svg())?;
         write(name, args.html.as_deref(), || timeline.html())?;

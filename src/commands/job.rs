@@ -33,67 +33,62 @@ impl Job {
         }
     }
 
-    /// The tokens of this job's holds of this machine's lock `name` that still stand according to `is_held`, outermost
-    /// first.
-    pub fn tokens(&self, name: &LockName, is_held: impl Fn(u64) -> bool) -> Vec<u64> {
-        holds_of(&self.held, name.as_str())
-            .filter(|(token, process)| process.is_none() && is_held(*token))
-            .map(|(token, _)| token)
-            .collect()
+    /// True if it has, or had, a hold of this lock: on an engine of several machines (`remote`), or on this one.
+    pub fn mentions(&self, lock: &LockName, remote: bool) -> bool {
+        holds_of(&self.held, lock.as_str()).any(|(_, process)| process.is_some() == remote)
     }
 
-    /// The same for a lock that an engine keeps, according to its state.
-    pub fn tokens_in(&self, state: &State) -> Vec<u64> {
-        let is_holder = |token: u64, process: &str| {
-            let mut holders = state.holders.iter().filter(|holder| holder.token == token);
-            holders.any(|holder| process == process_of(holder.pid, holder.host.as_deref().unwrap_or_default()))
+    /// The tokens of this job's holds of a lock that still stand according to its state, outermost first.
+    pub fn holds(&self, state: &State, remote: bool) -> Vec<u64> {
+        let stands = |token: u64, process: Option<&str>| {
+            let mut holders = state
+                .holders
+                .iter()
+                .filter(|holder| holder.alive && holder.token == token);
+            holders.any(|holder| match process {
+                None => !remote,
+                Some(process) => {
+                    let host = holder.host.as_deref().unwrap_or_default();
+                    remote && process == process_of(holder.pid, host)
+                }
+            })
         };
         holds_of(&self.held, state.name.as_str())
-            .filter(|(token, process)| process.is_some_and(|process| is_holder(*token, process)))
+            .filter(|(token, process)| stands(*token, *process))
             .map(|(token, _)| token)
             .collect()
     }
 
-    /// Whether it has, or had, a hold of this lock at any engine.
-    pub fn mentions(&self, lock: &LockName) -> bool {
-        holds_of(&self.held, lock.as_str()).any(|(_, process)| process.is_some())
-    }
-
-    /// What the command finds in its environment when it runs under `token` of this machine's lock `name`.
-    pub fn environment(&self, name: &str, token: u64, abandoned: bool) -> Environment {
-        self.with(&format!("{token}:{name}"), name, token, abandoned)
-    }
-
-    /// The same for a lock that an engine keeps and this process has taken.
-    pub fn environment_afar(&self, name: &str, token: u64) -> Environment {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let process = process_of(std::process::id(), host.trim_end());
-        self.with(&format!("{token}@{process}:{name}"), name, token, false)
-    }
-
-    /// The same for one that an engine keeps and this job had already.
-    pub fn environment_as_it_was(&self, name: &str, token: u64) -> Environment {
-        variables(self.held.clone(), name, token, false)
-    }
-
-    fn with(&self, hold: &str, name: &str, token: u64, abandoned: bool) -> Environment {
-        let held = if self.held.split('/').any(|had| had == hold) {
-            self.held.clone() // not taken anew (--same-process-ok)
-        } else if self.held.is_empty() {
-            hold.to_owned()
+    /// What the command finds in its environment when it runs under `token` of a lock that this process has acquired.
+    pub fn environment(&self, name: &LockName, token: u64, abandoned: bool, remote: bool) -> Vec<Variable> {
+        let hold = if remote {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            format!("{token}@{}:{name}", process_of(std::process::id(), host.trim_end()))
+        } else {
+            format!("{token}:{name}")
+        };
+        let held = if self.held.is_empty() {
+            hold
         } else {
             format!("{}/{hold}", self.held)
         };
         variables(held, name, token, abandoned)
     }
+
+    /// The same under a hold that this job had already.
+    pub fn environment_of_own(&self, name: &LockName, token: u64) -> Vec<Variable> {
+        let innermost = env::var(TOKEN).is_ok_and(|innermost| innermost.parse() == Ok(token));
+        let abandoned = innermost && env::var_os(ABANDONED).is_some();
+        variables(self.held.clone(), name, token, abandoned)
+    }
 }
 
-/// What is set, or removed (`None`).
-type Environment = [(&'static str, Option<OsString>); 4];
+/// An environment variable that is set, or removed (`None`).
+pub type Variable = (&'static str, Option<OsString>);
 
-fn variables(held: String, name: &str, token: u64, abandoned: bool) -> Environment {
-    [
-        (NAME, Some(name.into())),
+fn variables(held: String, name: &LockName, token: u64, abandoned: bool) -> Vec<Variable> {
+    vec![
+        (NAME, Some(name.as_str().into())),
         (TOKEN, Some(token.to_string().into())),
         (HELD, Some(held.into())),
         (ABANDONED, abandoned.then(|| "1".into())),
@@ -145,38 +140,40 @@ mod tests {
         Job { held: held.to_owned() }
     }
 
-    fn held_after(job: &Job, name: &str, token: u64) -> String {
-        let [_, _, (_, held), _] = job.environment(name, token, false);
+    fn name(text: &str) -> LockName {
+        LockName::new(text).unwrap()
+    }
+
+    fn held_after(job: &Job, lock: &str, token: u64, remote: bool) -> String {
+        let variables = job.environment(&name(lock), token, false, remote);
+        let (_, held) = variables.into_iter().find(|(variable, _)| *variable == HELD).unwrap();
         held.unwrap().into_string().unwrap()
     }
 
     #[test]
-    fn tokens_of_a_name() {
-        let held = "7:a/8:b:c/9:a/x:a/10";
-        let tokens = |name| job(held).tokens(&LockName::new(name).unwrap(), |_| true);
-        assert_eq!(tokens("a"), [7, 9]);
-        assert_eq!(tokens("/a"), [7, 9]);
-        assert_eq!(tokens("b:c"), [8]);
-        assert!(job("").tokens(&LockName::new("a").unwrap(), |_| true).is_empty());
-        let afar: Vec<_> = holds_of("7@12@h:a/8:a/x@1@h:a", "a").collect();
-        assert_eq!(afar, [(7, Some("12@h")), (8, None)]);
+    fn holds_of_a_name() {
+        let of = |lock| holds_of("7:a/8:b:c/9:a/x:a/10", lock).collect::<Vec<_>>();
+        assert_eq!(of("a"), [(7, None), (9, None)]);
+        assert_eq!(of("/a"), [(7, None), (9, None)]);
+        assert_eq!(of("b:c"), [(8, None)]);
+        assert_eq!(holds_of("", "a").count(), 0);
+        let remote: Vec<_> = holds_of("7@12@h:a/8:a/x@1@h:a", "a").collect();
+        assert_eq!(remote, [(7, Some("12@h")), (8, None)]);
     }
 
     #[test]
     fn an_engine_and_this_machine_are_told_apart() {
-        let [_, _, (_, held), _] = job("7:a").environment_afar("a", 7);
-        let job = job(held.as_ref().unwrap().to_str().unwrap());
-        let name = LockName::new("a").unwrap();
-        assert_eq!(job.tokens(&name, |_| true), [7], "that of this machine");
-        assert!(job.mentions(&name));
-        let [_, _, (_, again), _] = job.environment_as_it_was("a", 7);
-        assert_eq!(again, held);
+        let here = job("7:a");
+        assert!(here.mentions(&name("a"), false) && !here.mentions(&name("a"), true));
+        let both = job(&held_after(&here, "a", 7, true));
+        assert!(both.mentions(&name("a"), false) && both.mentions(&name("a"), true));
+        let kept = both.environment_of_own(&name("a"), 7);
+        assert!(kept.contains(&(HELD, Some(both.held.clone().into()))));
     }
 
     #[test]
     fn the_list_grows_inwards() {
-        assert_eq!(held_after(&job(""), "a", 1), "1:a");
-        assert_eq!(held_after(&job("1:a"), "b", 2), "1:a/2:b");
-        assert_eq!(held_after(&job("1:a/2:b"), "a", 1), "1:a/2:b");
+        assert_eq!(held_after(&job(""), "a", 1, false), "1:a");
+        assert_eq!(held_after(&job("1:a"), "b", 2, false), "1:a/2:b");
     }
 }

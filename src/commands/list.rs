@@ -1,55 +1,47 @@
-//! `list`: all locks of this machine that the user may see.
+//! `list`: all locks that the user may see.
 
 use super::Failure;
-use crate::cli::{Common, ListArgs};
+use crate::cli::ListArgs;
 use crate::exit::Exit;
 use crate::output::{self, metrics, text, view};
-use resourcelock::{Error, LockName, ResourceLock, State};
+use resourcelock::engines::{Engine, Listing};
+use resourcelock::{Error, LockName};
 
 /// Said of a lock that belongs to somebody else.
 pub const NO_PERMISSION: &str = "no permission";
 
 /// Carries it out.
-pub fn perform(_common: &Common, args: &ListArgs) -> Result<Exit, Failure> {
-    let Seen { states, unreadable } = look_at_all()?;
+pub fn perform(engine: &dyn Engine, args: &ListArgs) -> Result<Exit, Failure> {
+    let Listing { states, unreadable } = engine.list().map_err(Failure::engine)?;
+    let unreadable = reasons(&unreadable);
     if args.json {
         output::print_json(&view::ListView {
             version: view::VERSION,
             locks: states.iter().map(view::LockView::from).collect(),
             unreadable: unreadable
-                .iter()
+                .into_iter()
                 .map(|(name, reason)| view::UnreadableView {
                     lock: name.to_string(),
-                    reason: reason.clone(),
+                    reason,
                 })
                 .collect(),
         })?;
     } else if args.prometheus {
-        output::print(&metrics::prometheus(&states, true))?;
+        output::print(&metrics::prometheus(&states, !engine.capabilities().remote))?;
     } else {
         output::print(&text::list(&states, &unreadable, output::width()))?;
     }
     Ok(Exit::Done)
 }
 
-/// What can be seen of all locks, by name.
-#[derive(Default)]
-pub struct Seen {
-    pub states: Vec<State>,
-    /// Those that cannot be looked at, and why.
-    pub unreadable: Vec<(LockName, String)>,
-}
-
-/// Looks at all locks of this machine.
-pub fn look_at_all() -> Result<Seen, Failure> {
-    let mut seen = Seen::default();
-    for name in resourcelock::list().map_err(|error| Failure::general(error.to_string()))? {
-        match ResourceLock::builder(name.as_str()).open_existing() {
-            Ok(lock) => seen.states.push(lock.state()),
-            Err(Error::NotFound { .. }) => {} // removed since the folder was read
-            Err(Error::Permission { .. }) => seen.unreadable.push((name, NO_PERMISSION.to_owned())),
-            Err(error) => seen.unreadable.push((name, error.to_string())),
-        }
-    }
-    Ok(seen)
+/// Why locks cannot be viewed, in words.
+pub fn reasons(unreadable: &[(LockName, Error)]) -> Vec<(LockName, String)> {
+    let reason = |error: &Error| match error {
+        Error::Permission { .. } => NO_PERMISSION.to_owned(),
+        error => error.to_string(),
+    };
+    unreadable
+        .iter()
+        .map(|(name, error)| (name.clone(), reason(error)))
+        .collect()
 }

@@ -1,10 +1,10 @@
 //! `remove`: delete an idle lock's objects; with `--force` also those of a lock in use.
 
-use super::{Failure, bare, look};
+use super::{Failure, bare};
 use crate::cli::{Common, RemoveArgs};
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::Error;
+use resourcelock::{Error, ResourceLock};
 
 /// Carries it out.
 pub fn perform(common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
@@ -29,8 +29,12 @@ pub fn perform(common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
 
 /// Why it is not idle.
 fn reason(name: &str) -> Result<String, Failure> {
-    let state = look(name)?.map(|lock| lock.state());
-    Ok(match state {
+    let viewer = match ResourceLock::builder(name).open_existing() {
+        Ok(viewer) => Some(viewer),
+        Err(Error::NotFound { .. }) => None,
+        Err(error) => return Err(Failure::lock(name, error)),
+    };
+    Ok(match viewer.map(|viewer| viewer.state()) {
         Some(state) if state.locked => output::refusal(&state),
         Some(state) if !state.waiters.is_empty() => format!("{} waiting for it", state.waiters.len()),
         _ => "it was in use a moment ago: try again".to_owned(),

@@ -1,15 +1,19 @@
 //! `state`: who has the lock, who waits. Creates nothing, disturbs nobody.
 
 use super::job::Job;
-use super::{Failure, bare, look};
+use super::{Failure, bare, name};
 use crate::cli::{Common, StateArgs};
 use crate::exit::Exit;
 use crate::output::{self, Style, text, view};
+use resourcelock::Cancel;
+use resourcelock::engines::Engine;
 
 /// Carries it out.
-pub fn perform(common: &Common, args: &StateArgs) -> Result<Exit, Failure> {
-    let lock = look(&args.name)?;
-    let state = lock.as_ref().map(resourcelock::Viewer::state);
+pub fn perform(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result<Exit, Failure> {
+    let lock = name(&args.name)?;
+    let state = engine
+        .state(&lock, &Cancel::new())
+        .map_err(|error| Failure::lock(&args.name, error))?;
     if args.json {
         output::print_json(&match &state {
             Some(state) => view::LockView::from(state),
@@ -22,11 +26,7 @@ pub fn perform(common: &Common, args: &StateArgs) -> Result<Exit, Failure> {
         })?;
     }
     let holds = if args.mine {
-        lock.is_some_and(|lock| {
-            !Job::inherited()
-                .tokens(lock.name(), |token| lock.is_held(token))
-                .is_empty()
-        })
+        state.is_some_and(|state| !Job::inherited().holds(&state, engine.capabilities().remote).is_empty())
     } else {
         !common.quiet || state.is_some_and(|state| state.locked)
     };

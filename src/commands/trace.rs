@@ -1,17 +1,18 @@
 //! `trace`: follow the lock, at an interval as the Python tool does, or event by event.
 
-use super::{Failure, bare, look};
-use crate::cli::{Common, TraceArgs};
+use super::{Failure, bare};
+use crate::cli::TraceArgs;
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, text, view};
 use nix::poll::{PollTimeout, poll};
-use resourcelock::{Cancel, Change};
+use resourcelock::engines::Engine;
+use resourcelock::{Cancel, Change, Error, LockName};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// The shortest interval: 0 is not a busy loop.
-pub const SHORTEST: Duration = Duration::from_millis(1);
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// After a signal that came just before it fell asleep, it wakes within this time.
 const LOOK: Duration = Duration::from_millis(200);
@@ -20,18 +21,22 @@ const LOOK: Duration = Duration::from_millis(200);
 static CANCEL: Cancel = Cancel::new();
 
 /// Carries it out.
-pub fn perform(_common: &Common, args: &TraceArgs) -> Result<Exit, Failure> {
+pub fn perform(engine: &dyn Engine, args: &TraceArgs) -> Result<Exit, Failure> {
     exec::catch_interrupts(|| CANCEL.cancel());
-    if args.follow {
-        follow(args)?;
-    } else {
-        repeat(args)?;
+    let lock = super::name(&args.name)?;
+    let trace = Trace {
+        engine,
+        args,
+        lock: &lock,
+    };
+    match if args.follow { trace.follow() } else { trace.repeat() } {
+        Ok(()) | Err(Left::Cancelled) => Ok(exit()),
+        Err(Left::Failed(failure)) => Err(failure),
     }
-    Ok(left())
 }
 
-/// How it ends when it has been left.
-pub fn left() -> Exit {
+/// How it ends when the user has left it.
+fn exit() -> Exit {
     match exec::interrupt() {
         // Ctrl-C is how one leaves it, as in the Python tool, which treats TERM alike.
         Some(signal) if signal != libc::SIGINT && signal != libc::SIGTERM => Exit::Signal(signal),
@@ -39,31 +44,75 @@ pub fn left() -> Exit {
     }
 }
 
-/// A line at each interval, until a signal comes or nobody reads any more.
-fn repeat(args: &TraceArgs) -> Result<(), Failure> {
-    let interval = args.update.max(SHORTEST);
-    let mut next = Instant::now();
-    while exec::interrupt().is_none() && show(args)? {
-        next += interval;
-        pause_until(next);
-    }
-    Ok(())
+/// Why it ended.
+enum Left {
+    /// By a signal, while it waited for an answer.
+    Cancelled,
+    Failed(Failure),
 }
 
-/// One line. The lock is opened anew each time: it may be created, removed and created again meanwhile.
-fn show(args: &TraceArgs) -> Result<bool, Failure> {
-    let state = look(&args.name)?.map(|lock| lock.state());
-    let name = bare(&args.name);
-    Ok(match (state, args.json) {
-        (Some(state), true) => output::print_json(&view::LockView::from(&state))?,
-        (Some(state), false) => output::print(&format!("{}\n", text::trace(&state)))?,
-        (None, true) => output::print_json(&view::LockView::absent(name))?,
-        (None, false) => output::print(&format!("{}\n", text::trace_absent(name)))?,
-    })
+/// Standard output could not be written.
+impl From<io::Error> for Left {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+struct Trace<'a> {
+    engine: &'a dyn Engine,
+    args: &'a TraceArgs,
+    lock: &'a LockName,
+}
+
+impl Trace<'_> {
+    fn failed(&self, error: Error) -> Left {
+        match error {
+            Error::Cancelled => Left::Cancelled,
+            Error::NotFound { .. } => Left::Failed(Failure::about(
+                &self.args.name,
+                "there is no such lock yet: nothing to follow",
+            )),
+            error => Left::Failed(Failure::lock(&self.args.name, error)),
+        }
+    }
+
+    /// A line at each interval, until a signal comes or nobody reads any more.
+    fn repeat(&self) -> Result<(), Left> {
+        let interval = self.args.update.max(SHORTEST);
+        let mut next = Instant::now();
+        while exec::interrupt().is_none() && self.show()? {
+            next += interval;
+            pause_until(next);
+        }
+        Ok(())
+    }
+
+    /// One line; true if somebody still reads. A lock may be created, removed and created again meanwhile.
+    fn show(&self) -> Result<bool, Left> {
+        let state = self.engine.state(self.lock, &CANCEL).map_err(|e| self.failed(e))?;
+        let name = bare(&self.args.name);
+        Ok(match (state, self.args.json) {
+            (Some(state), true) => output::print_json(&view::LockView::from(&state))?,
+            (Some(state), false) => output::print(&format!("{}\n", text::trace(&state)))?,
+            (None, true) => output::print_json(&view::LockView::absent(name))?,
+            (None, false) => output::print(&format!("{}\n", text::trace_absent(name)))?,
+        })
+    }
+
+    /// A line for each event.
+    fn follow(&self) -> Result<(), Left> {
+        let mut follow = self.engine.watch(self.lock, &CANCEL).map_err(|e| self.failed(e))?;
+        while let Some(change) = follow.next(&CANCEL).map_err(|e| self.failed(e))? {
+            if !print_event(bare(&self.args.name), &change, self.args.json)? {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sleeps; a signal ends it.
-pub fn pause_until(deadline: Instant) {
+fn pause_until(deadline: Instant) {
     while exec::interrupt().is_none() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -74,26 +123,8 @@ pub fn pause_until(deadline: Instant) {
     }
 }
 
-/// A line for each event.
-fn follow(args: &TraceArgs) -> Result<(), Failure> {
-    let Some(lock) = look(&args.name)? else {
-        return Err(Failure::about(
-            &args.name,
-            "there is no such lock yet: nothing to follow",
-        ));
-    };
-    let name = bare(&args.name);
-    let mut watch = lock.watch();
-    while let Some(change) = watch.next(&CANCEL) {
-        if !print_event(name, &change, args.json)? {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Prints one event of the lock `name`: whether anybody still reads.
-pub fn print_event(name: &str, change: &Change, json: bool) -> io::Result<bool> {
+/// Prints one event of the lock `name`; true if somebody still reads.
+fn print_event(name: &str, change: &Change, json: bool) -> io::Result<bool> {
     if json {
         output::print_json(&view::EventView::new(name, change))
     } else {

@@ -1,19 +1,17 @@
 //! `unget`: release the lock, whoever has it; with `--pid` or `--token` only one certain hold.
 
-use super::{Failure, bare, look, open};
-use crate::cli::{Common, Create, UngetArgs};
+use super::{Failure, bare, name};
+use crate::cli::{Common, UngetArgs};
 use crate::exit::Exit;
 use crate::output::{self, view};
 use resourcelock::UngetOptions;
+use resourcelock::engines::Engine;
 
 /// Carries it out.
-pub fn perform(common: &Common, args: &UngetArgs) -> Result<Exit, Failure> {
-    let released = match look(&args.name)? {
-        None => false,
-        Some(_) => open(&args.name, &Create::default())?
-            .unget_lock(options(args))
-            .map_err(|error| Failure::lock(&args.name, error))?,
-    };
+pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result<Exit, Failure> {
+    let released = engine
+        .break_hold(&name(&args.name)?, options(args))
+        .map_err(|error| Failure::lock(&args.name, error))?;
     report(common, args, released)?;
     // A clean-up trap must not change a script's status: without a certain hold, a free lock is what was wanted.
     let certain = args.pid.is_some() || args.token.is_some();
@@ -30,7 +28,7 @@ fn options(args: &UngetArgs) -> UngetOptions<'_> {
 }
 
 /// Says what came of it.
-pub fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
+fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
     let name = bare(&args.name);
     if args.json {
         output::print_json(&view::ReleasedView {

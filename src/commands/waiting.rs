@@ -1,11 +1,11 @@
 //! What `get` and `run` say around a wait: that it would never end, that it lasts, that it was in vain.
 
-use super::job::{self, Job};
+use super::job;
 use super::{Failure, bare};
 use crate::cli::Common;
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::{Error, GetOptions, Mode, ResourceLock, State, Wait};
+use resourcelock::{Error, GetOptions, Mode, State, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,14 +41,8 @@ impl<'a> Waiting<'a> {
 
     /// A request for what this very job holds already (under the tokens `own`), in a way that excludes it: without a
     /// time limit that is refused, with one it is worth a warning.
-    pub fn check_self_wait(
-        &self,
-        state: impl FnOnce() -> State,
-        own: &[u64],
-        mode: Mode,
-        wait: Wait,
-    ) -> Result<(), Failure> {
-        if own.is_empty() || !job::waits_for_itself(&state(), own, mode) {
+    pub fn check_self_wait(&self, state: &State, own: &[u64], mode: Mode, wait: Wait) -> Result<(), Failure> {
+        if own.is_empty() || !job::waits_for_itself(state, own, mode) {
             return Ok(());
         }
         match wait {
@@ -64,8 +58,12 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Makes the request say, once, that the wait lasts: on a terminal, or if the user wants to read more.
-    pub fn told_by<'o>(&'o self, options: GetOptions<'o>) -> GetOptions<'o> {
+    /// Makes the request say, once, that the wait lasts: on a terminal, or if the user wants to read more. Where a view
+    /// of the lock costs a request (`remote`), none is made if nobody would read of it.
+    pub fn told_by<'o>(&'o self, options: GetOptions<'o>, remote: bool) -> GetOptions<'o> {
+        if remote && !self.is_read() {
+            return options;
+        }
         options.on_wait(PATIENCE, |state| {
             // Whether anybody wants to read it is found out when there is something to say.
             if self.is_read() {
@@ -73,11 +71,6 @@ impl<'a> Waiting<'a> {
                 self.said.store(true, Ordering::Relaxed);
             }
         })
-    }
-
-    /// The same where the look at the lock costs a request: not made if nobody would read of it.
-    pub fn told_from_afar<'o>(&'o self, options: GetOptions<'o>) -> GetOptions<'o> {
-        if self.is_read() { self.told_by(options) } else { options }
     }
 
     /// Whether anybody wants to read that the wait lasts.
@@ -93,20 +86,16 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// The lock was not had in time: says who has it, unless the user has chosen status 0 for that; or why that cannot be
-    /// read, which nobody has chosen.
-    pub fn in_vain(&self, state: Result<&State, &Error>, conflict_exit_code: Option<u8>) -> Exit {
+    /// The lock was not acquired in time: says who has it, unless the user has chosen status 0 for that; or why that
+    /// cannot be read, which nobody has chosen.
+    pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
         match state {
             _ if self.quiet => {}
             Ok(_) if conflict_exit_code == Some(0) => {}
-            Ok(state) => self.say(&output::refusal(state)),
-            Err(why) => self.say(&format!("not had in time; who has it cannot be read: {why}")),
+            Ok(Some(state)) => self.say(&output::refusal(state)),
+            Ok(None) => self.say("not acquired in time; it has been removed since"),
+            Err(why) => self.say(&format!("not acquired in time; who has it cannot be read: {why}")),
         }
         Exit::NotAcquired(conflict_exit_code)
     }
-}
-
-/// The tokens under which this job holds the lock already.
-pub fn own_tokens(lock: &ResourceLock) -> Vec<u64> {
-    Job::inherited().tokens(lock.name(), |token| lock.is_held(token))
 }

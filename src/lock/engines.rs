@@ -46,9 +46,8 @@ pub use local::Local;
 #[doc(hidden)]
 pub use url::passwords_in;
 
-use crate::{Cancel, Error, GetOptions, LockName, Result, State};
+use crate::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Lost, Result, State, UngetOptions};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 /// The engines on other machines. Besides its own module, this table is all that knows of one.
 const REMOTE: [Remote; 2] = [
@@ -104,7 +103,7 @@ impl Remote {
 /// yet.
 ///
 /// # Errors
-/// [`Error::Url`](crate::Error::Url) for a URL that cannot be used; [`Error::NotBuiltIn`](crate::Error::NotBuiltIn) for
+/// [`Error::Url`] for a URL that cannot be used; [`Error::NotBuiltIn`] for
 /// an engine that this build does not support.
 pub fn open(url: &str) -> Result<Box<dyn Engine>> {
     if url == "local:" {
@@ -132,33 +131,55 @@ fn schemes() -> impl Iterator<Item = &'static str> {
     REMOTE.iter().flat_map(|remote| remote.schemes).copied()
 }
 
-/// What an engine can do.
+/// What an engine can do. Whatever it cannot is refused by the program before it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Capabilities {
-    /// Requests are granted in the order in which they arrived.
-    pub order: bool,
-    /// Tokens grow strictly with every grant.
-    pub token: bool,
+    /// Its locks are kept on another machine: each view of one costs a request, and holders may run anywhere.
+    pub remote: bool,
     /// A hold ends by itself if its holder cannot renew it.
     pub lease: bool,
-    /// A hold can outlive its process ([`Held::detach`]).
+    /// A hold can outlive its process ([`Engine::acquire_detached`]).
     pub detached: bool,
     /// Shared holds.
     pub shared: bool,
     /// Counting locks.
     pub slots: bool,
-    /// It tells whether the previous holder died.
-    pub tells_abandoned: bool,
-    /// It keeps a history.
+    /// It tells whether the previous holder died ([`Held::abandoned`]).
+    pub abandoned: bool,
+    /// It keeps a history ([`Engine::history`]).
     pub history: bool,
-    /// Locks survive the loss of one of its servers, if it has several.
-    pub survives_a_server: bool,
+    /// It knows this machine's processes: holds can be bound to one, and outlive the program that acquired them as a
+    /// process ([`Held::bind`], [`Held::let_lapse`]).
+    pub processes: bool,
+    /// Its locks are files of this machine: they have a mode and a group, and can be removed.
+    pub files: bool,
+}
+
+/// All locks that an engine knows.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Sorted by name.
+    pub states: Vec<State>,
+    /// Those that exist but cannot be viewed, and why.
+    pub unreadable: Vec<(LockName, Error)>,
+}
+
+/// A hold without a process, as [`Engine::acquire_detached`] leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DetachedHold {
+    /// The grant's number.
+    pub token: u64,
+    /// True if the previous holder died while it held the lock. Always false on an engine that does not tell.
+    pub abandoned: bool,
 }
 
 /// Keeper of locks.
 ///
+/// Orders requests as they arrive, and gives each grant of a lock a larger token than the one before.
+///
 /// All calls block, at most for the times given, and may be made from several threads. An engine that cannot be
-/// reached answers [`Error::Unreachable`](crate::Error::Unreachable) after 4 seconds or earlier.
+/// reached answers [`Error::Unreachable`] after 4 seconds or earlier.
 pub trait Engine: Send + Sync {
     /// One word: `local`, `etcd`, `postgres`.
     fn kind(&self) -> &'static str;
@@ -169,64 +190,113 @@ pub trait Engine: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Takes the lock: `None` = it was not had in time. Waits as long as the options say; [`Cancel`] ends the
-    /// wait. A request that is not granted has left the queue when this returns.
+    /// Acquires the lock; `None` = not in time. Waits as long as the options say; [`Cancel`] ends the wait. A request
+    /// that is not granted has left the queue when this returns.
     ///
     /// Of the options, `detached` and `same_process_ok` have no meaning here.
     ///
     /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Unreachable`](crate::Error::Unreachable),
-    /// [`Error::Refused`](crate::Error::Refused), [`Error::Unsupported`](crate::Error::Unsupported) for a mode that
-    /// the engine does not have, [`Error::SlotsDiffer`](crate::Error::SlotsDiffer).
+    /// [`Error::Cancelled`], [`Error::Unreachable`], [`Error::Refused`], [`Error::Unsupported`] for a mode that the
+    /// engine does not have, [`Error::SlotsDiffer`]; on this machine those of
+    /// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock) and [`Builder::open`](crate::Builder::open).
     fn acquire(&self, name: &LockName, options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>>;
 
-    /// Holders by token and waiters in order. A lock that nobody uses is free; it need not exist.
+    /// Acquires the lock and leaves it taken without a process: until `detached` says, or until somebody ends the hold
+    /// ([`break_hold`](Self::break_hold)). The options' [`Cancel`] ends the waits for answers, too: then the hold is
+    /// released, as far as that can be done.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire).
-    fn state(&self, name: &LockName) -> Result<State>;
+    /// As [`acquire`](Self::acquire); [`Error::Unsupported`] on an engine that cannot. Nothing is left held then, as
+    /// far as the engine could be told.
+    fn acquire_detached(
+        &self,
+        name: &LockName,
+        options: GetOptions<'_>,
+        detached: Detached,
+    ) -> Result<Option<DetachedHold>>;
 
-    /// The same; [`Cancel`] ends the wait for the answer.
+    /// Holders by token and waiters in order; `None` = nobody has used it yet. On an engine where a lock exists only
+    /// while it is used, it is free instead. `cancel` ends the wait for the answer.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State>;
+    fn state(&self, name: &LockName, cancel: &Cancel) -> Result<Option<State>>;
 
-    /// The same for people's eyes only, when their time is up: what cannot be read within a second is not waited for.
+    /// The same for a message only: an answer that takes longer than a second is not waited for.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    fn glance(&self, name: &LockName) -> Result<State> {
-        self.state(name)
+    fn peek(&self, name: &LockName) -> Result<Option<State>> {
+        self.state(name, &Cancel::new())
     }
 
-    /// All locks that are known, sorted by name. On an engine where a lock exists only while it is used, those in use.
+    /// True if a hold with this token stands now and its holder is not proven dead.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    fn list(&self) -> Result<Vec<State>>;
+    fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
+        let state = self.state(name, &Cancel::new())?;
+        Ok(state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == token && holder.alive)))
+    }
+
+    /// All locks that are known. On an engine where a lock exists only while it is used, those in use.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    fn list(&self) -> Result<Listing>;
+
+    /// The last ended requests of a lock, oldest first; `None` = nobody has used it yet.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on an engine that keeps none; else as [`acquire`](Self::acquire).
+    fn history(&self, _name: &LockName) -> Result<Option<Vec<HistoryRecord>>> {
+        Err(Error::Unsupported {
+            engine: self.kind(),
+            what: "a history: it keeps none".to_owned(),
+        })
+    }
 
     /// Follows what happens to a lock from now on. `cancel` ends the wait for the first answer.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire).
+    /// [`Error::NotFound`] if nobody has used the lock yet, on this machine; else as [`acquire`](Self::acquire).
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>>;
 
-    /// Ends the hold with this token, or all holds of the lock, whoever has them: whether there was any. The holder
-    /// finds out by [`Held::release`], at the latest.
+    /// Ends the holds that `target` names, whoever has them; false = there were none. A holder finds out by
+    /// [`Held::release`], at the latest.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire).
-    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool>;
+    /// [`Error::Unsupported`] for a target that the engine does not know; else as [`acquire`](Self::acquire).
+    fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool>;
 }
 
-/// A hold. Dropping it releases it, as well as that can be done without an answer.
+/// The refusal of [`Held::let_lapse`] where somebody has to renew.
+#[cfg(feature = "remote")]
+fn needs_renewal(engine: &'static str) -> Error {
+    Error::Unsupported {
+        engine,
+        what: "a hold that nobody renews while its command runs".to_owned(),
+    }
+}
+
+/// A hold. Dropping it releases it, as far as that can be done without an answer.
 pub trait Held: Send {
     /// The grant's number: grows strictly with every grant of this lock.
     fn token(&self) -> u64;
 
     /// Until when it is certain that nobody else has the lock. Does not block.
     fn validity(&self) -> Validity;
+
+    /// How the hold was lost, if it was. On this machine it checks the lock's files as well.
+    fn lost(&self) -> Option<Lost> {
+        (!self.validity().is_certain()).then_some(Lost::Lease)
+    }
+
+    /// True if the previous holder died while it held the lock, and nobody has finished well since. Always false on an
+    /// engine that does not tell ([`Capabilities::abandoned`]).
+    fn abandoned(&self) -> bool {
+        false
+    }
 
     /// Has every change of [`validity`](Self::validity) told to `tell`, and the present one at once. `tell` is called
     /// from another thread and must not block.
@@ -238,23 +308,45 @@ pub trait Held: Send {
         None
     }
 
-    /// No answer to what follows is waited for longer than a second: this program was asked to end. Where that is too
-    /// short, the hold ends with its lease.
-    fn hurry(&mut self) {}
-
-    /// Leaves the lock taken without a process: for `ttl`, or until somebody ends it ([`Engine::break_hold`]). `cancel`
-    /// ends the wait for the answer: then the hold is released, as well as that can be done.
+    /// Prepares for a command that runs under the hold: should this process die, the hold lasts as long as what
+    /// inherits from it from now on. Nothing to do where a hold depends on its lease.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) on an engine that cannot; else as [`Engine::acquire`]. The
-    /// hold is then released.
-    fn detach(self: Box<Self>, ttl: Option<Duration>, cancel: &Cancel) -> Result<()>;
+    /// As [`Guard::keep_alive_descriptor`](crate::Guard::keep_alive_descriptor).
+    fn share_with_children(&self) -> Result<()> {
+        Ok(())
+    }
 
-    /// Releases: false = it was lost before (broken, or its lease ran out).
+    /// Binds the hold to the life of process `pid` as well ([`Capabilities::processes`]; else nothing happens).
+    ///
+    /// # Errors
+    /// As [`Guard::bind`](crate::Guard::bind).
+    fn bind(&self, _pid: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// From now on the end of the process is the hold's ordinary end ([`Capabilities::processes`]).
+    ///
+    /// # Errors
+    /// As [`Guard::let_lapse`](crate::Guard::let_lapse); [`Error::Unsupported`] on an engine whose holds somebody has to
+    /// renew.
+    fn let_lapse(&self) -> Result<()>;
+
+    /// True if a process other than this one keeps the hold alive.
+    fn kept_alive_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// From now on no answer is waited for longer than a second: this program was asked to end. Where that is too
+    /// short, the hold ends with its lease.
+    fn shorten_release(&mut self) {}
+
+    /// Releases; false = it was lost before (broken, or its lease ran out). `repaired`: what a previous holder may have
+    /// left half done is in order again, and the mark that it died goes.
     ///
     /// # Errors
     /// As [`Engine::acquire`], if it is not known whether the engine has heard of it. It ends with its lease then.
-    fn release(self: Box<Self>) -> Result<bool>;
+    fn release(self: Box<Self>, repaired: bool) -> Result<bool>;
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Metrics in the Prometheus text exposition format, for node_exporter's textfile collector.
 
-use resourcelock::State;
+use resourcelock::{Counters, State};
 use std::fmt::Write;
 
 /// Name without prefix, type, help, value.
-type Metric = (&'static str, &'static str, &'static str, fn(&State) -> f64);
+type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
 
 /// How a lock stands now.
-const STANDING: [Metric; 4] = [
+const STANDING: [Metric<State>; 4] = [
     ("held", "gauge", "Whether the lock is held (1) or free (0).", |state| {
         f64::from(u8::from(state.locked))
     }),
@@ -38,70 +38,80 @@ const STANDING: [Metric; 4] = [
 ];
 
 /// What was counted since the lock's table was made: only a lock of this machine has one.
-const COUNTED: [Metric; 8] = [
+const COUNTED: [Metric<Counters>; 8] = [
     (
         "consecutive_conflicts",
         "gauge",
         "Requests that went without the lock since the last grant.",
-        |state| state.counters.consecutive_timeouts as f64,
+        |counters| counters.consecutive_timeouts as f64,
     ),
-    ("acquisitions_total", "counter", "Grants.", |state| {
-        state.counters.acquisitions as f64
+    ("acquisitions_total", "counter", "Grants.", |counters| {
+        counters.acquisitions as f64
     }),
     (
         "conflicts_total",
         "counter",
         "Requests that found the lock taken.",
-        |state| state.counters.conflicts as f64,
+        |counters| counters.conflicts as f64,
     ),
     (
         "timeouts_total",
         "counter",
         "Requests that ended without the lock.",
-        |state| state.counters.timeouts as f64,
+        |counters| counters.timeouts as f64,
     ),
-    ("abandoned_total", "counter", "Holds whose holder died.", |state| {
-        state.counters.abandoned as f64
+    ("abandoned_total", "counter", "Holds whose holder died.", |counters| {
+        counters.abandoned as f64
     }),
     (
         "forced_total",
         "counter",
         "Holds that were released by force.",
-        |state| state.counters.forced as f64,
+        |counters| counters.forced as f64,
     ),
     (
         "wait_seconds_total",
         "counter",
         "Time waited by requests that were granted.",
-        |state| state.counters.waited.as_secs_f64(),
+        |counters| counters.waited.as_secs_f64(),
     ),
     (
         "hold_seconds_total",
         "counter",
         "Time held, by holds that have ended.",
-        |state| state.counters.held.as_secs_f64(),
+        |counters| counters.held.as_secs_f64(),
     ),
 ];
 
-/// One block a metric, one line a lock. `counted`: what has happened is known as well.
+/// One block a metric, one line a lock. `counted`: the engine counts what has happened.
 pub fn prometheus(states: &[State], counted: bool) -> String {
     let mut text = String::new();
-    let counted = if counted { &COUNTED[..] } else { &[] };
-    for (name, kind, help, value) in STANDING.iter().chain(counted) {
-        let _ = writeln!(
-            text,
-            "# HELP resourcelock_{name} {help}\n# TYPE resourcelock_{name} {kind}"
-        );
-        for state in states {
-            let _ = writeln!(
-                text,
-                "resourcelock_{name}{{lock=\"{}\"}} {}",
-                escape(state.name.as_str()),
-                value(state)
-            );
-        }
+    for metric in &STANDING {
+        block(&mut text, metric, states.iter().map(|state| (state, state)));
+    }
+    for metric in COUNTED.iter().filter(|_| counted) {
+        let counters = states
+            .iter()
+            .filter_map(|state| Some((state, state.counters.as_ref()?)));
+        block(&mut text, metric, counters);
     }
     text
+}
+
+fn block<'a, T: 'a>(text: &mut String, metric: &Metric<T>, of: impl Iterator<Item = (&'a State, &'a T)>) {
+    let (name, kind, help, value) = metric;
+    let _ = writeln!(
+        text,
+        "# HELP resourcelock_{name} {help}\n# TYPE resourcelock_{name} {kind}"
+    );
+    for (state, counted) in of {
+        let _ = writeln!(
+            text,
+            "resourcelock_{name}{{lock=\"{}\"}} {}",
+            escape(state.name.as_str()),
+            value(counted)
+        );
+    }
 }
 
 /// A label's value, as the format wants it.

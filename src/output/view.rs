@@ -243,14 +243,6 @@ impl LockView {
             read_at: timestamp(SystemTime::now()),
         }
     }
-
-    /// The same of an engine, which does not count.
-    pub fn of_engine(state: &State) -> Self {
-        Self {
-            counters: None,
-            ..Self::from(state)
-        }
-    }
 }
 
 impl PartyView {
@@ -282,7 +274,7 @@ impl From<&State> for LockView {
             holders: state.holders.iter().map(HolderView::from).collect(),
             waiters: state.waiters.iter().map(WaiterView::from).collect(),
             foreign_waiters: state.foreign_waiters,
-            counters: Some(CountersView::from(&state.counters)),
+            counters: state.counters.as_ref().map(CountersView::from),
             read_at: timestamp(state.read_at),
         }
     }

@@ -4,7 +4,7 @@
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::{lock_name, wait_until};
 use resourcelock::engines::{self, Engine, Held, Validity};
-use resourcelock::{Cancel, Change, Error, GetOptions, LockName, Mode, State, Wait};
+use resourcelock::{Cancel, Change, Detached, Error, GetOptions, LockName, Mode, State, UngetOptions, Wait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
@@ -16,6 +16,7 @@ type Check = (&'static str, fn(&Shared));
 
 const SUITE: &[Check] = &[
     ("a free lock is had, shown, and given back", had_shown_given_back),
+    ("a lock that is only viewed is not created", only_viewed),
     ("what is held is had by nobody else", excludes),
     ("a wait ends at its deadline, and leaves nothing", deadline),
     ("a wait can be cancelled, and leaves nothing", cancellation),
@@ -42,9 +43,60 @@ fn conforms(engine: Box<dyn Engine>) {
     }
 }
 
+/// The program, in an environment that says nothing of locks.
+fn program() -> std::process::Command {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin_cmd!("resourcelock").get_program());
+    for variable in ["BACKEND", "HELD", "NAME", "TOKEN", "ABANDONED", "LOG"] {
+        command.env_remove(format!("RESOURCELOCK_{variable}"));
+    }
+    command
+}
+
+/// The same through the program, as its users meet it.
+fn program_conforms(url: &str) {
+    let lock = Lock::new("program");
+    let run = |words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock.as_str()]).args(words);
+        let output = command.output().expect("it can be started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code().expect("it exits"),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (status, said, _) = run(&["run", "--", "sh", "-c", "echo $RESOURCELOCK_NAME; exit 7"]);
+    assert_eq!(
+        (status, said.trim()),
+        (7, lock.as_str()),
+        "the command's status, and its lock's name"
+    );
+    let nested = "\"$0\" --backend \"$1\" \"$2\" run -n -- true; echo $?
+        \"$0\" --backend \"$1\" \"$2\" run --same-process-ok -- echo inside
+        \"$0\" --backend \"$1\" \"$2\" state --mine -q; echo $?
+        \"$0\" --backend \"$1\" \"$2\" state --json";
+    let own = program().get_program().to_owned();
+    let own = own.to_str().expect("UTF-8");
+    let (status, said, refused) = run(&["run", "--", "sh", "-c", nested, own, url, lock.as_str()]);
+    assert_eq!(status, 0, "{refused}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], ["75", "inside", "0"], "{said} {refused}");
+    let state: serde_json::Value = serde_json::from_str(lines[3]).expect("JSON");
+    assert_eq!(state["locked"], true);
+    assert_eq!(state["holders"].as_array().map(Vec::len), Some(1));
+    assert!(refused.contains("held by"), "the refusal says who has it: {refused}");
+    assert_eq!(run(&["state", "-q"]).0, 1, "free");
+    let (status, said, _) = run(&["unget"]);
+    assert_eq!((status, said.contains("was not taken")), (0, true), "{said}");
+    assert_eq!(run(&["unget", "--token", "1"]).0, 1);
+    assert_eq!(run(&["run", "--", "/nonexistent/command"]).0, 127);
+}
+
 #[test]
 fn local() {
     conforms(engines::open("local:").expect("it is always built in"));
+    program_conforms("local:");
 }
 
 #[cfg(feature = "etcd")]
@@ -52,6 +104,7 @@ fn local() {
 fn etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
+        program_conforms(&server.url());
         conforms(engines::open(&server.url()).expect("a good URL"));
         conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
         assert_eq!(
@@ -77,6 +130,7 @@ fn etcd_of_three_servers() {
 #[test]
 fn postgres() {
     let server = crate::engine_common::postgres::Postgres::start();
+    program_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     wait_until("no lock is left", || server.sql(locks) == "0");
@@ -123,13 +177,55 @@ fn take(engine: &Shared, name: &LockName) -> Box<dyn Held> {
         .expect("it is had in the end")
 }
 
+/// Of a lock that somebody has used.
 fn state(engine: &Shared, name: &LockName) -> State {
-    engine.state(name).expect("it answers")
+    let state = engine.state(name, &Cancel::new()).expect("it answers");
+    state.expect("it was used")
+}
+
+fn every<'a>() -> UngetOptions<'a> {
+    UngetOptions::new().force(true)
 }
 
 fn is_free(engine: &Shared, name: &LockName) -> bool {
-    let state = state(engine, name);
-    !state.locked && state.holders.is_empty() && state.waiters.is_empty()
+    match engine.state(name, &Cancel::new()).expect("it answers") {
+        None => true,
+        Some(state) => !state.locked && state.holders.is_empty() && state.waiters.is_empty(),
+    }
+}
+
+fn only_viewed(engine: &Shared) {
+    let lock = Lock::new("viewed");
+    let nothing = |what: &str| {
+        let names = engine.list().expect("it answers").states.into_iter();
+        let names: Vec<LockName> = names.map(|state| state.name).collect();
+        assert!(!names.contains(&lock), "{what} created it");
+    };
+    assert!(is_free(engine, &lock));
+    nothing("state");
+    assert!(
+        engine
+            .peek(&lock)
+            .expect("it answers")
+            .is_none_or(|state| !state.locked)
+    );
+    nothing("peek");
+    assert!(!engine.is_held(&lock, 1).expect("it answers"));
+    assert!(!engine.break_hold(&lock, every()).expect("it answers"), "nobody has it");
+    nothing("break_hold");
+    match engine.watch(&lock, &Cancel::new()) {
+        Ok(_) => assert!(engine.capabilities().remote),
+        Err(error) => assert!(matches!(error, Error::NotFound { .. }), "{error}"),
+    }
+    nothing("watch");
+    match engine.history(&lock) {
+        Ok(records) => assert!(engine.capabilities().history && records.is_none()),
+        Err(error) => assert!(
+            !engine.capabilities().history && matches!(error, Error::Unsupported { .. }),
+            "{error}"
+        ),
+    }
+    nothing("history");
 }
 
 fn had_shown_given_back(engine: &Shared) {
@@ -155,7 +251,7 @@ fn had_shown_given_back(engine: &Shared) {
         matches!(held.validity(), Validity::Until(_)),
         engine.capabilities().lease
     );
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
     assert!(is_free(engine, &lock));
 }
 
@@ -164,7 +260,7 @@ fn excludes(engine: &Shared) {
     let held = take(engine, &lock);
     assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
     assert!(state(engine, &lock).waiters.is_empty(), "the refused request has left");
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
     assert!(engine.acquire(&lock, at_once()).expect("it answers").is_some());
 }
 
@@ -176,7 +272,7 @@ fn deadline(engine: &Shared) {
     assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(state(engine, &lock).waiters.is_empty());
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
 }
 
 fn cancellation(engine: &Shared) {
@@ -195,7 +291,7 @@ fn cancellation(engine: &Shared) {
     cancel.cancel();
     assert!(matches!(waiting.join().expect("no panic"), Err(Error::Cancelled)));
     wait_until("it has left the queue", || state(engine, &lock).waiters.is_empty());
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
 }
 
 fn order(engine: &Shared) {
@@ -214,7 +310,7 @@ fn order(engine: &Shared) {
                 .expect("it answers")
                 .expect("had");
             let turn = turn.fetch_add(1, Ordering::SeqCst);
-            assert!(held.release().expect("it answers"));
+            assert!(held.release(true).expect("it answers"));
             turn
         }));
     }
@@ -222,12 +318,11 @@ fn order(engine: &Shared) {
     let seen = state(engine, &lock);
     let commands: Vec<&str> = seen.waiters.iter().map(|waiter| waiter.command.as_str()).collect();
     assert_eq!(commands, ["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
     let turns: Vec<u32> = waiting
         .into_iter()
         .map(|waiter| waiter.join().expect("no panic"))
         .collect();
-    assert!(engine.capabilities().order);
     assert_eq!(turns, [0, 1, 2, 3, 4]);
 }
 
@@ -248,7 +343,7 @@ fn tells_waiters(engine: &Shared) {
         told.holders.first().map(|holder| holder.command.as_str()),
         Some("the-holder")
     );
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
 }
 
 fn tokens_grow(engine: &Shared) {
@@ -265,45 +360,52 @@ fn tokens_grow(engine: &Shared) {
                 let before = highest.swap(held.token(), Ordering::SeqCst);
                 assert!(before < held.token(), "{} after {before}", held.token());
                 inside.store(false, Ordering::SeqCst);
-                assert!(held.release().expect("it answers"));
+                assert!(held.release(true).expect("it answers"));
             }
         })
     });
     for worker in workers.collect::<Vec<_>>() {
         worker.join().expect("no panic");
     }
-    assert!(engine.capabilities().token);
 }
 
 fn broken(engine: &Shared) {
     let lock = Lock::new("broken");
-    assert!(!engine.break_hold(&lock, None).expect("it answers"), "nobody has it");
+    assert!(!engine.break_hold(&lock, every()).expect("it answers"), "nobody has it");
     let held = take(engine, &lock);
     let next = {
         let (engine, name) = (engine.clone(), lock.0.clone());
         thread::spawn(move || take(&engine, &name))
     };
     wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
-    assert!(engine.break_hold(&lock, None).expect("it answers"));
+    assert!(engine.break_hold(&lock, every()).expect("it answers"));
     let next = next.join().expect("no panic");
     assert!(next.token() > held.token());
-    assert!(!held.release().expect("it answers"), "it was lost before");
+    assert!(!held.release(true).expect("it answers"), "it was lost before");
     assert_eq!(
         state(engine, &lock).holders.len(),
         1,
         "the next one's hold is untouched"
     );
-    assert!(next.release().expect("it answers"));
+    assert!(next.release(true).expect("it answers"));
 }
 
 fn broken_by_token(engine: &Shared) {
     let lock = Lock::new("broken-token");
     let held = take(engine, &lock);
-    assert!(!engine.break_hold(&lock, Some(held.token() + 1)).expect("it answers"));
+    assert!(
+        !engine
+            .break_hold(&lock, UngetOptions::new().token(held.token() + 1))
+            .expect("it answers")
+    );
     assert!(state(engine, &lock).locked);
-    assert!(engine.break_hold(&lock, Some(held.token())).expect("it answers"));
+    assert!(
+        engine
+            .break_hold(&lock, UngetOptions::new().token(held.token()))
+            .expect("it answers")
+    );
     wait_until("it is free", || is_free(engine, &lock));
-    assert!(!held.release().expect("it answers"));
+    assert!(!held.release(true).expect("it answers"));
 }
 
 fn dropped(engine: &Shared) {
@@ -332,10 +434,10 @@ fn shared(engine: &Shared) {
         shared().expect("it answers").is_none(),
         "nobody overtakes one who wants to be alone"
     );
-    assert!(one.release().expect("it answers"));
+    assert!(one.release(true).expect("it answers"));
     assert_eq!(state(engine, &lock).waiters.len(), 1);
-    assert!(other.release().expect("it answers"));
-    assert!(alone.join().expect("no panic").release().expect("it answers"));
+    assert!(other.release(true).expect("it answers"));
+    assert!(alone.join().expect("no panic").release(true).expect("it answers"));
 }
 
 fn slots(engine: &Shared) {
@@ -355,51 +457,49 @@ fn slots(engine: &Shared) {
         thread::spawn(move || engine.acquire(&name, patient().mode(Mode::Slots(2))))
     };
     wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
-    assert!(one.release().expect("it answers"));
+    assert!(one.release(true).expect("it answers"));
     let third = third.join().expect("no panic").expect("it answers").expect("had");
-    assert!(other.release().expect("it answers"));
-    assert!(third.release().expect("it answers"));
+    assert!(other.release(true).expect("it answers"));
+    assert!(third.release(true).expect("it answers"));
 }
 
 fn detached(engine: &Shared) {
     let lock = Lock::new("detached");
-    let held = take(engine, &lock);
-    let token = held.token();
+    let leave = |ttl: Option<Duration>| engine.acquire_detached(&lock, patient(), Detached { pid: None, ttl });
     if !engine.capabilities().detached {
-        assert!(matches!(
-            held.detach(None, &Cancel::new()),
-            Err(Error::Unsupported { .. })
-        ));
-        wait_until("it is free", || is_free(engine, &lock));
+        assert!(matches!(leave(None), Err(Error::Unsupported { .. })));
+        assert!(is_free(engine, &lock));
         return;
     }
-    held.detach(None, &Cancel::new()).expect("it can be left");
+    let hold = leave(None).expect("it answers").expect("it is acquired in the end");
     let seen = state(engine, &lock);
     assert!(
         seen.holders
             .iter()
-            .any(|holder| holder.token == token && holder.detached),
+            .any(|holder| holder.token == hold.token && holder.detached),
         "{seen:?}"
     );
-    assert!(engine.break_hold(&lock, Some(token)).expect("it answers"));
-    let held = take(engine, &lock);
-    held.detach(Some(Duration::from_secs(600)), &Cancel::new())
-        .expect("it can be left for a time");
+    let token = UngetOptions::new().token(hold.token);
+    assert!(engine.break_hold(&lock, token).expect("it answers"));
+    let time = Duration::from_secs(600);
+    let next = leave(Some(time))
+        .expect("it answers")
+        .expect("it is acquired in the end");
+    assert!(next.token > hold.token);
     let seen = state(engine, &lock);
     let left = seen
         .holders
         .first()
         .and_then(|holder| holder.expires_in)
         .expect("it will end");
-    assert!(
-        left > Duration::from_secs(300) && left <= Duration::from_secs(600),
-        "{left:?}"
-    );
-    assert!(engine.break_hold(&lock, None).expect("it answers"));
+    assert!(left > time / 2 && left <= time, "{left:?}");
+    assert!(engine.break_hold(&lock, every()).expect("it answers"));
+    assert!(is_free(engine, &lock));
 }
 
 fn followed(engine: &Shared) {
     let lock = Lock::new("followed");
+    drop(take(engine, &lock)); // on this machine only what exists can be followed
     let mut follow = engine.watch(&lock, &Cancel::new()).expect("it answers");
     let never = Cancel::new();
     // An engine whose server tells nobody looks now and then: each step is waited for.
@@ -420,12 +520,12 @@ fn followed(engine: &Shared) {
         thread::spawn(move || take(&engine, &name))
     };
     assert_eq!(told(&never), Some(("queued", u64::from(std::process::id()))));
-    assert!(held.release().expect("it answers"));
+    assert!(held.release(true).expect("it answers"));
     let next = next.join().expect("no panic");
     assert_eq!(told(&never), Some(("ended", first)));
     assert_eq!(told(&never), Some(("granted", next.token())));
     let second = next.token();
-    assert!(next.release().expect("it answers"));
+    assert!(next.release(true).expect("it answers"));
     assert_eq!(told(&never), Some(("ended", second)));
     let cancelled = Cancel::new();
     cancelled.cancel();
@@ -438,6 +538,7 @@ fn listed(engine: &Shared) {
     let names: Vec<LockName> = engine
         .list()
         .expect("it answers")
+        .states
         .into_iter()
         .map(|state| state.name)
         .collect();
@@ -456,6 +557,6 @@ fn odd_texts(engine: &Shared) {
         let seen = state(engine, &lock);
         assert!(seen.note.contains("it's"), "{}", seen.note);
         assert!(!seen.note.contains('\n'));
-        assert!(held.release().expect("it answers"));
+        assert!(held.release(true).expect("it answers"));
     }
 }

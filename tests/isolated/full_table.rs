@@ -71,12 +71,12 @@ fn one_more_waits_outside_until_its_limit_or_until_there_is_room() {
                 .acquire(shared().wait(Wait::Forever).cancel(&cancel))
                 .map(|g| g.token())
         });
-        wait_until("it found no room", || lock.state().counters.conflicts >= 3);
+        wait_until("it found no room", || lock.state().counters.unwrap().conflicts >= 3);
         cancel.cancel();
         let result = outside.join().unwrap();
         assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
         let outside = scope.spawn(|| handle.acquire(shared().wait(Wait::Forever)).map(|g| g.token()));
-        wait_until("it found no room", || lock.state().counters.conflicts >= 4);
+        wait_until("it found no room", || lock.state().counters.unwrap().conflicts >= 4);
         assert!(crowd.release());
         assert!(outside.join().unwrap().is_ok());
     });
@@ -91,7 +91,7 @@ fn the_dead_make_room_for_those_outside() {
     assert_eq!(one.ask(json!(["fill", 1])), json!(1));
     let mut outside = Worker::open(&lock);
     outside.send_get(Ask::mode(Mode::Shared));
-    wait_until("it found no room", || lock.state().counters.conflicts >= 1);
+    wait_until("it found no room", || lock.state().counters.unwrap().conflicts >= 1);
     one.kill();
     assert!(outside.granted().is_some_and(|grant| grant.abandoned));
     crowd.kill();
@@ -112,6 +112,6 @@ fn a_table_full_of_the_dead_has_room() {
     let guard = lock.open();
     let guard = guard.acquire(GetOptions::new().wait(Wait::Forever)).unwrap();
     assert!(guard.abandoned());
-    assert_eq!(lock.state().counters.abandoned, REQUESTS as u64);
+    assert_eq!(lock.state().counters.unwrap().abandoned, REQUESTS as u64);
     assert_eq!(lock.state().holders.len(), 1);
 }

@@ -84,7 +84,7 @@ fn waiters_that_die_while_python_holds_do_no_harm() {
         worker.send(json!(["rounds", folder.path()]));
     }
     wait_until("a thousand grants of ours", || {
-        lock.state().counters.acquisitions > 1000
+        lock.state().counters.unwrap().acquisitions > 1000
     });
     for _ in 0..10 {
         assert!(peer.get(None, "holds"));

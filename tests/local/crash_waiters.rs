@@ -41,7 +41,7 @@ fn a_dead_holder_is_followed_by_the_first_in_line() {
         })
         .collect();
     assert!(tokens.is_sorted_by(|a, b| a < b));
-    assert_eq!(lock.state().counters.abandoned, 1);
+    assert_eq!(lock.state().counters.unwrap().abandoned, 1);
 }
 
 #[test]

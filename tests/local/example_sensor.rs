@@ -16,7 +16,7 @@ fn twenty_at_once_under_the_lock_keep_their_lines_apart() {
         assert!(reader.wait().unwrap().success());
     }
     assert_eq!(whole_lines(&file), 20);
-    assert_eq!(lock.state().counters.acquisitions, 20);
+    assert_eq!(lock.state().counters.unwrap().acquisitions, 20);
 }
 
 /// A slow reader is held up in the middle of its line, and a second one comes.

@@ -247,7 +247,7 @@ fn threads_share_a_handle() {
         tokens.is_sorted_by(|a, b| a < b),
         "each grant's token is larger than the last"
     );
-    assert_eq!(lock.state().counters.acquisitions, (THREADS * ROUNDS) as u64);
+    assert_eq!(lock.state().counters.unwrap().acquisitions, (THREADS * ROUNDS) as u64);
 }
 
 #[test]
@@ -268,8 +268,8 @@ fn time_limits_are_kept() {
         }
     }
     assert!(other.state().waiters.is_empty(), "who gave up has left the queue");
-    assert_eq!(other.state().counters.timeouts, 16);
-    assert_eq!(other.state().counters.consecutive_timeouts, 16);
+    assert_eq!(other.state().counters.unwrap().timeouts, 16);
+    assert_eq!(other.state().counters.unwrap().consecutive_timeouts, 16);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_death_is_told_until_somebody_finishes_well() {
     assert_eq!(lock.state().abandoned, None);
     assert!(!one.get(Ask::now()).unwrap().abandoned, "mended by the good release");
     assert!(one.release());
-    assert_eq!(lock.state().counters.abandoned, 1);
+    assert_eq!(lock.state().counters.unwrap().abandoned, 1);
     let ends: Vec<_> = lock
         .open()
         .history()
@@ -457,7 +457,7 @@ fn a_holder_that_dies_twice_over_is_marked_anew() {
     second.kill();
     assert!(third.get(Ask::now()).unwrap().abandoned);
     assert_eq!(lock.state().abandoned, Some(again.token));
-    assert_eq!(lock.state().counters.abandoned, 2);
+    assert_eq!(lock.state().counters.unwrap().abandoned, 2);
 }
 
 #[test]
@@ -472,7 +472,7 @@ fn a_forced_release_ends_every_hold_and_its_holders_notice() {
     assert!(third.get(Ask::now()).is_some());
     assert!(!one.release() && !other.release(), "ignored: it is another's now");
     assert_eq!(third.ask(json!(["lost"])), json!("held"));
-    assert_eq!(lock.state().counters.forced, 2);
+    assert_eq!(lock.state().counters.unwrap().forced, 2);
 }
 
 #[test]

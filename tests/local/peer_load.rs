@@ -36,7 +36,7 @@ fn three_python_and_three_rust_workers_lose_nothing() {
     assert_eq!(numbers.0.len(), all);
     assert_counter(folder.path(), all);
     assert_eq!(lock.flag_word().value, 1);
-    assert_eq!(lock.state().counters.acquisitions, 3 * RUST_ROUNDS as u64);
+    assert_eq!(lock.state().counters.unwrap().acquisitions, 3 * RUST_ROUNDS as u64);
 }
 
 /// Rust workers are killed at random instants and replaced, while others and two Python workers go on.
@@ -77,7 +77,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
         unsaid <= KILLS + 3,
         "{unsaid} numbers of {counter} were written by nobody"
     );
-    let abandoned = lock.state().counters.abandoned;
+    let abandoned = lock.state().counters.unwrap().abandoned;
     println!("{counter} rounds, {KILLS} kills, {abandoned} of them while holding");
     let last = lock.open();
     assert!(last.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());

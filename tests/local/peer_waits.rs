@@ -26,7 +26,7 @@ fn the_library_waits_for_python() {
     });
     assert_eq!(python.value(), 0);
     assert!(!python.get(Some(0.0), "python"));
-    assert_eq!(lock.state().counters.conflicts, 1);
+    assert_eq!(lock.state().counters.unwrap().conflicts, 1);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn python_releases_our_hold_by_force() {
     assert!(!ours.is_locked());
     assert!(!guard.release().unwrap(), "it is no longer ours");
     assert_eq!(python.value(), 1, "released once, not twice");
-    assert_eq!(lock.open().state().counters.forced, 1);
+    assert_eq!(lock.open().state().counters.unwrap().forced, 1);
     assert!(ours.get_lock(forever()).unwrap(), "the lock is as good as new");
     assert_eq!(python.value(), 0);
 }

@@ -331,7 +331,7 @@ fn same_process_ok_runs_under_the_hold_that_the_job_has() {
     let mut stale = lock.command(&["run", "--same-process-ok", "sh", "-c", "echo $RESOURCELOCK_TOKEN"]);
     let fresh = printed(stale.env("RESOURCELOCK_HELD", held));
     assert_ne!(fresh.trim(), token);
-    assert_eq!(lock.state().counters.acquisitions, 2);
+    assert_eq!(lock.state().counters.unwrap().acquisitions, 2);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! `--replace`: ask the holder's command to end.
 
+use super::CANCEL;
 use crate::exec::{self, Process};
 use crate::output;
-use resourcelock::{Holder, ResourceLock};
+use resourcelock::engines::Engine;
+use resourcelock::{Error, Holder, LockName};
 use std::io;
 use std::time::Duration;
 
@@ -11,18 +13,23 @@ const STARTING: Duration = Duration::from_secs(1);
 
 /// Sends TERM to the commands that run under the lock now, once to each. What cannot be asked is said (unless
 /// `quiet`) and waited for. `own` are this job's tokens: a job does not end itself.
-pub fn ask_holders_to_end(lock: &ResourceLock, own: &[u64], quiet: bool) {
+///
+/// # Errors
+/// The lock's state cannot be read.
+pub fn ask_holders_to_end(engine: &dyn Engine, lock: &LockName, own: &[u64], quiet: bool) -> Result<(), Error> {
     let say = |what: &str| {
         if !quiet {
-            output::message(&format!("resourcelock: {}: {what}; waiting for it", lock.name()));
+            output::message(&format!("resourcelock: {lock}: {what}; waiting for it"));
         }
     };
-    let state = lock.state();
+    let Some(state) = engine.state(lock, &CANCEL)? else {
+        return Ok(());
+    };
     if state.foreign {
         say("its holder uses the Python module and cannot be asked to end");
     }
     for holder in state.holders.iter().filter(|h| h.alive && !own.contains(&h.token)) {
-        let Some(holder) = when_started(lock, holder) else {
+        let Some(holder) = when_started(engine, lock, holder)? else {
             continue; // it has ended
         };
         if let Err(why) = ask(&holder) {
@@ -30,17 +37,22 @@ pub fn ask_holders_to_end(lock: &ResourceLock, own: &[u64], quiet: bool) {
             say(&format!("{pid} ({command}) was not asked to end: {why}"));
         }
     }
+    Ok(())
 }
 
-/// The holder as it is when its command has been started: it is granted the lock before. `None`: it has given the
-/// lock back.
-fn when_started(lock: &ResourceLock, holder: &Holder) -> Option<Holder> {
+/// The holder as it is when its command has been started: it is granted the lock before. `None`: it has released it.
+fn when_started(engine: &dyn Engine, lock: &LockName, holder: &Holder) -> Result<Option<Holder>, Error> {
     let mut holder = holder.clone();
     while holder.bound_pid.is_none() && holder.held < STARTING {
         std::thread::sleep(Duration::from_millis(2));
-        holder = lock.state().holders.into_iter().find(|h| h.token == holder.token)?;
+        let state = engine.state(lock, &CANCEL)?;
+        let holders = state.map(|state| state.holders).unwrap_or_default();
+        match holders.into_iter().find(|now| now.token == holder.token) {
+            Some(now) => holder = now,
+            None => return Ok(None),
+        }
     }
-    Some(holder)
+    Ok(Some(holder))
 }
 
 /// Signals the command of one holder, after making sure that its PID still means that command.

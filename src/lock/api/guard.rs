@@ -49,6 +49,8 @@ pub enum Lost {
     Forced,
     /// The lock's files were deleted or replaced.
     Replaced,
+    /// On an engine: its lease could not be renewed, or somebody released it by force.
+    Lease,
 }
 
 impl Guard<'_> {

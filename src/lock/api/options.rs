@@ -238,6 +238,23 @@ impl<'a> UngetOptions<'a> {
         self
     }
 
+    /// The token that is meant on an engine that serves several machines; `None` = every hold.
+    #[cfg(feature = "remote")]
+    pub(crate) fn on_engine(&self, engine: &'static str) -> crate::Result<Option<u64>> {
+        let unsupported = |what: &str| {
+            Err(crate::Error::Unsupported {
+                engine,
+                what: what.to_owned(),
+            })
+        };
+        match self.target {
+            Target::Force => Ok(None),
+            Target::Token(token) => Ok(Some(token)),
+            Target::Own => unsupported("the release of a hold that was acquired elsewhere, without its token or force"),
+            Target::BoundTo(_) => unsupported("a hold that ends with a process: it knows none of this machine's"),
+        }
+    }
+
     /// Where in the caller's code this happens, for the log.
     pub fn where_called(mut self, text: &'a str) -> Self {
         self.where_called = text;

@@ -28,8 +28,8 @@ pub struct State {
     pub slots: Option<u32>,
     /// Token of the last hold whose holder died, until a later holder has ended well.
     pub abandoned: Option<u64>,
-    /// Sums since the table was made.
-    pub counters: Counters,
+    /// Sums since the table was made; `None` on an engine, which does not count.
+    pub counters: Option<Counters>,
     /// When this was read.
     pub read_at: SystemTime,
 }

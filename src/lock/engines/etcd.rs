@@ -36,9 +36,11 @@ mod wait;
 
 use super::background;
 use super::requester::{self, Who};
-use super::{Capabilities, Engine, Follow, GLANCE, Held, SHORTEST_TTL, USUAL_TTL, Validity};
+use super::{
+    Capabilities, DetachedHold, Engine, Follow, GLANCE, Held, Listing, SHORTEST_TTL, USUAL_TTL, Validity, needs_renewal,
+};
 use crate::lock::shm::sys;
-use crate::{Cancel, Error, GetOptions, LockName, Result, State, Wait};
+use crate::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
 use answer::{Fault, decoded, encoded};
 use etcd_url::EtcdUrl;
 use gateway::Gateway;
@@ -143,6 +145,26 @@ impl Etcd {
     }
 }
 
+impl Etcd {
+    /// A place in the queue that was granted the lock; `None` = not in time.
+    fn granted_place(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<Place>> {
+        match self.ask(name, options) {
+            Ok(None) => Ok(None),
+            Ok(Some(place)) => {
+                log::debug!(
+                    "<{name}> granted with token {} by {}",
+                    place.created,
+                    self.gateway.place()
+                );
+                Ok(Some(place))
+            }
+            // A signal may have ended a request; what counts is why.
+            Err(_) if options.cancel.is_some_and(Cancel::is_cancelled) => Err(Error::Cancelled),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Engine for Etcd {
     fn kind(&self) -> &'static str {
         "etcd"
@@ -154,54 +176,62 @@ impl Engine for Etcd {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            order: true,
-            token: true,
+            remote: true,
             lease: true,
             detached: true,
             shared: true,
             slots: true,
-            tells_abandoned: false,
+            abandoned: false,
             history: false,
-            survives_a_server: true,
+            processes: false,
+            files: false,
         }
     }
 
     fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
-        match self.ask(name, &mut options) {
-            Ok(None) => Ok(None),
-            Ok(Some(place)) => {
-                log::debug!(
-                    "<{name}> granted with token {} by {}",
-                    place.created,
-                    self.gateway.place()
-                );
-                Ok(Some(Box::new(place)))
-            }
-            // A signal may have ended a request; what counts is why.
-            Err(_) if options.cancel.is_some_and(Cancel::is_cancelled) => Err(Error::Cancelled),
-            Err(error) => Err(error),
+        let place = self.granted_place(name, &mut options)?;
+        Ok(place.map(|place| Box::new(place) as Box<dyn Held>))
+    }
+
+    fn acquire_detached(
+        &self,
+        name: &LockName,
+        mut options: GetOptions<'_>,
+        detached: Detached,
+    ) -> Result<Option<DetachedHold>> {
+        if detached.pid.is_some() {
+            return Err(Error::Unsupported {
+                engine: self.kind(),
+                what: "a hold that ends with a process: it knows none of this machine's".to_owned(),
+            });
         }
+        let never = Cancel::new();
+        let cancel = options.cancel.unwrap_or(&never);
+        let Some(place) = self.granted_place(name, &mut options)? else {
+            return Ok(None);
+        };
+        let token = place.created;
+        place.detach(detached.ttl, cancel)?;
+        Ok(Some(DetachedHold {
+            token,
+            abandoned: false,
+        }))
     }
 
-    fn state(&self, name: &LockName) -> Result<State> {
-        let (requests, _) = self.queue(name, Contact::First)?;
-        Ok(state(name, &requests))
-    }
-
-    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
+    fn state(&self, name: &LockName, cancel: &Cancel) -> Result<Option<State>> {
         match self.queue(name, Patience::until(Contact::First, Some(cancel))) {
-            Ok((requests, _)) => Ok(state(name, &requests)),
+            Ok((requests, _)) => Ok(Some(state(name, &requests))),
             Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
             Err(error) => Err(error),
         }
     }
 
-    fn glance(&self, name: &LockName) -> Result<State> {
+    fn peek(&self, name: &LockName) -> Result<Option<State>> {
         let (requests, _) = self.queue(name, Patience::within(GLANCE))?;
-        Ok(state(name, &requests))
+        Ok(Some(state(name, &requests)))
     }
 
-    fn list(&self) -> Result<Vec<State>> {
+    fn list(&self) -> Result<Listing> {
         let root = self.gateway.root();
         let mut range = if root.is_empty() {
             // From the first key to the last.
@@ -233,7 +263,10 @@ impl Engine for Etcd {
                 states.push(state(&name, &requests));
             }
         }
-        Ok(states)
+        Ok(Listing {
+            states,
+            unreadable: Vec::new(),
+        })
     }
 
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
@@ -250,7 +283,8 @@ impl Engine for Etcd {
         )?))
     }
 
-    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
+    fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {
+        let token = target.on_engine(self.kind())?;
         let (requests, _) = self.queue(name, Contact::First)?;
         let (holders, _) = queue::split(&requests);
         let mut broken = false;
@@ -410,11 +444,22 @@ impl Held for Place {
         self.session.standing.on_change(tell);
     }
 
-    fn hurry(&mut self) {
+    fn shorten_release(&mut self) {
         self.leave_within = GLANCE;
     }
 
-    fn detach(mut self: Box<Self>, ttl: Option<Duration>, cancel: &Cancel) -> Result<()> {
+    fn let_lapse(&self) -> Result<()> {
+        Err(needs_renewal("etcd"))
+    }
+
+    fn release(mut self: Box<Self>, _repaired: bool) -> Result<bool> {
+        self.give_up().map_err(|f| self.fail(f))
+    }
+}
+
+impl Place {
+    /// Leaves the lock taken without a process: for `ttl`, or until somebody ends the hold.
+    fn detach(mut self, ttl: Option<Duration>, cancel: &Cancel) -> Result<()> {
         let patience = Patience::until(Contact::Running, Some(cancel));
         // Whoever does not wait for that does not wait for the rest.
         self.leave_within = BRIEF;
@@ -476,10 +521,6 @@ impl Held for Place {
                 }))
             }
         }
-    }
-
-    fn release(mut self: Box<Self>) -> Result<bool> {
-        self.give_up().map_err(|f| self.fail(f))
     }
 }
 

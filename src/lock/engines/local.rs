@@ -1,21 +1,107 @@
 //! This machine, as an engine.
 
-use super::{Capabilities, Engine, Follow, Held, Validity};
+use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, Validity};
 use crate::lock::inspect::watch::Viewed;
 use crate::{
-    Cancel, Change, Detached, Error, GetOptions, Guard, LockName, ResourceLock, Result, State, UngetOptions, Watch,
+    Cancel, Change, Detached, Error, GetOptions, Guard, HistoryRecord, LockName, Lost, ResourceLock, Result, State,
+    UngetOptions, Viewer, Watch,
 };
-use std::sync::Arc;
-use std::time::Duration;
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The locks of this machine as an [`Engine`]: what a [`ResourceLock`] is, in the words that all engines share.
 #[derive(Debug, Default)]
-pub struct Local(());
+pub struct Local {
+    mode: Option<u32>,
+    gid: Option<u32>,
+    /// The lock that was opened last, to be used again.
+    opened: Mutex<Option<Arc<ResourceLock>>>,
+}
 
 impl Local {
     /// Opens nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Permission bits for a lock that is created now: see [`Builder::mode`](crate::Builder::mode).
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Group (number) for a lock that is created now: see [`Builder::group`](crate::Builder::group).
+    #[must_use]
+    pub fn group(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// The handle of a lock that was opened to be used.
+    fn opened(&self, name: &LockName) -> Option<Arc<ResourceLock>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.as_ref().filter(|lock| lock.name() == name).cloned()
+    }
+
+    /// Opens the lock to use it; creates what is missing.
+    fn open(&self, name: &LockName) -> Result<Arc<ResourceLock>> {
+        if let Some(lock) = self.opened(name) {
+            return Ok(lock);
+        }
+        let mut builder = ResourceLock::builder(name.as_str());
+        if let Some(mode) = self.mode {
+            builder = builder.mode(mode);
+        }
+        if let Some(gid) = self.gid {
+            builder = builder.group(gid);
+        }
+        let lock = Arc::new(builder.open()?);
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock.clone());
+        Ok(lock)
+    }
+
+    /// What `view` tells of a lock; creates nothing.
+    fn view<R>(&self, name: &LockName, view: impl FnOnce(View<'_>) -> R) -> Result<Option<R>> {
+        if let Some(lock) = self.opened(name) {
+            return Ok(Some(view(View::Handle(&lock))));
+        }
+        match ResourceLock::builder(name.as_str()).open_existing() {
+            Ok(viewer) => Ok(Some(view(View::Viewer(&viewer)))),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a lock is viewed through.
+enum View<'a> {
+    /// In use here.
+    Handle(&'a ResourceLock),
+    /// Opened to be viewed.
+    Viewer(&'a Viewer),
+}
+
+impl View<'_> {
+    fn state(&self) -> State {
+        match self {
+            Self::Handle(lock) => lock.state(),
+            Self::Viewer(viewer) => viewer.state(),
+        }
+    }
+
+    fn history(&self) -> Vec<HistoryRecord> {
+        match self {
+            Self::Handle(lock) => lock.history(),
+            Self::Viewer(viewer) => viewer.history(),
+        }
+    }
+
+    fn is_held(&self, token: u64) -> bool {
+        match self {
+            Self::Handle(lock) => lock.is_held(token),
+            Self::Viewer(viewer) => viewer.is_held(token),
+        }
     }
 }
 
@@ -30,71 +116,80 @@ impl Engine for Local {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            order: true,
-            token: true,
+            remote: false,
             lease: false,
             detached: true,
             shared: true,
             slots: true,
-            tells_abandoned: true,
+            abandoned: true,
             history: true,
-            survives_a_server: false,
+            processes: true,
+            files: true,
         }
     }
 
     fn acquire(&self, name: &LockName, options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
-        let lock = Arc::new(ResourceLock::open(name.as_str())?);
-        let token = match lock.try_acquire(options)? {
-            Some(guard) => {
-                let token = guard.token();
-                // From here on `LocalHeld` releases.
-                std::mem::forget(guard);
-                token
-            }
-            None => return Ok(None),
+        let lock = self.open(name)?;
+        let Some(guard) = lock.try_acquire(options)? else {
+            return Ok(None);
         };
+        // From here on `LocalHeld` releases.
+        let token = ManuallyDrop::new(guard).token();
         Ok(Some(Box::new(LocalHeld { lock, token })))
     }
 
-    fn state(&self, name: &LockName) -> Result<State> {
-        match ResourceLock::builder(name.as_str()).open_existing() {
-            Ok(viewer) => Ok(viewer.state()),
-            // Nobody has used it yet: it looks like one that nobody uses.
-            Err(Error::NotFound { .. }) => Ok(ResourceLock::open(name.as_str())?.state()),
-            Err(error) => Err(error),
-        }
+    fn acquire_detached(
+        &self,
+        name: &LockName,
+        options: GetOptions<'_>,
+        detached: Detached,
+    ) -> Result<Option<DetachedHold>> {
+        let lock = self.open(name)?;
+        let guard = lock.try_acquire(options.detached(detached))?;
+        Ok(guard.map(|guard| {
+            let hold = DetachedHold {
+                token: guard.token(),
+                abandoned: lock.state().abandoned.is_some(),
+            };
+            guard.leave_held();
+            hold
+        }))
     }
 
-    fn look(&self, name: &LockName, _cancel: &Cancel) -> Result<State> {
-        self.state(name)
+    fn state(&self, name: &LockName, _cancel: &Cancel) -> Result<Option<State>> {
+        self.view(name, |lock| lock.state())
     }
 
-    fn list(&self) -> Result<Vec<State>> {
-        let mut states = Vec::new();
+    fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
+        Ok(self.view(name, |lock| lock.is_held(token))?.unwrap_or(false))
+    }
+
+    fn list(&self) -> Result<Listing> {
+        let mut listing = Listing::default();
         for name in crate::list()? {
-            match ResourceLock::builder(name.as_str()).open_existing() {
-                Ok(viewer) => states.push(viewer.state()),
-                // Others' locks, and those that were removed just now.
-                Err(Error::NotFound { .. } | Error::Permission { .. }) => {}
-                Err(error) => return Err(error),
+            match self.state(&name, &Cancel::new()) {
+                Ok(Some(state)) => listing.states.push(state),
+                Ok(None) => {} // removed since the directory was read
+                Err(error) => listing.unreadable.push((name, error)),
             }
         }
-        Ok(states)
+        Ok(listing)
+    }
+
+    fn history(&self, name: &LockName) -> Result<Option<Vec<HistoryRecord>>> {
+        self.view(name, |lock| lock.history())
     }
 
     fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Box<dyn Follow>> {
-        // Made now if need be, as only what exists can be watched.
-        drop(ResourceLock::open(name.as_str())?);
         let viewer = ResourceLock::builder(name.as_str()).open_existing()?;
         Ok(Box::new(LocalFollow(Watch::new(Viewed::Own(Box::new(viewer))))))
     }
 
-    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
-        let options = match token {
-            Some(token) => UngetOptions::new().token(token),
-            None => UngetOptions::new().force(true),
-        };
-        ResourceLock::open(name.as_str())?.unget_lock(options)
+    fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {
+        if self.view(name, |_| ())?.is_none() {
+            return Ok(false); // never used: nothing is created to find that out
+        }
+        self.open(name)?.unget_lock(target)
     }
 }
 
@@ -121,6 +216,11 @@ impl LocalHeld {
             owned: true,
         }
     }
+
+    /// For one call.
+    fn lent(&self) -> ManuallyDrop<Guard<'_>> {
+        ManuallyDrop::new(self.guard())
+    }
 }
 
 impl Held for LocalHeld {
@@ -129,9 +229,15 @@ impl Held for LocalHeld {
     }
 
     fn validity(&self) -> Validity {
-        std::mem::ManuallyDrop::new(self.guard())
-            .lost()
-            .map_or(Validity::Unlimited, |_| Validity::Lost)
+        self.lost().map_or(Validity::Unlimited, |_| Validity::Lost)
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.lent().lost()
+    }
+
+    fn abandoned(&self) -> bool {
+        self.lent().abandoned()
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
@@ -139,25 +245,35 @@ impl Held for LocalHeld {
         tell(self.validity());
     }
 
-    fn detach(self: Box<Self>, ttl: Option<Duration>, _cancel: &Cancel) -> Result<()> {
-        let mut current = self.lock.current();
-        let at = current.holds.iter().position(|hold| hold.token == self.token);
-        if let Some(at) = at {
-            // If the table stays busy it is released as ever.
-            current.holds[at].detach(Detached { pid: None, ttl }, 0)?;
-            current.holds.remove(at);
-        }
-        Ok(())
+    fn share_with_children(&self) -> Result<()> {
+        self.lent().keep_alive_descriptor().map(drop)
     }
 
-    fn release(self: Box<Self>) -> Result<bool> {
-        self.guard().release()
+    fn bind(&self, pid: u32) -> Result<()> {
+        self.lent().bind(pid)
+    }
+
+    fn let_lapse(&self) -> Result<()> {
+        self.lent().let_lapse()
+    }
+
+    fn kept_alive_elsewhere(&self) -> bool {
+        self.lent().kept_alive_elsewhere()
+    }
+
+    fn release(self: Box<Self>, repaired: bool) -> Result<bool> {
+        let guard = self.guard();
+        if repaired {
+            guard.release()
+        } else {
+            guard.release_unmended()
+        }
     }
 }
 
 impl Drop for LocalHeld {
     fn drop(&mut self) {
-        // Does nothing if it was released or detached.
+        // Does nothing if it was released.
         drop(self.guard());
     }
 }

@@ -55,8 +55,8 @@ mod views;
 mod wire;
 
 use super::requester::Who;
-use super::{Capabilities, Engine, Follow, Held, SHORTEST_TTL, USUAL_TTL};
-use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State};
+use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, SHORTEST_TTL, USUAL_TTL};
+use crate::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
 use connect::Target;
 use session::Session;
 use std::sync::Arc;
@@ -83,15 +83,15 @@ impl Engine for Postgres {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            order: true,
-            token: true,
+            remote: true,
             lease: true,
             detached: false,
             shared: true,
             slots: false,
-            tells_abandoned: false,
+            abandoned: false,
             history: false,
-            survives_a_server: false,
+            processes: false,
+            files: false,
         }
     }
 
@@ -115,31 +115,43 @@ impl Engine for Postgres {
         }
         let who = Who::asks(&options);
         let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
-        let granted = session.wait(&mut options, || self.glance(name).ok())?;
+        let granted = session.wait(&mut options, || self.peek(name).ok().flatten())?;
         Ok(granted.then(|| Box::new(session) as Box<dyn Held>))
     }
 
-    fn state(&self, name: &LockName) -> Result<State> {
-        views::block_on(views::state(&self.target, name))
+    fn acquire_detached(
+        &self,
+        _name: &LockName,
+        _options: GetOptions<'_>,
+        _detached: Detached,
+    ) -> Result<Option<DetachedHold>> {
+        Err(Error::Unsupported {
+            engine: self.kind(),
+            what: "a hold without a process: it ends with its connection".to_owned(),
+        })
     }
 
-    fn look(&self, name: &LockName, cancel: &Cancel) -> Result<State> {
-        views::block_on(views::or_cancelled(views::state(&self.target, name), cancel))
+    fn state(&self, name: &LockName, cancel: &Cancel) -> Result<Option<State>> {
+        views::block_on(views::or_cancelled(views::state(&self.target, name), cancel)).map(Some)
     }
 
-    fn glance(&self, name: &LockName) -> Result<State> {
-        views::block_on(views::glance(&self.target, name))
+    fn peek(&self, name: &LockName) -> Result<Option<State>> {
+        views::block_on(views::glance(&self.target, name)).map(Some)
     }
 
-    fn list(&self) -> Result<Vec<State>> {
-        views::block_on(views::list(&self.target))
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing {
+            states: views::block_on(views::list(&self.target))?,
+            unreadable: Vec::new(),
+        })
     }
 
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
         Ok(Box::new(views::Following::start(&self.target, name, cancel)?))
     }
 
-    fn break_hold(&self, name: &LockName, token: Option<u64>) -> Result<bool> {
+    fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {
+        let token = target.on_engine(self.kind())?;
         views::block_on(views::break_hold(&self.target, name, token))
     }
 }

@@ -172,7 +172,7 @@ pub(crate) fn state(name: &LockName, holders: Vec<Holder>, waiters: Vec<Waiter>,
         foreign_waiters: 0,
         slots,
         abandoned: None,
-        counters: crate::Counters::default(),
+        counters: None,
         read_at: SystemTime::now(),
     }
 }

@@ -201,7 +201,7 @@ pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&
         foreign_waiters: u32::from(word.waiters()),
         slots,
         abandoned,
-        counters,
+        counters: Some(counters),
         read_at: SystemTime::now(),
     }
 }
@@ -219,7 +219,7 @@ pub(crate) fn state_of_none(name: &LockName) -> State {
         foreign_waiters: 0,
         slots: None,
         abandoned: None,
-        counters: Counters::default(),
+        counters: Some(Counters::default()),
         read_at: SystemTime::now(),
     }
 }

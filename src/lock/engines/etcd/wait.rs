@@ -104,7 +104,7 @@ impl Etcd {
                 if now >= tell_at {
                     if let Some((_, mut tell)) = options.on_wait.take() {
                         // For the eyes only: if it cannot be read now, nothing is said.
-                        if let Ok(state) = crate::lock::engines::Engine::glance(self, name) {
+                        if let Ok(Some(state)) = crate::lock::engines::Engine::peek(self, name) {
                             tell(&state);
                         }
                     }

@@ -5,7 +5,7 @@ use super::{sql, views};
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::requester::Who;
 use crate::lock::engines::validity::Standing;
-use crate::lock::engines::{GLANCE, Held, Lease, Validity};
+use crate::lock::engines::{GLANCE, Held, Lease, Validity, needs_renewal};
 use crate::lock::shm::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait};
 use log::Level;
@@ -271,18 +271,15 @@ impl Held for Session {
         self.hold.as_ref().map(|hold| hold.socket.as_fd())
     }
 
-    fn hurry(&mut self) {
+    fn shorten_release(&mut self) {
         self.leave_within = GLANCE;
     }
 
-    fn detach(self: Box<Self>, _ttl: Option<Duration>, _cancel: &Cancel) -> Result<()> {
-        Err(Error::Unsupported {
-            engine: "postgres",
-            what: "a lock cannot outlive its connection; use run, or get -a SECONDS".to_owned(),
-        })
+    fn let_lapse(&self) -> Result<()> {
+        Err(needs_renewal("postgres"))
     }
 
-    fn release(mut self: Box<Self>) -> Result<bool> {
+    fn release(mut self: Box<Self>, _repaired: bool) -> Result<bool> {
         let certain = self.validity().is_certain();
         Ok(self.end(self.leave_within)? && certain)
     }

@@ -1,0 +1,64 @@
+//! The one place that turns `--backend`, `--mode` and `--group` into an engine.
+
+use super::Failure;
+use crate::cli::{Common, Create, Task};
+use crate::output::names;
+use resourcelock::engines::{self, Engine, Local};
+
+/// `--backend` by another way.
+pub const VARIABLE: &str = "RESOURCELOCK_BACKEND";
+
+/// The engine that a command asks for.
+pub fn open(common: &Common, task: &Task) -> Result<Box<dyn Engine>, Failure> {
+    let engine = match url(common)? {
+        Some(url) => engines::open(&url).map_err(Failure::engine)?,
+        None => Box::new(Local::new()),
+    };
+    if engine.capabilities().files
+        && let Some((name, create)) = creates(task)
+    {
+        return Ok(Box::new(local(name, create)?));
+    }
+    Ok(engine)
+}
+
+/// What is asked for; `None` = nothing, which means this machine.
+fn url(common: &Common) -> Result<Option<String>, Failure> {
+    let (url, place, unless) = match (&common.backend, std::env::var_os(VARIABLE)) {
+        (Some(url), _) => (url.clone(), "--backend", "leave it out"),
+        (None, Some(url)) => {
+            let url = url.into_string();
+            let url = url.map_err(|_| Failure::general(format!("{VARIABLE} is not valid UTF-8")))?;
+            (url, VARIABLE, "unset it")
+        }
+        (None, None) => return Ok(None),
+    };
+    if url.is_empty() {
+        return Err(Failure::general(format!(
+            "{place} is empty: name an engine, or local: for this machine (or {unless})"
+        )));
+    }
+    Ok(Some(url))
+}
+
+/// The lock, and how it is to be made, if the command makes one.
+fn creates(task: &Task) -> Option<(&str, &Create)> {
+    match task {
+        Task::Get(args) => Some((&args.name, &args.create)),
+        Task::Run(args) => Some((&args.name, &args.create)),
+        _ => None,
+    }
+}
+
+fn local(name: &str, create: &Create) -> Result<Local, Failure> {
+    let mut local = Local::new();
+    if let Some(mode) = create.mode {
+        local = local.mode(mode);
+    }
+    if let Some(group) = &create.group {
+        let gid = names::group(group)
+            .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
+        local = local.group(gid);
+    }
+    Ok(local)
+}

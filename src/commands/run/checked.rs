@@ -1,0 +1,167 @@
+//! The command, under a hold that was checked last of all; and the release.
+
+use super::granted::{Granted, not_released};
+use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
+use crate::exec::{self, Ended, GuardProcess, Watcher};
+use crate::exit::Exit;
+use resourcelock::engines::Held;
+use resourcelock::{Error, Lost};
+
+const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
+const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
+
+/// Ready to start the command.
+pub(super) struct Checked<'r> {
+    granted: Granted<'r>,
+    /// Ends the command if the hold's lease cannot be renewed, where there is one.
+    guard: Option<GuardProcess>,
+}
+
+impl<'r> Checked<'r> {
+    pub(super) fn new(granted: Granted<'r>, guard: Option<GuardProcess>) -> Self {
+        Self { granted, guard }
+    }
+
+    /// Starts the command, follows it to its end, and releases.
+    pub(super) fn start(mut self) -> Result<Exit, Stop> {
+        let run = self.granted.prepared.run;
+        let prepared = &mut self.granted.prepared;
+        if run.args.no_fork {
+            let not_run = exec::exec_here(&prepared.signals, &prepared.program, &self.granted.environment);
+            let repaired = !self.granted.abandoned;
+            self.release(repaired);
+            return Ok(run.not_run(&not_run));
+        }
+        let mut plan = run.plan(&prepared.program, &self.granted.environment);
+        plan.guard = self.guard.as_ref();
+        // Where there is a guard, it acts on a loss by itself.
+        let mut watching = Watching::new(run, &*self.granted.held, self.guard.is_none());
+        match exec::run(&mut prepared.signals, &plan, &mut watching) {
+            Ok(ended) => {
+                let lost = watching.check();
+                Ok(self.finish(ended, lost))
+            }
+            Err(not_run) => {
+                let barred = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
+                let repaired = !self.granted.abandoned;
+                self.release(repaired);
+                if barred {
+                    run.say(LOST_BEFORE);
+                    return Ok(Exit::Lost);
+                }
+                Ok(run.not_run(&not_run))
+            }
+        }
+    }
+
+    /// After the command's end. `lost`: how the hold was lost before that, and whether that was said.
+    fn finish(mut self, ended: Ended, lost_before: Option<(Lost, bool)>) -> Exit {
+        let run = self.granted.prepared.run;
+        let asked = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
+        let killed = self.guard.as_ref().is_some_and(GuardProcess::has_killed);
+        // Before the answer of a server that may be gone is waited for.
+        if let Some(guard) = &self.guard {
+            guard.dismiss();
+        }
+        if was_asked_to_end(ended) {
+            self.granted.held.shorten_release();
+        }
+        let repaired = ended.well() || !self.granted.abandoned;
+        let remote = run.engine.capabilities().remote;
+        let released = self.release(repaired);
+        if asked {
+            let kept = lost_before.is_none() && released == Some(true);
+            run.say(if killed || !kept { ENDED } else { ASKED });
+            return Exit::Lost;
+        }
+        match lost_before {
+            Some((_, true)) => Exit::Lost,
+            Some((how, false)) => {
+                run.say(lost(how));
+                Exit::Lost
+            }
+            None if released == Some(false) => {
+                run.say(lost(if remote { Lost::Lease } else { Lost::Forced }));
+                Exit::Lost
+            }
+            None => exit_of(ended),
+        }
+    }
+
+    /// True if it was held until now; `None` = not known, since the engine cannot be reached.
+    fn release(self, repaired: bool) -> Option<bool> {
+        let run = self.granted.prepared.run;
+        match self.granted.held.release(repaired) {
+            Ok(released) => Some(released),
+            Err(error) => {
+                run.say(&not_released(&error));
+                None
+            }
+        }
+    }
+}
+
+/// Sees to the hold while a command runs under it.
+pub(super) struct Watching<'a> {
+    run: &'a Run<'a>,
+    held: &'a dyn Held,
+    /// Nobody else acts on a loss: it is said as soon as it is found.
+    speaks: bool,
+    lost: Option<Lost>,
+    /// The command's process, while it could not be recorded yet.
+    unrecorded: Option<u32>,
+}
+
+impl<'a> Watching<'a> {
+    pub(super) fn new(run: &'a Run<'a>, held: &'a dyn Held, speaks: bool) -> Self {
+        Self {
+            run,
+            held,
+            speaks,
+            lost: None,
+            unrecorded: None,
+        }
+    }
+
+    /// Records the command's process: a second proof of life beside the inherited descriptor. Without it a command that
+    /// closes all its descriptors is not covered if this program is killed.
+    fn record(&mut self, pid: u32) {
+        self.unrecorded = None;
+        if let Err(error) = self.held.bind(pid) {
+            log::info!("<{}> {error}", self.run.lock); // most often: it has ended already
+            self.unrecorded = matches!(error, Error::Busy { .. }).then_some(pid);
+        }
+    }
+
+    /// How the hold was lost, if it was, and whether that was said.
+    pub(super) fn check(&mut self) -> Option<(Lost, bool)> {
+        if self.lost.is_none()
+            && let Some(how) = self.held.lost()
+        {
+            self.lost = Some(how);
+            if self.speaks {
+                self.run.say(lost(how));
+            }
+        }
+        self.lost.map(|how| (how, self.speaks))
+    }
+}
+
+impl Watcher for Watching<'_> {
+    fn started(&mut self, pid: u32) {
+        self.record(pid);
+    }
+
+    fn tick(&mut self) {
+        if let Some(pid) = self.unrecorded {
+            self.record(pid);
+        }
+        if self.speaks {
+            self.check();
+        }
+    }
+
+    fn kept_alive_elsewhere(&mut self) -> bool {
+        self.held.kept_alive_elsewhere()
+    }
+}

@@ -1,0 +1,185 @@
+//! From the grant to the moment at which the command may be started.
+
+use super::checked::{Checked, Watching};
+use super::prepared::Prepared;
+use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until};
+use crate::commands::Failure;
+use crate::commands::job::Variable;
+use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
+use crate::exit::Exit;
+use crate::output;
+use resourcelock::Error;
+use resourcelock::engines::{Held, Validity};
+use std::ffi::{CStr, OsStr, OsString};
+
+/// What the processes of a run with `--until tree` are known by, should it end before them.
+const MARK: &str = "RESOURCELOCK_RUN";
+
+/// What `ps` calls the guard process.
+const GUARD: &CStr = c"lock-guard";
+
+/// With the lock in hand.
+pub(super) struct Granted<'r> {
+    pub(super) prepared: Prepared<'r>,
+    pub(super) held: Box<dyn Held>,
+    /// A previous holder died, and the mark of that stands.
+    pub(super) abandoned: bool,
+    pub(super) environment: Vec<Variable>,
+    mark: Option<Mark>,
+}
+
+impl<'r> Granted<'r> {
+    pub(super) fn new(prepared: Prepared<'r>, held: Box<dyn Held>) -> Self {
+        let run = prepared.run;
+        let capabilities = run.engine.capabilities();
+        let abandoned = held.abandoned();
+        let mut environment = prepared
+            .job
+            .environment(&run.lock, held.token(), abandoned, capabilities.remote);
+        // Where a lease can end, everything that the command has left behind is ended in time, too.
+        let mark = (run.args.until == Until::Tree && capabilities.lease).then(|| Mark::new(MARK));
+        environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
+        Self {
+            prepared,
+            held,
+            abandoned,
+            environment,
+            mark,
+        }
+    }
+
+    fn run(&self) -> &'r Run<'r> {
+        self.prepared.run
+    }
+
+    /// Sees to everything that has to be done before the command is started; last, that the hold still stands.
+    pub(super) fn check(mut self) -> Result<Checked<'r>, Stop> {
+        let run = self.run();
+        if let Err(signal) = self.prepared.signals.settle() {
+            // It came when the lock was being granted.
+            return Err(self.give_up(Stop::With(Exit::Signal(signal))));
+        }
+        if self.abandoned && run.args.on_abandoned == OnAbandoned::Fail {
+            run.say("its previous holder died while it had the lock; see to the resource, then 'unget' the lock");
+            return Err(self.give_up(Stop::With(Exit::Abandoned)));
+        }
+        if self.abandoned && run.args.recover.is_none() && !run.common.quiet {
+            run.say(output::ABANDONED);
+        }
+        if let Err(error) = self.held.share_with_children() {
+            return Err(self.not_kept(error));
+        }
+        if let (true, Some(text)) = (self.abandoned, &run.args.recover)
+            && let Err(failure) = self.recover(text)
+        {
+            return Err(self.give_up(failure.into()));
+        }
+        if run.args.no_fork
+            && let Err(error) = self.keep_without_this_program()
+        {
+            return Err(self.not_kept(error));
+        }
+        let guard = match self.guard() {
+            Ok(guard) => guard,
+            Err(stop) => return Err(self.give_up(stop)),
+        };
+        if self.held.lost().is_some() {
+            run.say(LOST_BEFORE);
+            return Err(self.give_up(Stop::With(Exit::Lost)));
+        }
+        Ok(Checked::new(self, guard))
+    }
+
+    /// Releases; what a previous holder left behind is as it was.
+    fn give_up(self, stop: Stop) -> Stop {
+        let run = self.run();
+        match self.held.release(!self.abandoned) {
+            Ok(_) => {}
+            Err(error) => run.say(&not_released(&error)),
+        }
+        stop
+    }
+
+    /// What keeps the lock while the command runs could not be recorded: were this program killed, the lock would be
+    /// another's beside the command. So there is no command.
+    fn not_kept(self, error: Error) -> Stop {
+        let run = self.run();
+        self.give_up(run.failed(error))
+    }
+
+    /// For `-F`: nobody is left to release, so the end of the process is the end of the hold.
+    fn keep_without_this_program(&self) -> Result<(), Error> {
+        match self.held.bind(std::process::id()) {
+            Ok(()) => {}
+            // Nobody is left to try again.
+            Err(error @ Error::Busy { .. }) => return Err(error),
+            // Without /proc the inherited descriptor alone keeps the lock.
+            Err(error) => log::info!("<{}> {error}", self.run().lock),
+        }
+        self.held.let_lapse()
+    }
+
+    /// `--recover`: brings the resource into order before the command, under the lock.
+    fn recover(&mut self, text: &OsStr) -> Result<(), Failure> {
+        let run = self.run();
+        let about = |what: String| Failure::about(&run.args.name, what);
+        let program = Program::shell(text.to_owned()).map_err(|e| about(format!("--recover: {e}")))?;
+        let plan = Plan {
+            limit: None,
+            whole_tree: false,
+            ..run.plan(&program, &self.environment)
+        };
+        let ended = exec::run(
+            &mut self.prepared.signals,
+            &plan,
+            &mut Watching::new(run, &*self.held, true),
+        )
+        .map_err(|e| about(format!("--recover: {e}")))?;
+        match ended.how {
+            How::Exited(0) => Ok(()),
+            How::Exited(status) => Err(about(format!(
+                "--recover ended with status {status}: the command was not run, the lock stays marked as abandoned"
+            ))),
+            How::Killed(signal) => Err(about(format!(
+                "--recover was killed by signal {signal}: the command was not run, the lock stays marked as abandoned"
+            ))),
+        }
+    }
+
+    /// The guard process, if the hold can end by itself.
+    fn guard(&mut self) -> Result<Option<GuardProcess>, Stop> {
+        let Validity::Until(lease) = self.held.validity() else {
+            return Ok(None);
+        };
+        let rules = Rules {
+            name: GUARD,
+            ask_after: lease.ask_after(),
+            kill_after: lease.kill_after(),
+            mark: self.mark.take(),
+        };
+        let guard = GuardProcess::start(rules, lease.begun, self.held.keep_open())
+            .map_err(|e| Failure::about(&self.run().args.name, format!("cannot start the guard process: {e}")))?;
+        let line = guard.line();
+        self.held.on_change(Box::new(move |validity| match validity {
+            Validity::Until(lease) => line.renewed(lease.begun),
+            Validity::Lost => line.lost(),
+            Validity::Unlimited => {}
+        }));
+        Ok(Some(guard))
+    }
+}
+
+/// That the engine may not have heard of a release.
+pub(super) fn not_released(error: &Error) -> String {
+    format!("not released, it ends by itself: {error}")
+}
+
+/// The list that the mark stands in, behind those of the runs that this one is a part of.
+fn mark_list(mark: &Mark) -> OsString {
+    let mut list = std::env::var_os(mark.variable).unwrap_or_default();
+    if !list.is_empty() {
+        list.push("/");
+    }
+    list.push(&mark.word);
+    list
+}

@@ -1,0 +1,112 @@
+//! `--same-process-ok` for a lock that this job has already: the command runs under that hold, which is released by
+//! whoever acquired it, and whose lease, if it has one, is that one's to renew.
+
+use super::prepared::Prepared;
+use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
+use crate::exec::{self, Ended, Watcher};
+use crate::exit::Exit;
+use resourcelock::Lost;
+
+/// A hold of this job, by its token.
+pub(super) struct Inherited<'r> {
+    prepared: Prepared<'r>,
+    token: u64,
+}
+
+/// One that still stood when signals became the command's.
+pub(super) struct Standing<'r>(Inherited<'r>);
+
+impl<'r> Inherited<'r> {
+    pub(super) fn new(prepared: Prepared<'r>, token: u64) -> Self {
+        Self { prepared, token }
+    }
+
+    /// Last of all before the start: that the hold still stands.
+    pub(super) fn check(mut self) -> Result<Standing<'r>, Stop> {
+        let run = self.prepared.run;
+        if let Err(signal) = self.prepared.signals.settle() {
+            return Err(Stop::With(Exit::Signal(signal)));
+        }
+        // On an engine it was read just now; a second request would only take longer.
+        let remote = run.engine.capabilities().remote;
+        if !remote && !run.engine.is_held(&run.lock, self.token).map_err(|e| run.failed(e))? {
+            run.say(LOST_BEFORE);
+            return Err(Stop::With(Exit::Lost));
+        }
+        Ok(Standing(self))
+    }
+}
+
+impl Standing<'_> {
+    /// Starts the command and follows it to its end.
+    pub(super) fn start(self) -> Result<Exit, Stop> {
+        let Inherited { mut prepared, token } = self.0;
+        let run = prepared.run;
+        let environment = prepared.job.environment_of_own(&run.lock, token);
+        if run.args.no_fork {
+            let not_run = exec::exec_here(&prepared.signals, &prepared.program, &environment);
+            return Ok(run.not_run(&not_run));
+        }
+        let mut watching = Watching {
+            run,
+            token,
+            lost: false,
+        };
+        let plan = run.plan(&prepared.program, &environment);
+        match exec::run(&mut prepared.signals, &plan, &mut watching) {
+            Ok(ended) => Ok(watching.finish(ended)),
+            Err(not_run) => Ok(run.not_run(&not_run)),
+        }
+    }
+}
+
+struct Watching<'a> {
+    run: &'a Run<'a>,
+    token: u64,
+    lost: bool,
+}
+
+impl Watching<'_> {
+    /// It is said when it is found, once.
+    fn is_lost(&mut self) {
+        if !self.lost {
+            self.lost = true;
+            let remote = self.run.engine.capabilities().remote;
+            self.run.say(lost(if remote { Lost::Lease } else { Lost::Forced }));
+        }
+    }
+
+    fn finish(mut self, ended: Ended) -> Exit {
+        let run = self.run;
+        let remote = run.engine.capabilities().remote;
+        let held = if remote && was_asked_to_end(ended) {
+            let state = run.engine.peek(&run.lock);
+            state.map(|state| state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == self.token)))
+        } else {
+            run.engine.is_held(&run.lock, self.token)
+        };
+        match held {
+            Ok(true) => {}
+            Ok(false) => self.is_lost(),
+            // Whoever acquired the lock finds out whether it was lost.
+            Err(error) => run.say(&format!("whether the lock was held to the end is not known: {error}")),
+        }
+        if self.lost { Exit::Lost } else { exit_of(ended) }
+    }
+}
+
+impl Watcher for Watching<'_> {
+    fn started(&mut self, _pid: u32) {}
+
+    fn tick(&mut self) {
+        // On an engine each look costs a request, and whoever acquired the lock sees to its loss.
+        let engine = self.run.engine;
+        if !engine.capabilities().remote && engine.is_held(&self.run.lock, self.token).is_ok_and(|held| !held) {
+            self.is_lost();
+        }
+    }
+
+    fn kept_alive_elsewhere(&mut self) -> bool {
+        false
+    }
+}

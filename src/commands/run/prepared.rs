@@ -1,0 +1,110 @@
+//! What comes before the wait, and the wait itself.
+
+use super::granted::Granted;
+use super::inherited::Inherited;
+use super::{CANCEL, Run, Stop, replace};
+use crate::cli::{Payload, Until};
+use crate::commands::Failure;
+use crate::commands::job::Job;
+use crate::exec::{self, Program, Signals};
+use resourcelock::GetOptions;
+
+/// Ready to ask for the lock.
+pub(super) struct Prepared<'r> {
+    pub(super) run: &'r Run<'r>,
+    pub(super) program: Program,
+    pub(super) signals: Signals,
+    pub(super) job: Job,
+    /// The tokens of this job's own holds of the lock, outermost first.
+    own: Vec<u64>,
+}
+
+/// Which hold the command is to run under.
+pub(super) enum Request<'r> {
+    /// One that this job has already.
+    Own(Inherited<'r>),
+    /// A new one.
+    New(Prepared<'r>),
+}
+
+impl<'r> Prepared<'r> {
+    /// Finds the command, since one that does not exist is not worth queueing for. From here on a signal ends the wait.
+    pub(super) fn new(run: &'r Run<'r>) -> Result<Self, Stop> {
+        if run.args.until == Until::Tree && run.engine.capabilities().lease && !exec::processes_are_seen() {
+            let what = format!(
+                "not on {}: --until tree: what the command leaves behind is seen in /proc, which is not mounted",
+                run.engine.kind()
+            );
+            return Err(Failure::about(&run.args.name, what).into());
+        }
+        let program = match &run.args.payload {
+            Payload::Words(words) => exec::resolve(words.clone()),
+            Payload::Shell(text) => Program::shell(text.clone()),
+        };
+        let program = program.map_err(|not_run| Stop::With(run.not_run(&not_run)))?;
+        Ok(Self {
+            run,
+            program,
+            signals: Signals::while_waiting(|| CANCEL.cancel()),
+            job: Job::inherited(),
+            own: Vec::new(),
+        })
+    }
+
+    /// Finds out whether this job has the lock already.
+    pub(super) fn request(mut self) -> Result<Request<'r>, Stop> {
+        let run = self.run;
+        let remote = run.engine.capabilities().remote;
+        if !self.job.mentions(&run.lock, remote) {
+            return Ok(Request::New(self));
+        }
+        let state = run
+            .engine
+            .state(&run.lock, &CANCEL)
+            .map_err(|error| run.failed(error))?;
+        let Some(state) = state else {
+            return Ok(Request::New(self));
+        };
+        self.own = self.job.holds(&state, remote);
+        if let (true, Some(&token)) = (run.args.same_process_ok, self.own.last()) {
+            return Ok(Request::Own(Inherited::new(self, token)));
+        }
+        run.waiting
+            .check_self_wait(&state, &self.own, run.args.mode, run.args.wait)?;
+        Ok(Request::New(self))
+    }
+
+    /// Waits for the lock.
+    pub(super) fn acquire(self) -> Result<Granted<'r>, Stop> {
+        let run = self.run;
+        let args = run.args;
+        let command = self.program.name();
+        let note = run.note(&command);
+        if args.replace {
+            replace::ask_holders_to_end(run.engine, &run.lock, &self.own, run.common.quiet)
+                .map_err(|error| run.failed(error))?;
+        }
+        let mut options = GetOptions::new()
+            .wait(args.wait)
+            .mode(args.mode)
+            .lock_info(&note)
+            .command(&command)
+            .cancel(&CANCEL)
+            .queue_at_once(true);
+        if let Some(ttl) = args.ttl {
+            options = options.lease(ttl);
+        }
+        let options = run.waiting.told_by(options, run.engine.capabilities().remote);
+        match run.engine.acquire(&run.lock, options) {
+            Ok(Some(held)) => {
+                run.waiting.over();
+                Ok(Granted::new(self, held))
+            }
+            Ok(None) => {
+                let state = run.engine.peek(&run.lock);
+                Err(Stop::With(run.waiting.timed_out(&state, args.conflict_exit_code)))
+            }
+            Err(error) => Err(run.failed(error)),
+        }
+    }
+}
