@@ -118,7 +118,8 @@ if [ $# -gt 0 ]; then
     tests "$@"
     exit
 fi
-tests
+tests --profile model --lib model::
+tests -- --skip model::
 # One engine alone: that it builds and does what an engine must. All features: the engines in full, and once more what a
 # lock of one machine must not suffer from them (the model, which knows no features, has been explored above). The tests of
 # engines mostly wait, so more run at once than by default.
