@@ -15,7 +15,7 @@ mod trace;
 mod unget;
 mod waiting;
 
-use crate::cli::{Common, Create, Task};
+use crate::cli::{Create, Invocation, Task};
 use crate::exec;
 use crate::exit::Exit;
 use resourcelock::{Error, LockName};
@@ -23,15 +23,16 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 
 /// Carries out one command, on the engine that it asks for.
-pub fn perform(common: &Common, task: Task) -> Result<Exit, Failure> {
-    if let Task::Completions(args) = &task {
+pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
+    if let Task::Completions(args) = &invocation.task {
         return completions::perform(args);
     }
     // Closed by the end of the process, which is faster and comes at once after.
-    let engine = ManuallyDrop::new(backend::open(common, &task)?);
+    let engine = ManuallyDrop::new(backend::open(&invocation.common, &invocation.task)?);
     let engine = &**engine;
-    refusals::check(engine, &task)?;
-    match task {
+    refusals::check(engine, &invocation)?;
+    let common = &invocation.common;
+    match invocation.task {
         Task::Get(args) => get::perform(engine, common, &args),
         Task::Unget(args) => unget::perform(engine, common, &args),
         Task::State(args) => state::perform(engine, common, &args),

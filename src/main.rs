@@ -23,16 +23,16 @@ fn start() -> ! {
 /// The whole program. `words` begins with the program's own name.
 fn run(words: Vec<OsString>) -> Exit {
     let parsed = cli::parse(words.into_iter().skip(1));
-    if !matches!(parsed, Ok(Parsed::Task(_, Task::Run(_)))) {
+    if !matches!(&parsed, Ok(Parsed::Invocation(invocation)) if matches!(invocation.task, Task::Run(_))) {
         exec::ignore_broken_pipes();
     }
-    let (common, task) = match parsed {
-        Ok(Parsed::Task(common, task)) => (common, task),
+    let invocation = match parsed {
+        Ok(Parsed::Invocation(invocation)) => invocation,
         Ok(Parsed::Text(text)) => return output::print_styled(&text),
         Err(usage) => return fail(&usage),
     };
-    logging::set_up(&common);
-    match commands::perform(&common, task) {
+    logging::set_up(&invocation.common);
+    match commands::perform(invocation) {
         Ok(exit) => exit,
         Err(failure) => {
             let exit = failure.exit();

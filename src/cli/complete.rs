@@ -5,8 +5,10 @@
 //! what is wanted there. So completion knows the order of words, abbreviations and option values from the one place
 //! that knows them.
 
+use super::command::Command;
+use super::options::{Kind, OptionDef, options_of};
 use super::values;
-use super::words::{self, Arranged, Command, Disorder};
+use super::words::{self, Arranged, Disorder, Given};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -60,16 +62,13 @@ pub fn offer(words: &[OsString]) -> Offer {
     let Some((current, before)) = words.split_last() else {
         return Offer::Nothing;
     };
-    let arranged = |mark: OsString| {
-        let line = before.iter().cloned().chain([mark]);
-        words::arrange(line, super::parse::options)
-    };
+    let arranged = |mark: OsString| words::arrange(before.iter().cloned().chain([mark]));
     if let Some(value) = attached_value(current) {
         // Attached to its option: `--until=`. The offered words contain the option, since they replace all of it.
         let mut mark = value.option.clone();
         mark.push(MARK);
         return match arranged(mark) {
-            Ok(Arranged::Line { command, options, .. }) => wanted_value(command, &options, &value.option),
+            Ok(Arranged::Line { options, .. }) => wanted_value(&options, &value.option),
             _ => Offer::Nothing,
         };
     }
@@ -86,17 +85,18 @@ pub fn offer(words: &[OsString]) -> Offer {
         Err(Disorder::UnknownOption(word)) if is_mark(&word) => Offer::Words(options(None, current)),
         Ok(Arranged::Line {
             command,
-            options: typed,
+            options: given,
+            unknown,
             operands,
             ..
         }) => {
-            if typed.iter().any(|option| is_mark(option)) {
+            if unknown.iter().any(|option| is_mark(option)) {
                 return Offer::Words(options(Some(command), current));
             }
             if operands.iter().any(|operand| is_mark(operand)) {
-                return operand(command, &typed, words.len() - operands.len(), operands.len(), current);
+                return operand(command, &given, words.len() - operands.len(), operands.len(), current);
             }
-            wanted_value(command, &typed, OsStr::new(""))
+            wanted_value(&given, OsStr::new(""))
         }
         _ => Offer::Nothing,
     }
@@ -140,27 +140,22 @@ pub fn typed_name(name: &str, current: &OsStr) -> String {
 fn is_own_word(word: &str) -> bool {
     Command::ALL
         .into_iter()
-        .any(|command| !command.wants_name() && command.word() == word)
+        .any(|command| !command.takes_name() && command.word() == word)
 }
 
 /// The command words; only those that a lock's name precedes, or all.
 fn commands(for_locks: bool) -> Vec<Candidate> {
     Command::ALL
         .into_iter()
-        .filter(|command| command.wants_name() || !for_locks)
-        .map(|command| {
-            let about = super::definition(command).get_about().map(ToString::to_string);
-            Candidate::new(command.word(), about.unwrap_or_default())
-        })
+        .filter(|command| command.takes_name() || !for_locks)
+        .map(|command| Candidate::new(command.word(), command.def().about))
         .collect()
 }
 
 /// A word behind the command that is no option. `first` is the place of the command's first operand.
-fn operand(command: Command, typed: &[OsString], first: usize, count: usize, current: &OsStr) -> Offer {
+fn operand(command: Command, given: &[Given], first: usize, count: usize, current: &OsStr) -> Offer {
     match command {
-        Command::Run if !typed.iter().any(|option| option.as_bytes().starts_with(b"--command=")) => {
-            Offer::CommandLine(first)
-        }
+        Command::Run if !given.iter().any(|given| given.option.name == "command") => Offer::CommandLine(first),
         Command::Completions if count == 1 => {
             Offer::Words(["bash", "zsh", "fish"].map(|shell| Candidate::new(shell, "")).to_vec())
         }
@@ -172,69 +167,58 @@ fn operand(command: Command, typed: &[OsString], first: usize, count: usize, cur
 
 /// All spellings of the options of a command, or of all commands, that begin like `current`.
 fn options(command: Option<Command>, current: &OsStr) -> Vec<Candidate> {
-    let definition = match command {
-        Some(command) => super::definition(command),
-        None => super::all_options(),
-    };
     let mut candidates = Vec::new();
-    let mut add = |shorts: &[char], longs: &[&str], about: &str| {
-        let shorts = shorts.iter().map(|letter| format!("-{letter}"));
-        let longs = longs.iter().map(|long| format!("--{long}"));
-        for word in shorts.chain(longs) {
-            if word.as_bytes().starts_with(current.as_bytes()) {
+    let mut add = |letters: &[char], names: &mut dyn Iterator<Item = &'static str>, about: &str| {
+        let letters = letters.iter().map(|letter| format!("-{letter}"));
+        let names = names.map(|name| format!("--{name}"));
+        for word in letters.chain(names) {
+            let is_new = candidates.iter().all(|known: &Candidate| known.word != word);
+            if is_new && word.as_bytes().starts_with(current.as_bytes()) {
                 candidates.push(Candidate::new(word, about));
             }
         }
     };
-    for arg in definition.get_arguments().filter(|arg| !arg.is_hide_set()) {
-        let shorts = arg.get_short_and_visible_aliases().unwrap_or_default();
-        let longs = arg.get_long_and_visible_aliases().unwrap_or_default();
-        let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        add(
-            &shorts,
-            &longs,
-            about.split_whitespace().collect::<Vec<_>>().join(" ").as_str(),
-        );
+    for option in options_of(command).filter(|option| !option.hidden) {
+        let about = option
+            .help_for(command.unwrap_or(option.commands[0]))
+            .replace('\n', " ");
+        add(option.letters, &mut option.names_for(None), &about);
     }
-    add(&['h'], &["help"], "Print help");
+    add(&['h'], &mut ["help"].into_iter(), "Print help");
     if command.is_none() {
-        add(&['V'], &["version"], "Print version");
+        add(&['V'], &mut ["version"].into_iter(), "Print version");
     }
     candidates
 }
 
-/// The values of the option in `typed` (canonical: `--long=value`) whose value the cursor is at. `prefix` is typed
-/// before the value.
-fn wanted_value(command: Command, typed: &[OsString], prefix: &OsStr) -> Offer {
-    let long = typed.iter().find_map(|option| {
-        let option = option.to_str()?.strip_prefix("--")?;
-        let (long, value) = option.split_once('=')?;
-        (value == MARK).then_some(long)
-    });
-    let definition = super::definition(command);
-    let Some(arg) = long.and_then(|long| definition.get_arguments().find(|arg| arg.get_long() == Some(long))) else {
+/// The values of the given option whose value the cursor is at. `prefix` is typed before the value.
+fn wanted_value(given: &[Given], prefix: &OsStr) -> Offer {
+    let marked = given
+        .iter()
+        .find(|given| given.value.as_deref() == Some(OsStr::new(MARK)));
+    let Some(OptionDef {
+        value: Some((_, kind)), ..
+    }) = marked.map(|given| given.option)
+    else {
         return Offer::Nothing;
     };
-    let prefix = prefix.to_string_lossy();
-    let words = |values: Vec<String>| {
-        let candidates = values
-            .into_iter()
-            .map(|value| Candidate::new(format!("{prefix}{value}"), ""));
-        Offer::Words(candidates.collect())
+    let words = |values: &mut dyn Iterator<Item = String>| {
+        let prefix = prefix.to_string_lossy();
+        Offer::Words(
+            values
+                .map(|value| Candidate::new(format!("{prefix}{value}"), ""))
+                .collect(),
+        )
     };
-    let possible = arg.get_possible_values();
-    if !possible.is_empty() {
-        return words(possible.iter().map(|value| value.get_name().to_owned()).collect());
-    }
-    let value_name = arg.get_value_names().and_then(|names| names.first());
-    match (arg.get_id().as_str(), value_name.map(|name| name.as_str())) {
-        ("group", _) => Offer::Group,
-        ("mode", _) => words(["600", "660", "666"].map(str::to_owned).to_vec()),
-        ("signal", _) => words(values::signal_names()),
-        (_, Some("FILE")) => Offer::File,
-        (_, Some("PID")) => Offer::Process,
-        (_, Some("COMMAND" | "CMD")) => Offer::Program,
-        _ => Offer::Nothing,
+    match kind {
+        Kind::OneOf(values) => words(&mut values.iter().map(ToString::to_string)),
+        Kind::Permissions => words(&mut ["600", "660", "666"].map(str::to_owned).into_iter()),
+        Kind::Signal => words(&mut values::signal_names()),
+        Kind::Group => Offer::Group,
+        Kind::File => Offer::File,
+        Kind::Process => Offer::Process,
+        Kind::Command => Offer::Program,
+        Kind::Time | Kind::Number | Kind::Text => Offer::Nothing,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The manual page is generated from the definitions and committed; this test compares it.
 //! `BLESS=1 cargo test generated` writes it anew.
 
-use super::words::Command;
+use super::command::Command;
+use super::help;
+use super::options::{OPTIONS, OptionDef, Preset};
 use std::fs;
 use std::path::Path;
 
@@ -26,8 +28,7 @@ fn the_committed_page_is_what_the_definitions_say() {
 /// `.\" OPTIONS run` stands for the options of `run`.
 fn manual(sections: &Path) -> String {
     let by_hand = fs::read_to_string(sections).expect("the hand-written sections can be read");
-    let about = super::tree().get_about().expect("the tool has one").to_string();
-    let about = about.trim_end_matches('.').replacen("Named", "named", 1);
+    let about = help::ABOUT.replacen("Named", "named", 1);
     let mut text = format!(
         ".\\\" Generated from the definitions of the command line and man/sections.roff.\n\
          .TH RESOURCELOCK 1 2026-11-24 \"resourcelock {}\" \"User Commands\"\n\
@@ -68,45 +69,55 @@ fn manual(sections: &Path) -> String {
 /// The options of a command that it does not share with all (`common`), or with the other that asks for a lock
 /// (`request`).
 fn options(whose: &str) -> String {
-    let (common, request) = (super::common().to_vec(), super::request());
-    let args: Vec<clap::Arg> = match whose {
-        "common" => common,
-        "request" => request,
+    let is_common = |option: &OptionDef| option.commands.len() == Command::ALL.len();
+    let is_request = |option: &OptionDef| *option.commands == [Command::Run, Command::Get];
+    let listed: Box<dyn Fn(&OptionDef) -> bool> = match whose {
+        "common" => Box::new(is_common),
+        "request" => Box::new(is_request),
         word => {
-            let command = Command::ALL.into_iter().find(|command| command.word() == word);
-            let definition = super::definition(command.unwrap_or_else(|| panic!("there is no command {word}")));
-            let shared: Vec<_> = if matches!(word, "run" | "get") {
-                common.into_iter().chain(request).collect()
-            } else {
-                common
-            };
-            let is_shared = |arg: &clap::Arg| shared.iter().any(|other| other.get_id() == arg.get_id());
-            definition
-                .get_arguments()
-                .filter(|arg| !is_shared(arg))
-                .cloned()
-                .collect()
+            let command = Command::from_word(word.as_ref()).unwrap_or_else(|| panic!("there is no command {word}"));
+            Box::new(move |option| option.commands.contains(&command) && !is_common(option) && !is_request(option))
         }
     };
-    args.iter()
-        .filter(|arg| !arg.is_hide_set() && arg.get_long().is_some())
-        .map(option)
+    OPTIONS
+        .iter()
+        .filter(|option| !option.hidden && listed(option))
+        .map(entry)
         .collect()
 }
 
-/// An option with all its spellings, its value and its help.
-fn option(arg: &clap::Arg) -> String {
-    let shorts = arg.get_short_and_visible_aliases().unwrap_or_default();
-    let longs = arg.get_long_and_visible_aliases().unwrap_or_default();
-    let shorts = shorts.iter().map(|letter| format!("\\fB\\-{letter}\\fR"));
-    let longs = longs.iter().map(|long| format!("\\fB\\-\\-{}\\fR", roff(long)));
-    let spellings: Vec<String> = shorts.chain(longs).collect();
-    let value = match arg.get_value_names() {
-        Some([value]) if arg.get_action().takes_values() => format!(" \\fI{value}\\fR"),
-        _ => String::new(),
+/// An option with all its spellings, its value, and all that is said about it.
+fn entry(option: &OptionDef) -> String {
+    let letters = option.letters.iter().map(|letter| format!("\\fB\\-{letter}\\fR"));
+    let names = option
+        .names_for(None)
+        .map(|name| format!("\\fB\\-\\-{}\\fR", roff(name)));
+    let spellings: Vec<String> = letters.chain(names).collect();
+    let value = option.value.map(|(name, _)| format!(" \\fI{name}\\fR"));
+    let mut text = match option.preset {
+        Preset::ValueFor(values) => {
+            let values: Vec<String> = values
+                .iter()
+                .map(|(command, value)| format!("{value} for {}", command.word()))
+                .collect();
+            format!("{} (default: {})", option.help, values.join(", "))
+        }
+        _ => option.help_for(option.commands[0]),
     };
-    let help = arg.get_help().expect("every option has one").to_string();
-    format!(".TP\n{}{value}\n{}.\n", spellings.join(", "), roff(help.trim_end()))
+    text.push_str(".\n");
+    let where_met = option.needs.map_or("", |needs| needs.need.where_met());
+    for sentences in [option.more, where_met] {
+        if !sentences.is_empty() {
+            text.push_str(sentences);
+            text.push('\n');
+        }
+    }
+    format!(
+        ".TP\n{}{}\n{}",
+        spellings.join(", "),
+        value.unwrap_or_default(),
+        roff(&text)
+    )
 }
 
 /// Text for roff: dashes that can be copied, no line that looks like a request.

@@ -1,59 +1,101 @@
-//! The texts of help that are not the definitions' own: usage, templates, two examples for each command.
+//! Help: the table of options and the commands' own lines, laid out by clap.
 
-pub const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
+use super::command::Command;
+use super::options::{OPTIONS, OptionDef, options_of};
+use clap::builder::StyledStr;
+use clap::{Arg, ArgAction};
+
+/// The first line of the help, and the manual page's title.
+pub const ABOUT: &str = "Named locks for processes: run a command under a lock, see who holds it and who waits";
+
+const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
        resourcelock [OPTIONS] NAME run [OPTIONS] [--] COMMAND [ARG...]
        resourcelock list | doctor | completions SHELL | help COMMAND";
 
-pub const TEMPLATE: &str = "{about}
+const TEMPLATE: &str = "{about}
 
 Usage: {usage}
 
-Commands (list, doctor and completions without NAME; a lock of that name: /list):
+Commands (list, doctor and completions take no NAME; a lock of such a name: /list):
 {subcommands}
 
 Options:
 {options}{after-help}";
 
-pub const EXAMPLES: &str = "Examples:
-  resourcelock i2c run -- read_sensor.sh      one at a time, the others wait
-  resourcelock backup run -n -E 0 -- backup   skip this run if one is under way";
+const EXAMPLES: [&str; 2] = [
+    "resourcelock i2c run -- read_sensor.sh      one at a time; the others wait",
+    "resourcelock backup run -n -E 0 -- backup   skip this run if one is in progress",
+];
 
-pub const RUN: &str = "Examples:
-  resourcelock i2c run -t 10 -- i2cget -y 1 0x48   wait 10 s, else status 75
-  resourcelock nightly run -n -E 0 --limit 2h -- nightly.sh";
+/// `-V`.
+pub fn version() -> StyledStr {
+    tree().render_version().into()
+}
 
-pub const GET: &str = "Examples:
-  resourcelock i2c get --pid $$ || exit       in a script: held until the script ends
-  resourcelock i2c get -t 5 -m 'bus scan'     held until 'resourcelock i2c unget'";
+/// `--help`.
+pub fn overview() -> StyledStr {
+    tree().render_help()
+}
 
-pub const UNGET: &str = "Examples:
-  resourcelock i2c unget                      release it, whoever has it
-  trap 'resourcelock i2c unget --pid $$ || :' EXIT";
+/// `help COMMAND`.
+pub fn of(command: Command) -> StyledStr {
+    definition(command).render_help()
+}
 
-pub const STATE: &str = "Examples:
-  resourcelock i2c state
-  resourcelock nightly state -q --mine || exec resourcelock nightly run -n -- \"$0\" \"$@\"";
+/// The whole program. NAME comes before the command, which clap cannot express.
+fn tree() -> clap::Command {
+    let every_command = OPTIONS
+        .iter()
+        .filter(|option| option.commands.len() == Command::ALL.len());
+    clap::Command::new("resourcelock")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(format!("{ABOUT}."))
+        .override_usage(USAGE)
+        .help_template(TEMPLATE)
+        .after_help(examples(EXAMPLES))
+        .disable_help_subcommand(true)
+        .args(every_command.map(|option| arg(option, Command::Run)))
+        .subcommands(Command::ALL.map(definition))
+}
 
-pub const TRACE: &str = "Examples:
-  resourcelock i2c trace -u 1                 a line a second
-  resourcelock i2c trace -f --json            a line for each change";
+fn definition(command: Command) -> clap::Command {
+    let def = command.def();
+    let name = if def.takes_name { "NAME " } else { "" };
+    let operand = match command {
+        Command::Run => Some(
+            Arg::new("COMMAND")
+                .help("The command and its arguments; passed on unchanged")
+                .num_args(0..),
+        ),
+        Command::Completions => Some(Arg::new("SHELL").help("bash, zsh or fish").required(true)),
+        _ => None,
+    };
+    clap::Command::new(def.word)
+        .about(def.about)
+        .override_usage(format!("resourcelock {name}{} {}", def.word, def.operands))
+        .after_help(examples(def.examples))
+        .args(operand)
+        .args(options_of(Some(command)).map(|option| arg(option, command)))
+}
 
-pub const HISTORY: &str = "Examples:
-  resourcelock i2c history
-  resourcelock i2c history --svg i2c.svg";
+fn examples(lines: [&str; 2]) -> String {
+    format!("Examples:\n  {}\n  {}", lines[0], lines[1])
+}
 
-pub const REMOVE: &str = "Examples:
-  resourcelock i2c remove
-  resourcelock i2c remove --force             also if it is held or waited for";
-
-pub const LIST: &str = "Examples:
-  resourcelock list
-  resourcelock list --prometheus > /var/lib/node_exporter/resourcelock.prom";
-
-pub const DOCTOR: &str = "Examples:
-  resourcelock doctor
-  resourcelock doctor --fix";
-
-pub const COMPLETIONS: &str = "Examples:
-  source <(resourcelock completions bash)     in ~/.bashrc; with zsh in ~/.zshrc
-  resourcelock completions fish > ~/.config/fish/completions/resourcelock.fish";
+/// How `command` shows the option.
+fn arg(option: &OptionDef, command: Command) -> Arg {
+    let mut help = option.help_for(command);
+    let mut arg = Arg::new(option.name).long(option.name).hide(option.hidden);
+    if let [first, others @ ..] = option.letters {
+        arg = arg.short(*first).visible_short_aliases(others.to_vec());
+    }
+    if option.aliases.len() > 1 {
+        help.push('\n'); // a line of their own
+    }
+    arg = arg.visible_aliases(option.aliases.to_vec()).help(help);
+    match option.value {
+        Some((name, _)) => arg.action(ArgAction::Set).value_name(name),
+        None if option.counted => arg.action(ArgAction::Count),
+        None => arg.action(ArgAction::SetTrue),
+    }
+}

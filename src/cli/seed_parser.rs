@@ -1,6 +1,6 @@
 //! Holds random command lines against the Python tool's own parser: what it takes, we take, and it means the same.
 
-use super::{GetArgs, Parsed, Task, TraceArgs, UngetArgs, parse};
+use super::{GetArgs, Invocation, Parsed, Task, TraceArgs, UngetArgs, parse};
 use resourcelock::Wait;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -149,7 +149,9 @@ fn is_exception(line: &[String], answer: &Value) -> bool {
     let bad_time = |word: &String| BAD_TIMES.iter().any(|bad| word.ends_with(bad));
     // -vt=5: "=5" up to Python 3.11, "5" since.
     let bundled_equals = |word: &String| word.starts_with("-v") && word.contains('=');
-    answer["LockName"] == "help" || line.iter().any(bad_time) || line.iter().any(bundled_equals)
+    // Here an error: nothing would be released.
+    let no_time = answer["Command"] == "get" && matches!(answer["auto_unget"].as_str(), Some("0.0" | "-0.0"));
+    answer["LockName"] == "help" || no_time || line.iter().any(bad_time) || line.iter().any(bundled_equals)
 }
 
 fn compare(python: &Value, ours: &Result<Parsed, super::usage::Usage>) -> Result<(), String> {
@@ -158,7 +160,7 @@ fn compare(python: &Value, ours: &Result<Parsed, super::usage::Usage>) -> Result
             let is_version = text.to_string().lines().count() == 1;
             return same("what is printed", &is_version, &(python == "version"));
         }
-        (None, Ok(Parsed::Task(common, task))) => (common, task),
+        (None, Ok(Parsed::Invocation(Invocation { common, task, .. }))) => (common, task),
         _ => return Err("only one of both takes it".to_owned()),
     };
     same(
@@ -171,22 +173,18 @@ fn compare(python: &Value, ours: &Result<Parsed, super::usage::Usage>) -> Result
     let (name, command) = match task {
         Task::Get(GetArgs {
             name,
-            wait,
+            request,
             message,
             auto_unget,
             ..
         }) => {
             same(
                 "-t",
-                wait,
+                &request.wait,
                 &expected_wait(time("get_timeout").expect("it has a default")),
             )?;
             same("-m", message, &text("message"))?;
-            same(
-                "-a",
-                auto_unget,
-                &time("auto_unget").filter(|&time| time != 0.0).map(expected_time),
-            )?;
+            same("-a", auto_unget, &time("auto_unget").map(expected_time))?;
             (name, "get")
         }
         Task::Unget(UngetArgs { name, message, .. }) => {
@@ -200,7 +198,7 @@ fn compare(python: &Value, ours: &Result<Parsed, super::usage::Usage>) -> Result
         }
         other => return Err(format!("it became {other:?}")),
     };
-    same("NAME", name, &text("LockName"))?;
+    same("NAME", &name.0, &text("LockName"))?;
     same("COMMAND", &command, &python["Command"].as_str().unwrap_or_default())
 }
 

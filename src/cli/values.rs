@@ -1,12 +1,86 @@
-//! Reading single values: times, modes, signals. Pure.
+//! Reading single values: times, permissions, signals. Pure.
 
 use resourcelock::Wait;
+use std::ffi::{OsStr, OsString};
+use std::str::FromStr;
 use std::time::Duration;
 
-/// Longer times are no limit: three hundred years, which every clock's arithmetic can add up.
+/// The value of an option as it was typed. Each reading's error says what is wrong with it.
+pub struct Value<'a>(pub &'a OsStr);
+
+impl Value<'_> {
+    fn utf8(&self) -> Result<&str, String> {
+        self.0.to_str().ok_or_else(|| "it is not valid UTF-8".to_owned())
+    }
+
+    /// True if it is this word.
+    pub fn is(&self, word: &str) -> bool {
+        self.0 == word
+    }
+
+    /// Any bytes.
+    pub fn os(&self) -> OsString {
+        self.0.to_owned()
+    }
+
+    /// Text.
+    pub fn text(&self) -> Result<String, String> {
+        self.utf8().map(str::to_owned)
+    }
+
+    /// Text for reading: what is not UTF-8 becomes replacement characters.
+    pub fn lossy(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+
+    /// A value of which `what` says what it has to be.
+    pub fn parse<T: FromStr>(&self, what: &str) -> Result<T, String> {
+        self.utf8()?.parse().map_err(|_| format!("not {what}"))
+    }
+
+    /// See [`duration`].
+    pub fn time(&self) -> Result<Duration, String> {
+        duration(self.utf8()?)
+    }
+
+    /// The same, but not zero.
+    pub fn positive_time(&self) -> Result<Duration, String> {
+        match self.time()? {
+            Duration::ZERO => Err("the time must be longer than 0".to_owned()),
+            time => Ok(time),
+        }
+    }
+
+    /// See [`wait`].
+    pub fn wait(&self) -> Result<Wait, String> {
+        wait(self.utf8()?)
+    }
+
+    /// See [`permissions`].
+    pub fn permissions(&self) -> Result<u32, String> {
+        permissions(self.utf8()?)
+    }
+
+    /// See [`signal`].
+    pub fn signal(&self) -> Result<i32, String> {
+        signal(self.utf8()?)
+    }
+}
+
+/// A longer time is no limit: three hundred years, which every clock's arithmetic can add up.
 const LONGEST: f64 = 1e10;
 
-/// Reads a time in seconds (`1.5`), or with a unit: `500ms`, `30s`, `2m`, `1h`, `1d`.
+/// The units of time, in seconds, longest first.
+const UNITS: [(&str, f64); 6] = [
+    ("w", 604_800.0),
+    ("d", 86_400.0),
+    ("h", 3_600.0),
+    ("m", 60.0),
+    ("s", 1.0),
+    ("ms", 0.001),
+];
+
+/// Reads a time in seconds (`1.5`), or with units: `500ms`, `30s`, `2m`, `1h30m`, `1d`, `1w`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text)?;
     if seconds < 0.0 {
@@ -15,14 +89,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds.min(LONGEST)))
 }
 
-/// Reads how long to wait: a time, 0 = do not wait, -1 = no limit (as in the Python tool).
+/// Reads how long to wait: a time, 0 = don't wait, -1 = forever (as in the Python tool).
 pub fn wait(text: &str) -> Result<Wait, String> {
     let seconds = seconds(text)?;
     if seconds == -1.0 || seconds >= LONGEST {
         return Ok(Wait::Forever);
     }
     if seconds < 0.0 {
-        return Err("a time cannot be negative, except -1 for no limit".to_owned());
+        return Err("a time cannot be negative, except -1, which means forever".to_owned());
     }
     let time = Duration::from_secs_f64(seconds);
     Ok(if time.is_zero() { Wait::No } else { Wait::For(time) })
@@ -31,21 +105,56 @@ pub fn wait(text: &str) -> Result<Wait, String> {
 /// Finite seconds, possibly negative. Takes every number that Python's `float()` takes.
 fn seconds(text: &str) -> Result<f64, String> {
     let text = text.trim();
-    let (number, unit) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)]
-        .into_iter()
-        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, unit)))
-        .unwrap_or((text, 1.0));
-    let seconds = number
-        .ends_with(|last: char| last.is_ascii_digit() || last == '.')
-        .then(|| without_underscores(number)?.parse::<f64>().ok())
-        .flatten()
-        .ok_or("not a time: write seconds (1.5) or 500ms, 30s, 2m, 1h, 1d")?
-        * unit;
+    let seconds = if text.contains(begins_unit) {
+        with_units(text)
+    } else {
+        number(text)
+    };
+    let seconds = seconds.ok_or("not a time: write seconds (1.5) or 500ms, 30s, 2m, 1h30m, 1d, 1w")?;
     if seconds.is_finite() {
         Ok(seconds)
     } else {
-        Err("too large a number".to_owned())
+        Err("the number is too large".to_owned())
     }
+}
+
+/// `1.5h`, `1h30m`: each unit at most once, the longest first. A sign or an exponent only in front of a single unit.
+fn with_units(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut units = &UNITS[..];
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(begins_unit)?;
+        let (digits, after) = rest.split_at(end);
+        let letters = after
+            .find(|letter: char| !letter.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let place = units.iter().position(|(unit, _)| *unit == &after[..letters])?;
+        let is_whole = end + letters == text.len();
+        if !is_whole
+            && !digits
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || b"._".contains(&byte))
+        {
+            return None;
+        }
+        total += number(digits)? * units[place].1;
+        units = &units[place + 1..];
+        rest = &after[letters..];
+    }
+    Some(total)
+}
+
+/// True for the first letters of units, none of which occurs in a number.
+fn begins_unit(letter: char) -> bool {
+    "wdhms".contains(letter)
+}
+
+/// A number as Python's `float()` takes it, but for infinity and NaN.
+fn number(text: &str) -> Option<f64> {
+    text.ends_with(|last: char| last.is_ascii_digit() || last == '.')
+        .then(|| without_underscores(text)?.parse().ok())
+        .flatten()
 }
 
 /// Python allows single underscores between digits.
@@ -60,23 +169,23 @@ fn without_underscores(number: &str) -> Option<String> {
     Some(number.replace('_', ""))
 }
 
-/// Reads permission bits for a new lock. Reading is granted only together with writing: who can read the lock's
+/// Reads permission bits for a new lock. Reading is granted only together with writing: whoever can read the lock's
 /// table could make a dead holder look alive.
-pub fn mode(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).map_err(|_| "not an octal number such as 660".to_owned())?;
+pub fn permissions(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).map_err(|_| "not an octal number, such as 660".to_owned())?;
     if mode > 0o777 {
-        return Err("only the nine permission bits can be given, such as 660".to_owned());
+        return Err("only the nine permission bits can be set, as in 660".to_owned());
     }
     let (read, write, execute) = (mode >> 2 & 0o111, mode >> 1 & 0o111, mode & 0o111);
     if read != write || execute != 0 || mode & 0o600 != 0o600 {
-        return Err("a lock is either read and written or not used at all: 600, 660 or 666".to_owned());
+        return Err("a lock is both read and written, or neither: use 600, 660 or 666".to_owned());
     }
     Ok(mode)
 }
 
 /// Reads a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+1`, `RTMAX-1`.
 pub fn signal(text: &str) -> Result<i32, String> {
-    let unknown = || "not a signal: write a name such as TERM or a number".to_owned();
+    let unknown = || "not a signal: use a name, such as TERM, or a number".to_owned();
     let (first_real_time, last_real_time) = (libc::SIGRTMIN(), libc::SIGRTMAX());
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=last_real_time).contains(&number) {
@@ -110,10 +219,8 @@ pub fn signal(text: &str) -> Result<i32, String> {
 }
 
 /// The names that [`signal`] takes, without real-time signals.
-pub fn signal_names() -> Vec<String> {
-    nix::sys::signal::Signal::iterator()
-        .map(|signal| signal.as_str().trim_start_matches("SIG").to_owned())
-        .collect()
+pub fn signal_names() -> impl Iterator<Item = String> {
+    nix::sys::signal::Signal::iterator().map(|signal| signal.as_str().trim_start_matches("SIG").to_owned())
 }
 
 #[cfg(test)]
@@ -137,13 +244,38 @@ mod tests {
             ("1h", 3_600_000),
             ("1d", 86_400_000),
             ("0.5m", 30_000),
+            ("1w", 604_800_000),
+            ("1h30m", 5_400_000),
+            ("1d12h", 129_600_000),
+            ("1w2d3h4m5s6ms", 788_645_006),
+            ("1m0.5s", 60_500),
+            ("1e1s", 10_000),
+            ("+2s", 2000),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text:?}");
         }
         for bad in [
             "", "x", "nan", "inf", "-inf", "infinity", "-1", "-5", "1_", "_1", "1__0", "1e400", "5x", "ms", "1 0",
+            "30m1h", "1h1h", "1h30", "h", "1h-30m", "-1h90m", "1e1h5m", "1h 30m", "1hm", "1mss", "5sm", "1e400w",
+            "1ms1s", "é1h",
         ] {
             assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_time_or_refused(text in "\\PC*|[-+0-9._e wdhms]{0,12}") {
+            let _ = (duration(&text), wait(&text));
+        }
+
+        #[test]
+        fn units_add_up(w in 0..100_u64, d in 0..100_u64, h in 0..100_u64, m in 0..100_u64, s in 0..100_u64, ms in 0..2000_u64) {
+            let text = format!("{w}w{d}d{h}h{m}m{s}s{ms}ms");
+            let millis = ((((w * 7 + d) * 24 + h) * 60 + m) * 60 + s) * 1000 + ms;
+            let off = duration(&text).expect("a time").abs_diff(Duration::from_millis(millis));
+            // What a 64-bit floating-point number of seconds can tell apart.
+            proptest::prop_assert!(off < Duration::from_micros(1), "{text}");
         }
     }
 
@@ -161,12 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn modes() {
+    fn permission_bits() {
         for (text, bits) in [("600", 0o600), ("0660", 0o660), ("666", 0o666), ("606", 0o606)] {
-            assert_eq!(mode(text), Ok(bits));
+            assert_eq!(permissions(text), Ok(bits));
         }
         for bad in ["640", "644", "400", "700", "060", "0", "1660", "8", "", "rw"] {
-            assert!(mode(bad).is_err(), "{bad:?}");
+            assert!(permissions(bad).is_err(), "{bad:?}");
         }
     }
 

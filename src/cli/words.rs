@@ -1,107 +1,48 @@
 //! Brings the words of a command line into the order NAME COMMAND OPTIONS… OPERANDS.
 //!
-//! The Python tool takes its options before, between and after its two words, abbreviated, bundled, repeated, and
+//! The Python tool accepts its options before, between and after its two words, abbreviated, bundled and repeated, and
 //! takes `-1` for a number. No declarative parser does all that with a command word in second place, so this step
-//! finds NAME and COMMAND and writes every option in one canonical form (`--long`, `--long=value`). What the options
-//! mean, and whether they may be there, is decided afterwards, by the chosen command's definitions.
+//! finds NAME and COMMAND, and which option of the table ([`super::options`]) each option word is. What the values mean
+//! is decided afterwards.
 //!
-//! Pure: no I/O, no environment. Which options exist and which take a value is asked from the definitions, so that
-//! they are written down once. The rules for what counts as an option word are those of Python's argparse, by which
-//! the Python tool reads its command line; a test holds both against each other.
+//! Pure: no I/O, no environment. The rules for what counts as an option word are those of Python's argparse, with which
+//! the Python tool reads its command line; a test compares the two.
 
+use super::command::Command;
+use super::options::{OPTIONS, OptionDef};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// A command word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Take the lock and leave it taken.
-    Get,
-    /// Release it.
-    Unget,
-    /// Who has it.
-    State,
-    /// Follow it.
-    Trace,
-    /// Run a command under it.
-    Run,
-    /// The last grants.
-    History,
-    /// Delete an idle lock's objects.
-    Remove,
-    /// All locks.
-    List,
-    /// What could hurt here.
-    Doctor,
-    /// Print a completion script.
-    Completions,
+/// An option that was typed.
+#[derive(Clone)]
+pub struct Given {
+    /// What it is.
+    pub option: &'static OptionDef,
+    /// How it was typed, without its value: `-t`, `--wait`.
+    pub typed: String,
+    /// Its value, if it takes one.
+    pub value: Option<OsString>,
 }
 
-impl Command {
-    /// All of them, in the order in which help shows them.
-    pub const ALL: [Self; 10] = [
-        Self::Run,
-        Self::Get,
-        Self::Unget,
-        Self::State,
-        Self::Trace,
-        Self::History,
-        Self::Remove,
-        Self::List,
-        Self::Doctor,
-        Self::Completions,
-    ];
-
-    /// The word that is typed.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Unget => "unget",
-            Self::State => "state",
-            Self::Trace => "trace",
-            Self::Run => "run",
-            Self::History => "history",
-            Self::Remove => "remove",
-            Self::List => "list",
-            Self::Doctor => "doctor",
-            Self::Completions => "completions",
-        }
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.typed, self.value)
     }
-
-    fn from_word(word: &OsStr) -> Option<Self> {
-        Self::ALL.into_iter().find(|command| word == command.word())
-    }
-
-    /// Whether a lock's name stands before it.
-    pub fn wants_name(self) -> bool {
-        !matches!(self, Self::List | Self::Doctor | Self::Completions)
-    }
-}
-
-/// One option, as far as this step must know it.
-#[derive(Debug, Clone, Default)]
-pub struct Opt {
-    /// Letters: `-t`, `-w`.
-    pub shorts: Vec<char>,
-    /// Long names without dashes; the first one is canonical.
-    pub longs: Vec<String>,
-    /// Whether a value follows.
-    pub value: bool,
-    /// Whether the value is free text, in which a space is nothing special.
-    pub text: bool,
 }
 
 /// A command line in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arranged {
     /// Something to do.
     Line {
-        /// The lock, for commands that want one.
+        /// The lock, for commands that take one.
         name: Option<OsString>,
         /// What to do.
         command: Command,
-        /// Options in canonical form, in the order in which they were typed; unknown ones as typed.
-        options: Vec<OsString>,
+        /// The command's options, in the order in which they were typed.
+        options: Vec<Given>,
+        /// What looks like an option and is none of the command's.
+        unknown: Vec<OsString>,
         /// Words that are neither; for `run`: COMMAND and its arguments, untouched.
         operands: Vec<OsString>,
     },
@@ -149,26 +90,16 @@ const PYTHON_LONGS: [&str; 7] = [
 ];
 const PYTHON_SHORTS: &[u8] = b"htmauvV";
 
-/// Brings `words` (without the program's own name) into order. `definitions` gives the options of one command, or
-/// of all commands together for `None`; it is asked as late as possible, since building all of them takes time.
-pub fn arrange(
-    words: impl IntoIterator<Item = OsString>,
-    mut definitions: impl FnMut(Option<Command>) -> Vec<Opt>,
-) -> Result<Arranged, Disorder> {
-    let words: Vec<OsString> = words.into_iter().collect();
-    let mut known = match (words.first(), words.get(1)) {
-        // The usual case needs the definitions of one command only.
-        (Some(name), Some(word)) if !starts_with_dash(name) => lock_command(name, word),
-        _ => None,
-    };
-    let mut options = definitions(known);
+/// Brings `words` (without the program's own name) into order.
+pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Disorder> {
+    let mut known = None;
     let mut seen = Seen::default();
     let mut rest = words.into_iter().peekable();
     let mut only_operands = false;
 
     while let Some(word) = rest.next() {
         let in_run = known == Some(Command::Run) && seen.operands.len() == 2;
-        match classify(&word, &options) {
+        match classify(&word, known) {
             // What follows COMMAND, or a double dash, is the command's own.
             Class::DashDash if in_run => break,
             Class::Operand if in_run => {
@@ -176,7 +107,7 @@ pub fn arrange(
                 break;
             }
             Class::DashDash if !only_operands => only_operands = true,
-            Class::Option if !only_operands => match seen.option(&word, &options, &mut rest) {
+            Class::Option if !only_operands => match seen.option(&word, known, &mut rest) {
                 // Who has asked for help before is not told of mistakes.
                 Err(_) if seen.asked.is_some() => break,
                 taken => taken?,
@@ -188,20 +119,16 @@ pub fn arrange(
             _ => seen.operands.push(word),
         }
         if let [name, word] = seen.operands.as_slice() {
-            let command = lock_command(name, word);
-            if command != known {
-                known = command;
-                options = definitions(known);
-            }
+            known = lock_command(name, word);
         }
     }
     seen.operands.extend(rest);
-    seen.arranged(definitions)
+    seen.arranged()
 }
 
-/// Whether these two words are a lock and a command for it.
+/// The command, if these two words are a lock and a command for it.
 fn lock_command(name: &OsStr, word: &OsStr) -> Option<Command> {
-    Command::from_word(word).filter(|command| command.wants_name() && name != "help")
+    Command::from_word(word).filter(|command| command.takes_name() && name != "help")
 }
 
 /// What was found so far.
@@ -220,7 +147,7 @@ enum Asked {
     Version,
 }
 
-/// An option as typed; its canonical name waits until the command is known.
+/// An option as it was typed; which one it is may depend on the command, which may come later.
 enum Found {
     Short(char, Option<OsString>),
     Long(String, Option<OsString>),
@@ -232,7 +159,7 @@ impl Seen {
     fn option(
         &mut self,
         word: &OsStr,
-        options: &[Opt],
+        known: Option<Command>,
         rest: &mut std::iter::Peekable<impl Iterator<Item = OsString>>,
     ) -> Result<(), Disorder> {
         let mut next_value = |name: &dyn Fn() -> String| {
@@ -242,7 +169,7 @@ impl Seen {
         let bytes = word.as_bytes();
         if let Some(long) = bytes.strip_prefix(b"--") {
             let (name, attached) = split_value(long);
-            match resolve_long(&name, options)? {
+            match resolve_long(&name, known)? {
                 Some(Meaning::Asked(asked)) => self.ask(asked),
                 Some(Meaning::Takes(true)) => {
                     let value = match attached {
@@ -265,12 +192,12 @@ impl Seen {
             match letter {
                 'h' => self.ask(Asked::Help),
                 'V' => self.ask(Asked::Version),
-                _ => match options.iter().find(|option| option.shorts.contains(&letter)) {
+                _ => match find_letter(letter, known) {
                     None => {
                         self.unknown(word);
                         return Ok(());
                     }
-                    Some(option) if option.value => {
+                    Some(option) if option.value.is_some() => {
                         let value = match after {
                             [] => next_value(&|| format!("-{letter}"))?,
                             [b'=', value @ ..] => OsString::from_vec(value.to_vec()),
@@ -299,8 +226,8 @@ impl Seen {
         self.found.push(Found::Unknown(word.to_owned()));
     }
 
-    /// Decides between the words of their own and a lock's command, and writes the options canonically.
-    fn arranged(self, mut definitions: impl FnMut(Option<Command>) -> Vec<Opt>) -> Result<Arranged, Disorder> {
+    /// Decides between a lock's command and one that takes no name, and finds the options in the table.
+    fn arranged(self) -> Result<Arranged, Disorder> {
         let mut operands = self.operands.into_iter();
         let first = operands.next();
         let second = operands.next();
@@ -318,7 +245,7 @@ impl Seen {
         let own_word = first
             .as_deref()
             .and_then(Command::from_word)
-            .filter(|command| !command.wants_name());
+            .filter(|command| !command.takes_name());
         let (name, command, third) = match (first, second) {
             (Some(help), word) if help == "help" => {
                 return match word {
@@ -349,47 +276,37 @@ impl Seen {
             },
             (None, _) => return Err(self.unknown.map_or(Disorder::Empty, Disorder::UnknownOption)),
         };
-        let defined = definitions(Some(command));
         let mut options = Vec::with_capacity(self.found.len());
+        let mut unknown = Vec::new();
         for found in self.found {
-            options.push(found.canonical(&defined)?);
+            match found.identified(command)? {
+                Ok(given) => options.push(given),
+                Err(word) => unknown.push(word),
+            }
         }
         Ok(Arranged::Line {
             name,
             command,
             options,
+            unknown,
             operands: third.into_iter().chain(operands).collect(),
         })
     }
 }
 
 impl Found {
-    /// `--long` or `--long=value`; as typed if the command does not know it (it will be refused then).
-    fn canonical(self, options: &[Opt]) -> Result<OsString, Disorder> {
-        let (typed, long, value) = match self {
-            Self::Unknown(word) => return Ok(word),
-            Self::Short(letter, value) => {
-                let option = options.iter().find(|option| option.shorts.contains(&letter));
-                (
-                    format!("-{letter}"),
-                    option.and_then(|option| option.longs.first().cloned()),
-                    value,
-                )
-            }
-            Self::Long(name, value) => {
-                let long = find_long(&name, options)?.and_then(|option| option.longs.first().cloned());
-                (format!("--{name}"), long, value)
-            }
+    /// The option of `command` that it is; an inner error if it is none.
+    fn identified(self, command: Command) -> Result<Result<Given, OsString>, Disorder> {
+        let known = Some(command);
+        let (typed, option, value) = match self {
+            Self::Unknown(word) => return Ok(Err(word)),
+            Self::Short(letter, value) => (format!("-{letter}"), find_letter(letter, known), value),
+            Self::Long(name, value) => (format!("--{name}"), find_long(&name, known)?, value),
         };
-        let Some(long) = long else {
-            return Ok(OsString::from(typed));
-        };
-        let mut word = OsString::from(format!("--{long}"));
-        if let Some(value) = value {
-            word.push("=");
-            word.push(value);
-        }
-        Ok(word)
+        Ok(match option {
+            Some(option) => Ok(Given { option, typed, value }),
+            None => Err(typed.into()),
+        })
     }
 }
 
@@ -402,7 +319,7 @@ enum Class {
 
 /// By the rules of argparse: a word that begins with a dash is an option, unless it is a lone dash, a negative
 /// number, or contains a space and does not begin like an option that exists.
-fn classify(word: &OsStr, options: &[Opt]) -> Class {
+fn classify(word: &OsStr, known: Option<Command>) -> Class {
     let bytes = word.as_bytes();
     if !starts_with_dash(word) || bytes.len() < 2 || is_negative_number(bytes) {
         return Class::Operand;
@@ -410,13 +327,13 @@ fn classify(word: &OsStr, options: &[Opt]) -> Class {
     if bytes == b"--" {
         return Class::DashDash;
     }
-    if !bytes.contains(&b' ') || begins_like_python_option(bytes) || begins_like_text_option(bytes, options) {
+    if !bytes.contains(&b' ') || begins_like_python_option(bytes) || begins_like_text_option(bytes, known) {
         return Class::Option;
     }
     Class::Operand
 }
 
-/// Whether an option may take this word for its value.
+/// True if an option may take this word as its value.
 fn can_be_value(word: &OsStr) -> bool {
     let bytes = word.as_bytes();
     !starts_with_dash(word)
@@ -450,15 +367,13 @@ fn begins_like_python_option(word: &[u8]) -> bool {
 }
 
 /// `-c'echo a b'`, `--recover=i2c reset`: options of ours whose attached value is free text.
-fn begins_like_text_option(word: &[u8], options: &[Opt]) -> bool {
+fn begins_like_text_option(word: &[u8], known: Option<Command>) -> bool {
     match word.strip_prefix(b"--") {
         Some(long) => {
             let (name, value) = split_value(long);
-            value.is_some() && options.iter().any(|option| option.text && option.longs.contains(&name))
+            value.is_some() && accepted(known).any(|option| option.takes_text() && is_called(option, &name, known))
         }
-        None => options
-            .iter()
-            .any(|option| option.text && option.shorts.contains(&char::from(word[1]))),
+        None => find_letter(char::from(word[1]), known).is_some_and(OptionDef::takes_text),
     }
 }
 
@@ -474,21 +389,21 @@ fn split_value(long: &[u8]) -> (String, Option<OsString>) {
 /// What a long option is, as far as it matters before the command is known.
 enum Meaning {
     Asked(Asked),
-    /// Whether it takes a value.
+    /// An option; true if it takes a value.
     Takes(bool),
 }
 
-fn resolve_long(name: &str, options: &[Opt]) -> Result<Option<Meaning>, Disorder> {
+fn resolve_long(name: &str, known: Option<Command>) -> Result<Option<Meaning>, Disorder> {
     match python_long(name)? {
         Some("help") => return Ok(Some(Meaning::Asked(Asked::Help))),
         Some("version") => return Ok(Some(Meaning::Asked(Asked::Version))),
         _ => {}
     }
-    match find_long(name, options) {
-        Ok(option) => Ok(option.map(|option| Meaning::Takes(option.value))),
+    match find_long(name, known) {
+        Ok(option) => Ok(option.map(|option| Meaning::Takes(option.value.is_some()))),
         Err(ambiguous) => {
             // Not yet known which one, but if all agree on taking a value the words can be sorted.
-            let mut fitting = fitting(name, options).map(|option| option.value);
+            let mut fitting = fitting(name, known).map(|(option, _)| option.value.is_some());
             match fitting.next() {
                 Some(value) if fitting.all(|other| other == value) => Ok(Some(Meaning::Takes(value))),
                 _ => Err(ambiguous),
@@ -510,35 +425,98 @@ fn python_long(name: &str) -> Result<Option<&'static str>, Disorder> {
     }
 }
 
+/// The options that may be typed with a command, or with any of them.
+fn accepted(known: Option<Command>) -> impl Iterator<Item = &'static OptionDef> {
+    OPTIONS.iter().filter(move |option| option.is_accepted_by(known))
+}
+
+fn find_letter(letter: char, known: Option<Command>) -> Option<&'static OptionDef> {
+    accepted(known).find(|option| option.letters_for(known).contains(&letter))
+}
+
+fn is_called(option: &OptionDef, name: &str, known: Option<Command>) -> bool {
+    option.names_for(known).any(|long| long == name)
+}
+
 /// The option with exactly this name, else the Python tool's that it abbreviates, else the only one that fits.
-fn find_long<'a>(name: &str, options: &'a [Opt]) -> Result<Option<&'a Opt>, Disorder> {
-    let exact = |name: &str| {
-        options
-            .iter()
-            .find(|option| option.longs.iter().any(|long| long == name))
-    };
+fn find_long(name: &str, known: Option<Command>) -> Result<Option<&'static OptionDef>, Disorder> {
+    let exact = |name: &str| accepted(known).find(|option| is_called(option, name, known));
     if let Some(option) = exact(name) {
         return Ok(Some(option));
     }
     if let Some(option) = python_long(name)?.and_then(exact) {
         return Ok(Some(option));
     }
-    let mut found = fitting(name, options);
-    match (found.next(), found.next()) {
-        (one, None) => Ok(one),
-        (Some(_), Some(_)) => Err(Disorder::Ambiguous(
+    let mut names: Vec<&str> = Vec::new();
+    for (_, long) in fitting(name, known) {
+        if !names.contains(&long) {
+            names.push(long);
+        }
+    }
+    match names.as_slice() {
+        [] => Ok(None),
+        [long] => Ok(exact(long)),
+        several => Err(Disorder::Ambiguous(
             format!("--{name}"),
-            fitting(name, options)
-                .flat_map(|option| option.longs.iter().find(|long| long.starts_with(name)))
-                .map(|long| format!("--{long}"))
-                .collect(),
+            several.iter().map(|long| format!("--{long}")).collect(),
         )),
-        (None, Some(_)) => Ok(None),
     }
 }
 
-fn fitting<'a>(name: &str, options: &'a [Opt]) -> impl Iterator<Item = &'a Opt> {
-    options
-        .iter()
-        .filter(move |option| option.longs.iter().any(|long| long.starts_with(name)))
+/// The options of which a name begins like this, each with the first such name.
+fn fitting(name: &str, known: Option<Command>) -> impl Iterator<Item = (&'static OptionDef, &'static str)> {
+    accepted(known).filter_map(move |option| {
+        let long = option.names_for(known).find(|long| long.starts_with(name))?;
+        Some((option, long))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Before the command is known, an option is taken by its spelling alone: it has to be sorted alike for all commands.
+    #[test]
+    fn options_of_one_spelling_agree_on_taking_a_value() {
+        for (one, other) in OPTIONS
+            .iter()
+            .flat_map(|one| OPTIONS.iter().map(move |other| (one, other)))
+        {
+            let letter = one.letters.iter().any(|letter| other.letters.contains(letter));
+            let name = one
+                .names_for(None)
+                .any(|name| other.names_for(None).any(|long| long == name));
+            if letter || name {
+                assert_eq!(
+                    one.value.is_some(),
+                    other.value.is_some(),
+                    "{} {}",
+                    one.name,
+                    other.name
+                );
+                assert_eq!(one.takes_text(), other.takes_text(), "{} {}", one.name, other.name);
+            }
+        }
+    }
+
+    /// Of two with one name, each command has at most one.
+    #[test]
+    fn a_spelling_means_one_option_of_a_command() {
+        for command in Command::ALL {
+            let mut spellings: Vec<String> = Vec::new();
+            for option in accepted(Some(command)) {
+                spellings.extend(
+                    option
+                        .letters_for(Some(command))
+                        .iter()
+                        .map(|letter| format!("-{letter}")),
+                );
+                spellings.extend(option.names_for(Some(command)).map(|long| format!("--{long}")));
+            }
+            let count = spellings.len();
+            spellings.sort();
+            spellings.dedup();
+            assert_eq!(spellings.len(), count, "{command:?}: {spellings:?}");
+        }
+    }
 }

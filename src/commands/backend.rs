@@ -44,8 +44,8 @@ fn url(common: &Common) -> Result<Option<String>, Failure> {
 /// The lock, and how it is to be made, if the command makes one.
 fn creates(task: &Task) -> Option<(&str, &Create)> {
     match task {
-        Task::Get(args) => Some((&args.name, &args.create)),
-        Task::Run(args) => Some((&args.name, &args.create)),
+        Task::Get(args) => Some((&args.name, &args.request.create)),
+        Task::Run(args) => Some((&args.name, &args.request.create)),
         _ => None,
     }
 }

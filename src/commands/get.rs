@@ -36,11 +36,12 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
             state => state.map_err(|error| get.failed(error))?,
         };
         let own = state.as_ref().map(|state| job.holds(state, remote)).unwrap_or_default();
-        if let (true, Some(&token)) = (args.same_process_ok, own.last()) {
+        if let (true, Some(&token)) = (args.request.same_process_ok, own.last()) {
             return get.report(token, "held by this job already");
         }
         if let Some(state) = state {
-            get.waiting.check_self_wait(&state, &own, args.mode, args.wait)?;
+            get.waiting
+                .check_self_wait(&state, &own, args.request.mode, args.request.wait)?;
         }
     }
     let hold = match get.acquire() {
@@ -142,7 +143,7 @@ impl Get<'_> {
     }
 
     fn failed(&self, error: Error) -> Failure {
-        not_acquired(&self.args.name, &self.args.create, error)
+        not_acquired(&self.args.name, &self.args.request.create, error)
     }
 
     /// True if the hold is to outlive this process. With `-a`, `--ttl` is the length of a lease where there are leases.
@@ -157,8 +158,8 @@ impl Get<'_> {
         let detached = self.is_detached();
         let command = (detached || capabilities.remote).then(|| command_name(args.pid));
         let mut options = GetOptions::new()
-            .wait(args.wait)
-            .mode(args.mode)
+            .wait(args.request.wait)
+            .mode(args.request.mode)
             .lock_info(&args.message)
             .cancel(&CANCEL)
             .queue_at_once(true);
@@ -200,7 +201,7 @@ impl Get<'_> {
                     .map(view::LockView::from),
             })?;
         }
-        Ok(self.waiting.timed_out(&state, self.args.conflict_exit_code))
+        Ok(self.waiting.timed_out(&state, self.args.request.conflict_exit_code))
     }
 
     /// Acquired: says so.

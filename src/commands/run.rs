@@ -90,7 +90,7 @@ impl Run<'_> {
     fn failed(&self, error: Error) -> Stop {
         match error {
             Error::Cancelled => Stop::With(super::interrupted()),
-            error => not_acquired(&self.args.name, &self.args.create, error).into(),
+            error => not_acquired(&self.args.name, &self.args.request.create, error).into(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Run<'_> {
             environment,
             limit: self.args.limit.map(|after| exec::Limit {
                 after,
-                signal: self.args.signal.unwrap_or(libc::SIGTERM),
+                signal: self.args.signal,
                 kill_after: self.args.kill_after,
             }),
             guard: None,

@@ -150,9 +150,33 @@ fn auto_unget_keeps_it_for_a_time() {
     assert!(short.line().contains("taken for 50 ms"));
     assert_eq!(short.line(), format!("{}: released", lock.name()));
     assert!(short.wait().success());
-    // 0 = no auto-unget.
-    assert_eq!(status(&lock, &["get", "-a", "0"]), 0);
-    assert!(lock.state().locked);
+}
+
+/// It would be reported as taken, and be free.
+#[test]
+fn a_hold_of_no_time_is_refused() {
+    let lock = TestLock::new("no-time");
+    for words in [
+        &["get", "-a", "0"][..],
+        &["get", "--ttl", "0"],
+        &["get", "--ttl", "0h0m"],
+    ] {
+        let output = lock.command(words).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(125), "{words:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("the time must be longer than 0"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+    assert!(lock.objects().is_empty(), "nothing was created");
+}
+
+#[test]
+fn times_of_several_units() {
+    let lock = TestLock::new("units");
+    assert_eq!(status(&lock, &["get", "--ttl", "1w2d3h", "-t", "1m30s"]), 0);
+    let left = lock.state().holders[0].expires_in.expect("it expires").as_secs_f64();
+    let given = f64::from(9 * 86_400 + 3 * 3_600);
+    assert!(left <= given && left > given - 3_600.0, "{left}");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn the_version() {
 fn mistakes_are_one_line() {
     for (arguments, part) in [
         (&[][..], "which lock"),
-        (&["bus"], "what to do with it?"),
+        (&["bus"], "what to do with bus?"),
         (&["bus", "gett"], "did you mean 'get'?"),
         (&["bus", "get", "-t", "nan"], "not a time"),
         (&["bus", "get", "-t", "-3"], "cannot be negative"),

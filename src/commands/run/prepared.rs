@@ -66,11 +66,11 @@ impl<'r> Prepared<'r> {
             return Ok(Request::New(self));
         };
         self.own = self.job.holds(&state, remote);
-        if let (true, Some(&token)) = (run.args.same_process_ok, self.own.last()) {
+        if let (true, Some(&token)) = (run.args.request.same_process_ok, self.own.last()) {
             return Ok(Request::Own(Inherited::new(self, token)));
         }
         run.waiting
-            .check_self_wait(&state, &self.own, run.args.mode, run.args.wait)?;
+            .check_self_wait(&state, &self.own, run.args.request.mode, run.args.request.wait)?;
         Ok(Request::New(self))
     }
 
@@ -85,8 +85,8 @@ impl<'r> Prepared<'r> {
                 .map_err(|error| run.failed(error))?;
         }
         let mut options = GetOptions::new()
-            .wait(args.wait)
-            .mode(args.mode)
+            .wait(args.request.wait)
+            .mode(args.request.mode)
             .lock_info(&note)
             .command(&command)
             .cancel(&CANCEL)
@@ -102,7 +102,9 @@ impl<'r> Prepared<'r> {
             }
             Ok(None) => {
                 let state = run.engine.peek(&run.lock);
-                Err(Stop::With(run.waiting.timed_out(&state, args.conflict_exit_code)))
+                Err(Stop::With(
+                    run.waiting.timed_out(&state, args.request.conflict_exit_code),
+                ))
             }
             Err(error) => Err(run.failed(error)),
         }

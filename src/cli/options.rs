@@ -1,0 +1,707 @@
+//! The options: everything that is known about each of them stands here, once. The parser, the help, the man page, the
+//! completion and the refusals all read this table.
+//!
+//! A new option of `run` is an entry in [`OPTIONS`] and a field of [`RunArgs`] that its `set` writes.
+
+use super::args::{
+    Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs, Request, RunArgs, StateArgs,
+    Task, TraceArgs, UngetArgs, Until,
+};
+use super::command::Command::{self, Doctor, Get, History, List, Remove, Run, State, Trace, Unget};
+use super::values::Value;
+use resourcelock::{Mode, Wait};
+use std::num::NonZeroU32;
+
+/// What an option, or a command, needs from the engine that keeps the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// All users of the lock are on this machine.
+    Local,
+    /// A lock has files.
+    Files,
+    /// It knows the processes of this machine.
+    Processes,
+    /// Leases, which end unless they are renewed.
+    Lease,
+    /// Holds that outlive the process that acquired them.
+    Detached,
+    /// Counting locks.
+    Slots,
+    /// It reports that the previous holder died.
+    Abandoned,
+    /// It keeps a history.
+    History,
+}
+
+impl Need {
+    /// For the man page: where an option with this need works.
+    #[cfg(test)]
+    pub fn where_met(self) -> &'static str {
+        match self {
+            Self::Local | Self::Files | Self::Processes | Self::Abandoned | Self::History => {
+                "Only for locks of this machine."
+            }
+            Self::Lease => "Only on engines.",
+            Self::Detached | Self::Slots => "Not on PostgreSQL.",
+        }
+    }
+}
+
+/// A need, and what the user is told where it is not met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requirement {
+    /// What is needed.
+    pub need: Need,
+    /// Why it cannot be done without, and what to do instead; it is read after "not on ENGINE: --option: ".
+    pub why: &'static str,
+    /// With this other option, it is not needed.
+    pub unless: Option<&'static str>,
+}
+
+/// What kind of value an option takes: what completion offers for it, and whether a space may be in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A time.
+    Time,
+    /// A number.
+    Number,
+    /// Free text.
+    Text,
+    /// A command line.
+    Command,
+    /// A file.
+    File,
+    /// A group of users.
+    Group,
+    /// A process ID.
+    Process,
+    /// Permission bits.
+    Permissions,
+    /// A signal.
+    Signal,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+}
+
+/// What an option is if it is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Off, or not given.
+    None,
+    /// As if it were given with this value.
+    Value(&'static str),
+    /// The same, for each command.
+    ValueFor(&'static [(Command, &'static str)]),
+    /// Decided elsewhere; help says this about it.
+    Said(&'static str),
+}
+
+/// Options that cannot be used together with this one.
+pub struct Conflict {
+    /// Their names.
+    pub with: &'static [&'static str],
+    /// Why not; `{}` stands for the other's name.
+    pub why: &'static str,
+}
+
+/// How the value gets into its field.
+pub enum Set {
+    Common(fn(&mut Common, &Value<'_>) -> Stored),
+    Request(fn(&mut Request, &Value<'_>) -> Stored),
+    Run(fn(&mut RunArgs, &Value<'_>) -> Stored),
+    Get(fn(&mut GetArgs, &Value<'_>) -> Stored),
+    Unget(fn(&mut UngetArgs, &Value<'_>) -> Stored),
+    State(fn(&mut StateArgs, &Value<'_>) -> Stored),
+    Trace(fn(&mut TraceArgs, &Value<'_>) -> Stored),
+    History(fn(&mut HistoryArgs, &Value<'_>) -> Stored),
+    Remove(fn(&mut RemoveArgs, &Value<'_>) -> Stored),
+    List(fn(&mut ListArgs, &Value<'_>) -> Stored),
+    Doctor(fn(&mut DoctorArgs, &Value<'_>) -> Stored),
+    /// The note of the command that has one.
+    Message,
+    /// `--json` of the command that has it.
+    Json,
+    /// Accepted for the sake of other programs.
+    Nothing,
+}
+
+/// The error says what is wrong with the value.
+type Stored = Result<(), String>;
+
+fn put<T>(field: &mut T, value: T) -> Stored {
+    *field = value;
+    Ok(())
+}
+
+/// One option.
+pub struct OptionDef {
+    /// The name, without dashes.
+    pub name: &'static str,
+    /// One-letter spellings; the first one is the usual one.
+    pub letters: &'static [char],
+    /// Other names.
+    pub aliases: &'static [&'static str],
+    /// The commands that have it.
+    pub commands: &'static [Command],
+    /// The commands that accept it under its name and its first letter, and do nothing with it: the Python tool takes its
+    /// four options with every command.
+    pub ignored_by: &'static [Command],
+    /// What its value is called in help, and what kind it is; `None`: it takes none.
+    pub value: Option<(&'static str, Kind)>,
+    /// What holds if it is not given.
+    pub preset: Preset,
+    /// For help, without a full stop; line breaks as on a screen of 100 columns. The default is appended.
+    pub help: &'static str,
+    /// Further sentences for the man page.
+    #[cfg_attr(not(test), allow(dead_code, reason = "a test writes the man page"))]
+    pub more: &'static str,
+    /// It counts how often it is given.
+    pub counted: bool,
+    /// Not in help.
+    pub hidden: bool,
+    /// What it needs from the engine.
+    pub needs: Option<Requirement>,
+    /// What it cannot be used together with.
+    pub conflicts: Option<Conflict>,
+    /// The option that it says more about: without that one it means nothing.
+    pub refines: Option<&'static str>,
+    /// Where its value goes.
+    pub set: Set,
+}
+
+const OPTION: OptionDef = OptionDef {
+    name: "",
+    letters: &[],
+    aliases: &[],
+    commands: &[],
+    ignored_by: &[],
+    value: None,
+    preset: Preset::None,
+    help: "",
+    more: "",
+    counted: false,
+    hidden: false,
+    needs: None,
+    conflicts: None,
+    refines: None,
+    set: Set::Nothing,
+};
+
+const fn needs(need: Need, why: &'static str) -> Option<Requirement> {
+    Some(Requirement {
+        need,
+        why,
+        unless: None,
+    })
+}
+
+/// All options, in the order in which help lists them.
+pub static OPTIONS: &[OptionDef] = &[
+    OptionDef {
+        name: "get-timeout",
+        letters: &['t', 'w'],
+        aliases: &["wait", "timeout"],
+        commands: &[Run, Get],
+        ignored_by: &[Unget, State, Trace],
+        value: Some(("SECS", Kind::Time)),
+        preset: Preset::ValueFor(&[(Run, "-1"), (Get, "0.5")]),
+        help: "How long to wait: 1.5, 500ms, 2m;\n0 = don't wait, -1 = forever",
+        set: Set::Request(|request, value| put(&mut request.wait, value.wait()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "nonblock",
+        letters: &['n'],
+        aliases: &["nb"],
+        commands: &[Run, Get],
+        help: "Don't wait: the same as -t 0",
+        set: Set::Request(|request, _| put(&mut request.wait, Wait::No)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "conflict-exit-code",
+        letters: &['E'],
+        commands: &[Run, Get],
+        value: Some(("N", Kind::Number)),
+        preset: Preset::Said("75"),
+        help: "Exit status if the lock is not acquired in time",
+        set: Set::Request(|request, value| {
+            put(
+                &mut request.conflict_exit_code,
+                Some(value.parse("a status from 0 to 255")?),
+            )
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "message",
+        letters: &['m'],
+        commands: &[Run, Get],
+        ignored_by: &[State, Trace],
+        value: Some(("TEXT", Kind::Text)),
+        preset: Preset::ValueFor(&[(Get, "cli")]),
+        help: "A note for others: what the lock is held for",
+        set: Set::Message,
+        ..OPTION
+    },
+    OptionDef {
+        name: "shared",
+        letters: &['s'],
+        commands: &[Run, Get],
+        help: "Share the lock with others that share it",
+        set: Set::Request(|request, _| put(&mut request.mode, Mode::Shared)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "exclusive",
+        letters: &['x', 'e'],
+        commands: &[Run, Get],
+        help: "Hold the lock alone (the default)",
+        set: Set::Request(|request, _| put(&mut request.mode, Mode::Exclusive)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "slots",
+        letters: &['j'],
+        commands: &[Run, Get],
+        value: Some(("N", Kind::Number)),
+        help: "Use a counting lock: up to N holders at once",
+        needs: needs(
+            Need::Slots,
+            "it has no counting locks; use exclusive or shared (-s) ones",
+        ),
+        set: Set::Request(|request, value| {
+            let slots: NonZeroU32 = value.parse("a number from 1 on")?;
+            put(&mut request.mode, Mode::Slots(slots.get()))
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "same-process-ok",
+        commands: &[Run, Get],
+        help: "Succeed immediately if this job already holds the lock",
+        set: Set::Request(|request, _| put(&mut request.same_process_ok, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "mode",
+        commands: &[Run, Get],
+        value: Some(("OCTAL", Kind::Permissions)),
+        help: "Permissions if the lock is created now: 600, 660, 666",
+        needs: needs(Need::Files, "only a lock of this machine has files"),
+        set: Set::Request(|request, value| put(&mut request.create.mode, Some(value.permissions()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "group",
+        commands: &[Run, Get],
+        value: Some(("NAME", Kind::Group)),
+        help: "Group if the lock is created now; use with --mode 660",
+        needs: needs(Need::Files, "only a lock of this machine has files"),
+        set: Set::Request(|request, value| put(&mut request.create.group, Some(value.text()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "command",
+        letters: &['c'],
+        commands: &[Run],
+        value: Some(("COMMAND", Kind::Command)),
+        help: "Run this string with the shell ($SHELL)",
+        set: Set::Run(|run, value| put(&mut run.payload, Payload::Shell(value.os()))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "limit",
+        commands: &[Run],
+        value: Some(("DUR", Kind::Time)),
+        help: "Terminate the command after this time",
+        set: Set::Run(|run, value| put(&mut run.limit, Some(value.time()?).filter(|time| !time.is_zero()))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "kill-after",
+        letters: &['k'],
+        commands: &[Run],
+        value: Some(("DUR", Kind::Time)),
+        help: "Kill the command if it runs this long beyond --limit",
+        refines: Some("limit"),
+        set: Set::Run(|run, value| put(&mut run.kill_after, Some(value.time()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "signal",
+        commands: &[Run],
+        value: Some(("SIG", Kind::Signal)),
+        preset: Preset::Value("TERM"),
+        help: "Signal to send when --limit expires",
+        refines: Some("limit"),
+        set: Set::Run(|run, value| put(&mut run.signal, value.signal()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "no-fork",
+        letters: &['F'],
+        commands: &[Run],
+        help: "Execute the command in this process, without a parent",
+        needs: needs(Need::Processes, "no process would be left to keep the lock"),
+        conflicts: Some(Conflict {
+            with: &["limit", "kill-after", "signal", "until"],
+            why: "-F leaves no process behind for --{}: choose one",
+        }),
+        set: Set::Run(|run, _| put(&mut run.no_fork, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "until",
+        commands: &[Run],
+        value: Some(("WHAT", Kind::OneOf(&["command", "tree"]))),
+        preset: Preset::Value("command"),
+        help: "When to release: command = when it exits;\ntree = when all its descendants have, too",
+        set: Set::Run(|run, value| {
+            let until = if value.is("tree") { Until::Tree } else { Until::Command };
+            put(&mut run.until, until)
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "replace",
+        commands: &[Run],
+        help: "Ask the current holder to terminate, then wait for the lock",
+        needs: needs(Need::Local, "the holder may run on another machine"),
+        set: Set::Run(|run, _| put(&mut run.replace, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "on-abandoned",
+        commands: &[Run],
+        value: Some(("WHAT", Kind::OneOf(&["run", "fail"]))),
+        preset: Preset::Value("run"),
+        help: "If the previous holder died: run the command,\nor fail with status 65",
+        needs: needs(Need::Abandoned, "it does not report that the previous holder died"),
+        set: Set::Run(|run, value| {
+            let on_abandoned = if value.is("fail") {
+                OnAbandoned::Fail
+            } else {
+                OnAbandoned::Run
+            };
+            put(&mut run.on_abandoned, on_abandoned)
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "recover",
+        commands: &[Run],
+        value: Some(("CMD", Kind::Command)),
+        help: "If the previous holder died: run CMD first",
+        needs: needs(Need::Abandoned, "it does not report that the previous holder died"),
+        set: Set::Run(|run, value| put(&mut run.recover, Some(value.os()))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "ttl",
+        commands: &[Run],
+        value: Some(("DUR", Kind::Time)),
+        preset: Preset::Said("10s"),
+        help: "Length of the lease on an engine, at least 5s",
+        needs: needs(
+            Need::Lease,
+            "only engines (--backend) have leases; a lock of this machine lasts as long as its command",
+        ),
+        set: Set::Run(|run, value| put(&mut run.ttl, Some(value.positive_time()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "close",
+        letters: &['o'],
+        commands: &[Run],
+        help: "As in flock(1); has no effect",
+        hidden: true,
+        ..OPTION
+    },
+    OptionDef {
+        name: "auto-unget",
+        letters: &['a'],
+        commands: &[Get],
+        ignored_by: &[Unget, State, Trace],
+        value: Some(("SECS", Kind::Time)),
+        help: "Hold the lock for this time, then release it and exit",
+        set: Set::Get(|get, value| put(&mut get.auto_unget, Some(value.positive_time()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "pid",
+        commands: &[Get],
+        value: Some(("PID", Kind::Process)),
+        help: "Hold the lock for this process, until it ends",
+        needs: needs(
+            Need::Processes,
+            "it does not know this machine's processes; use run, or --ttl",
+        ),
+        set: Set::Get(|get, value| {
+            let pid: NonZeroU32 = value.parse("a process ID")?;
+            put(&mut get.pid, Some(pid.get()))
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "ttl",
+        commands: &[Get],
+        value: Some(("DUR", Kind::Time)),
+        help: "Release the lock automatically after this time",
+        set: Set::Get(|get, value| put(&mut get.ttl, Some(value.positive_time()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "forever",
+        commands: &[Get],
+        help: "Hold the lock until unget (on engines with leases)",
+        conflicts: Some(Conflict {
+            with: &["ttl", "auto-unget"],
+            why: "--forever and --{} contradict each other",
+        }),
+        set: Set::Get(|get, _| put(&mut get.forever, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "message",
+        letters: &['m'],
+        commands: &[Unget],
+        value: Some(("TEXT", Kind::Text)),
+        preset: Preset::Value("cli"),
+        help: "For the log: where the lock is released",
+        set: Set::Message,
+        ..OPTION
+    },
+    OptionDef {
+        name: "pid",
+        commands: &[Unget],
+        value: Some(("PID", Kind::Process)),
+        help: "Release only a hold for this process",
+        needs: needs(
+            Need::Processes,
+            "it does not know this machine's processes; use --token",
+        ),
+        set: Set::Unget(|unget, value| {
+            let pid: NonZeroU32 = value.parse("a process ID")?;
+            put(&mut unget.pid, Some(pid.get()))
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "token",
+        commands: &[Unget],
+        value: Some(("N", Kind::Number)),
+        help: "Release only the hold with this token",
+        conflicts: Some(Conflict {
+            with: &["pid"],
+            why: "--token and --{} both say which hold: choose one",
+        }),
+        set: Set::Unget(|unget, value| put(&mut unget.token, Some(value.parse("a token, which is a whole number")?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "mine",
+        commands: &[State],
+        help: "With -q: exit with 0 only if this job still holds the lock",
+        set: Set::State(|state, _| put(&mut state.mine, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "update",
+        letters: &['u'],
+        commands: &[Trace],
+        ignored_by: &[Get, Unget, State],
+        value: Some(("SECS", Kind::Time)),
+        preset: Preset::Value("0.5"),
+        help: "Interval at which to print the state",
+        set: Set::Trace(|trace, value| put(&mut trace.update, value.time()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "follow",
+        letters: &['f'],
+        commands: &[Trace],
+        help: "Print only changes, as they happen",
+        conflicts: Some(Conflict {
+            with: &["update"],
+            why: "-f prints changes as they happen, --{} prints at intervals: choose one",
+        }),
+        set: Set::Trace(|trace, _| put(&mut trace.follow, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "svg",
+        commands: &[History],
+        value: Some(("FILE", Kind::File)),
+        help: "Write a timeline as an SVG picture",
+        set: Set::History(|history, value| put(&mut history.svg, Some(value.os().into()))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "html",
+        commands: &[History],
+        value: Some(("FILE", Kind::File)),
+        help: "Write a timeline as an HTML page",
+        set: Set::History(|history, value| put(&mut history.html, Some(value.os().into()))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "force",
+        commands: &[Remove],
+        help: "Even if it is in use: its holder continues unprotected",
+        set: Set::Remove(|remove, _| put(&mut remove.force, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "prometheus",
+        commands: &[List],
+        help: "Print metrics for node_exporter's textfile collector",
+        conflicts: Some(Conflict {
+            with: &["json"],
+            why: "--prometheus and --{} are two formats: choose one",
+        }),
+        set: Set::List(|list, _| put(&mut list.prometheus, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "fix",
+        commands: &[Doctor],
+        help: "Fix what is safe to fix",
+        set: Set::Doctor(|doctor, _| put(&mut doctor.fix, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "json",
+        commands: &[Get, Unget, State, Trace, History, List, Doctor],
+        help: "Print JSON (see docs/json.md)",
+        set: Set::Json,
+        ..OPTION
+    },
+    OptionDef {
+        name: "quiet",
+        letters: &['q'],
+        commands: &Command::ALL,
+        help: "Print no messages",
+        set: Set::Common(|common, _| put(&mut common.quiet, true)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "verbose",
+        letters: &['v'],
+        commands: &Command::ALL,
+        counted: true,
+        help: "Log to stderr; -vv: in detail (or set RESOURCELOCK_LOG)",
+        set: Set::Common(|common, _| {
+            common.verbose = common.verbose.saturating_add(1);
+            Ok(())
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "backend",
+        commands: &Command::ALL,
+        value: Some(("URL", Kind::Text)),
+        help: "Use the locks of an engine (or set RESOURCELOCK_BACKEND)",
+        set: Set::Common(|common, value| put(&mut common.backend, Some(value.text()?))),
+        ..OPTION
+    },
+];
+
+/// The options that `command` has; all of them, if it is not known yet.
+pub fn options_of(command: Option<Command>) -> impl Iterator<Item = &'static OptionDef> + Clone {
+    OPTIONS
+        .iter()
+        .filter(move |option| command.is_none_or(|command| option.commands.contains(&command)))
+}
+
+impl OptionDef {
+    /// True if it may be typed with `command`, or with any command if that is not known yet.
+    pub fn is_accepted_by(&self, command: Option<Command>) -> bool {
+        command.is_none_or(|command| self.commands.contains(&command) || self.ignored_by.contains(&command))
+    }
+
+    fn is_ignored_by(&self, command: Option<Command>) -> bool {
+        command.is_some_and(|command| self.ignored_by.contains(&command))
+    }
+
+    /// The letters that may be typed for it with `command`.
+    pub fn letters_for(&self, command: Option<Command>) -> &'static [char] {
+        match self.letters {
+            [first, ..] if self.is_ignored_by(command) => std::slice::from_ref(first),
+            letters => letters,
+        }
+    }
+
+    /// The names that may be typed for it with `command`, without dashes.
+    pub fn names_for(&self, command: Option<Command>) -> impl Iterator<Item = &'static str> + use<> {
+        let aliases = if self.is_ignored_by(command) { &[] } else { self.aliases };
+        std::iter::once(self.name).chain(aliases.iter().copied())
+    }
+
+    /// True if a space in its value is nothing special.
+    pub fn takes_text(&self) -> bool {
+        matches!(
+            self.value,
+            Some((_, Kind::Text | Kind::Command | Kind::File | Kind::Group))
+        )
+    }
+
+    /// The value that holds for `command` if none is given.
+    pub fn preset_for(&self, command: Command) -> Option<&'static str> {
+        match self.preset {
+            Preset::Value(value) => Some(value),
+            Preset::ValueFor(values) => values
+                .iter()
+                .find(|(whose, _)| *whose == command)
+                .map(|(_, value)| *value),
+            Preset::None | Preset::Said(_) => None,
+        }
+    }
+
+    /// Its help with `command`, the default included.
+    pub fn help_for(&self, command: Command) -> String {
+        let default = match self.preset {
+            Preset::Said(value) => Some(value),
+            _ => self.preset_for(command),
+        };
+        match default {
+            Some(default) => format!("{} (default: {default})", self.help),
+            None => self.help.to_owned(),
+        }
+    }
+
+    /// Puts `value` into its field of `common` or `task`. Where the task ignores it, it is checked nevertheless.
+    pub fn store(&self, common: &mut Common, task: &mut Task, value: &Value<'_>) -> Stored {
+        if let Some((_, Kind::OneOf(words))) = self.value
+            && !words.iter().any(|word| value.is(word))
+        {
+            return Err(format!("use {}", words.join(" or ")));
+        }
+        match (&self.set, task) {
+            (Set::Common(set), _) => set(common, value),
+            (Set::Request(set), Task::Run(run)) => set(&mut run.request, value),
+            (Set::Request(set), Task::Get(get)) => set(&mut get.request, value),
+            (Set::Run(set), Task::Run(run)) => set(run, value),
+            (Set::Get(set), Task::Get(get)) => set(get, value),
+            (Set::Unget(set), Task::Unget(unget)) => set(unget, value),
+            (Set::State(set), Task::State(state)) => set(state, value),
+            (Set::Trace(set), Task::Trace(trace)) => set(trace, value),
+            (Set::History(set), Task::History(history)) => set(history, value),
+            (Set::Remove(set), Task::Remove(remove)) => set(remove, value),
+            (Set::List(set), Task::List(list)) => set(list, value),
+            (Set::Doctor(set), Task::Doctor(doctor)) => set(doctor, value),
+            (Set::Message, Task::Run(run)) => put(&mut run.message, Some(value.lossy())),
+            (Set::Message, Task::Get(get)) => put(&mut get.message, value.lossy()),
+            (Set::Message, Task::Unget(unget)) => put(&mut unget.message, value.lossy()),
+            (Set::Json, Task::Get(get)) => put(&mut get.json, true),
+            (Set::Json, Task::Unget(unget)) => put(&mut unget.json, true),
+            (Set::Json, Task::State(state)) => put(&mut state.json, true),
+            (Set::Json, Task::Trace(trace)) => put(&mut trace.json, true),
+            (Set::Json, Task::History(history)) => put(&mut history.json, true),
+            (Set::Json, Task::List(list)) => put(&mut list.json, true),
+            (Set::Json, Task::Doctor(doctor)) => put(&mut doctor.json, true),
+            _ if matches!(self.value, Some((_, Kind::Time))) => value.wait().map(drop),
+            _ => Ok(()),
+        }
+    }
+}
