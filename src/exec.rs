@@ -23,7 +23,6 @@ pub use processes::{are_seen as processes_are_seen, start_time};
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt};
 pub use supervise::run;
-pub use sys::process::Process;
 
 use std::ffi::{OsString, c_int};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use super::Failure;
 use crate::cli::{Common, Create, Task};
-use crate::output::names;
 use resourcelock::engines::{self, Engine, Local};
+use resourcelock::system;
 
 /// `--backend` by another way.
 pub const VARIABLE: &str = "RESOURCELOCK_BACKEND";
@@ -56,7 +56,7 @@ fn local(name: &str, create: &Create) -> Result<Local, Failure> {
         local = local.mode(mode);
     }
     if let Some(group) = &create.group {
-        let gid = names::group(group)
+        let gid = system::group_number(group)
             .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
         local = local.group(gid);
     }

@@ -7,6 +7,7 @@
 //! hold nor that of another cluster is taken for it.
 
 use crate::commands::bare;
+use resourcelock::system;
 use resourcelock::{LockName, Mode, State};
 use std::env;
 use std::ffi::OsString;
@@ -62,8 +63,10 @@ impl Job {
     /// What the command finds in its environment when it runs under `token` of a lock that this process has acquired.
     pub fn environment(&self, name: &LockName, token: u64, abandoned: bool, remote: bool) -> Vec<Variable> {
         let hold = if remote {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            format!("{token}@{}:{name}", process_of(std::process::id(), host.trim_end()))
+            format!(
+                "{token}@{}:{name}",
+                process_of(std::process::id(), &system::host_name())
+            )
         } else {
             format!("{token}:{name}")
         };

@@ -36,6 +36,7 @@ use super::sys::shared_page::{Number, Page, UNSEEN};
 use super::sys::signal;
 use super::sys::spawn::{self, Block, Change, Report, Whose};
 use duty::Duty;
+use resourcelock::system::boottime;
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::io;
@@ -83,7 +84,7 @@ pub struct Mark {
 impl Mark {
     /// A word that nobody else on this machine has used since it was started.
     pub fn new(variable: &'static str) -> Self {
-        let word = format!("{}-{}", std::process::id(), wakeup::boottime());
+        let word = format!("{}-{}", std::process::id(), boottime());
         Self { variable, word }
     }
 }

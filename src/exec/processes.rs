@@ -1,20 +1,9 @@
 //! Parents, children and groups of processes, read from /proc.
 
 use super::sys::signal;
+use resourcelock::system::Stat;
 use std::collections::{HashMap, HashSet};
 use std::{fs, io};
-
-/// Some fields of /proc/PID/stat (proc_pid_stat(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    parent: u32,
-    /// Its process group.
-    pub group: u32,
-    /// It has ended, with all its threads, and only waits to be reaped.
-    pub zombie: bool,
-    /// In clock ticks since boot. Together with the PID it names one process for good.
-    pub start_time: u64,
-}
 
 /// True if /proc shows processes, under the numbers that they have for this process.
 pub fn are_seen() -> bool {
@@ -29,33 +18,14 @@ pub fn stat(pid: u32) -> Option<Stat> {
 
 /// `Ok(None)`: there is no such process, or it is hidden.
 fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
-        Ok(text) => Ok(parse_stat(&text)),
+    match Stat::of(pid) {
+        Ok(stat) => Ok(Some(stat)),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => Ok(None),
             _ => Err(error), // descriptors or memory are short
         },
     }
-}
-
-fn parse_stat(text: &[u8]) -> Option<Stat> {
-    // The second field is the command's name in parentheses and may contain anything, a ')' too.
-    let after_name = text.iter().rposition(|b| *b == b')')? + 1;
-    let mut fields = str::from_utf8(text.get(after_name..)?).ok()?.split_ascii_whitespace();
-    // Fields 3 (state), 4 (parent), 5 (group), …, 20 (threads), 22 (start time).
-    let ended = matches!(fields.next()?, "Z" | "X");
-    let parent = fields.next()?.parse().ok()?;
-    let group = fields.next()?.parse().ok()?;
-    let threads: u64 = fields.nth(14)?.parse().ok()?;
-    let start_time = fields.nth(1)?.parse().ok()?;
-    Some(Stat {
-        parent,
-        group,
-        // The state is that of the first thread, which may have ended before others.
-        zombie: ended && threads <= 1,
-        start_time,
-    })
 }
 
 /// When the process was started, in clock ticks since boot. `None`: no such process, or it cannot be read.
@@ -125,7 +95,7 @@ pub fn group(number: u32) -> Group {
     let members: Vec<&Stat> = all.iter().map(|(_, s)| s).filter(|s| s.group == number).collect();
     match members.as_slice() {
         [] => Group::Unseen,
-        members if members.iter().any(|s| !s.zombie) => Group::Lives,
+        members if members.iter().any(|s| !s.ended) => Group::Lives,
         _ => Group::Gone,
     }
 }
@@ -166,7 +136,7 @@ pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
             .any(|list| list.split(|byte| *byte == b'/').any(|word| word == mark.as_bytes()))
     };
     let all = all().unwrap_or_default();
-    let all = all.iter().filter(|(_, stat)| !stat.zombie).map(|(pid, _)| *pid);
+    let all = all.iter().filter(|(_, stat)| !stat.ended).map(|(pid, _)| *pid);
     all.filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| names(&text)))
         .collect()
 }
@@ -174,25 +144,6 @@ pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_and_spaces() {
-        let line = b"77 (a) S 1 (b)) S 42 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 2 3\n";
-        let expected = Stat {
-            parent: 42,
-            group: 77,
-            zombie: false,
-            start_time: 123_456,
-        };
-        assert_eq!(parse_stat(line), Some(expected));
-        let zombies = [1, 2].map(|threads| {
-            let line = format!("77 (a) Z 42 77 77 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 123456 1 2 3");
-            parse_stat(line.as_bytes()).unwrap().zombie
-        });
-        assert_eq!(zombies, [true, false], "its first thread has ended, not the second one");
-        assert_eq!(parse_stat(b""), None);
-        assert_eq!(parse_stat(b"77 (a) S"), None);
-    }
 
     #[test]
     fn this_process_descends_from_its_parent() {

@@ -7,7 +7,6 @@
 //! - [`spawn`]: clone, execve, wait
 //! - [`daemon`]: fork, and a process of its own
 //! - [`shared_page`]: memory shared with such a process
-//! - [`process`]: a process that is known by descriptor, not by number
 //! - [`terminal_columns`]: the width of a terminal
 
 #![allow(unsafe_code)]
@@ -15,7 +14,6 @@
 pub mod bus_error;
 pub mod command_line;
 pub mod daemon;
-pub mod process;
 pub mod shared_page;
 pub mod signal;
 pub mod spawn;

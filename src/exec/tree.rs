@@ -1,8 +1,8 @@
 //! Signals to processes and all their descendants.
 
-use super::processes::{self, Stat};
-use super::sys::process::Process;
+use super::processes;
 use super::sys::signal;
+use resourcelock::system::{Process, Stat};
 use std::collections::HashSet;
 use std::ffi::c_int;
 

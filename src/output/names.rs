@@ -1,6 +1,6 @@
-//! Names of users and groups, read from the files themselves: a statically linked program must not ask the C library
-//! (getpwuid and getgrnam load shared objects, which crashes there).
+//! Names of users, and of those who hold and wait.
 
+use resourcelock::system;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -8,12 +8,10 @@ use std::sync::OnceLock;
 pub fn user(uid: u32) -> String {
     static USERS: OnceLock<HashMap<u32, String>> = OnceLock::new();
     let users = USERS.get_or_init(|| {
-        let text = std::fs::read("/etc/passwd").unwrap_or_default();
-        let mut users = HashMap::new();
-        for (name, number) in entries(&String::from_utf8_lossy(&text)) {
-            users.entry(number).or_insert_with(|| name.escape_debug().to_string());
-        }
-        users
+        let names = system::user_names().into_iter();
+        names
+            .map(|(uid, name)| (uid, name.escape_debug().to_string()))
+            .collect()
     });
     users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
 }
@@ -57,26 +55,6 @@ fn process(pid: u32, host: &Option<String>) -> String {
     }
 }
 
-/// The number of a group that is given by name or number.
-pub fn group(name: &str) -> Option<u32> {
-    let text = std::fs::read("/etc/group").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let found = entries(&text)
-        .find(|(entry, _)| *entry == name)
-        .map(|(_, number)| number);
-    found.or_else(|| name.parse().ok())
-}
-
-/// Name and number of each line of passwd(5) or group(5).
-fn entries(text: &str) -> impl Iterator<Item = (&str, u32)> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let number = fields.nth(1)?.parse().ok()?;
-        Some((name, number))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,8 +63,5 @@ mod tests {
     fn root_is_known_and_strangers_are_numbers() {
         assert_eq!(user(0), "root");
         assert_eq!(user(4_000_000_001), "4000000001");
-        assert_eq!(group("root"), Some(0));
-        assert_eq!(group("12345"), Some(12345));
-        assert_eq!(group("no such group"), None);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{Finding, Remedy};
 use crate::output;
+use resourcelock::system::Stat;
 use resourcelock::{Holder, State};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs;
 
 /// Every cycle of holds once.
 pub fn findings(states: &[State]) -> Vec<Finding> {
@@ -123,12 +123,8 @@ impl Parents {
     }
 
     fn parent(&mut self, pid: u32) -> Option<u32> {
-        *self.0.entry(pid).or_insert_with(|| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The command's name, in parentheses, may contain anything.
-            let (_, after) = stat.rsplit_once(") ")?;
-            after.split(' ').nth(1)?.parse().ok()
-        })
+        let read = || Stat::of(pid).ok().map(|stat| stat.parent);
+        *self.0.entry(pid).or_insert_with(read)
     }
 }
 

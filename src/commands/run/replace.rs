@@ -1,9 +1,10 @@
 //! `--replace`: ask the holder's command to end.
 
 use super::CANCEL;
-use crate::exec::{self, Process};
+use crate::exec;
 use crate::output;
 use resourcelock::engines::Engine;
+use resourcelock::system::Process;
 use resourcelock::{Error, Holder, LockName};
 use std::io;
 use std::time::Duration;

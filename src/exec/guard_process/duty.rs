@@ -4,10 +4,10 @@ use super::wakeup::{self, Timer};
 use super::{ASKED, KILLED, Rules};
 use crate::exec::processes::{self, Group};
 use crate::exec::sys::daemon;
-use crate::exec::sys::process::Process;
 use crate::exec::sys::shared_page::{Page, UNSEEN};
 use crate::exec::sys::signal;
 use crate::exec::tree;
+use resourcelock::system::{Process, boottime};
 use std::collections::HashSet;
 use std::ffi::c_int;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -80,7 +80,7 @@ impl Command {
     fn runs(&self, page: &Page) -> bool {
         match &self.process {
             Known::Opened(process) => !process.has_ended(),
-            Known::Numbered => self.is_meant(page) && !processes::stat(self.pid).is_some_and(|stat| stat.zombie),
+            Known::Numbered => self.is_meant(page) && !processes::stat(self.pid).is_some_and(|stat| stat.ended),
             Known::Gone => false,
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Duty<'a> {
     fn enforce(&mut self) -> Next {
         let begun = self.page.begun.load();
         let at = |after: Duration| begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-        let now = wakeup::boottime();
+        let now = boottime();
         if begun == 0 || self.cut || now >= at(self.rules.kill_after) {
             self.page.acted.store(KILLED);
             if self.command.is_some() {
@@ -267,7 +267,7 @@ impl<'a> Duty<'a> {
             // What is left so long after the first KILL, and many more, waits to be reaped.
             Group::Unseen => self
                 .killed
-                .is_some_and(|at| Duration::from_nanos(wakeup::boottime().saturating_sub(at)) >= self.rules.grace()),
+                .is_some_and(|at| Duration::from_nanos(boottime().saturating_sub(at)) >= self.rules.grace()),
         }
     }
 }

@@ -22,16 +22,6 @@ pub fn notify(writer: &OwnedFd) {
     let _ = nix::unistd::write(writer, &[0]);
 }
 
-/// CLOCK_BOOTTIME, ns.
-pub fn boottime() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    now.map_or(u64::MAX, |now| {
-        (now.tv_sec() as u64)
-            .saturating_mul(1_000_000_000)
-            .saturating_add(now.tv_nsec() as u64)
-    })
-}
-
 /// A timer on CLOCK_BOOTTIME: when the machine wakes from a sleep that was too long, it has expired.
 pub struct Timer(TimerFd);
 

@@ -13,6 +13,7 @@ use crate::lock::shm::removal::{self, Removal};
 use crate::lock::shm::semaphore::Flag;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::Table;
+use crate::lock::system::Stat;
 use crate::{Error, GetOptions, Guard, LockName, Result, UngetOptions};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -409,7 +410,7 @@ impl ResourceLock {
             Target::Token(token) => self.force_matching(text, |state| state.token == token),
             Target::BoundTo(pid) => {
                 // The process that bears the number now, if any; not another's, of another time or PID namespace.
-                let start = crate::lock::shm::process::stat(pid).ok().map(|stat| stat.start);
+                let start = Stat::of(pid).ok().map(|stat| stat.start_time);
                 self.force_matching(text, |holder| {
                     holder.bound_pid == Some(pid)
                         && holder.same_pid_namespace

@@ -1,9 +1,10 @@
 //! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as anywhere.
 
 use crate::lock::inspect::snapshot;
-use crate::lock::shm::note::{self, Note};
+use crate::lock::shm::note::Note;
 use crate::lock::shm::real::Objects;
 use crate::lock::shm::semaphore::Flag;
+use crate::lock::system::printable_bytes;
 use crate::{HistoryRecord, ResourceLock, State, Viewer};
 use std::sync::Arc;
 
@@ -91,7 +92,7 @@ impl ResourceLock {
     pub fn get_lock_info(&self) -> String {
         self.seen()
             .note()
-            .map_or_else(String::new, |note| note::escape(&note.read()))
+            .map_or_else(String::new, |note| printable_bytes(&note.read()))
     }
 
     /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a

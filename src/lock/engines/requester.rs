@@ -1,9 +1,9 @@
 //! Who asks for a lock: what others are shown of a request on another machine. Stored as JSON.
 
-use super::url::printable;
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
 use crate::lock::shm::sys;
+use crate::lock::system::{self, printable};
 use crate::{GetOptions, Holder, LockName, Mode, State, Waiter};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
@@ -62,7 +62,7 @@ impl Who {
             pid: std::process::id(),
             space: space().to_owned(),
             uid,
-            user: user(uid),
+            user: system::user_name(uid),
             command: cut(options.command.unwrap_or_else(|| process::own_command())),
             message: cut(options.lock_info),
             mode: mode_word(options.mode),
@@ -188,36 +188,19 @@ fn mode_word(mode: Mode) -> String {
 /// This machine's name.
 fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        name.trim_end().to_owned()
-    })
+    HOST.get_or_init(system::host_name)
 }
 
 /// The name of this process's user.
 #[cfg(feature = "postgres")]
 pub(crate) fn user_name() -> String {
-    user(nix::unistd::geteuid().as_raw())
+    system::user_name(nix::unistd::geteuid().as_raw())
 }
 
 /// See [`Who::space`].
 fn space() -> &'static str {
     static SPACE: OnceLock<String> = OnceLock::new();
-    SPACE.get_or_init(|| {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        format!("{}:{}", boot.trim_end(), process::pid_namespace())
-    })
-}
-
-/// The user's name, else the number.
-fn user(uid: u32) -> String {
-    let text = std::fs::read("/etc/passwd").unwrap_or_default();
-    let number = uid.to_string();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(_, rest)| rest.split(':').nth(1) == Some(&number))
-        .map_or(number.clone(), |(name, _)| name.to_owned())
+    SPACE.get_or_init(|| format!("{}:{}", system::boot_id(), process::pid_namespace()))
 }
 
 fn cut(text: &str) -> String {

@@ -7,6 +7,7 @@
 
 use super::background;
 use crate::lock::shm::sys;
+use crate::lock::system::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -74,10 +75,10 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
         .unwrap_or_else(|| Err(io::Error::other("it is not installed")))
         .map_err(|e| format!("this program looks up names by means of getent(1): {e}"))?;
     // Before it can have been reaped: a number alone may come to mean another process.
-    let process = sys::pidfd(child.id());
+    let process = Process::open(child.id());
     let answer = read(&mut child, end);
     match process {
-        Ok(process) => sys::kill_by(process.as_fd()),
+        Ok(process) => drop(process.signal(libc::SIGKILL)),
         Err(_) => drop(child.kill()),
     }
     // Somebody else in this process may have reaped it: what it has said is enough.

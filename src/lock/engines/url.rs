@@ -1,6 +1,7 @@
 //! What URLs of all engines have in common. Passwords are shown by nobody.
 
 use crate::Error;
+use crate::lock::system::printable;
 use std::ops::Range;
 
 /// The error that says why this URL cannot be used, without its password.
@@ -29,19 +30,6 @@ pub(crate) fn decoded(text: &str) -> Result<String, &'static str> {
         rest = after.get(2..).unwrap_or_default();
     }
     String::from_utf8(bytes).map_err(|_| "what '%' stands for is not valid UTF-8")
-}
-
-/// Text from elsewhere, for messages: control characters are escaped, and nothing else.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_debug());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
 
 /// The URL without what could be a password, whatever it looks like.

@@ -6,12 +6,13 @@ use crate::lock::api::name::LockName;
 use crate::lock::api::records::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
-use crate::lock::shm::note::{self, Note};
+use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Live, Objects, go, mode_of};
 use crate::lock::shm::semaphore::Flag;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_command, unpack_what};
+use crate::lock::system::printable_bytes;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, SystemTime};
 
@@ -195,7 +196,7 @@ pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&
         locked: foreign || held_by_ours,
         value: word.value(),
         foreign,
-        note: note::escape(&note.read()),
+        note: printable_bytes(&note.read()),
         holders,
         waiters,
         foreign_waiters: u32::from(word.waiters()),

@@ -146,35 +146,3 @@ fn read_file(file: &Descriptor, path: &Path, size: usize) -> Vec<u8> {
         }
     }
 }
-
-/// Bytes for display: what is not UTF-8, and control characters, escaped.
-pub(crate) fn escape(bytes: &[u8]) -> String {
-    let mut shown = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            // Beside control characters, the marks that reorder a line on the screen.
-            if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            {
-                shown.extend(c.escape_unicode());
-            } else {
-                shown.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            shown.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape;
-
-    #[test]
-    fn escaping() {
-        assert_eq!(escape("bus scan ä".as_bytes()), "bus scan ä");
-        assert_eq!(escape(b"a\x1b]0;x\x07\xff\n"), "a\\u{1b}]0;x\\u{7}\\xff\\u{a}");
-    }
-}

@@ -2,9 +2,8 @@
 
 use crate::lock::shm::sys;
 use crate::lock::shm::table::pack_command;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use crate::lock::system::{Process, Stat};
+use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
@@ -108,62 +107,19 @@ pub(crate) fn own_command_packed() -> [u64; 2] {
     [NAME[0].load(Acquire), NAME[1].load(Acquire)]
 }
 
-/// What /proc/PID/stat says of a process.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stat {
-    /// Start time after boot in clock ticks.
-    pub(crate) start: u64,
-    /// It has ended and waits to be reaped.
-    pub(crate) ended: bool,
-}
-
-/// Reads a process's start time and whether it still runs.
-pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
-    // One read: the line is never longer, and fs::read would ask for size and end as well.
-    let mut line = [0u8; 1024];
-    let file = std::fs::File::open(format!("/proc/{pid}/stat")).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if !std::path::Path::new("/proc/self").exists() => {
-            io::Error::other("/proc is not mounted")
-        }
-        io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ESRCH),
-        _ => error,
-    });
-    let n = file?.read(&mut line)?;
-    parse(&line[..n]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
-}
-
 /// Start time of a process that has not ended.
 pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
     // The descriptor first: as long as it is open and the process runs, the number is not another's.
-    let process = sys::pidfd(pid);
-    let stat = stat(pid)?;
+    let process = Process::open(pid);
+    let stat = Stat::of(pid)?;
     let ended = match &process {
-        // The letter Z in /proc only speaks of its first thread.
-        Ok(process) => has_ended(process),
+        Ok(process) => process.has_ended(),
         Err(_) => stat.ended,
     };
     if ended {
         return Err(io::Error::other("it has ended already"));
     }
-    Ok(stat.start)
-}
-
-/// Whether all threads of the process have ended.
-fn has_ended(process: &impl AsFd) -> bool {
-    let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    nix::poll::poll(&mut ended, PollTimeout::ZERO) == Ok(1)
-}
-
-/// The command's name stands in parentheses and may contain anything, parentheses too: fields count from the last one.
-fn parse(line: &[u8]) -> Option<Stat> {
-    let behind = line.iter().rposition(|&b| b == b')')? + 1;
-    let mut fields = std::str::from_utf8(line.get(behind..)?).ok()?.split_ascii_whitespace();
-    let state = fields.next()?; // field 3
-    let start = fields.nth(18)?.parse().ok()?; // field 22
-    Some(Stat {
-        start,
-        ended: matches!(state, "Z" | "X" | "x"),
-    })
+    Ok(stat.start_time)
 }
 
 /// Whether process `pid`, started at `start` as it was seen in PID namespace `namespace` and time namespace `time`, is
@@ -175,9 +131,9 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
         return false;
     }
     // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
-    let held_while_reading = sys::pidfd(pid);
+    let held_while_reading = Process::open(pid);
     match &held_while_reading {
-        Ok(process) if has_ended(process) => return true,
+        Ok(process) if process.has_ended() => return true,
         Ok(_) => {}
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
         // The number is a thread's by now, descriptors are short, or there are none of processes (before Linux 5.3, or
@@ -189,8 +145,8 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
             }
         }
     }
-    match stat(pid) {
-        Ok(now) => start != 0 && now.start != start && is_own_time(time),
+    match Stat::of(pid) {
+        Ok(now) => start != 0 && now.start_time != start && is_own_time(time),
         // Gone between the two looks, or hidden (hidepid): the next look will tell.
         Err(_) => false,
     }
@@ -201,27 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_names_do_not_confuse() {
-        let line = b"42 (a) Z (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 2 3";
-        assert_eq!(
-            parse(line),
-            Some(Stat {
-                start: 9876,
-                ended: false
-            })
-        );
-        assert_eq!(
-            parse(b"42 (x) Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1"),
-            Some(Stat { start: 5, ended: true })
-        );
-        assert_eq!(parse(b"garbage"), None);
-        assert_eq!(parse(b"1 (x) S 1"), None);
-    }
-
-    #[test]
     fn this_process_is_not_gone_and_a_reused_number_is() {
         let pid = std::process::id();
-        let start = stat(pid).unwrap().start;
+        let start = Stat::of(pid).unwrap().start_time;
         let (namespace, time) = (pid_namespace(), time_namespace());
         assert!(!is_gone(pid, start, namespace, time));
         assert!(is_gone(pid, start + 1, namespace, time));

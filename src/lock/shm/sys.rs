@@ -224,8 +224,8 @@ pub(crate) fn monotonic() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
-/// CLOCK_BOOTTIME in nanoseconds: expiry (time asleep counts).
-pub(crate) fn boottime() -> u64 {
+/// CLOCK_BOOTTIME in nanoseconds: the machine's time asleep counts.
+pub fn boottime() -> u64 {
     clock(libc::CLOCK_BOOTTIME)
 }
 
@@ -247,22 +247,26 @@ pub(crate) fn new_semaphore() -> [u8; size_of::<libc::sem_t>()] {
 }
 
 /// A descriptor that refers to process `pid` itself, not to whatever bears its number later (pidfd_open(2)).
-pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor (close-on-exec, as the kernel makes all pidfds) that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Kills the process that a [`pidfd`] refers to.
-#[cfg(feature = "remote")]
-pub(crate) fn kill_by(pidfd: BorrowedFd<'_>) {
+/// Sends a signal to the process that a descriptor refers to (pidfd_send_signal(2)).
+pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: no memory is passed.
-    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
+    // SAFETY: no memory is passed; without a siginfo it does the same as kill(2).
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Has a program that is started by `command` killed when the thread that has started it ends.

@@ -8,6 +8,7 @@ use crate::lock::api::name::LockName;
 use crate::lock::api::records::Ended;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::shm::sys::{self, Descriptor, Mapping};
+use crate::lock::system::printable_bytes;
 use crate::{Error, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
@@ -172,7 +173,7 @@ pub(crate) fn unpack_command(words: [u64; 2]) -> String {
         .flat_map(|w| w.to_le_bytes())
         .take_while(|&b| b != 0)
         .collect();
-    crate::lock::shm::note::escape(&bytes)
+    printable_bytes(&bytes)
 }
 
 /// An open table.

@@ -3,11 +3,12 @@
 use crate::lock::api::name::LockName;
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
-use crate::lock::shm::note::{self, Note};
+use crate::lock::shm::note::Note;
 use crate::lock::shm::real::{Live, Objects, go};
 use crate::lock::shm::semaphore::Flag;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::{Layout, Table};
+use crate::lock::system::printable_bytes;
 use chrono::{DateTime, Local};
 use std::os::fd::OwnedFd;
 
@@ -80,7 +81,7 @@ pub fn note(bytes: &[u8]) {
     let Ok(note) = Note::to_write(&file, bytes.len() as u64) else {
         return;
     };
-    let shown = note::escape(&note.read());
+    let shown = printable_bytes(&note.read());
     assert!(!shown.chars().any(char::is_control));
     let text = String::from_utf8_lossy(bytes).into_owned();
     let whole = note.write(&text);

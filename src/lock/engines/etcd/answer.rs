@@ -1,6 +1,6 @@
 //! What etcd answers, and what that means: its words in JSON, its errors, the errors on the way.
 
-use crate::lock::engines::url::printable;
+use crate::lock::system::printable;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;

@@ -73,18 +73,12 @@ const MOST: usize = 16;
 
 #[cfg(feature = "tls")]
 mod secure {
+    use crate::lock::system::trusted_certificates;
     use crate::{Error, Result};
     use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-
-    /// Where distributions keep the certificates that the system trusts.
-    const SYSTEM: [&str; 3] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-    ];
 
     pub(super) fn settings() -> Result<TlsConfig> {
         let own = (file("ETCDCTL_CERT"), file("ETCDCTL_KEY"));
@@ -106,7 +100,7 @@ mod secure {
         };
         let roots = match file("ETCDCTL_CACERT") {
             Some(path) => RootCerts::Specific(Arc::new(certificates("read ETCDCTL_CACERT", &path)?)),
-            None => match SYSTEM.iter().map(Path::new).find(|path| path.exists()) {
+            None => match trusted_certificates() {
                 Some(path) => RootCerts::Specific(Arc::new(certificates("read", path)?)),
                 None => RootCerts::WebPki,
             },

@@ -8,7 +8,7 @@ use super::answer::{Fault, HUNG_UP, Stream, Try, check, code, failed};
 use super::client;
 use super::etcd_url::EtcdUrl;
 use super::patience::{BUDGET, Budget, Contact, LEAST, PAUSE, Patience, URGENT};
-use crate::lock::engines::url::printable;
+use crate::lock::system::printable;
 use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};

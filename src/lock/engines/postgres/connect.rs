@@ -5,8 +5,8 @@ use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
 use crate::lock::engines::resolver;
-use crate::lock::engines::url::printable;
 use crate::lock::shm::sys;
+use crate::lock::system::{Stat, printable};
 use crate::{Error, Result};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -471,7 +471,7 @@ impl Target {
         link.direct = match ends {
             Ends::Tcp(own, server) => seen == Some((own, server)),
             // A server's sessions are children of the process that listens; a pooler has none.
-            Ends::Local(listener) => listener.is_some_and(|listener| parent(link.backend) == Some(listener)),
+            Ends::Local(listener) => listener.is_some_and(|listener| is_child(link.backend, listener)),
         };
         Ok((link, self.value(&row, 1)?))
     }
@@ -560,16 +560,10 @@ impl Link {
     }
 }
 
-/// The parent of a process of this machine.
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // PID (NAME) STATE PARENT …, and the name may contain anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
-        .filter(|parent| *parent > 0)
+/// True if the process `child` of this machine is a child of `parent`.
+fn is_child(child: i32, parent: i32) -> bool {
+    let stat = u32::try_from(child).ok().and_then(|pid| Stat::of(pid).ok());
+    stat.is_some_and(|stat| stat.parent != 0 && i32::try_from(stat.parent) == Ok(parent))
 }
 
 fn name(place: &Place) -> String {

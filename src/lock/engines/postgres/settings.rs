@@ -1,6 +1,7 @@
 //! What a URL and the environment say about a connection, as libpq reads them. What cannot be honoured is refused.
 
-use crate::lock::engines::url::{self, decoded, printable};
+use crate::lock::engines::url::{self, decoded};
+use crate::lock::system::printable;
 use crate::{Error, Result};
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@
 
 use super::connect::{BUDGET, Target};
 use crate::lock::engines::requester::Who;
-use crate::lock::engines::url::printable;
+use crate::lock::system::printable;
 use crate::{Error, LockName, Mode, Result};
 use sha2::{Digest, Sha256};
 use std::time::Duration;

@@ -8,6 +8,7 @@
 
 use super::settings::{Encryption, Place, Roots, SslMode};
 use super::wire::Wire;
+use crate::lock::system::trusted_certificates;
 use crate::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,13 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_postgres::config::Host;
 use tokio_rustls::{TlsConnector, rustls};
-
-/// Where distributions keep the certificates that the system trusts.
-const SYSTEM: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
 
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -113,7 +107,7 @@ fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Opti
         Roots::File(path) => path.clone(),
         Roots::System => {
             let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-            let usual = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
+            let usual = || trusted_certificates().map(Path::to_owned);
             named.or_else(usual).ok_or(Error::Unsupported {
                 engine: "postgres",
                 what: "sslrootcert=system: this system has no list of authorities".to_owned(),

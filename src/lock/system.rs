@@ -1,0 +1,22 @@
+//! What the library and the program both ask of the system: processes, clocks, accounts, this machine's name, and text
+//! that is safe to show. Not part of the library's interface.
+//!
+//! Accounts and names are read from files: a statically linked program must not use libc's name services, which load
+//! shared objects.
+
+mod accounts;
+mod escape;
+mod machine;
+mod pidfd;
+mod proc_stat;
+
+pub use super::shm::sys::boottime;
+pub use accounts::{group_number, user_name, user_names};
+pub use escape::{printable, printable_bytes};
+#[cfg(feature = "remote")]
+pub(crate) use machine::boot_id;
+pub use machine::host_name;
+#[cfg(feature = "tls")]
+pub(crate) use machine::trusted_certificates;
+pub use pidfd::Process;
+pub use proc_stat::Stat;
