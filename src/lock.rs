@@ -22,8 +22,8 @@ pub mod system;
 mod testing;
 
 pub use api::{
-    Builder, Cancel, Counters, Detached, Ended, Error, GetOptions, Guard, HistoryRecord, Holder, LockName, Lost, Mode,
-    ResourceLock, Result, State, UngetOptions, Wait, Waiter,
+    Builder, Cancel, Counters, Detached, Ended, Error, GetOptions, Guard, HistoryRecord, Holder, Host, LockName, Lost,
+    Mode, Requester, ResourceLock, Result, State, UngetOptions, Wait, Waiter,
 };
 pub use inspect::{Change, Viewer, Watch, list};
 pub use shm::remove;

@@ -155,7 +155,8 @@ fn of_lock(state: &State) -> Vec<Finding> {
         .waiters
         .iter()
         .filter(|waiter| waiter.stalled && waiter.alive)
-        .map(|waiter| waiter.pid.to_string())
+        .filter_map(|waiter| waiter.requester.pid)
+        .map(|pid| pid.to_string())
         .collect();
     if !stopped.is_empty() {
         let pids = stopped.join(" ");

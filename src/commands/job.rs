@@ -8,7 +8,7 @@
 
 use crate::commands::bare;
 use resourcelock::system;
-use resourcelock::{LockName, Mode, State};
+use resourcelock::{LockName, Mode, Requester, State};
 use std::env;
 use std::ffi::OsString;
 
@@ -45,12 +45,12 @@ impl Job {
             let mut holders = state
                 .holders
                 .iter()
-                .filter(|holder| holder.alive && holder.token == token);
+                .filter(|holder| holder.alive && holder.token == Some(token));
             holders.any(|holder| match process {
                 None => !remote,
                 Some(process) => {
-                    let host = holder.host.as_deref().unwrap_or_default();
-                    remote && process == process_of(holder.pid, host)
+                    let Requester { pid, host, .. } = &holder.requester;
+                    remote && process == process_of(pid.unwrap_or(0), host.name().unwrap_or_default())
                 }
             })
         };
@@ -122,7 +122,7 @@ pub fn waits_for_itself(state: &State, tokens: &[u64], mode: Mode) -> bool {
     let own: Vec<Mode> = state
         .holders
         .iter()
-        .filter(|h| tokens.contains(&h.token))
+        .filter(|h| h.token.is_some_and(|token| tokens.contains(&token)))
         .map(|h| h.mode)
         .collect();
     match mode {

@@ -15,4 +15,4 @@ pub use guard::{Guard, Lost};
 pub use handle::{Builder, ResourceLock};
 pub use name::LockName;
 pub use options::{Detached, GetOptions, Mode, UngetOptions, Wait};
-pub use records::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
+pub use records::{Counters, Ended, HistoryRecord, Holder, Host, Requester, State, Waiter};

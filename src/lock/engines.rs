@@ -236,7 +236,12 @@ pub trait Engine: Send + Sync {
     /// As [`acquire`](Self::acquire).
     fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
         let state = self.state(name, &Cancel::new())?;
-        Ok(state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == token && holder.alive)))
+        Ok(state.is_some_and(|state| {
+            state
+                .holders
+                .iter()
+                .any(|holder| holder.token == Some(token) && holder.alive)
+        }))
     }
 
     /// All locks that are known. On an engine where a lock exists only while it is used, those in use.

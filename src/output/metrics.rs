@@ -31,7 +31,7 @@ const STANDING: [Metric<State>; 4] = [
             state
                 .waiters
                 .iter()
-                .map(|waiter| waiter.waited.as_secs_f64())
+                .map(|waiter| waiter.waited.unwrap_or_default().as_secs_f64())
                 .fold(0.0, f64::max)
         },
     ),

@@ -1,6 +1,7 @@
 //! Names of users, and of those who hold and wait.
 
 use resourcelock::system;
+use resourcelock::{Host, Requester};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -17,42 +18,35 @@ pub fn user(uid: u32) -> String {
 }
 
 /// The user of a request: by the name that it brought from another machine, else as known here.
-pub fn user_of(brought: &Option<String>, uid: u32) -> String {
-    brought.clone().unwrap_or_else(|| user(uid))
-}
-
-/// Whether a request is one of another program, in an engine that knows little of it.
-pub fn is_foreign(pid: u32, host: &Option<String>) -> bool {
-    pid == 0 && host.is_some()
-}
-
-/// Whether the user of a request is known. (Where only an engine tells of it, it may not be.)
-pub fn is_known(brought: &Option<String>) -> bool {
-    brought.as_deref() != Some("")
+pub fn user_of(requester: &Requester) -> Option<String> {
+    requester.user.clone().or_else(|| requester.uid.map(user))
 }
 
 /// Who asks or asked: `4711@web2 (scan.sh, alice)`, `another program (psql)`.
-pub fn party(pid: u32, host: &Option<String>, command: &str, brought: &Option<String>, uid: u32) -> String {
-    match (is_foreign(pid, host), command) {
-        (true, "") => "another program".to_owned(),
-        (true, command) => format!("another program ({command})"),
-        (false, command) => {
-            let command = if command.is_empty() { "?" } else { command };
-            let user = match is_known(brought) {
-                true => format!(", {}", user_of(brought, uid)),
-                false => String::new(),
-            };
-            format!("{} ({command}{user})", process(pid, host))
-        }
+pub fn party(requester: &Requester) -> String {
+    let command = requester.command.as_deref();
+    if requester.is_foreign() {
+        return match command {
+            None => "another program".to_owned(),
+            Some(command) => format!("another program ({command})"),
+        };
+    }
+    let user = user_of(requester).map_or_else(String::new, |user| format!(", {user}"));
+    format!("{} ({}{user})", process(requester), command.unwrap_or("?"))
+}
+
+/// A process, with its host if that may be another one: `4711` or `4711@web2`.
+fn process(requester: &Requester) -> String {
+    let pid = pid(requester);
+    match &requester.host {
+        Host::Local => pid,
+        host => format!("{pid}@{}", host.name().unwrap_or_default()),
     }
 }
 
-/// A process, with its machine if that may be another one: `4711` or `4711@web2`.
-fn process(pid: u32, host: &Option<String>) -> String {
-    match host {
-        Some(host) => format!("{pid}@{host}"),
-        None => pid.to_string(),
-    }
+/// The process's number.
+pub fn pid(requester: &Requester) -> String {
+    requester.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::names;
 use resourcelock::{Holder, Mode, State};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// For a request that was not had in time: who has the lock, since when, what for, how many wait, what would release
 /// it. Without the lock's name in front.
@@ -29,7 +29,7 @@ pub fn waiting(state: &State) -> String {
     let ahead = state
         .waiters
         .iter()
-        .position(|waiter| waiter.pid == own && waiter.same_pid_namespace)
+        .position(|waiter| waiter.requester.pid == Some(own) && waiter.requester.same_pid_namespace)
         .unwrap_or(state.waiters.len());
     let mut text = format!("waiting for {}", state.name);
     if state.locked || !state.holders.is_empty() {
@@ -60,7 +60,7 @@ fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {
         [] if state.foreign => "a program that uses the Python module or the bare semaphore".to_owned(),
         [] => "nobody that could be seen".to_owned(),
-        [one] => format!("{}{}", who(one), held(" for", one.held, one.since)),
+        [one] => format!("{}{}", who(one), held(" for", one.held)),
         [first, others @ ..] => {
             let longest = state.holders.iter().max_by_key(|holder| holder.held).unwrap_or(first);
             let kind = match first.mode {
@@ -71,7 +71,7 @@ fn holders(state: &State) -> String {
                 "{} and {} more{kind}{}",
                 who(first),
                 others.len(),
-                held(" for up to", longest.held, longest.since)
+                held(" for up to", longest.held)
             )
         }
     };
@@ -86,21 +86,18 @@ fn holders(state: &State) -> String {
     text
 }
 
-/// A time with a word before it, such as ` for 12 s`, if it is known since when.
-pub fn held(how: &str, time: Duration, since: SystemTime) -> String {
-    match since {
-        SystemTime::UNIX_EPOCH => String::new(),
-        _ => format!("{how} {}", duration(time)),
-    }
+/// A time with a word before it, such as ` for 12 s`, if it is known.
+pub fn held(how: &str, time: Option<Duration>) -> String {
+    time.map_or_else(String::new, |time| format!("{how} {}", duration(time)))
 }
 
 /// `4711 (read_sensor.sh, alice)`.
 pub fn who(holder: &Holder) -> String {
-    let pid = match (holder.bound_pid, holder.detached) {
-        (Some(pid), true) => pid,
-        _ => holder.pid,
-    };
-    let party = names::party(pid, &holder.host, &holder.command, &holder.user, holder.uid);
+    let mut requester = holder.requester.clone();
+    if holder.detached {
+        requester.pid = holder.bound_pid.or(requester.pid);
+    }
+    let party = names::party(&requester);
     if holder.detached && holder.bound_pid.is_none() {
         format!("'get' of {party}")
     } else {

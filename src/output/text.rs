@@ -5,7 +5,7 @@ use super::sentence::{duration, held, note_text};
 use super::table::Table;
 use super::{Style, names, view};
 use chrono::{DateTime, Local};
-use resourcelock::{Change, HistoryRecord, Holder, LockName, Mode, State, Waiter};
+use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -67,9 +67,8 @@ fn headline(state: &State, style: Style) -> String {
 
 /// How long the living have had it, as far as that is known.
 fn longest(state: &State) -> Option<Duration> {
-    let known = |holder: &&Holder| holder.alive && holder.since != SystemTime::UNIX_EPOCH;
-    let holders = state.holders.iter().filter(known);
-    holders.map(|holder| holder.held).max()
+    let living = state.holders.iter().filter(|holder| holder.alive);
+    living.filter_map(|holder| holder.held).max()
 }
 
 fn slots(state: &State) -> String {
@@ -92,17 +91,16 @@ fn holder_line(holder: &Holder) -> String {
     if let Some(left) = holder.expires_in {
         let _ = write!(text, ", expires in {}", duration(left));
     }
-    if holder.since != SystemTime::UNIX_EPOCH {
-        let (since, waited) = (clock(holder.since), duration(holder.waited));
-        let _ = write!(text, ", since {since} (waited {waited})");
+    if let Some((since, waited)) = holder.since.zip(holder.waited) {
+        let _ = write!(text, ", since {} (waited {})", clock(since), duration(waited));
     }
-    if holder.token != 0 {
-        let _ = write!(text, ", token {}", holder.token);
+    if let Some(token) = holder.token {
+        let _ = write!(text, ", token {token}");
     }
     if !holder.alive {
         text.push_str(", DEAD");
     }
-    if !holder.same_pid_namespace && holder.host.is_none() {
+    if !holder.requester.same_pid_namespace && holder.requester.host == Host::Local {
         text.push_str(" (process ids of another container)");
     }
     text
@@ -111,9 +109,9 @@ fn holder_line(holder: &Holder) -> String {
 fn waiter_line(waiter: &Waiter) -> String {
     let mut text = format!(
         "{}, {}{}",
-        waiting_party(waiter),
+        names::party(&waiter.requester),
         view::mode(waiter.mode),
-        held(", for", waiter.waited, waiter.since)
+        held(", for", waiter.waited)
     );
     if waiter.stalled {
         text.push_str(", stopped: passed over until it runs again");
@@ -122,10 +120,6 @@ fn waiter_line(waiter: &Waiter) -> String {
         text.push_str(", DEAD");
     }
     text
-}
-
-fn waiting_party(waiter: &Waiter) -> String {
-    names::party(waiter.pid, &waiter.host, &waiter.command, &waiter.user, waiter.uid)
 }
 
 /// One line for `trace`: the time, the lock, who has it.
@@ -151,23 +145,22 @@ pub fn event(change: &Change) -> String {
     let mut text = format!("{} {:<9} ", precise_clock(change.at()), view::event(change));
     match change {
         Change::Queued(waiter) => {
-            text.push_str(&waiting_party(waiter));
+            text.push_str(&names::party(&waiter.requester));
         }
         Change::Granted(holder) => {
             text.push_str(&who(holder));
-            if holder.token != 0 {
-                let _ = write!(text, ", token {}", holder.token);
+            if let Some(token) = holder.token {
+                let _ = write!(text, ", token {token}");
             }
-            text.push_str(&held(", waited", holder.waited, holder.since));
+            text.push_str(&held(", waited", holder.waited));
         }
         Change::Ended(record) => {
-            let party = names::party(record.pid, &record.host, &record.command, &record.user, record.uid);
-            text.push_str(&party);
-            if record.token == 0 {
-                text.push_str(&held(", waited", record.waited, record.queued));
+            text.push_str(&names::party(&record.requester));
+            if let Some(token) = record.token {
+                let _ = write!(text, ", token {token}");
+                text.push_str(&held(", held", record.held));
             } else {
-                let _ = write!(text, ", token {}", record.token);
-                text.push_str(&held(", held", record.held, record.queued));
+                text.push_str(&held(", waited", record.waited));
             }
         }
         Change::Foreign(_) => text.push_str("by a program that uses the Python module or the bare semaphore"),
@@ -183,7 +176,7 @@ fn summary(state: &State) -> String {
     match state.holders.as_slice() {
         _ if !state.locked => "free".to_owned(),
         [] => "locked by the Python module or the bare semaphore".to_owned(),
-        [one] => format!("locked by {}{}", who(one), held(" for", one.held, one.since)),
+        [one] => format!("locked by {}{}", who(one), held(" for", one.held)),
         [first, others @ ..] => format!("locked by {} and {} more", who(first), others.len()),
     }
 }
@@ -248,18 +241,17 @@ pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
         "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND",
     ]);
     for record in records {
-        let granted = record.token != 0;
-        let if_granted = |text: String| if granted { text } else { "-".to_owned() };
+        let time = |known: Option<Duration>| known.map_or_else(|| "-".to_owned(), duration);
         table.push([
             date_and_clock(record.ended),
             record.how.as_str().to_owned(),
-            duration(record.waited),
-            if_granted(duration(record.held)),
-            record.pid.to_string(),
-            names::user_of(&record.user, record.uid),
+            time(record.waited),
+            time(record.held),
+            names::pid(&record.requester),
+            names::user_of(&record.requester).unwrap_or_default(),
             view::mode(record.mode).to_owned(),
-            if_granted(record.token.to_string()),
-            record.command.clone(),
+            record.token.map_or_else(|| "-".to_owned(), |token| token.to_string()),
+            record.requester.command.clone().unwrap_or_default(),
         ]);
     }
     table.render(width)

@@ -6,7 +6,7 @@
 use super::sentence::duration;
 use super::{names, view};
 use chrono::{DateTime, Local};
-use resourcelock::{Ended, HistoryRecord, State};
+use resourcelock::{Ended, HistoryRecord, Holder, Requester, State, Waiter};
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime};
 
@@ -24,11 +24,9 @@ const TICKS: u128 = 8;
 
 /// One request in the picture.
 struct Span {
-    command: String,
-    pid: u32,
-    user: String,
+    requester: Requester,
     mode: &'static str,
-    token: u64,
+    token: Option<u64>,
     queued: SystemTime,
     /// None: never granted.
     granted: Option<SystemTime>,
@@ -38,23 +36,54 @@ struct Span {
 }
 
 impl Span {
-    fn ended(record: &HistoryRecord) -> Self {
-        Self {
-            command: record.command.clone(),
-            pid: record.pid,
-            user: names::user_of(&record.user, record.uid),
+    /// `None` where it is not known when a request was made: it has no place on the time axis.
+    fn ended(record: &HistoryRecord) -> Option<Self> {
+        Some(Self {
+            requester: record.requester.clone(),
             mode: view::mode(record.mode),
             token: record.token,
-            queued: record.queued,
-            granted: (record.token != 0).then(|| record.queued + record.waited),
+            queued: record.queued?,
+            granted: record.granted(),
             end: record.ended,
             how: Some(record.how),
-        }
+        })
+    }
+
+    fn holds(holder: &Holder, now: SystemTime) -> Option<Self> {
+        Some(Self {
+            requester: holder.requester.clone(),
+            mode: view::mode(holder.mode),
+            token: holder.token,
+            queued: holder.queued()?,
+            granted: holder.since,
+            end: now,
+            how: None,
+        })
+    }
+
+    fn waits(waiter: &Waiter, now: SystemTime) -> Option<Self> {
+        Some(Self {
+            requester: waiter.requester.clone(),
+            mode: view::mode(waiter.mode),
+            token: None,
+            queued: waiter.since?,
+            granted: None,
+            end: now,
+            how: None,
+        })
+    }
+
+    /// Command and pid: requests of the same process stand in one row.
+    fn row(&self) -> (String, String) {
+        let command = self.requester.command.clone().unwrap_or_default();
+        (command, names::pid(&self.requester))
     }
 
     /// What a tooltip says.
     fn description(&self) -> String {
-        let mut text = format!("{} {} ({}), {}", self.command, self.pid, self.user, self.mode);
+        let (command, pid) = self.row();
+        let user = names::user_of(&self.requester).unwrap_or_default();
+        let mut text = format!("{command} {pid} ({user}), {}", self.mode);
         let waited = self
             .granted
             .unwrap_or(self.end)
@@ -63,7 +92,10 @@ impl Span {
         let _ = write!(text, ", asked {}, waited {}", precise(self.queued), duration(waited));
         if let Some(granted) = self.granted {
             let held = self.end.duration_since(granted).unwrap_or_default();
-            let _ = write!(text, ", held {}, token {}", duration(held), self.token);
+            let _ = write!(text, ", held {}", duration(held));
+        }
+        if let Some(token) = self.token {
+            let _ = write!(text, ", token {token}");
         }
         let end = match self.how {
             Some(how) => how.as_str(),
@@ -91,41 +123,23 @@ pub struct Timeline {
     name: String,
     spans: Vec<Span>,
     /// Command and pid of each row, in the order of their first request.
-    rows: Vec<(String, u32)>,
+    rows: Vec<(String, String)>,
 }
 
 impl Timeline {
     /// Of the lock `name`; without `state` it does not exist.
     pub fn new(name: &str, records: &[HistoryRecord], state: Option<&State>) -> Self {
-        let mut spans: Vec<Span> = records.iter().map(Span::ended).collect();
+        let mut spans: Vec<Span> = records.iter().filter_map(Span::ended).collect();
         if let Some(state) = state {
-            spans.extend(state.holders.iter().map(|holder| Span {
-                command: holder.command.clone(),
-                pid: holder.pid,
-                user: names::user_of(&holder.user, holder.uid),
-                mode: view::mode(holder.mode),
-                token: holder.token,
-                queued: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
-                granted: Some(holder.since),
-                end: state.read_at,
-                how: None,
-            }));
-            spans.extend(state.waiters.iter().map(|waiter| Span {
-                command: waiter.command.clone(),
-                pid: waiter.pid,
-                user: names::user_of(&waiter.user, waiter.uid),
-                mode: view::mode(waiter.mode),
-                token: 0,
-                queued: waiter.since,
-                granted: None,
-                end: state.read_at,
-                how: None,
-            }));
+            let holders = state.holders.iter();
+            spans.extend(holders.filter_map(|holder| Span::holds(holder, state.read_at)));
+            let waiters = state.waiters.iter();
+            spans.extend(waiters.filter_map(|waiter| Span::waits(waiter, state.read_at)));
         }
         spans.sort_by_key(|span| span.queued);
         let mut rows = Vec::new();
         for span in &spans {
-            let row = (span.command.clone(), span.pid);
+            let row = span.row();
             if !rows.contains(&row) {
                 rows.push(row);
             }
@@ -244,10 +258,7 @@ impl Timeline {
     }
 
     fn request(&self, svg: &mut String, scale: &Scale, span: &Span) {
-        let row = self
-            .rows
-            .iter()
-            .position(|(command, pid)| *command == span.command && *pid == span.pid);
+        let row = self.rows.iter().position(|row| *row == span.row());
         let y = TOP + ROW * row.unwrap_or_default() as f64 + (ROW - BAR) / 2.0;
         let (queued, end) = (scale.x(span.queued), scale.x(span.end));
         let granted = span.granted.map(|granted| scale.x(granted));

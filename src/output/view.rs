@@ -3,7 +3,7 @@
 
 use super::names;
 use chrono::{DateTime, Local, SecondsFormat};
-use resourcelock::{Change, Counters, HistoryRecord, Holder, Mode, State, Waiter};
+use resourcelock::{Change, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
@@ -245,16 +245,17 @@ impl LockView {
     }
 }
 
-impl PartyView {
-    fn new(pid: u32, uid: u32, user: &Option<String>, host: &Option<String>, command: &str) -> Self {
-        let known = names::is_known(user);
-        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+impl From<&Requester> for PartyView {
+    fn from(requester: &Requester) -> Self {
         Self {
-            pid: (!names::is_foreign(pid, host)).then_some(pid),
-            uid: known.then_some(uid),
-            user: known.then(|| names::user_of(user, uid)),
-            host: host.as_ref().map(text),
-            command: command.to_owned(),
+            pid: requester.pid,
+            uid: requester.uid,
+            user: names::user_of(requester),
+            host: match &requester.host {
+                Host::Local => None,
+                host => Some(host.name().map(str::to_owned)),
+            },
+            command: requester.command.clone().unwrap_or_default(),
         }
     }
 }
@@ -282,19 +283,17 @@ impl From<&State> for LockView {
 
 impl From<&Holder> for HolderView {
     fn from(holder: &Holder) -> Self {
-        let (user, host) = (&holder.user, &holder.host);
-        let since = known(holder.since);
         Self {
-            token: (holder.token != 0).then_some(holder.token),
+            token: holder.token,
             mode: mode(holder.mode),
-            party: PartyView::new(holder.pid, holder.uid, user, host, &holder.command),
+            party: PartyView::from(&holder.requester),
             bound_pid: holder.bound_pid,
             detached: holder.detached,
             alive: holder.alive,
-            same_pid_namespace: holder.same_pid_namespace,
-            held_seconds: since.and(Some(seconds(holder.held))),
-            waited_seconds: since.and(Some(seconds(holder.waited))),
-            since: since.map(timestamp),
+            same_pid_namespace: holder.requester.same_pid_namespace,
+            held_seconds: holder.held.map(seconds),
+            waited_seconds: holder.waited.map(seconds),
+            since: holder.since.map(timestamp),
             expires_in_seconds: holder.expires_in.map(seconds),
         }
     }
@@ -302,16 +301,14 @@ impl From<&Holder> for HolderView {
 
 impl From<&Waiter> for WaiterView {
     fn from(waiter: &Waiter) -> Self {
-        let (user, host) = (&waiter.user, &waiter.host);
-        let since = known(waiter.since);
         Self {
             mode: mode(waiter.mode),
-            party: PartyView::new(waiter.pid, waiter.uid, user, host, &waiter.command),
-            waited_seconds: since.and(Some(seconds(waiter.waited))),
-            since: since.map(timestamp),
+            party: PartyView::from(&waiter.requester),
+            waited_seconds: waiter.waited.map(seconds),
+            since: waiter.since.map(timestamp),
             stalled: waiter.stalled,
             alive: waiter.alive,
-            same_pid_namespace: waiter.same_pid_namespace,
+            same_pid_namespace: waiter.requester.same_pid_namespace,
         }
     }
 }
@@ -333,21 +330,17 @@ impl From<&Counters> for CountersView {
 
 impl From<&HistoryRecord> for RecordView {
     fn from(record: &HistoryRecord) -> Self {
-        let was_granted = record.token != 0;
-        let (user, host) = (&record.user, &record.host);
-        let queued = known(record.queued);
         Self {
             sequence: record.sequence,
-            token: was_granted.then_some(record.token),
+            token: record.token,
             mode: mode(record.mode),
-            party: PartyView::new(record.pid, record.uid, user, host, &record.command),
-            queued: queued.map(timestamp),
-            granted: queued
-                .filter(|_| was_granted)
-                .map(|queued| timestamp(queued + record.waited)),
+            party: PartyView::from(&record.requester),
+            queued: record.queued.map(timestamp),
+            granted: record.granted().map(timestamp),
             ended: timestamp(record.ended),
-            waited_seconds: queued.and(Some(seconds(record.waited))),
-            held_seconds: queued.and(Some(seconds(record.held))),
+            waited_seconds: record.waited.map(seconds),
+            // 0 for a request that was never granted.
+            held_seconds: record.queued.map(|_| seconds(record.held.unwrap_or_default())),
             how: record.how.as_str(),
         }
     }
@@ -360,11 +353,6 @@ pub fn mode(mode: Mode) -> &'static str {
         Mode::Shared => "shared",
         Mode::Slots(_) => "slot",
     }
-}
-
-/// A time that is known.
-fn known(time: SystemTime) -> Option<SystemTime> {
-    Some(time).filter(|time| *time != SystemTime::UNIX_EPOCH)
 }
 
 /// RFC 3339 in local time, to the microsecond.

@@ -242,8 +242,8 @@ fn had_shown_given_back(engine: &Shared) {
         panic!("{seen:?}")
     };
     assert_eq!(
-        (holder.token, holder.pid, holder.command.as_str()),
-        (held.token(), std::process::id(), "scanner")
+        (holder.token, holder.requester.pid, holder.requester.command.as_deref()),
+        (Some(held.token()), Some(std::process::id()), Some("scanner"))
     );
     assert!(seen.note.ends_with("bus scan"), "{}", seen.note);
     assert!(held.validity().is_certain());
@@ -316,7 +316,11 @@ fn order(engine: &Shared) {
     }
     wait_until("all wait", || state(engine, &lock).waiters.len() == 5);
     let seen = state(engine, &lock);
-    let commands: Vec<&str> = seen.waiters.iter().map(|waiter| waiter.command.as_str()).collect();
+    let commands: Vec<&str> = seen
+        .waiters
+        .iter()
+        .filter_map(|waiter| waiter.requester.command.as_deref())
+        .collect();
     assert_eq!(commands, ["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
     assert!(held.release(true).expect("it answers"));
     let turns: Vec<u32> = waiting
@@ -339,10 +343,7 @@ fn tells_waiters(engine: &Shared) {
     let wait = wait.on_wait(Duration::from_millis(100), |state| told = Some(state.clone()));
     assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
     let told = told.expect("it was told");
-    assert_eq!(
-        told.holders.first().map(|holder| holder.command.as_str()),
-        Some("the-holder")
-    );
+    assert_eq!(told.holders[0].requester.command.as_deref(), Some("the-holder"));
     assert!(held.release(true).expect("it answers"));
 }
 
@@ -476,7 +477,7 @@ fn detached(engine: &Shared) {
     assert!(
         seen.holders
             .iter()
-            .any(|holder| holder.token == hold.token && holder.detached),
+            .any(|holder| holder.token == Some(hold.token) && holder.detached),
         "{seen:?}"
     );
     let token = UngetOptions::new().token(hold.token);
@@ -506,7 +507,7 @@ fn followed(engine: &Shared) {
     let mut told = move |cancel: &Cancel| {
         let change = follow.next(cancel).expect("it answers")?;
         Some(match change {
-            Change::Queued(waiter) => ("queued", u64::from(waiter.pid)),
+            Change::Queued(waiter) => ("queued", waiter.requester.pid.map(u64::from)),
             Change::Granted(holder) => ("granted", holder.token),
             Change::Ended(record) => ("ended", record.token),
             other => panic!("{other:?}"),
@@ -514,19 +515,19 @@ fn followed(engine: &Shared) {
     };
     let held = take(engine, &lock);
     let first = held.token();
-    assert_eq!(told(&never), Some(("granted", first)));
+    assert_eq!(told(&never), Some(("granted", Some(first))));
     let next = {
         let (engine, name) = (engine.clone(), lock.0.clone());
         thread::spawn(move || take(&engine, &name))
     };
-    assert_eq!(told(&never), Some(("queued", u64::from(std::process::id()))));
+    assert_eq!(told(&never), Some(("queued", Some(u64::from(std::process::id())))));
     assert!(held.release(true).expect("it answers"));
     let next = next.join().expect("no panic");
-    assert_eq!(told(&never), Some(("ended", first)));
-    assert_eq!(told(&never), Some(("granted", next.token())));
+    assert_eq!(told(&never), Some(("ended", Some(first))));
+    assert_eq!(told(&never), Some(("granted", Some(next.token()))));
     let second = next.token();
     assert!(next.release(true).expect("it answers"));
-    assert_eq!(told(&never), Some(("ended", second)));
+    assert_eq!(told(&never), Some(("ended", Some(second))));
     let cancelled = Cancel::new();
     cancelled.cancel();
     assert_eq!(told(&cancelled), None);

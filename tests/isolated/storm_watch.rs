@@ -5,6 +5,7 @@ use crate::common::{Ask, TestLock, Worker};
 use resourcelock::{Cancel, Change, Ended, GetOptions, ResourceLock, Wait};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Gets and ungets so often, staying for some microseconds.
 fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
@@ -66,7 +67,7 @@ impl Seen {
                 if record.how != Ended::TimedOut && !self.granted.contains_key(&record.ticket) {
                     self.disorder.push(format!("end of {} before its grant", record.ticket));
                 }
-                if record.waited.as_nanos() > 0 && !self.queued.contains_key(&record.ticket) {
+                if record.waited > Some(Duration::ZERO) && !self.queued.contains_key(&record.ticket) {
                     self.disorder
                         .push(format!("end of {} before it was queued", record.ticket));
                 }
@@ -130,23 +131,27 @@ fn waiting_giving_up_force_and_death_are_told() {
     let stop = Cancel::new();
     let mut next = || watch.next(&stop).expect("not cancelled");
     let held = one.get(Ask::default()).unwrap();
-    assert!(matches!(next(), Change::Granted(holder) if holder.token == held.token));
+    assert!(matches!(next(), Change::Granted(holder) if holder.token == Some(held.token)));
     other.send_get(Ask {
         wait: Some(150),
         ..Ask::default()
     });
-    assert!(matches!(next(), Change::Queued(waiter) if waiter.pid == other.id()));
+    assert!(matches!(next(), Change::Queued(waiter) if waiter.requester.pid == Some(other.id())));
     assert_eq!(other.granted(), None);
-    assert!(matches!(next(), Change::Ended(record) if record.how == Ended::TimedOut && record.pid == other.id()));
+    assert!(
+        matches!(next(), Change::Ended(record) if record.how == Ended::TimedOut && record.requester.pid == Some(other.id()))
+    );
     assert_eq!(other.ask(json!(["force"])), json!(true));
-    assert!(matches!(next(), Change::Ended(record) if record.how == Ended::Forced && record.token == held.token));
+    assert!(matches!(next(), Change::Ended(record) if record.how == Ended::Forced && record.token == Some(held.token)));
     let held = other.get(Ask::now()).unwrap();
     assert!(matches!(next(), Change::Granted(_)));
     one.send_get(Ask::default());
     assert!(matches!(next(), Change::Queued(_)));
     other.kill();
-    assert!(matches!(next(), Change::Ended(record) if record.how == Ended::Abandoned && record.token == held.token));
-    assert!(matches!(next(), Change::Granted(holder) if holder.pid == one.id()));
+    assert!(
+        matches!(next(), Change::Ended(record) if record.how == Ended::Abandoned && record.token == Some(held.token))
+    );
+    assert!(matches!(next(), Change::Granted(holder) if holder.requester.pid == Some(one.id())));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
             lock.set_lock_info("by the child");
             let told = json!({
                 "locked": [lock.is_locked(), state.locked, lock.lock_value() == 0],
-                "held": state.holders.iter().map(|holder| lock.is_held(holder.token)).collect::<Vec<_>>(),
+                "held": state.holders.iter().map(|holder| lock.is_held(holder.token.unwrap())).collect::<Vec<_>>(),
                 "history": lock.history().len(),
                 "note": lock.get_lock_info(),
                 "own": [json!(lock.have_the_lock()), json!(lock.token())],

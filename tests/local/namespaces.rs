@@ -49,11 +49,11 @@ fn a_live_hold_is_respected_from_both_sides() {
         outside.send_get(limited);
         elsewhere.send_get(limited);
         wait_until("one waits elsewhere", || {
-            lock.state().waiters.iter().any(|w| !w.same_pid_namespace)
+            lock.state().waiters.iter().any(|w| !w.requester.same_pid_namespace)
         });
         assert_eq!((outside.granted(), elsewhere.granted()), (None, None), "round {round}");
         let holder = lock.state().holders.remove(0);
-        assert!(holder.alive && !holder.same_pid_namespace, "{holder:?}");
+        assert!(holder.alive && !holder.requester.same_pid_namespace, "{holder:?}");
         assert!(inside.release());
         assert!(outside.get(Ask::default()).is_some());
         assert_eq!(inside.get(limited), None, "round {round}");
@@ -115,7 +115,7 @@ fn a_process_of_another_namespace_counts_as_alive() {
     };
     assert_eq!(outside.get(limited), None, "what cannot be verified is alive");
     let holder = lock.state().holders.remove(0);
-    assert!(holder.alive && !holder.same_pid_namespace && holder.bound_pid == Some(2));
+    assert!(holder.alive && !holder.requester.same_pid_namespace && holder.bound_pid == Some(2));
     assert_eq!(
         outside.ask(json!(["unget_token", token])),
         json!(true),
@@ -176,7 +176,7 @@ fn ahead(plain: &Command) -> Command {
 
 /// Stops the request that waits in this place.
 fn stop_waiter(lock: &TestLock, place: usize) {
-    let pid = lock.state().waiters[place].pid;
+    let pid = lock.state().waiters[place].requester.pid.unwrap();
     signal(pid, Signal::SIGSTOP);
     wait_until("it is stopped", || process_state(pid) == Some('T'));
 }
@@ -242,7 +242,7 @@ fn a_head_of_another_clock_is_late_when_it_is_stopped() {
     };
     wait_until("it watches", || looked() > 864_000_000_000_000);
     stop_waiter(&lock, 0);
-    let head_pid = lock.state().waiters[0].pid;
+    let head_pid = lock.state().waiters[0].requester.pid.unwrap();
     let mut second = Worker::open(&lock);
     second.send_get(Ask::default());
     wait_until("both wait", || lock.state().waiters.len() == 2);

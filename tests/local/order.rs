@@ -42,7 +42,10 @@ fn queue(lock: &TestLock, modes: &[Mode]) -> (Worker, Vec<Worker>) {
         waiters.push(waiter);
         wait_until("it has waited for 50 ms", || {
             let queued = lock.state().waiters;
-            queued.len() == waiters.len() && queued.last().is_some_and(|last| last.waited.as_millis() >= 50)
+            queued.len() == waiters.len()
+                && queued
+                    .last()
+                    .is_some_and(|last| last.waited >= Some(Duration::from_millis(50)))
         });
     }
     (holder, waiters)
@@ -52,7 +55,12 @@ fn queue(lock: &TestLock, modes: &[Mode]) -> (Worker, Vec<Worker>) {
 fn eight_waiters_are_served_in_the_order_of_asking() {
     let lock = TestLock::new("order");
     let (mut holder, mut waiters) = queue(&lock, &[Mode::Exclusive; 8]);
-    let pids: Vec<u32> = lock.state().waiters.iter().map(|waiter| waiter.pid).collect();
+    let pids: Vec<u32> = lock
+        .state()
+        .waiters
+        .iter()
+        .filter_map(|waiter| waiter.requester.pid)
+        .collect();
     assert_eq!(
         pids,
         waiters.iter().map(Worker::id).collect::<Vec<_>>(),
@@ -67,7 +75,12 @@ fn eight_waiters_are_served_in_the_order_of_asking() {
         "{grants:?}"
     );
     assert!(waiters.iter_mut().all(|waiter| waiter.answer() == json!(true)));
-    let served: Vec<u32> = lock.open().history().iter().map(|record| record.pid).collect();
+    let served: Vec<u32> = lock
+        .open()
+        .history()
+        .iter()
+        .filter_map(|record| record.requester.pid)
+        .collect();
     assert_eq!(served[1..], pids);
 }
 

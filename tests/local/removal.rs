@@ -134,7 +134,7 @@ fn when_it_is_killed_before_the_first_file_the_lock_is_the_old_one() {
     let [mut early, mut waiting] = [0; 2].map(|_| Worker::open(&lock));
     let mut old = Peer::open(&lock);
     let remover = Remover::about_to_delete(&lock);
-    assert!(lock.state().locked && lock.state().holders[0].pid == remover.0.id());
+    assert!(lock.state().locked && lock.state().holders[0].requester.pid == Some(remover.0.id()));
     for look in [&["state"][..], &["history"]] {
         assert!(output(&lock, look).status.success());
     }

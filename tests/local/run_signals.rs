@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 #[test]
 fn what_is_sent_to_the_wrapper_reaches_the_command_once() {
@@ -319,7 +320,7 @@ fn a_closed_pipe_does_not_end_the_wrapper() {
         lock.state()
             .waiters
             .first()
-            .is_some_and(|waiter| waiter.waited.as_millis() > 1100)
+            .is_some_and(|waiter| waiter.waited > Some(Duration::from_millis(1100)))
     });
     holder.finish();
     assert_eq!(waiter.line(), "ran");

@@ -79,13 +79,14 @@ fn stopped_and_continued_with_the_lock_held() {
         shell.see("Stopped");
         let holder = &lock.state().holders[0];
         assert!(lock.state().locked && holder.alive);
-        assert_eq!(state_letter(holder.pid), Some('T'));
+        assert_eq!(state_letter(holder.requester.pid.unwrap()), Some('T'));
         assert_eq!(state_letter(holder.bound_pid.unwrap()), Some('T'));
         shell.line("fg");
         shell.see("sh -c");
         let holder = lock.state().holders[0].clone();
         wait_until("both run", || {
-            state_letter(holder.pid) == Some('S') && state_letter(holder.bound_pid.unwrap()) == Some('S')
+            state_letter(holder.requester.pid.unwrap()) == Some('S')
+                && state_letter(holder.bound_pid.unwrap()) == Some('S')
         });
     }
     shell.line("hello");
@@ -104,7 +105,7 @@ fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought
             typed(&lock, options, r#"sh -c 'read line; echo ""got $line; exit 3'"#)
         ));
         wait_until("it holds the lock", || !lock.state().holders.is_empty());
-        let wrapper = lock.state().holders[0].pid;
+        let wrapper = lock.state().holders[0].requester.pid.unwrap();
         wait_until("it stops", || state_letter(wrapper) == Some('T'));
         shell.line("fg");
         shell.see("read line");
@@ -131,7 +132,7 @@ fn continued_in_the_background() {
     shell.line("bg");
     let holder = lock.state().holders[0].clone();
     wait_until("both run", || {
-        state_letter(holder.pid) != Some('T') && state_letter(holder.bound_pid.unwrap()) != Some('T')
+        state_letter(holder.requester.pid.unwrap()) != Some('T') && state_letter(holder.bound_pid.unwrap()) != Some('T')
     });
     std::fs::write(fifo, "\n").unwrap();
     shell.line("wait %1");

@@ -42,7 +42,7 @@ fn nothing_is_stolen_from_a_stopped_holder() {
     assert!(crate::common::worker::monotonic() - asked >= 700_000_000);
     assert_eq!(first.get(Ask::now()), None);
     let state = lock.state();
-    assert!(state.holders[0].alive && state.holders[0].token == held.token);
+    assert!(state.holders[0].alive && state.holders[0].token == Some(held.token));
     holder.resume();
     assert_eq!(holder.ask(json!(["lost"])), json!("held"));
     assert!(holder.release());
@@ -108,7 +108,10 @@ fn a_resumed_waiter_is_served_before_those_who_came_later() {
     assert!(holder.release());
     let passed_over = second.granted().expect("the first one did not react");
     wait_until("the stopped one is marked", || {
-        lock.state().waiters.iter().any(|w| w.stalled && w.pid == first.id())
+        lock.state()
+            .waiters
+            .iter()
+            .any(|w| w.stalled && w.requester.pid == Some(first.id()))
     });
     first.resume();
     wait_until("it is back in the queue", || {
@@ -148,7 +151,7 @@ fn a_waiter_that_was_stopped_past_its_limit_gives_up() {
         lock.state()
             .waiters
             .iter()
-            .all(|waiter| waiter.waited > Duration::from_millis(150))
+            .all(|waiter| waiter.waited > Some(Duration::from_millis(150)))
     });
     late.resume();
     assert_eq!(late.granted(), None);

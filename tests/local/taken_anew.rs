@@ -95,7 +95,7 @@ fn what_a_former_holder_does_touches_nobody_elses_record() {
     former.keep_alive_descriptor().unwrap();
     former.let_lapse().unwrap();
     let state = lock.state();
-    assert_eq!((state.holders.len(), state.holders[0].token), (1, grant.token));
+    assert_eq!((state.holders.len(), state.holders[0].token), (1, Some(grant.token)));
     assert_eq!(state.holders[0].bound_pid, None);
     assert!(former.lost().is_some());
     next.kill();

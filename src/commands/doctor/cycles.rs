@@ -22,6 +22,7 @@ pub fn findings(states: &[State]) -> Vec<Finding> {
                 state
                     .waiters
                     .iter()
+                    .map(|waiter| &waiter.requester)
                     .any(|waiter| waiter.same_pid_namespace && parents.works_for(waiter.pid, holder))
             });
             waited
@@ -111,10 +112,10 @@ struct Parents(HashMap<u32, Option<u32>>);
 
 impl Parents {
     /// Whether `pid` is the holder's process or one that it started: what it waits for, the holder waits for.
-    fn works_for(&mut self, pid: u32, holder: &Holder) -> bool {
-        let mut pid = Some(pid);
+    fn works_for(&mut self, mut pid: Option<u32>, holder: &Holder) -> bool {
         while let Some(current) = pid.filter(|&pid| pid > 1) {
-            if holder.same_pid_namespace && (current == holder.pid || Some(current) == holder.bound_pid) {
+            let holds = [holder.requester.pid, holder.bound_pid].contains(&Some(current));
+            if holds && holder.requester.same_pid_namespace {
                 return true;
             }
             pid = self.parent(current);

@@ -81,7 +81,9 @@ impl Watching<'_> {
         let remote = run.engine.capabilities().remote;
         let held = if remote && was_asked_to_end(ended) {
             let state = run.engine.peek(&run.lock);
-            state.map(|state| state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == self.token)))
+            state.map(|state| {
+                state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == Some(self.token)))
+            })
         } else {
             run.engine.is_held(&run.lock, self.token)
         };

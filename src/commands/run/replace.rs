@@ -29,12 +29,17 @@ pub fn ask_holders_to_end(engine: &dyn Engine, lock: &LockName, own: &[u64], qui
     if state.foreign {
         say("its holder uses the Python module and cannot be asked to end");
     }
-    for holder in state.holders.iter().filter(|h| h.alive && !own.contains(&h.token)) {
+    for holder in state
+        .holders
+        .iter()
+        .filter(|h| h.alive && !h.token.is_some_and(|token| own.contains(&token)))
+    {
         let Some(holder) = when_started(engine, lock, holder)? else {
             continue; // it has ended
         };
         if let Err(why) = ask(&holder) {
-            let Holder { pid, command, .. } = &holder;
+            let pid = output::names::pid(&holder.requester);
+            let command = holder.requester.command.as_deref().unwrap_or("?");
             say(&format!("{pid} ({command}) was not asked to end: {why}"));
         }
     }
@@ -44,7 +49,7 @@ pub fn ask_holders_to_end(engine: &dyn Engine, lock: &LockName, own: &[u64], qui
 /// The holder as it is when its command has been started: it is granted the lock before. `None`: it has released it.
 fn when_started(engine: &dyn Engine, lock: &LockName, holder: &Holder) -> Result<Option<Holder>, Error> {
     let mut holder = holder.clone();
-    while holder.bound_pid.is_none() && holder.held < STARTING {
+    while holder.bound_pid.is_none() && holder.held.is_some_and(|held| held < STARTING) {
         std::thread::sleep(Duration::from_millis(2));
         let state = engine.state(lock, &CANCEL)?;
         let holders = state.map(|state| state.holders).unwrap_or_default();
@@ -61,7 +66,7 @@ fn ask(holder: &Holder) -> Result<(), String> {
     let (Some(pid), false) = (holder.bound_pid, holder.detached) else {
         return Err("it does not run a command for the lock".to_owned());
     };
-    if !holder.same_pid_namespace {
+    if !holder.requester.same_pid_namespace {
         return Err("it is in another PID namespace".to_owned());
     }
     // Once it is opened it cannot come to mean another process; so the start time, which is looked at after that, is

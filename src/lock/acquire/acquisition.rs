@@ -10,7 +10,7 @@ use crate::lock::protocol::word::Word;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Describe, Live, NotDone, Objects, go, kind_of};
 use crate::lock::shm::sys::{self, Watched};
-use crate::lock::shm::table::pack_command;
+use crate::lock::shm::table::{PackedRequester, pack_command};
 use crate::{Error, GetOptions, Result, Wait};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, MutexGuard};
@@ -259,11 +259,13 @@ impl ResourceLock {
             mode: options.mode,
             detached: options.detached,
             bound_start,
-            command: options.command.map_or_else(process::own_command_packed, pack_command),
+            requester: PackedRequester {
+                pid,
+                uid,
+                command: options.command.map_or_else(process::own_command_packed, pack_command),
+            },
             queued,
             queued_wall_us: 0,
-            pid,
-            uid,
         })
     }
 

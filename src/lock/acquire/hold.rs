@@ -80,9 +80,7 @@ impl Hold {
             waited_ns: self.granted.saturating_sub(self.describe.queued),
             held_ns: now.saturating_sub(self.granted),
             ended_wall_us,
-            pid: self.describe.pid,
-            uid: self.describe.uid,
-            command: self.describe.command,
+            requester: self.describe.requester,
             what: pack_what(kind as u8, Ended::Released, slots),
         }
     }

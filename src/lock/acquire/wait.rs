@@ -190,9 +190,7 @@ impl ResourceLock {
                     waited_ns: now.saturating_sub(describe.queued),
                     held_ns: 0,
                     ended_wall_us: sys::realtime() / 1000,
-                    pid: describe.pid,
-                    uid: describe.uid,
-                    command: describe.command,
+                    requester: describe.requester,
                     what: pack_what(kind as u8, Ended::TimedOut, slots),
                 });
             }

@@ -407,13 +407,13 @@ impl ResourceLock {
                 }
                 Ok(released)
             }
-            Target::Token(token) => self.force_matching(text, |state| state.token == token),
+            Target::Token(token) => self.force_matching(text, |holder| holder.token == Some(token)),
             Target::BoundTo(pid) => {
                 // The process that bears the number now, if any; not another's, of another time or PID namespace.
                 let start = Stat::of(pid).ok().map(|stat| stat.start_time);
                 self.force_matching(text, |holder| {
                     holder.bound_pid == Some(pid)
-                        && holder.same_pid_namespace
+                        && holder.requester.same_pid_namespace
                         && (start.is_none() || holder.bound_start == start)
                 })
             }
@@ -431,7 +431,7 @@ impl ResourceLock {
                 .table
                 .requests
                 .get(i)
-                .is_some_and(|record| record.token.load(Relaxed) == token);
+                .is_some_and(|record| Some(record.token.load(Relaxed)) == token);
             same.then_some(Which::One(i, word))
         })?;
         if released {

@@ -113,7 +113,7 @@ impl ResourceLock {
         self.seen().objects().is_some_and(|objects| {
             snapshot::holders(objects)
                 .iter()
-                .any(|(_, _, holder)| holder.token == token && holder.alive)
+                .any(|(_, _, holder)| holder.token == Some(token) && holder.alive)
         })
     }
 

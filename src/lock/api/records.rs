@@ -34,46 +34,94 @@ pub struct State {
     pub read_at: SystemTime,
 }
 
+/// Who asked for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Requester {
+    /// The process that asked. `None` for another program's request on an engine.
+    pub pid: Option<u32>,
+    /// The process's user. `None` if that is not known.
+    pub uid: Option<u32>,
+    /// The user's name on the host where the process runs, as far as an engine knows it. `None` for a lock of this
+    /// machine, where `uid` says it all.
+    pub user: Option<String>,
+    /// Where the process runs.
+    pub host: Host,
+    /// The command's name, with unprintable characters escaped. `None` if that is not known.
+    pub command: Option<String>,
+    /// False if the process IDs of this request are those of another PID namespace than the reader's (of another
+    /// container, of another host). True where that is not recorded, as in the history of a lock of this machine.
+    pub same_pid_namespace: bool,
+}
+
+impl Requester {
+    /// True if the request is another program's: the engine shows it, but not the process that made it.
+    pub fn is_foreign(&self) -> bool {
+        self.pid.is_none() && self.host != Host::Local
+    }
+}
+
+/// The host from which a lock was requested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Host {
+    /// This machine: the lock is kept here, where only its own processes can ask for it.
+    Local,
+    /// The host with this name; unprintable characters are escaped.
+    Named(String),
+    /// An engine keeps the lock and does not know the host.
+    Unknown,
+}
+
+impl Host {
+    /// The host's name, where an engine tells it.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Local | Self::Unknown => None,
+        }
+    }
+}
+
 /// One hold.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The grant's number: later grants have larger ones.
-    pub token: u64,
+    /// The grant's number: later grants have larger ones. `None` for another program's hold on an engine that does not
+    /// number it.
+    pub token: Option<u64>,
     /// Exclusive, shared, or a slot.
     pub mode: Mode,
     /// The request's number: the order of asking.
     pub ticket: u64,
-    /// The process that asked (0 if unknown: on an engine with an empty host, another program). For a detached hold it
-    /// has usually ended.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// Its command's name; unprintable characters are escaped.
-    pub command: String,
+    /// Who asked. The process of a detached hold has usually ended.
+    pub requester: Requester,
     /// The process on whose life the hold depends besides its own, if any: the command of `run`, or `--pid`.
     pub bound_pid: Option<u32>,
     /// That process's start time after boot in clock ticks (field 22 of /proc/PID/stat), to tell it from a later one
     /// with its number.
     pub bound_start: Option<u64>,
-    /// No process keeps it alive: it lasts until it is released, until `bound_pid` ends, or until it expires.
+    /// True if no process keeps the hold alive: it lasts until it is released, until `bound_pid` ends, or until it
+    /// expires.
     pub detached: bool,
-    /// False: its holder has died; the next one who looks will release it.
+    /// False if the holder has died; the next process that checks will release the hold.
     pub alive: bool,
-    /// Whether `pid` and `bound_pid` belong to the reader's PID namespace.
-    pub same_pid_namespace: bool,
-    /// When it was granted; 1970 if that is unknown (another program on an engine).
-    pub since: SystemTime,
-    /// How long it has been held.
-    pub held: Duration,
-    /// How long it had waited.
-    pub waited: Duration,
+    /// When it was granted. `None` if that is not known (another program's hold on an engine).
+    pub since: Option<SystemTime>,
+    /// How long it has been held; known if `since` is.
+    pub held: Option<Duration>,
+    /// How long the request had waited; known if `since` is.
+    pub waited: Option<Duration>,
     /// When it will expire.
     pub expires_in: Option<Duration>,
-    /// The machine on which it asked, if the lock is kept by an engine that serves several.
-    pub host: Option<String>,
-    /// The user's name there.
-    pub user: Option<String>,
+}
+
+impl Holder {
+    /// When it was requested, if that is known.
+    pub fn queued(&self) -> Option<SystemTime> {
+        let since = self.since?;
+        Some(since.checked_sub(self.waited.unwrap_or_default()).unwrap_or(since))
+    }
 }
 
 /// One request that waits.
@@ -82,28 +130,18 @@ pub struct Holder {
 pub struct Waiter {
     /// The request's number: the order of asking.
     pub ticket: u64,
-    /// What it asks for.
+    /// The mode requested.
     pub mode: Mode,
-    /// The process.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// Its command's name; unprintable characters are escaped.
-    pub command: String,
-    /// When it asked.
-    pub since: SystemTime,
-    /// How long it has waited.
-    pub waited: Duration,
-    /// It was offered the lock and did not react (a stopped process): passed over until it runs again.
+    /// Who asks.
+    pub requester: Requester,
+    /// When it was requested. `None` if that is not known (another program's request on an engine).
+    pub since: Option<SystemTime>,
+    /// How long the request has waited; known if `since` is.
+    pub waited: Option<Duration>,
+    /// True if it was offered the lock and did not react (a stopped process): it is passed over until it runs again.
     pub stalled: bool,
-    /// False: it has died in the queue.
+    /// False if it has died in the queue.
     pub alive: bool,
-    /// Whether `pid` belongs to the reader's PID namespace.
-    pub same_pid_namespace: bool,
-    /// The machine on which it asked, if the lock is kept by an engine that serves several.
-    pub host: Option<String>,
-    /// The user's name there.
-    pub user: Option<String>,
 }
 
 /// How a request ended.
@@ -143,30 +181,30 @@ pub struct HistoryRecord {
     pub sequence: u64,
     /// The request's number: the order of asking.
     pub ticket: u64,
-    /// The grant's token; 0 if it was never granted.
-    pub token: u64,
+    /// The grant's token. `None` if the request was never granted, or the engine does not number the grant.
+    pub token: Option<u64>,
     /// Exclusive, shared, or a slot.
     pub mode: Mode,
-    /// The process that asked.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// Its command's name; unprintable characters are escaped.
-    pub command: String,
-    /// When it asked.
-    pub queued: SystemTime,
-    /// How long it waited.
-    pub waited: Duration,
-    /// How long it held (0 if never granted).
-    pub held: Duration,
+    /// Who asked.
+    pub requester: Requester,
+    /// When it was requested. `None` if that is not known (another program's request on an engine).
+    pub queued: Option<SystemTime>,
+    /// How long it waited; known if `queued` is.
+    pub waited: Option<Duration>,
+    /// How long it was held. `None` if it was never granted, or if that is not known.
+    pub held: Option<Duration>,
     /// When it ended.
     pub ended: SystemTime,
     /// How it ended.
     pub how: Ended,
-    /// The machine on which it asked, if the lock is kept by an engine that serves several.
-    pub host: Option<String>,
-    /// The user's name there.
-    pub user: Option<String>,
+}
+
+impl HistoryRecord {
+    /// When it was granted. `None` if it was never granted, or if that is not known.
+    pub fn granted(&self) -> Option<SystemTime> {
+        self.token?;
+        Some(self.queued? + self.waited.unwrap_or_default())
+    }
 }
 
 /// Sums since the table was made.

@@ -17,8 +17,8 @@ pub(crate) use looks::Looks;
 #[cfg(feature = "remote")]
 mod looks {
     use super::Change;
+    use crate::State;
     use crate::lock::api::records::{Ended, HistoryRecord, Holder, Waiter};
-    use crate::{Mode, State};
     use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 
@@ -47,24 +47,14 @@ mod looks {
             let mut changes = Vec::new();
             for (ticket, holder) in &self.holders {
                 if !holders.contains_key(ticket) {
-                    let held = age(holder.since);
-                    changes.push(Change::Ended(record(
-                        &mut self.ended,
-                        Ended::Released,
-                        &(holder.into()),
-                        held,
-                    )));
+                    changes.push(Change::Ended(released(holder, self.ended)));
+                    self.ended += 1;
                 }
             }
             for (ticket, waiter) in &self.waiters {
                 if !waiters.contains_key(ticket) && !holders.contains_key(ticket) {
-                    let gone = waiter.into();
-                    changes.push(Change::Ended(record(
-                        &mut self.ended,
-                        Ended::TimedOut,
-                        &gone,
-                        Duration::ZERO,
-                    )));
+                    changes.push(Change::Ended(gave_up(waiter, self.ended)));
+                    self.ended += 1;
                 }
             }
             let new_holders = holders.values().filter(|h| !self.holders.contains_key(&h.ticket));
@@ -76,80 +66,39 @@ mod looks {
         }
     }
 
-    /// How long ago that was; none if it is not known (another program's request).
-    fn age(time: SystemTime) -> Duration {
-        match time {
-            SystemTime::UNIX_EPOCH => Duration::ZERO,
-            time => SystemTime::now().duration_since(time).unwrap_or_default(),
-        }
+    fn age(time: Option<SystemTime>) -> Option<Duration> {
+        Some(SystemTime::now().duration_since(time?).unwrap_or_default())
     }
 
-    /// What a holder's and a waiter's end have in common.
-    struct Gone<'a> {
-        ticket: u64,
-        token: u64,
-        mode: Mode,
-        pid: u32,
-        uid: u32,
-        command: &'a str,
-        since: SystemTime,
-        waited: Duration,
-        host: &'a Option<String>,
-        user: &'a Option<String>,
-    }
-
-    impl<'a> From<&'a Holder> for Gone<'a> {
-        fn from(holder: &'a Holder) -> Self {
-            Self {
-                ticket: holder.ticket,
-                token: holder.token,
-                mode: holder.mode,
-                pid: holder.pid,
-                uid: holder.uid,
-                command: &holder.command,
-                since: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
-                waited: holder.waited,
-                host: &holder.host,
-                user: &holder.user,
-            }
-        }
-    }
-
-    impl<'a> From<&'a Waiter> for Gone<'a> {
-        fn from(waiter: &'a Waiter) -> Self {
-            Self {
-                ticket: waiter.ticket,
-                token: 0,
-                mode: waiter.mode,
-                pid: waiter.pid,
-                uid: waiter.uid,
-                command: &waiter.command,
-                since: waiter.since,
-                waited: age(waiter.since),
-                host: &waiter.host,
-                user: &waiter.user,
-            }
-        }
-    }
-
-    fn record(ended: &mut u64, how: Ended, gone: &Gone<'_>, held: Duration) -> HistoryRecord {
-        let sequence = *ended;
-        *ended += 1;
+    /// The record of a hold that stands there no more.
+    fn released(holder: &Holder, sequence: u64) -> HistoryRecord {
         HistoryRecord {
             sequence,
-            ticket: gone.ticket,
-            token: gone.token,
-            mode: gone.mode,
-            pid: gone.pid,
-            uid: gone.uid,
-            command: gone.command.to_owned(),
-            queued: gone.since,
-            waited: gone.waited,
-            held,
+            ticket: holder.ticket,
+            token: holder.token,
+            mode: holder.mode,
+            requester: holder.requester.clone(),
+            queued: holder.queued(),
+            waited: holder.waited,
+            held: age(holder.since),
             ended: SystemTime::now(),
-            how,
-            host: gone.host.clone(),
-            user: gone.user.clone(),
+            how: Ended::Released,
+        }
+    }
+
+    /// The record of a request that has left the queue without the lock.
+    fn gave_up(waiter: &Waiter, sequence: u64) -> HistoryRecord {
+        HistoryRecord {
+            sequence,
+            ticket: waiter.ticket,
+            token: None,
+            mode: waiter.mode,
+            requester: waiter.requester.clone(),
+            queued: waiter.since,
+            waited: age(waiter.since),
+            held: None,
+            ended: SystemTime::now(),
+            how: Ended::TimedOut,
         }
     }
 }

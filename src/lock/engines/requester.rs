@@ -4,7 +4,7 @@ use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
 use crate::lock::shm::sys;
 use crate::lock::system::{self, printable};
-use crate::{GetOptions, Holder, LockName, Mode, State, Waiter};
+use crate::{GetOptions, Holder, Host, LockName, Mode, Requester, State, Waiter};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -16,8 +16,7 @@ const LATEST: u64 = 253_402_300_799_999_999;
 /// Longest note and command line that are stored, in bytes.
 const LONGEST: usize = 1024;
 
-/// See the module. Every field may be missing: requests of other programs have none. What is not known is empty or 0,
-/// and so it stands in a [`Holder`] or [`Waiter`] made of it; a time that is not known is the beginning of 1970.
+/// See the module. Every field may be missing: requests of other programs have none. What is not known is empty or 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Who {
@@ -108,24 +107,19 @@ impl Who {
     pub(crate) fn holder(&self, number: u64) -> Holder {
         let granted = if self.granted == 0 { self.asked } else { self.granted };
         Holder {
-            token: number,
+            token: (number != 0).then_some(number),
             mode: self.mode(),
             ticket: number,
-            pid: self.pid,
-            uid: self.uid,
-            command: printable(&self.command),
+            requester: self.requester(),
             bound_pid: None,
             bound_start: None,
             detached: self.detached,
             alive: true,
-            same_pid_namespace: self.space == space(),
-            since: wall(granted),
+            since: known(granted),
             held: age(granted),
-            waited: Duration::from_micros(granted.saturating_sub(self.asked)),
+            waited: known(granted).map(|_| Duration::from_micros(granted.saturating_sub(self.asked))),
             expires_in: (self.expires != 0)
                 .then(|| Duration::from_micros(self.expires.saturating_sub(sys::realtime() / 1000))),
-            host: Some(printable(&self.host)),
-            user: Some(printable(&self.user)),
         }
     }
 
@@ -134,16 +128,24 @@ impl Who {
         Waiter {
             ticket: number,
             mode: self.mode(),
-            pid: self.pid,
-            uid: self.uid,
-            command: printable(&self.command),
-            since: wall(self.asked),
+            requester: self.requester(),
+            since: known(self.asked),
             waited: age(self.asked),
             stalled: false,
             alive: true,
+        }
+    }
+
+    fn requester(&self) -> Requester {
+        let text = |text: &str| (!text.is_empty()).then(|| printable(text));
+        let user = text(&self.user);
+        Requester {
+            pid: (self.pid != 0).then_some(self.pid),
+            uid: user.as_ref().map(|_| self.uid), // both are stored, or neither
+            user,
+            host: text(&self.host).map_or(Host::Unknown, Host::Named),
+            command: text(&self.command),
             same_pid_namespace: self.space == space(),
-            host: Some(printable(&self.host)),
-            user: Some(printable(&self.user)),
         }
     }
 }
@@ -210,16 +212,14 @@ fn cut(text: &str) -> String {
     text[..whole.unwrap_or(0)].to_owned()
 }
 
-fn wall(us: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(us)
+/// A time that is stored, in µs; `None` = it is not known.
+fn known(us: u64) -> Option<SystemTime> {
+    (us != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(us))
 }
 
-/// How long ago that was by this host's clock: none if the clocks differ, or if it is not known.
-fn age(us: u64) -> Duration {
-    match us {
-        0 => Duration::ZERO,
-        us => Duration::from_micros((sys::realtime() / 1000).saturating_sub(us)),
-    }
+/// How long ago that was by this host's clock: 0 if that is behind.
+fn age(us: u64) -> Option<Duration> {
+    (us != 0).then(|| Duration::from_micros((sys::realtime() / 1000).saturating_sub(us)))
 }
 
 #[cfg(test)]
@@ -233,7 +233,7 @@ mod tests {
         let read: Who = serde_json::from_str(&serde_json::to_string(&who).unwrap()).unwrap();
         assert_eq!(read, who);
         assert_eq!(read.mode(), Mode::Slots(3));
-        assert_eq!(read.holder(7).token, 7);
+        assert_eq!(read.holder(7).token, Some(7));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
             command: "\u{1b}[31m".to_owned(),
             ..Who::default()
         };
-        assert!(!evil.waiter(1).command.contains('\u{1b}'));
+        assert!(!evil.waiter(1).requester.command.unwrap().contains('\u{1b}'));
     }
     #[test]
     fn no_number_or_length_is_too_much() {

@@ -1,7 +1,6 @@
 //! Reading without disturbing: copies of the table's content, record by record, each re-checked a bounded number of
 //! times. Takes no latch.
 
-use crate::Mode;
 use crate::lock::api::name::LockName;
 use crate::lock::api::records::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
 use crate::lock::protocol::queue::World;
@@ -11,8 +10,9 @@ use crate::lock::shm::process;
 use crate::lock::shm::real::{Live, Objects, go, mode_of};
 use crate::lock::shm::semaphore::Flag;
 use crate::lock::shm::sys;
-use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_command, unpack_what};
+use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_what};
 use crate::lock::system::printable_bytes;
+use crate::{Mode, Requester};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, SystemTime};
 
@@ -27,24 +27,31 @@ fn wall(us: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(us.min(LATEST_US))
 }
 
+/// A time that is 0 was never written.
+fn known(us: u64) -> Option<SystemTime> {
+    (us != 0).then(|| wall(us))
+}
+
+/// Tokens begin above 0.
+fn known_token(token: u64) -> Option<u64> {
+    (token != 0).then_some(token)
+}
+
 /// A request as copied out.
 struct Seen {
     i: usize,
     word: Word,
     mode: Mode,
-    pid: u32,
-    uid: u32,
-    command: String,
+    requester: Requester,
     queued_wall_us: u64,
     waited: u64,
     held: u64,
-    token: u64,
+    token: Option<u64>,
     ticket: u64,
     bound_pid: u32,
     bound_start: u64,
     detached: bool,
     alive: bool,
-    same_pid_namespace: bool,
     expires: u64,
 }
 
@@ -66,26 +73,23 @@ fn requests(objects: &Objects) -> Vec<Seen> {
             let granted = record.granted.load(Relaxed);
             let queued = record.queued.load(Relaxed);
             let held = word.stage() == Stage::Held;
+            let namespace = record.pid_namespace.load(Relaxed); // 0: not said yet
             let one = Seen {
                 i,
                 word,
                 mode: mode_of(table.kinds[i].load(Relaxed), record.slots.load(Relaxed)),
-                pid: record.pid.load(Relaxed),
-                uid: record.uid.load(Relaxed),
-                command: unpack_command([record.command[0].load(Relaxed), record.command[1].load(Relaxed)]),
+                requester: record
+                    .requester()
+                    .unpack(namespace == 0 || namespace == process::pid_namespace()),
                 queued_wall_us: record.queued_wall_us.load(Relaxed),
                 waited: if held { granted } else { now }.saturating_sub(queued),
                 held: if held { now.saturating_sub(granted) } else { 0 },
-                token: record.token.load(Relaxed),
+                token: known_token(record.token.load(Relaxed)),
                 ticket: record.ticket.load(Relaxed),
                 bound_start: record.bound_start.load(Relaxed),
                 bound_pid: record.bound_pid.load(Relaxed),
                 detached: record.holder.load(Relaxed) == 0,
                 alive: !(go(live.is_gone(i)) || held && go(live.is_expired(i))),
-                same_pid_namespace: {
-                    let theirs = record.pid_namespace.load(Relaxed);
-                    theirs == 0 || theirs == process::pid_namespace() // 0: not said yet
-                },
                 expires: record.expires.load(Relaxed),
             };
             std::sync::atomic::fence(Acquire);
@@ -116,20 +120,15 @@ fn holder(seen: Seen) -> (usize, Word, Holder) {
         token: seen.token,
         ticket: seen.ticket,
         mode: seen.mode,
-        pid: seen.pid,
-        uid: seen.uid,
-        command: seen.command,
+        requester: seen.requester,
         bound_pid: (seen.bound_pid != 0).then_some(seen.bound_pid),
         bound_start: (seen.bound_pid != 0).then_some(seen.bound_start),
         detached: seen.detached,
         alive: seen.alive,
-        same_pid_namespace: seen.same_pid_namespace,
-        since: wall(seen.queued_wall_us.saturating_add(seen.waited / 1000)),
-        held: Duration::from_nanos(seen.held),
-        waited: Duration::from_nanos(seen.waited),
+        since: known(seen.queued_wall_us.saturating_add(seen.waited / 1000)),
+        held: Some(Duration::from_nanos(seen.held)),
+        waited: Some(Duration::from_nanos(seen.waited)),
         expires_in,
-        host: None,
-        user: None,
     };
     (seen.i, seen.word, holder)
 }
@@ -138,16 +137,11 @@ fn waiter(seen: Seen) -> Waiter {
     Waiter {
         ticket: seen.ticket,
         mode: seen.mode,
-        pid: seen.pid,
-        uid: seen.uid,
-        command: seen.command,
-        since: wall(seen.queued_wall_us),
-        waited: Duration::from_nanos(seen.waited),
+        requester: seen.requester,
+        since: known(seen.queued_wall_us),
+        waited: Some(Duration::from_nanos(seen.waited)),
         stalled: seen.word.stage() == Stage::Stalled,
         alive: seen.alive,
-        same_pid_namespace: seen.same_pid_namespace,
-        host: None,
-        user: None,
     }
 }
 
@@ -235,21 +229,19 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             return None; // overwritten, or not yet written
         }
         let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
+        let token = known_token(past.token.load(Relaxed));
+        let held = Duration::from_nanos(past.held_ns.load(Relaxed));
         let record = HistoryRecord {
             sequence: number,
             ticket: past.ticket.load(Relaxed),
-            token: past.token.load(Relaxed),
+            token,
             mode: mode_of(kind, slots),
-            pid: past.pid.load(Relaxed),
-            uid: past.uid.load(Relaxed),
-            command: unpack_command([past.command[0].load(Relaxed), past.command[1].load(Relaxed)]),
-            queued: wall(past.queued_wall_us.load(Relaxed)),
-            waited: Duration::from_nanos(past.waited_ns.load(Relaxed)),
-            held: Duration::from_nanos(past.held_ns.load(Relaxed)),
+            requester: past.requester().unpack(true),
+            queued: known(past.queued_wall_us.load(Relaxed)),
+            waited: Some(Duration::from_nanos(past.waited_ns.load(Relaxed))),
+            held: token.map(|_| held),
             ended: wall(past.ended_wall_us.load(Relaxed)),
             how,
-            host: None,
-            user: None,
         };
         std::sync::atomic::fence(Acquire);
         if past.sequence.load(Relaxed) == sequence {

@@ -104,7 +104,7 @@ impl Viewer {
         self.state()
             .holders
             .iter()
-            .any(|holder| holder.token == token && holder.alive)
+            .any(|holder| holder.token == Some(token) && holder.alive)
     }
 }
 

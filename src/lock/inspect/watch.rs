@@ -36,11 +36,11 @@ pub enum Change {
 }
 
 impl Change {
-    /// When it happened; for [`Foreign`](Self::Foreign) and [`Missed`](Self::Missed) when it was noticed.
+    /// When it happened. Where that is not known, and for [`Foreign`](Self::Foreign) and [`Missed`](Self::Missed): now.
     pub fn at(&self) -> SystemTime {
         match self {
-            Self::Queued(waiter) => waiter.since,
-            Self::Granted(holder) => holder.since,
+            Self::Queued(waiter) => waiter.since.unwrap_or_else(SystemTime::now),
+            Self::Granted(holder) => holder.since.unwrap_or_else(SystemTime::now),
             Self::Ended(record) => record.ended,
             Self::Foreign(_) | Self::Missed(_) => SystemTime::now(),
         }
@@ -63,9 +63,9 @@ impl Change {
 /// let never = Cancel::new(); // its `cancel` ends the loop from another thread
 /// while let Some(change) = watch.next(&never) {
 ///     match change {
-///         Change::Granted(holder) => println!("{} has it", holder.command),
+///         Change::Granted(holder) => println!("{:?} has it", holder.requester.command),
 ///         Change::Ended(record) => {
-///             println!("{} had it for {:?}: {}", record.command, record.held, record.how.as_str());
+///             println!("{:?} had it for {:?}: {}", record.requester.pid, record.held, record.how.as_str());
 ///             break;
 ///         }
 ///         _ => {}
@@ -117,7 +117,7 @@ impl<'a> Watch<'a> {
                 .map(|w| w.ticket)
                 .chain(state.holders.iter().map(|h| h.ticket))
                 .collect(),
-            granted: state.holders.iter().map(|h| h.token).collect(),
+            granted: state.holders.iter().filter_map(|h| h.token).collect(),
             foreign: state.foreign,
             due: VecDeque::new(),
         }
@@ -195,43 +195,35 @@ impl<'a> Watch<'a> {
     /// An ended request, with those of its steps that have not been told yet.
     fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<(SystemTime, Change)>) {
         let queued = self.queued.remove(&record.ticket);
-        let granted_at = record.queued + record.waited;
-        if !queued && record.waited > Duration::ZERO {
+        let queued_at = time(record.queued);
+        let granted_at = queued_at + record.waited.unwrap_or_default();
+        if !queued && record.waited > Some(Duration::ZERO) {
             let waiter = Waiter {
                 ticket: record.ticket,
                 mode: record.mode,
-                pid: record.pid,
-                uid: record.uid,
-                command: record.command.clone(),
+                requester: record.requester.clone(),
                 since: record.queued,
-                waited: Duration::ZERO,
+                waited: Some(Duration::ZERO),
                 stalled: false,
                 alive: true,
-                same_pid_namespace: true,
-                host: None,
-                user: None,
             };
-            found.push((record.queued, Change::Queued(waiter)));
+            found.push((queued_at, Change::Queued(waiter)));
         }
-        if record.how != Ended::TimedOut && !self.granted.remove(&record.token) {
+        let told = record.token.is_some_and(|token| self.granted.remove(&token));
+        if record.how != Ended::TimedOut && !told {
             let holder = Holder {
                 token: record.token,
                 ticket: record.ticket,
                 mode: record.mode,
-                pid: record.pid,
-                uid: record.uid,
-                command: record.command.clone(),
+                requester: record.requester.clone(),
                 bound_pid: None,
                 bound_start: None,
                 detached: false,
                 alive: true,
-                same_pid_namespace: true,
-                since: granted_at,
-                held: Duration::ZERO,
+                since: record.granted(),
+                held: Some(Duration::ZERO),
                 waited: record.waited,
                 expires_in: None,
-                host: None,
-                user: None,
             };
             found.push((granted_at, Change::Granted(holder)));
         }
@@ -243,29 +235,24 @@ impl<'a> Watch<'a> {
     fn tell_of_present(&mut self, state: &State, over: &HashSet<u64>, found: &mut Vec<(SystemTime, Change)>) {
         for waiter in state.waiters.iter().filter(|waiter| !over.contains(&waiter.ticket)) {
             if self.queued.insert(waiter.ticket) {
-                found.push((waiter.since, Change::Queued(waiter.clone())));
+                found.push((time(waiter.since), Change::Queued(waiter.clone())));
             }
         }
         for holder in state.holders.iter().filter(|holder| !over.contains(&holder.ticket)) {
-            if self.granted.insert(holder.token) {
-                if self.queued.insert(holder.ticket) && holder.waited > Duration::ZERO {
+            if holder.token.is_some_and(|token| self.granted.insert(token)) {
+                if self.queued.insert(holder.ticket) && holder.waited > Some(Duration::ZERO) {
                     let waiter = Waiter {
                         ticket: holder.ticket,
                         mode: holder.mode,
-                        pid: holder.pid,
-                        uid: holder.uid,
-                        command: holder.command.clone(),
-                        since: holder.since.checked_sub(holder.waited).unwrap_or(holder.since),
-                        waited: Duration::ZERO,
+                        requester: holder.requester.clone(),
+                        since: holder.queued(),
+                        waited: Some(Duration::ZERO),
                         stalled: false,
                         alive: true,
-                        same_pid_namespace: holder.same_pid_namespace,
-                        host: None,
-                        user: None,
                     };
-                    found.push((waiter.since, Change::Queued(waiter)));
+                    found.push((time(waiter.since), Change::Queued(waiter)));
                 }
-                found.push((holder.since, Change::Granted(holder.clone())));
+                found.push((time(holder.since), Change::Granted(holder.clone())));
             }
         }
         if state.foreign != self.foreign {
@@ -283,13 +270,47 @@ impl<'a> Watch<'a> {
             self.queued.retain(|ticket| known.contains(ticket));
         }
         if self.granted.len() > 4096 {
-            let known: HashSet<u64> = state.holders.iter().map(|h| h.token).collect();
+            let known: HashSet<u64> = state.holders.iter().filter_map(|h| h.token).collect();
             self.granted.retain(|token| known.contains(token));
         }
     }
 }
 
+/// Where a change whose time is not known (in a damaged table) stands among the others.
+fn time(known: Option<SystemTime>) -> SystemTime {
+    known.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 fn positions(objects: &Objects) -> (u64, u64) {
     let header = &objects.table.header;
     (header.history_next.load(Acquire), header.gave_up_next.load(Acquire))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Host, Mode, Requester};
+
+    /// Another program's request on an engine: the change is not dated 1970.
+    #[test]
+    fn a_change_of_unknown_time_happens_when_it_is_noticed() {
+        let before = SystemTime::now();
+        let change = Change::Queued(Waiter {
+            ticket: 1,
+            mode: Mode::Exclusive,
+            requester: Requester {
+                pid: None,
+                uid: None,
+                user: None,
+                host: Host::Unknown,
+                command: None,
+                same_pid_namespace: false,
+            },
+            since: None,
+            waited: None,
+            stalled: false,
+            alive: true,
+        });
+        assert!(change.at() >= before);
+    }
 }

@@ -10,7 +10,7 @@ use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
 use crate::lock::shm::semaphore::Flag;
 use crate::lock::shm::sys::{self, Watched};
-use crate::lock::shm::table::{GAVE_UP, HISTORY, Past, REQUESTS, Table, pack_what};
+use crate::lock::shm::table::{GAVE_UP, HISTORY, PackedRequester, Past, REQUESTS, Table, pack_what};
 use crate::{Detached, Mode};
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -48,13 +48,11 @@ pub(crate) struct Describe {
     pub(crate) detached: Option<Detached>,
     /// Start time of `detached.pid`.
     pub(crate) bound_start: u64,
-    pub(crate) command: [u64; 2],
+    pub(crate) requester: PackedRequester,
     /// When it asked: monotonic ns.
     pub(crate) queued: u64,
     /// The same by the wall clock, µs.
     pub(crate) queued_wall_us: u64,
-    pub(crate) pid: u32,
-    pub(crate) uid: u32,
 }
 
 /// A mode's kind and number of slots.
@@ -213,10 +211,7 @@ impl<'a> Live<'a> {
         past.waited_ns.store(end.waited_ns, Relaxed);
         past.held_ns.store(end.held_ns, Relaxed);
         past.ended_wall_us.store(end.ended_wall_us, Relaxed);
-        past.pid.store(end.pid, Relaxed);
-        past.uid.store(end.uid, Relaxed);
-        past.command[0].store(end.command[0], Relaxed);
-        past.command[1].store(end.command[1], Relaxed);
+        past.set_requester(end.requester);
         past.what.store(end.what, Relaxed);
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
@@ -233,9 +228,7 @@ pub(crate) struct Ending {
     pub(crate) waited_ns: u64,
     pub(crate) held_ns: u64,
     pub(crate) ended_wall_us: u64,
-    pub(crate) pid: u32,
-    pub(crate) uid: u32,
-    pub(crate) command: [u64; 2],
+    pub(crate) requester: PackedRequester,
     pub(crate) what: u64,
 }
 
@@ -325,10 +318,7 @@ impl World for Live<'_> {
         record.ticket.store(ticket, Relaxed);
         record.queued.store(d.queued, Relaxed);
         record.queued_wall_us.store(d.queued_wall_us, Relaxed);
-        record.command[0].store(d.command[0], Relaxed);
-        record.command[1].store(d.command[1], Relaxed);
-        record.pid.store(d.pid, Relaxed);
-        record.uid.store(d.uid, Relaxed);
+        record.set_requester(d.requester);
         record.pid_namespace.store(process::pid_namespace_if_known(), Relaxed);
         record.keeper.store(0, Relaxed);
         record.expires.store(0, Relaxed);
@@ -426,9 +416,7 @@ impl World for Live<'_> {
             waited_ns: granted.saturating_sub(record.queued.load(Relaxed)),
             held_ns: self.now.get().saturating_sub(granted),
             ended_wall_us: sys::realtime() / 1000,
-            pid: record.pid.load(Relaxed),
-            uid: record.uid.load(Relaxed),
-            command: [record.command[0].load(Relaxed), record.command[1].load(Relaxed)],
+            requester: record.requester(),
             what: pack_what(kind, how, record.slots.load(Relaxed)),
         });
         Ok(())

@@ -9,7 +9,7 @@ use crate::lock::api::records::Ended;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::shm::sys::{self, Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
-use crate::{Error, Result};
+use crate::{Error, Host, Requester, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -127,6 +127,63 @@ pub(crate) struct Layout {
     pub(crate) requests: [Record; REQUESTS],
     pub(crate) history: [Past; HISTORY],
     pub(crate) gave_up: [Past; GAVE_UP],
+}
+
+/// A [`Requester`] as the table stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackedRequester {
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) command: [u64; 2],
+}
+
+impl PackedRequester {
+    pub(crate) fn unpack(self, same_pid_namespace: bool) -> Requester {
+        let command = unpack_command(self.command);
+        Requester {
+            pid: (self.pid != 0).then_some(self.pid),
+            uid: Some(self.uid),
+            user: None,
+            host: Host::Local,
+            command: (!command.is_empty()).then_some(command),
+            same_pid_namespace,
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn requester(&self) -> PackedRequester {
+        load_requester(&self.pid, &self.uid, &self.command)
+    }
+
+    pub(crate) fn set_requester(&self, requester: PackedRequester) {
+        store_requester(requester, &self.pid, &self.uid, &self.command);
+    }
+}
+
+impl Past {
+    pub(crate) fn requester(&self) -> PackedRequester {
+        load_requester(&self.pid, &self.uid, &self.command)
+    }
+
+    pub(crate) fn set_requester(&self, requester: PackedRequester) {
+        store_requester(requester, &self.pid, &self.uid, &self.command);
+    }
+}
+
+fn load_requester(pid: &AtomicU32, uid: &AtomicU32, command: &[AtomicU64; 2]) -> PackedRequester {
+    PackedRequester {
+        pid: pid.load(Relaxed),
+        uid: uid.load(Relaxed),
+        command: command.each_ref().map(|half| half.load(Relaxed)),
+    }
+}
+
+fn store_requester(requester: PackedRequester, pid: &AtomicU32, uid: &AtomicU32, command: &[AtomicU64; 2]) {
+    command[0].store(requester.command[0], Relaxed);
+    command[1].store(requester.command[1], Relaxed);
+    pid.store(requester.pid, Relaxed);
+    uid.store(requester.uid, Relaxed);
 }
 
 /// What stands in a history record besides times and names.

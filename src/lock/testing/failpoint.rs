@@ -48,6 +48,8 @@ mod tests {
 
     /// Tells a child what to do: `OPERATION AT SIGNAL LOCK`.
     const ORDER: &str = "RESOURCELOCK_FAILPOINT";
+    /// The test [`child`], as it is named on the command line of a test program.
+    const CHILD: &str = "lock::testing::failpoint::tests::child";
     /// After this long a test stops waiting.
     const PATIENCE: Duration = Duration::from_secs(60);
     /// More actions than any of the operations has.
@@ -114,7 +116,7 @@ mod tests {
     impl Doomed {
         fn start(operation: &str, at: u32, signal: Signal, lock: &str) -> Self {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["failpoint::tests::child", "--exact", "--quiet", "--nocapture"])
+                .args([CHILD, "--exact", "--quiet", "--nocapture"])
                 .env(ORDER, format!("{operation} {at} {signal} {lock}"))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -233,7 +235,7 @@ mod tests {
             let known = self
                 .largest
                 .load(SeqCst)
-                .max(fresh.history().iter().map(|r| r.token).max().unwrap_or(0));
+                .max(fresh.history().iter().filter_map(|r| r.token).max().unwrap_or(0));
             let wait = Wait::For(PATIENCE);
             assert!(
                 fresh.get_lock(GetOptions::new().wait(wait)).unwrap(),
@@ -243,7 +245,7 @@ mod tests {
             let state = fresh.state();
             assert!(state.holders.len() == 1 && state.waiters.is_empty(), "{state:?}");
             assert!(state.locked && state.value == 0 && !state.foreign, "{state:?}");
-            assert!(state.holders[0].token > known, "{state:?} after {known}");
+            assert!(state.holders[0].token > Some(known), "{state:?} after {known}");
             let other = ResourceLock::open(&self.name).unwrap();
             assert!(!other.get_lock(now()).unwrap(), "held twice");
             unget(&fresh);
@@ -252,7 +254,7 @@ mod tests {
                 !state.locked && state.value == 1 && state.holders.is_empty(),
                 "{state:?}"
             );
-            let tokens: Vec<u64> = fresh.history().iter().map(|record| record.token).collect();
+            let tokens: Vec<u64> = fresh.history().iter().filter_map(|record| record.token).collect();
             let mut sorted = tokens.clone();
             sorted.sort_unstable();
             sorted.dedup();
@@ -390,7 +392,13 @@ mod tests {
         // A remover's hold is worth nothing when the table is gone.
         let table = own.current().objects.table.inode;
         let stands = crate::lock::shm::files::inode_at(&own.name().table_path()) == Some(table);
-        let its_own = is_stopped() && stands && own.state().holders.iter().any(|holder| holder.pid == pid);
+        let its_own = is_stopped()
+            && stands
+            && own
+                .state()
+                .holders
+                .iter()
+                .any(|holder| holder.requester.pid == Some(pid));
         let crowd = !operation.waiters.is_empty();
         let limited = std::thread::spawn(move || {
             let had = own.get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(20))));

@@ -53,13 +53,10 @@ pub fn table(bytes: &[u8]) {
         let history = snapshot::history(&objects.table);
         let gave_up = snapshot::gave_up_from(&objects.table, 0);
         assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
-        let holders = state
-            .holders
-            .iter()
-            .flat_map(|one| [Some(one.since), one.since.checked_sub(one.waited)]);
-        let waiters = state.waiters.iter().map(|one| Some(one.since));
+        let holders = state.holders.iter().flat_map(|one| [one.since, one.queued()]);
+        let waiters = state.waiters.iter().map(|one| one.since);
         let past = history.iter().chain(&gave_up);
-        let past = past.flat_map(|one| [Some(one.queued), one.queued.checked_add(one.waited), Some(one.ended)]);
+        let past = past.flat_map(|one| [one.queued, one.granted(), Some(one.ended)]);
         for time in holders.chain(waiters).chain(past).flatten() {
             let shown = DateTime::<Local>::from(time).to_rfc3339();
             assert!(DateTime::parse_from_rfc3339(&shown).is_ok(), "{shown}");

@@ -224,7 +224,7 @@ pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u
     let key = sql::key(name);
     let mut broken = false;
     for holder in state.holders {
-        if token.is_none_or(|token| token == holder.token) {
+        if token.is_none() || token == holder.token {
             let backend = i32::try_from(holder.ticket).unwrap_or(0);
             // It may have released since, and the session may be another one's by now, or, behind a pooler, another
             // request's. The connections of other programs tell no token.
@@ -233,7 +233,7 @@ pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u
                 AND l.classid::bigint = ($2 >> 32) & 4294967295 AND l.objid::bigint = $2 & 4294967295
                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND ($3 = '0' OR split_part(split_part(a.application_name, '@', 1), '#', 2) = $3)";
-            let of = holder.token.to_string();
+            let of = holder.token.unwrap_or(0).to_string();
             let values: [Value<'_>; 3] = [(&backend, Type::INT4), (&key, Type::INT8), (&of, Type::TEXT)];
             let rows = sql::look(target, &link.client, text, &values).await?;
             broken |= sql::says_yes(target, &rows)?;
@@ -244,11 +244,8 @@ pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u
 
 /// Whether it has drawn its token, and its row is there, which is so a moment after the connection tells the token.
 fn is_told(holder: &Holder) -> bool {
-    holder.token != 0
-        && holder
-            .user
-            .as_ref()
-            .is_some_and(|user| !["", "?"].contains(&user.as_str()))
+    let user = holder.requester.user.as_deref();
+    holder.token.is_some() && user.is_some_and(|user| user != "?")
 }
 
 /// A thread that looks again and again, over one connection.
