@@ -1,5 +1,7 @@
 //! Aligned columns.
 
+use unicode_width::UnicodeWidthStr;
+
 /// Lines of cells below a line of headings.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -29,7 +31,7 @@ impl Table {
                 self.rows
                     .iter()
                     .filter_map(|row| row.get(column))
-                    .map(|cell| count(cell))
+                    .map(|cell| cell.width())
                     .max()
                     .unwrap_or(0)
             })
@@ -39,7 +41,7 @@ impl Table {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - count(cell) + GAP));
+                line.extend(std::iter::repeat_n(' ', width - cell.width() + GAP));
             }
             text.push_str(&cut(line.trim_end(), width));
             text.push('\n');
@@ -48,15 +50,13 @@ impl Table {
     }
 }
 
-fn count(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// Not longer than `width`; an ellipsis shows that something was cut.
+/// Not wider than `width`; an ellipsis shows that something was cut.
 fn cut(line: &str, width: Option<usize>) -> String {
     match width {
-        Some(width) if width > 0 && count(line) > width => {
-            line.chars().take(width - 1).chain(std::iter::once('…')).collect()
+        Some(width) if width > 0 && line.width() > width => {
+            let ends = line.char_indices().map(|(end, _)| end);
+            let kept = ends.take_while(|&end| line[..end].width() < width).last();
+            format!("{}…", &line[..kept.unwrap_or(0)])
         }
         _ => line.to_owned(),
     }
@@ -74,5 +74,19 @@ mod tests {
         assert_eq!(table.render(None), "A      NOTE\ngröße  one two\nx\n");
         assert_eq!(table.render(Some(10)), "A      NO…\ngröße  on…\nx\n");
         assert_eq!(Table::new(&["A"]).render(Some(1)), "A\n");
+    }
+
+    /// Letters of East Asian scripts take two columns, combining marks none.
+    #[test]
+    fn columns_are_those_of_a_terminal() {
+        let mut table = Table::new(&["A", "NOTE"]);
+        table.push(["備份".to_owned(), "夜間備份".to_owned()]);
+        table.push(["e\u{301}te\u{301}".to_owned(), "x".to_owned()]);
+        assert_eq!(
+            table.render(None),
+            "A     NOTE\n備份  夜間備份\ne\u{301}te\u{301}   x\n"
+        );
+        // Half a letter is none.
+        assert_eq!(table.render(Some(10)), "A     NOTE\n備份  夜…\ne\u{301}te\u{301}   x\n");
     }
 }

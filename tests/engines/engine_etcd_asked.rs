@@ -177,7 +177,10 @@ fn time_is_up_in_a_look() {
     let output = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{said}");
-    assert!(said.contains("not acquired in time; who has it cannot be read: "), "{said}");
+    assert!(
+        said.contains("not acquired in time; who has it cannot be read: "),
+        "{said}"
+    );
     relay.let_go();
 }
 
