@@ -1,5 +1,5 @@
-//! What was typed, as typed values. How each option gets into its field is written at its definition, in
-//! [`super::options`]; what no option sets is what `Task::new` makes of it.
+//! The command line as typed values. Each option's definition in [`super::options`] says how its value gets into its
+//! field.
 
 use super::command::Command;
 use super::values;
@@ -20,7 +20,7 @@ pub struct Common {
     pub backend: Option<String>,
 }
 
-/// A lock's name as it was typed: a leading slash is still there, and nothing has been checked but that it is UTF-8.
+/// A lock's name as it was typed: it may still have a leading slash, and has only been checked to be UTF-8.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name(pub String);
 
@@ -32,7 +32,7 @@ impl Deref for Name {
     }
 }
 
-/// A command with what belongs to it.
+/// A command with its own options and operands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     /// `NAME get`.
@@ -57,7 +57,7 @@ pub enum Task {
     Completions(CompletionsArgs),
 }
 
-/// What `get` and `run` ask for.
+/// The request for a lock, in `get` and `run`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// `-t`, `-n`.
@@ -84,7 +84,7 @@ impl Default for Request {
     }
 }
 
-/// For a lock that is created by this command.
+/// How to create the lock, if it does not exist yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Create {
     /// `--mode`: permission bits.
@@ -98,7 +98,7 @@ pub struct Create {
 pub struct GetArgs {
     /// The lock.
     pub name: Name,
-    /// What is asked for.
+    /// The request.
     pub request: Request,
     /// `-m`.
     pub message: String,
@@ -158,11 +158,11 @@ pub struct TraceArgs {
 pub struct RunArgs {
     /// The lock.
     pub name: Name,
-    /// What is asked for.
+    /// The request.
     pub request: Request,
     /// What to run.
     pub payload: Payload,
-    /// `-m`; without it the command's name is the note.
+    /// `-m`; `None`: the command's name is the note.
     pub message: Option<String>,
     /// `--limit`; 0 is no limit.
     pub limit: Option<Duration>,
@@ -187,7 +187,7 @@ pub struct RunArgs {
 /// What `run` runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// COMMAND and its arguments; never empty once the line has been read.
+    /// COMMAND and its arguments; never empty once the command line has been parsed.
     Words(Vec<OsString>),
     /// `-c`: one string for the shell.
     Shell(OsString),
@@ -273,13 +273,13 @@ pub struct DoctorArgs {
 pub struct CompletionsArgs {
     /// `bash`, `zsh` or `fish`.
     pub shell: String,
-    /// An unfinished command line, without the program's name; the cursor is at the end of the last word. Empty: the
-    /// script itself is wanted.
+    /// An unfinished command line, without the program's name; the cursor is at the end of the last word. If empty, the
+    /// script itself is printed.
     pub words: Vec<OsString>,
 }
 
 impl Task {
-    /// The lock that it is for, as typed.
+    /// The lock that the command is for, if it is for one.
     pub fn name(&self) -> Option<&Name> {
         match self {
             Self::Get(args) => Some(&args.name),
@@ -293,7 +293,7 @@ impl Task {
         }
     }
 
-    /// `command` for the lock `name`, before its options are read. A command that takes no name ignores it.
+    /// `command` for the lock `name`, without any options. A command that takes no name ignores it.
     pub(super) fn new(command: Command, name: Name) -> Self {
         match command {
             Command::Run => Self::Run(Box::new(RunArgs {

@@ -1,7 +1,7 @@
-//! Words as bash's completion sees and wants them: still quoted, and only the part behind the last separator (`=`,
+//! Words as bash's completion passes and expects them: still quoted, and only the part after the last separator (`=`,
 //! `:`, `@`, a quote) is replaced.
 
-/// Which quotes are open where a text ends.
+/// The quotes that are open at the end of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quote {
     None,
@@ -40,8 +40,8 @@ pub fn meaning(quoted: &str) -> String {
     read(quoted, Quote::None).0
 }
 
-/// What replaces the end of a word, so that the whole word means `wanted`: `kept` is the quoted beginning that stays.
-/// Open quotes stay open: bash closes them. None: the beginning means something else.
+/// Returns what to replace the end of a word with, so that the whole word means `wanted`; `kept` is its quoted beginning,
+/// which stays. Open quotes stay open, since bash closes them. `None` if `wanted` does not begin like that.
 pub fn replacement(kept: &str, wanted: &str) -> Option<String> {
     let (beginning, quote) = read(kept, Quote::None);
     let rest = wanted.strip_prefix(beginning.as_str())?;
@@ -49,7 +49,7 @@ pub fn replacement(kept: &str, wanted: &str) -> Option<String> {
     for (at, letter) in rest.char_indices() {
         match quote {
             Quote::Single if letter == '\'' => quoted.push_str(r"'\''"),
-            // Nothing quotes ! inside of double quotes from the history.
+            // Inside double quotes, nothing protects ! from history expansion.
             Quote::Double if letter == '!' => quoted.push_str("\"'!'\""),
             Quote::Double if "\"\\$`".contains(letter) => quoted.extend(['\\', letter]),
             Quote::None if !is_plain(letter) || (letter == '~' && at == 0) => quoted.extend(['\\', letter]),
@@ -59,7 +59,7 @@ pub fn replacement(kept: &str, wanted: &str) -> Option<String> {
     Some(quoted)
 }
 
-/// Whether a letter means itself outside of quotes.
+/// True if a letter means itself outside quotes.
 fn is_plain(letter: char) -> bool {
     letter.is_alphanumeric() || "._-+,:=@%/~^".contains(letter)
 }

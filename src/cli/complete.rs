@@ -1,9 +1,8 @@
-//! What may stand at the cursor of an unfinished command line. Pure: which locks, files, groups there are is asked by
-//! the caller.
+//! What can be completed at the cursor of an unfinished command line. Pure: the caller finds out which locks, files and
+//! groups there are.
 //!
-//! The word at the cursor is replaced by a marker and the line is read as any other: where the marker ends up says
-//! what is wanted there. So completion knows the order of words, abbreviations and option values from the one place
-//! that knows them.
+//! The word at the cursor is replaced by a marker, and the line is read like any other: where the marker ends up tells
+//! what can be completed. So the order of words, abbreviations and option values are known in one place only.
 
 use super::command::Command;
 use super::options::{Kind, OptionDef, options_of};
@@ -12,16 +11,16 @@ use super::words::{self, Arranged, Disorder, Given};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// What may stand at the cursor.
+/// What can be completed at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
-    /// Nothing that could be known.
+    /// Nothing is known about it.
     Nothing,
-    /// The name of a lock, or one of the words of their own.
+    /// The name of a lock, or one of the commands that take no name.
     Locks(Vec<Candidate>),
     /// One of these.
     Words(Vec<Candidate>),
-    /// From this word on (the first is 0) it is another program's command line.
+    /// Another program's command line, which begins at this word (counted from 0).
     CommandLine(usize),
     /// The name of a program.
     Program,
@@ -29,11 +28,11 @@ pub enum Offer {
     File,
     /// A group of users.
     Group,
-    /// A process id.
+    /// A process ID.
     Process,
 }
 
-/// A word that may stand at the cursor.
+/// A word that can be inserted at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The whole word, unquoted.
@@ -52,19 +51,19 @@ impl Candidate {
     }
 }
 
-/// A word that nobody types: where it ends up is where the cursor is.
+/// A word that nobody types; it marks the cursor.
 const MARK: &str = "\u{1}";
 /// The same where an option is being typed.
 const OPTION_MARK: &str = "-\u{1}";
 
-/// What may stand at the cursor, which is at the end of the last of `words` (without the program's own name).
+/// Returns what can be completed at the end of the last of `words` (which do not include the program's own name).
 pub fn offer(words: &[OsString]) -> Offer {
     let Some((current, before)) = words.split_last() else {
         return Offer::Nothing;
     };
     let arranged = |mark: OsString| words::arrange(before.iter().cloned().chain([mark]));
     if let Some(value) = attached_value(current) {
-        // Attached to its option: `--until=`. The offered words contain the option, since they replace all of it.
+        // Attached to its option: `--until=`. The candidates include the option, since they replace the whole word.
         let mut mark = value.option.clone();
         mark.push(MARK);
         return match arranged(mark) {
@@ -102,7 +101,7 @@ pub fn offer(words: &[OsString]) -> Offer {
     }
 }
 
-/// `--long=` at the head of a word.
+/// `--long=` at the beginning of a word.
 struct Attached {
     option: OsString,
 }
@@ -115,7 +114,8 @@ fn attached_value(word: &OsStr) -> Option<Attached> {
     })
 }
 
-/// The first word: a lock or a word of its own. Locks of other engines are not asked for: that could take long.
+/// The first word: a lock, or a command that takes no name. Engines are not queried for their locks: that could take
+/// long.
 fn first_word(current: &OsStr, before: &[OsString]) -> Offer {
     if before.iter().any(|word| word.as_bytes().starts_with(b"--ba")) {
         return Offer::Nothing;
@@ -131,7 +131,7 @@ fn first_word(current: &OsStr, before: &[OsString]) -> Offer {
     Offer::Locks(own)
 }
 
-/// How a lock's name is typed: with a slash where it would be taken for something else, and where the user began so.
+/// How a lock's name is typed: with a slash if it would be mistaken for something else, or if the user began with one.
 pub fn typed_name(name: &str, current: &OsStr) -> String {
     let slash = current.as_bytes().starts_with(b"/") || is_own_word(name) || name == "help" || name.starts_with('-');
     if slash { format!("/{name}") } else { name.to_owned() }
@@ -143,7 +143,7 @@ fn is_own_word(word: &str) -> bool {
         .any(|command| !command.takes_name() && command.word() == word)
 }
 
-/// The command words; only those that a lock's name precedes, or all.
+/// The command words: all of them, or only those that follow a lock's name.
 fn commands(for_locks: bool) -> Vec<Candidate> {
     Command::ALL
         .into_iter()
@@ -152,20 +152,20 @@ fn commands(for_locks: bool) -> Vec<Candidate> {
         .collect()
 }
 
-/// A word behind the command that is no option. `first` is the place of the command's first operand.
+/// An operand of the command. `first` is the position of the command's first operand.
 fn operand(command: Command, given: &[Given], first: usize, count: usize, current: &OsStr) -> Offer {
     match command {
         Command::Run if !given.iter().any(|given| given.option.name == "command") => Offer::CommandLine(first),
         Command::Completions if count == 1 => {
             Offer::Words(["bash", "zsh", "fish"].map(|shell| Candidate::new(shell, "")).to_vec())
         }
-        // Nothing but options can follow: show them at once.
+        // Only options can follow: show them right away.
         _ if current.is_empty() => Offer::Words(options(Some(command), current)),
         _ => Offer::Nothing,
     }
 }
 
-/// All spellings of the options of a command, or of all commands, that begin like `current`.
+/// All spellings of the options of a command, or of all commands, that begin with `current`.
 fn options(command: Option<Command>, current: &OsStr) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     let mut add = |letters: &[char], names: &mut dyn Iterator<Item = &'static str>, about: &str| {
@@ -191,7 +191,7 @@ fn options(command: Option<Command>, current: &OsStr) -> Vec<Candidate> {
     candidates
 }
 
-/// The values of the given option whose value the cursor is at. `prefix` is typed before the value.
+/// The values of the option whose value is at the cursor. `prefix` is what is typed before the value.
 fn wanted_value(given: &[Given], prefix: &OsStr) -> Offer {
     let marked = given
         .iter()

@@ -1,5 +1,5 @@
 //! The manual page is generated from the definitions and committed; this test compares it.
-//! `BLESS=1 cargo test generated` writes it anew.
+//! `BLESS=1 cargo test generated` rewrites it.
 
 use super::command::Command;
 use super::help;
@@ -9,9 +9,9 @@ use std::path::Path;
 
 #[test]
 fn the_committed_page_is_what_the_definitions_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
-    let page = folder.join("resourcelock.1");
-    let generated = manual(&folder.join("sections.roff"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let page = directory.join("resourcelock.1");
+    let generated = manual(&directory.join("sections.roff"));
     if std::env::var_os("BLESS").is_some() {
         fs::write(&page, generated).expect("the page can be written");
     } else {
@@ -24,8 +24,8 @@ fn the_committed_page_is_what_the_definitions_say() {
     }
 }
 
-/// The page: the hand-written sections, with title, synopsis and the lists of options from the definitions. A line
-/// `.\" OPTIONS run` stands for the options of `run`.
+/// The page: the hand-written sections, with the title, the synopsis and the lists of options from the definitions. A
+/// line `.\" OPTIONS run` stands for the options of `run`.
 fn manual(sections: &Path) -> String {
     let by_hand = fs::read_to_string(sections).expect("the hand-written sections can be read");
     let about = help::ABOUT.replacen("Named", "named", 1);
@@ -66,8 +66,7 @@ fn manual(sections: &Path) -> String {
     text
 }
 
-/// The options of a command that it does not share with all (`common`), or with the other that asks for a lock
-/// (`request`).
+/// A command's own options; `common`: those of every command; `request`: those that `run` and `get` share.
 fn options(whose: &str) -> String {
     let is_common = |option: &OptionDef| option.commands.len() == Command::ALL.len();
     let is_request = |option: &OptionDef| *option.commands == [Command::Run, Command::Get];
@@ -86,7 +85,7 @@ fn options(whose: &str) -> String {
         .collect()
 }
 
-/// An option with all its spellings, its value, and all that is said about it.
+/// An option with all its spellings, its value, and everything that is said about it.
 fn entry(option: &OptionDef) -> String {
     let letters = option.letters.iter().map(|letter| format!("\\fB\\-{letter}\\fR"));
     let names = option

@@ -1,5 +1,5 @@
-//! The options: everything that is known about each of them stands here, once. The parser, the help, the man page, the
-//! completion and the refusals all read this table.
+//! The options: everything that is known about each of them, once. Parser, help, man page, completion and refusals read
+//! this table.
 //!
 //! A new option of `run` is an entry in [`OPTIONS`] and a field of [`RunArgs`] that its `set` writes.
 
@@ -52,13 +52,13 @@ impl Need {
 pub struct Requirement {
     /// What is needed.
     pub need: Need,
-    /// Why it cannot be done without, and what to do instead; it is read after "not on ENGINE: --option: ".
+    /// Why it is needed, and what to do instead; shown after "not on ENGINE: --option: ".
     pub why: &'static str,
     /// With this other option, it is not needed.
     pub unless: Option<&'static str>,
 }
 
-/// What kind of value an option takes: what completion offers for it, and whether a space may be in it.
+/// What kind of value an option takes, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A time.
@@ -83,16 +83,16 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
 }
 
-/// What an option is if it is not given.
+/// What applies if an option is not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// Off, or not given.
     None,
-    /// As if it were given with this value.
+    /// The same as with this value.
     Value(&'static str),
-    /// The same, for each command.
+    /// The same as with this value, for each command.
     ValueFor(&'static [(Command, &'static str)]),
-    /// Decided elsewhere; help says this about it.
+    /// This, by a decision that is made elsewhere.
     Said(&'static str),
 }
 
@@ -121,7 +121,7 @@ pub enum Set {
     Message,
     /// `--json` of the command that has it.
     Json,
-    /// Accepted for the sake of other programs.
+    /// Nowhere: it is accepted for compatibility.
     Nothing,
 }
 
@@ -143,14 +143,14 @@ pub struct OptionDef {
     pub aliases: &'static [&'static str],
     /// The commands that have it.
     pub commands: &'static [Command],
-    /// The commands that accept it under its name and its first letter, and do nothing with it: the Python tool takes its
-    /// four options with every command.
+    /// The commands that accept it, by its name and first letter, and ignore it: the Python tool accepts its four options
+    /// with every command.
     pub ignored_by: &'static [Command],
-    /// What its value is called in help, and what kind it is; `None`: it takes none.
+    /// The name of its value in help, and its kind; `None` if it takes no value.
     pub value: Option<(&'static str, Kind)>,
-    /// What holds if it is not given.
+    /// What applies if it is not given.
     pub preset: Preset,
-    /// For help, without a full stop; line breaks as on a screen of 100 columns. The default is appended.
+    /// For help, without a full stop, with line breaks for 100 columns. The default is appended.
     pub help: &'static str,
     /// Further sentences for the man page.
     #[cfg_attr(not(test), allow(dead_code, reason = "a test writes the man page"))]
@@ -163,7 +163,7 @@ pub struct OptionDef {
     pub needs: Option<Requirement>,
     /// What it cannot be used together with.
     pub conflicts: Option<Conflict>,
-    /// The option that it says more about: without that one it means nothing.
+    /// The option without which this one means nothing.
     pub refines: Option<&'static str>,
     /// Where its value goes.
     pub set: Set,
@@ -638,7 +638,7 @@ impl OptionDef {
         std::iter::once(self.name).chain(aliases.iter().copied())
     }
 
-    /// True if a space in its value is nothing special.
+    /// True if its value may contain spaces.
     pub fn takes_text(&self) -> bool {
         matches!(
             self.value,
@@ -646,7 +646,7 @@ impl OptionDef {
         )
     }
 
-    /// The value that holds for `command` if none is given.
+    /// The value that applies to `command` if none is given.
     pub fn preset_for(&self, command: Command) -> Option<&'static str> {
         match self.preset {
             Preset::Value(value) => Some(value),
@@ -670,7 +670,7 @@ impl OptionDef {
         }
     }
 
-    /// Puts `value` into its field of `common` or `task`. Where the task ignores it, it is checked nevertheless.
+    /// Puts `value` into its field of `common` or `task`. If the task ignores the option, the value is only checked.
     pub fn store(&self, common: &mut Common, task: &mut Task, value: &Value<'_>) -> Stored {
         if let Some((_, Kind::OneOf(words))) = self.value
             && !words.iter().any(|word| value.is(word))

@@ -1,4 +1,4 @@
-//! From words to a typed command.
+//! From words to a command with typed values.
 
 use super::args::{Common, Name, Payload, Task};
 use super::command::Command;
@@ -26,26 +26,26 @@ pub struct Invocation {
     pub common: Common,
     /// The command with its own options.
     pub task: Task,
-    /// Which command that is.
+    /// The command.
     pub command: Command,
     /// The options that were given, in the order in which they were typed.
     pub given: Vec<Given>,
 }
 
-/// Something that was asked for and that the engine does not have.
+/// Something that was asked for and needs what the engine does not have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lack<'a> {
     /// The option as it was typed, or the command.
     pub what: &'a str,
     /// What is missing.
     pub need: Need,
-    /// Why it cannot be done without, and what to do instead.
+    /// Why it is needed, and what to do instead.
     pub why: &'static str,
 }
 
 impl Invocation {
-    /// The first thing that was asked for and needs what the engine does not have: the command itself, or an option. An
-    /// option that is given with its default value asks for nothing.
+    /// Returns the first thing, the command itself or an option, that needs what the engine does not have. An option that
+    /// is given with its default value needs nothing.
     pub fn lacks(&self, has: impl Fn(Need) -> bool) -> Option<Lack<'_>> {
         let is_given = |name: &str| self.given.iter().any(|given| given.option.name == name);
         let asks = |given: &&Given| {
@@ -66,7 +66,7 @@ impl Invocation {
     }
 }
 
-/// Reads a command line without the program's own name.
+/// Parses a command line without the program's own name.
 ///
 /// # Errors
 /// [`Usage`] says in one line what is wrong and what to do.
@@ -114,7 +114,7 @@ fn read(
     }
     for (at, Given { option, typed, value }) in given.iter().enumerate() {
         let stored = store(option, typed, value.as_deref(), &mut common, &mut task, command);
-        // The last one wins: what it replaces need not be right.
+        // The last one wins, so the others need not be valid.
         if !given[at + 1..].iter().any(|later| std::ptr::eq(later.option, *option)) {
             stored?;
         }
@@ -142,7 +142,7 @@ fn store(
     stored.map_err(|why| Usage::value(command, typed, value, &why))
 }
 
-/// Refuses options that do not go together, and those that say more about one that is not there.
+/// Refuses options that contradict each other, and those that mean nothing without another one.
 fn check_together(command: Command, given: &[Given]) -> Result<(), Usage> {
     let is_given = |name: &str| given.iter().any(|other| other.option.name == name);
     for option in given.iter().map(|given| given.option) {
@@ -163,7 +163,7 @@ fn check_together(command: Command, given: &[Given]) -> Result<(), Usage> {
     Ok(())
 }
 
-/// The words behind the command that are no options. Checks what the options alone could not.
+/// Reads the operands, and checks what depends on them or on values.
 fn take_operands(task: &mut Task, operands: Vec<OsString>) -> Result<(), String> {
     let mut operands = operands.into_iter();
     match task {

@@ -1,4 +1,4 @@
-//! Holds random command lines against the Python tool's own parser: what it takes, we take, and it means the same.
+//! Compares random command lines with the Python tool's own parser: what it accepts, we accept, with the same meaning.
 
 use super::{GetArgs, Invocation, Parsed, Task, TraceArgs, UngetArgs, parse};
 use resourcelock::Wait;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const LINES: usize = 60_000;
 
-/// Names and other operands, with what could be mistaken for options, numbers, commands.
+/// Names and other operands, including what could be mistaken for options, numbers or commands.
 const NAMES: &[&str] = &[
     "bus",
     "/bus",
@@ -45,7 +45,7 @@ const NAMES: &[&str] = &[
     "-n",
 ];
 const COMMANDS: &[&str] = &["get", "unget", "state", "trace"];
-/// Times that both take, then such as only Python takes, then none.
+/// Times that both accept; below, times that only Python accepts, and then what nobody does.
 const TIMES: &[&str] = &[
     "5", "0", "-1", "0.5", ".5", "5.", "1e1", "1_0", " 2 ", "+3", "-0.0", "-1.0", "1e30",
 ];
@@ -128,7 +128,7 @@ fn every_line_of_the_python_tool_means_the_same_here() {
     assert!(taken > LINES / 4, "only {taken} lines of {LINES} tried anything");
 }
 
-/// How many lines Python takes; every one of them must mean the same here.
+/// Returns how many lines Python accepts; every one of them must mean the same here.
 fn compare_all(pairs: &[(&Vec<String>, &Value)]) -> usize {
     let mut taken = 0;
     for (line, answer) in pairs {
@@ -144,12 +144,12 @@ fn compare_all(pairs: &[(&Vec<String>, &Value)]) -> usize {
     taken
 }
 
-/// The exceptions that the manual names, and one where Python's releases differ among themselves.
+/// The exceptions that docs/from-python.md names, and one where Python's releases differ from each other.
 fn is_exception(line: &[String], answer: &Value) -> bool {
     let bad_time = |word: &String| BAD_TIMES.iter().any(|bad| word.ends_with(bad));
     // -vt=5: "=5" up to Python 3.11, "5" since.
     let bundled_equals = |word: &String| word.starts_with("-v") && word.contains('=');
-    // Here an error: nothing would be released.
+    // An error here, since nothing would be released.
     let no_time = answer["Command"] == "get" && matches!(answer["auto_unget"].as_str(), Some("0.0" | "-0.0"));
     answer["LockName"] == "help" || no_time || line.iter().any(bad_time) || line.iter().any(bundled_equals)
 }
@@ -219,22 +219,22 @@ fn expected_wait(seconds: f64) -> Wait {
     }
 }
 
-/// Longer than three hundred years is three hundred years.
+/// More than three hundred years count as three hundred years.
 fn expected_time(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.min(1e10))
 }
 
 fn python_answers(lines: &[Vec<String>]) -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python =
-        std::env::var_os("RESOURCELOCK_TEST_PYTHON").map_or_else(|| folder.join(".venv/bin/python"), PathBuf::from);
+        std::env::var_os("RESOURCELOCK_TEST_PYTHON").map_or_else(|| directory.join(".venv/bin/python"), PathBuf::from);
     assert!(
         python.exists(),
         "{} does not exist: run scripts/test.sh once, or let RESOURCELOCK_TEST_PYTHON name a Python that has cjnfuncs",
         python.display()
     );
     let mut child = Command::new(python)
-        .arg(folder.join("tests/common/parser.py"))
+        .arg(directory.join("tests/common/parser.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -313,7 +313,7 @@ impl Random {
                 1 => self.one(NO_TIMES),
                 _ => self.one(TIMES),
             };
-            // The Python tool takes such a line, and then fails to sleep for that time: refused here.
+            // The Python tool accepts such a line, and then fails to sleep for that time; refused here.
             let fails_later = value.starts_with("-1") && matches!((command, letter), ("get", "a") | ("trace", "u"));
             let value = if fails_later { "1" } else { value };
             (letter, long, value)

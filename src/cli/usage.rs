@@ -6,7 +6,7 @@ use super::words::Disorder;
 use std::ffi::OsStr;
 use std::fmt;
 
-/// A command line that cannot be carried out. Shown as `resourcelock: …`, status 125.
+/// What is wrong with a command line. Shown as `resourcelock: …`, status 125.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     what: String,
@@ -23,7 +23,7 @@ impl fmt::Display for Usage {
 }
 
 impl Usage {
-    /// A mistake in the use of `command`.
+    /// `command` is used wrongly.
     pub(super) fn new(command: Command, what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -38,7 +38,7 @@ impl Usage {
         }
     }
 
-    /// Words that could not be brought into order.
+    /// The words make no command line.
     pub(super) fn disorder(disorder: Disorder) -> Self {
         Self::general(match disorder {
             Disorder::UnknownOption(word) => no_such_option(None, &word),
@@ -57,7 +57,7 @@ impl Usage {
         })
     }
 
-    /// A value that its option cannot have.
+    /// An option has an invalid value.
     pub(super) fn value(command: Command, option: &str, value: &OsStr, why: &str) -> Self {
         Self::new(
             command,
@@ -75,7 +75,7 @@ impl Usage {
     }
 }
 
-/// A word for the eyes: control characters are escaped.
+/// A word for display: control characters are escaped.
 pub(super) fn show(word: &OsStr) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
@@ -143,7 +143,7 @@ fn unknown_command(name: &OsStr, word: &OsStr) -> String {
         (None, Some(near)) if near.takes_name() => {
             format!("{unknown}: did you mean 'resourcelock {} {}'?", show(word), near.word())
         }
-        // As with flock(1), where the program follows at once.
+        // As with flock(1), where the program follows the lock.
         _ => format!(
             "{unknown}: {}; to run a program: resourcelock {} run -- {}",
             lock_commands(),
@@ -166,7 +166,7 @@ fn all_commands() -> String {
     format!("one of {}", Command::ALL.map(Command::word).join(", "))
 }
 
-/// Words that other tools use for the same.
+/// What other tools call the same commands.
 const SYNONYMS: [(&str, Command); 25] = [
     ("exec", Command::Run),
     ("execute", Command::Run),
@@ -195,7 +195,7 @@ const SYNONYMS: [(&str, Command); 25] = [
     ("completion", Command::Completions),
 ];
 
-/// The command that was probably meant: one of a similar word, or one that other tools call so.
+/// The command that was probably meant: another tool's name for it, or a similar word.
 fn nearest_command(word: &OsStr) -> Option<Command> {
     let word = word.to_str()?;
     let synonym = SYNONYMS.into_iter().find(|(other, _)| *other == word);
@@ -204,8 +204,8 @@ fn nearest_command(word: &OsStr) -> Option<Command> {
         .or_else(|| Command::from_word(nearest(word, Command::ALL.map(Command::word))?.as_ref()))
 }
 
-/// The word that was probably meant: the one with the fewest letters missing, added, changed or swapped, if those are at
-/// most two and less than half of them.
+/// The word that was probably meant: the one with the fewest letters missing, added, changed or swapped, if that is at
+/// most two of them and less than half.
 fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()

@@ -1,11 +1,11 @@
-//! Reading single values: times, permissions, signals. Pure.
+//! Parsing single values: times, permissions, signals. Pure.
 
 use resourcelock::Wait;
 use std::ffi::{OsStr, OsString};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The value of an option as it was typed. Each reading's error says what is wrong with it.
+/// The value of an option as it was typed. The error of each conversion says what is wrong with it.
 pub struct Value<'a>(pub &'a OsStr);
 
 impl Value<'_> {
@@ -28,12 +28,12 @@ impl Value<'_> {
         self.utf8().map(str::to_owned)
     }
 
-    /// Text for reading: what is not UTF-8 becomes replacement characters.
+    /// Text for display: what is not UTF-8 becomes replacement characters.
     pub fn lossy(&self) -> String {
         self.0.to_string_lossy().into_owned()
     }
 
-    /// A value of which `what` says what it has to be.
+    /// Anything that can be parsed; `what` says what it has to be.
     pub fn parse<T: FromStr>(&self, what: &str) -> Result<T, String> {
         self.utf8()?.parse().map_err(|_| format!("not {what}"))
     }
@@ -67,7 +67,7 @@ impl Value<'_> {
     }
 }
 
-/// A longer time is no limit: three hundred years, which every clock's arithmetic can add up.
+/// Times are cut to this, about three hundred years: it does not overflow any clock. As a time to wait, it is forever.
 const LONGEST: f64 = 1e10;
 
 /// The units of time, in seconds, longest first.
@@ -80,7 +80,7 @@ const UNITS: [(&str, f64); 6] = [
     ("ms", 0.001),
 ];
 
-/// Reads a time in seconds (`1.5`), or with units: `500ms`, `30s`, `2m`, `1h30m`, `1d`, `1w`.
+/// Parses a time in seconds (`1.5`), or with units: `500ms`, `30s`, `2m`, `1h30m`, `1d`, `1w`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text)?;
     if seconds < 0.0 {
@@ -89,7 +89,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds.min(LONGEST)))
 }
 
-/// Reads how long to wait: a time, 0 = don't wait, -1 = forever (as in the Python tool).
+/// Parses how long to wait: a time, 0 = don't wait, -1 = forever (as in the Python tool).
 pub fn wait(text: &str) -> Result<Wait, String> {
     let seconds = seconds(text)?;
     if seconds == -1.0 || seconds >= LONGEST {
@@ -102,7 +102,7 @@ pub fn wait(text: &str) -> Result<Wait, String> {
     Ok(if time.is_zero() { Wait::No } else { Wait::For(time) })
 }
 
-/// Finite seconds, possibly negative. Takes every number that Python's `float()` takes.
+/// Finite seconds, possibly negative. Accepts every finite number that Python's `float()` accepts.
 fn seconds(text: &str) -> Result<f64, String> {
     let text = text.trim();
     let seconds = if text.contains(begins_unit) {
@@ -118,7 +118,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `1.5h`, `1h30m`: each unit at most once, the longest first. A sign or an exponent only in front of a single unit.
+/// `1.5h`, `1h30m`: each unit at most once, the longest first. A sign or an exponent is allowed with a single unit only.
 fn with_units(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut units = &UNITS[..];
@@ -150,7 +150,7 @@ fn begins_unit(letter: char) -> bool {
     "wdhms".contains(letter)
 }
 
-/// A number as Python's `float()` takes it, but for infinity and NaN.
+/// A number as Python's `float()` accepts it, except infinity and NaN.
 fn number(text: &str) -> Option<f64> {
     text.ends_with(|last: char| last.is_ascii_digit() || last == '.')
         .then(|| without_underscores(text)?.parse().ok())
@@ -169,8 +169,8 @@ fn without_underscores(number: &str) -> Option<String> {
     Some(number.replace('_', ""))
 }
 
-/// Reads permission bits for a new lock. Reading is granted only together with writing: whoever can read the lock's
-/// table could make a dead holder look alive.
+/// Parses permission bits for a new lock. Read access only comes with write access, since whoever can read the lock's
+/// table can make a dead holder look alive anyway.
 pub fn permissions(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).map_err(|_| "not an octal number, such as 660".to_owned())?;
     if mode > 0o777 {
@@ -183,7 +183,7 @@ pub fn permissions(text: &str) -> Result<u32, String> {
     Ok(mode)
 }
 
-/// Reads a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+1`, `RTMAX-1`.
+/// Parses a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+1`, `RTMAX-1`.
 pub fn signal(text: &str) -> Result<i32, String> {
     let unknown = || "not a signal: use a name, such as TERM, or a number".to_owned();
     let (first_real_time, last_real_time) = (libc::SIGRTMIN(), libc::SIGRTMAX());
@@ -218,7 +218,7 @@ pub fn signal(text: &str) -> Result<i32, String> {
         .ok_or_else(unknown)
 }
 
-/// The names that [`signal`] takes, without real-time signals.
+/// The names that [`signal`] accepts, without real-time signals.
 pub fn signal_names() -> impl Iterator<Item = String> {
     nix::sys::signal::Signal::iterator().map(|signal| signal.as_str().trim_start_matches("SIG").to_owned())
 }
@@ -274,7 +274,7 @@ mod tests {
             let text = format!("{w}w{d}d{h}h{m}m{s}s{ms}ms");
             let millis = ((((w * 7 + d) * 24 + h) * 60 + m) * 60 + s) * 1000 + ms;
             let off = duration(&text).expect("a time").abs_diff(Duration::from_millis(millis));
-            // What a 64-bit floating-point number of seconds can tell apart.
+            // The precision of a 64-bit floating-point number of seconds.
             proptest::prop_assert!(off < Duration::from_micros(1), "{text}");
         }
     }

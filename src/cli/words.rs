@@ -1,9 +1,8 @@
 //! Brings the words of a command line into the order NAME COMMAND OPTIONS… OPERANDS.
 //!
 //! The Python tool accepts its options before, between and after its two words, abbreviated, bundled and repeated, and
-//! takes `-1` for a number. No declarative parser does all that with a command word in second place, so this step
-//! finds NAME and COMMAND, and which option of the table ([`super::options`]) each option word is. What the values mean
-//! is decided afterwards.
+//! takes `-1` as a number. No declarative parser does all that with a command word in second place, so this step
+//! finds NAME, COMMAND, and the definition ([`super::options`]) of each option. What the values mean is decided later.
 //!
 //! Pure: no I/O, no environment. The rules for what counts as an option word are those of Python's argparse, with which
 //! the Python tool reads its command line; a test compares the two.
@@ -17,7 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// An option that was typed.
 #[derive(Clone)]
 pub struct Given {
-    /// What it is.
+    /// Its definition.
     pub option: &'static OptionDef,
     /// How it was typed, without its value: `-t`, `--wait`.
     pub typed: String,
@@ -31,7 +30,7 @@ impl fmt::Debug for Given {
     }
 }
 
-/// A command line in order.
+/// A command line, sorted.
 pub enum Arranged {
     /// Something to do.
     Line {
@@ -41,9 +40,9 @@ pub enum Arranged {
         command: Command,
         /// The command's options, in the order in which they were typed.
         options: Vec<Given>,
-        /// What looks like an option and is none of the command's.
+        /// What looks like an option but is not one of the command's.
         unknown: Vec<OsString>,
-        /// Words that are neither; for `run`: COMMAND and its arguments, untouched.
+        /// The other words; for `run`, COMMAND and its arguments, unchanged.
         operands: Vec<OsString>,
     },
     /// `-h`, `--help`, `help [COMMAND]`.
@@ -52,14 +51,14 @@ pub enum Arranged {
     Version,
 }
 
-/// Why the words could not be brought into order.
+/// Why the words could not be sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disorder {
     /// An option that does not exist, before the command was known.
     UnknownOption(OsString),
     /// An abbreviation that fits several options.
     Ambiguous(String, Vec<String>),
-    /// An option at whose place a value is missing.
+    /// An option whose value is missing.
     ValueMissing(String),
     /// A value for an option that takes none.
     ValueUnwanted(String),
@@ -78,7 +77,7 @@ pub enum Disorder {
     UnknownHelp(OsString),
 }
 
-/// The Python tool's long options: an abbreviation that fits exactly one of these means it, whatever else exists.
+/// The Python tool's long options: an abbreviation of exactly one of these means that one, whatever else exists.
 const PYTHON_LONGS: [&str; 7] = [
     "help",
     "get-timeout",
@@ -90,7 +89,7 @@ const PYTHON_LONGS: [&str; 7] = [
 ];
 const PYTHON_SHORTS: &[u8] = b"htmauvV";
 
-/// Brings `words` (without the program's own name) into order.
+/// Sorts `words`, which do not include the program's own name.
 pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Disorder> {
     let mut known = None;
     let mut seen = Seen::default();
@@ -108,7 +107,7 @@ pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Di
             }
             Class::DashDash if !only_operands => only_operands = true,
             Class::Option if !only_operands => match seen.option(&word, known, &mut rest) {
-                // Who has asked for help before is not told of mistakes.
+                // After -h, mistakes do not matter.
                 Err(_) if seen.asked.is_some() => break,
                 taken => taken?,
             },
@@ -147,7 +146,7 @@ enum Asked {
     Version,
 }
 
-/// An option as it was typed; which one it is may depend on the command, which may come later.
+/// An option as it was typed. Which definition it has may depend on the command, which may come later.
 enum Found {
     Short(char, Option<OsString>),
     Long(String, Option<OsString>),
@@ -155,7 +154,7 @@ enum Found {
 }
 
 impl Seen {
-    /// Takes in an option word, and the word after it if that is its value.
+    /// Records an option word, and consumes the word after it if that is its value.
     fn option(
         &mut self,
         word: &OsStr,
@@ -226,7 +225,7 @@ impl Seen {
         self.found.push(Found::Unknown(word.to_owned()));
     }
 
-    /// Decides between a lock's command and one that takes no name, and finds the options in the table.
+    /// Decides between a command on a lock and one that takes no name, and identifies the options.
     fn arranged(self) -> Result<Arranged, Disorder> {
         let mut operands = self.operands.into_iter();
         let first = operands.next();
@@ -295,7 +294,7 @@ impl Seen {
 }
 
 impl Found {
-    /// The option of `command` that it is; an inner error if it is none.
+    /// Finds its definition for `command`; the inner error is the word if there is none.
     fn identified(self, command: Command) -> Result<Result<Given, OsString>, Disorder> {
         let known = Some(command);
         let (typed, option, value) = match self {
@@ -310,7 +309,7 @@ impl Found {
     }
 }
 
-/// What a word is, by its looks.
+/// What a word looks like.
 enum Class {
     Operand,
     DashDash,
@@ -318,7 +317,7 @@ enum Class {
 }
 
 /// By the rules of argparse: a word that begins with a dash is an option, unless it is a lone dash, a negative
-/// number, or contains a space and does not begin like an option that exists.
+/// number, or contains a space and does not begin like an existing option.
 fn classify(word: &OsStr, known: Option<Command>) -> Class {
     let bytes = word.as_bytes();
     if !starts_with_dash(word) || bytes.len() < 2 || is_negative_number(bytes) {
@@ -366,7 +365,7 @@ fn begins_like_python_option(word: &[u8]) -> bool {
     }
 }
 
-/// `-c'echo a b'`, `--recover=i2c reset`: options of ours whose attached value is free text.
+/// `-c'echo a b'`, `--recover=i2c reset`: our own options whose attached value is free text.
 fn begins_like_text_option(word: &[u8], known: Option<Command>) -> bool {
     match word.strip_prefix(b"--") {
         Some(long) => {
@@ -377,7 +376,7 @@ fn begins_like_text_option(word: &[u8], known: Option<Command>) -> bool {
     }
 }
 
-/// `name=value`. A name that is not UTF-8 fits no option, so it may be shown in replacement characters.
+/// Splits `name=value`. A name that is not UTF-8 fits no option, so replacement characters do no harm.
 fn split_value(long: &[u8]) -> (String, Option<OsString>) {
     let (name, value) = match long.iter().position(|&byte| byte == b'=') {
         Some(at) => (&long[..at], Some(OsString::from_vec(long[at + 1..].to_vec()))),
@@ -402,7 +401,7 @@ fn resolve_long(name: &str, known: Option<Command>) -> Result<Option<Meaning>, D
     match find_long(name, known) {
         Ok(option) => Ok(option.map(|option| Meaning::Takes(option.value.is_some()))),
         Err(ambiguous) => {
-            // Not yet known which one, but if all agree on taking a value the words can be sorted.
+            // Which one is not known yet; but if all agree on taking a value, the words can be sorted.
             let mut fitting = fitting(name, known).map(|(option, _)| option.value.is_some());
             match fitting.next() {
                 Some(value) if fitting.all(|other| other == value) => Ok(Some(Meaning::Takes(value))),
@@ -412,7 +411,7 @@ fn resolve_long(name: &str, known: Option<Command>) -> Result<Option<Meaning>, D
     }
 }
 
-/// The one of the Python tool's options that `name` is or abbreviates.
+/// The Python tool's option that `name` is, or abbreviates.
 fn python_long(name: &str) -> Result<Option<&'static str>, Disorder> {
     let fitting: Vec<&str> = PYTHON_LONGS.into_iter().filter(|long| long.starts_with(name)).collect();
     match fitting.as_slice() {
@@ -425,7 +424,7 @@ fn python_long(name: &str) -> Result<Option<&'static str>, Disorder> {
     }
 }
 
-/// The options that may be typed with a command, or with any of them.
+/// The options that may be typed with a command, or with any command.
 fn accepted(known: Option<Command>) -> impl Iterator<Item = &'static OptionDef> {
     OPTIONS.iter().filter(move |option| option.is_accepted_by(known))
 }
@@ -438,7 +437,7 @@ fn is_called(option: &OptionDef, name: &str, known: Option<Command>) -> bool {
     option.names_for(known).any(|long| long == name)
 }
 
-/// The option with exactly this name, else the Python tool's that it abbreviates, else the only one that fits.
+/// The option with exactly this name, else the Python tool's option that it abbreviates, else the only one that fits.
 fn find_long(name: &str, known: Option<Command>) -> Result<Option<&'static OptionDef>, Disorder> {
     let exact = |name: &str| accepted(known).find(|option| is_called(option, name, known));
     if let Some(option) = exact(name) {
@@ -463,7 +462,7 @@ fn find_long(name: &str, known: Option<Command>) -> Result<Option<&'static Optio
     }
 }
 
-/// The options of which a name begins like this, each with the first such name.
+/// The options that have a name with this beginning, each with the first such name.
 fn fitting(name: &str, known: Option<Command>) -> impl Iterator<Item = (&'static OptionDef, &'static str)> {
     accepted(known).filter_map(move |option| {
         let long = option.names_for(known).find(|long| long.starts_with(name))?;
@@ -475,7 +474,7 @@ fn fitting(name: &str, known: Option<Command>) -> impl Iterator<Item = (&'static
 mod tests {
     use super::*;
 
-    /// Before the command is known, an option is taken by its spelling alone: it has to be sorted alike for all commands.
+    /// Before the command is known, an option is recognized by its spelling alone, whatever command it turns out to be for.
     #[test]
     fn options_of_one_spelling_agree_on_taking_a_value() {
         for (one, other) in OPTIONS
@@ -499,7 +498,7 @@ mod tests {
         }
     }
 
-    /// Of two with one name, each command has at most one.
+    /// Two options may have one name, but not for the same command.
     #[test]
     fn a_spelling_means_one_option_of_a_command() {
         for command in Command::ALL {
