@@ -1,4 +1,4 @@
-//! What a person or a script sees: view structs, text, JSON. A reader that has gone away (a broken pipe) is no error.
+//! What people and scripts see: view structs, text, JSON. It is no error if the reader has gone away (a broken pipe).
 
 pub mod metrics;
 pub mod names;
@@ -8,25 +8,26 @@ pub mod text;
 pub mod timeline;
 pub mod view;
 
-/// What whoever comes after a dead holder is told.
-pub const ABANDONED: &str = "a previous holder died while it had the lock: what it protects may be in disorder";
+/// Shown to the next holder after one that died.
+pub const ABANDONED: &str =
+    "the previous holder died while holding the lock; the protected resource may be inconsistent";
 
-pub use sentence::{duration, refusal, shell_word, standing, waiting};
+pub use sentence::{brief, duration, holder, refusal, shell_word, waiting};
 
 use crate::exit::Exit;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
-/// One line on standard error, in one piece: other processes write there as well. If that cannot be written there is
-/// nobody left to tell.
+/// Prints a line on standard error, in one piece, since other processes write there, too. If it cannot be written, there
+/// is nobody left to tell.
 pub fn message(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Text on standard output. False: the reader has gone away, so that there is no point in printing more.
+/// Prints text on standard output. False if the reader has gone away: there is no point in printing more.
 ///
 /// # Errors
-/// What the system said.
+/// The system's error.
 pub fn print(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -36,12 +37,12 @@ pub fn print(text: &str) -> io::Result<bool> {
     }
 }
 
-/// One line of JSON on standard output; as [`print`].
+/// Prints a line of JSON on standard output, like [`print`].
 pub fn print_json(view: &impl Serialize) -> io::Result<bool> {
     print(&format!("{}\n", serde_json::to_string(view)?))
 }
 
-/// Columns that standard output has, if it is a terminal.
+/// The number of columns of standard output, if it is a terminal.
 pub fn width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {
@@ -53,14 +54,14 @@ pub fn width() -> Option<usize> {
         .filter(|&columns| columns > 0)
 }
 
-/// Whether words are coloured.
+/// Whether to colour words.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     colour: bool,
 }
 
 impl Style {
-    /// For standard output as it is.
+    /// For standard output, whatever it is.
     pub fn of_stdout() -> Self {
         Self {
             colour: colour(&io::stdout()),
@@ -75,7 +76,7 @@ impl Style {
         self.paint("32", word)
     }
 
-    /// SGR parameters as in ECMA-48.
+    /// `parameters` are those of SGR in ECMA-48.
     fn paint(self, parameters: &str, word: &str) -> String {
         if self.colour {
             format!("\x1b[{parameters}m{word}\x1b[0m")
@@ -85,14 +86,14 @@ impl Style {
     }
 }
 
-/// Whether `stream` may be coloured: a terminal, and the user has not said no (<https://no-color.org>).
+/// True if `stream` may be coloured: it is a terminal, and the user has not said no (<https://no-color.org>).
 pub fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Help and version.
+/// Prints help or the version.
 pub fn print_styled(text: &clap::builder::StyledStr) -> Exit {
     let text = if colour(&io::stdout()) {
         text.ansi().to_string()

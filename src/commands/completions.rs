@@ -1,11 +1,11 @@
 //! `completions SHELL`: prints the committed script, so that a package and a home directory get the same one.
 //!
-//! `completions SHELL -- WORD…` is what the scripts call: WORDs are the words of the command line up to the cursor,
-//! without the program's own name, and what may stand at the cursor is printed. First a line that says what is wanted:
-//! `words` (they follow), `command N` (from word N on it is another program's command line), `program`, `file`,
-//! `group`, `process`, or `nothing`. Then the words, one a line, each with a tab and what it means. For bash, whose
-//! words are still quoted, the last word comes in two parts, what stays and what is replaced, and what replaces it is
-//! printed, quoted. A lock's name contains neither tabs nor line ends.
+//! The scripts call `completions SHELL -- WORD…`, where the WORDs are those of the command line up to the cursor,
+//! without the program's own name. The answer's first line says what can be completed: `words` (they follow), `command N`
+//! (from word N on, it is another program's command line), `program`, `file`, `group`, `process`, or `nothing`. Then come
+//! the words, one per line, each with a tab and its meaning. Bash passes its words still quoted, and the last one in two
+//! parts: what stays, and what is replaced. It gets the replacements, quoted. A lock's name contains neither tabs nor
+//! line breaks.
 
 use super::Failure;
 use super::backend::VARIABLE;
@@ -82,7 +82,7 @@ fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>)
     text
 }
 
-/// The locks of this machine, with what is going on with them. None if they cannot be listed: completion is silent.
+/// The locks of this machine with their states; none if they cannot be listed, since completion is silent.
 fn locks(current: &OsStr) -> Vec<Candidate> {
     if std::env::var_os(VARIABLE).is_some_and(|url| !url.is_empty()) {
         return Vec::new();
@@ -93,12 +93,12 @@ fn locks(current: &OsStr) -> Vec<Candidate> {
     let readable = listing
         .states
         .iter()
-        .map(|state| (state.name.as_str(), output::standing(state)));
+        .map(|state| (state.name.as_str(), output::brief(state)));
     let unreadable = reasons(&listing.unreadable);
     let others = unreadable.iter().map(|(name, reason)| (name.as_str(), reason.clone()));
     let mut all: Vec<_> = readable.chain(others).collect();
     all.sort();
     all.into_iter()
-        .map(|(name, standing)| Candidate::new(typed_name(name, current), standing))
+        .map(|(name, state)| Candidate::new(typed_name(name, current), state))
         .collect()
 }

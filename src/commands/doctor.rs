@@ -122,7 +122,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
         findings.push(Finding {
             kind: "dead holder",
             lock: Some(name.clone()),
-            what: format!("{} died holding it", output::text::who(holder)),
+            what: format!("{} died holding it", output::holder(holder)),
             why: "who uses only the Python module waits until one of our programs looks at the lock",
             mend: "resourcelock doctor --fix".to_owned(),
             remedy: Remedy::Repair,

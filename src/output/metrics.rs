@@ -6,27 +6,27 @@ use std::fmt::Write;
 /// Name without prefix, type, help, value.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
 
-/// How a lock stands now.
-const STANDING: [Metric<State>; 4] = [
-    ("held", "gauge", "Whether the lock is held (1) or free (0).", |state| {
+/// The present state of a lock.
+const CURRENT: [Metric<State>; 4] = [
+    ("held", "gauge", "1 if the lock is held, 0 if it is free.", |state| {
         f64::from(u8::from(state.locked))
     }),
     (
         "holders",
         "gauge",
-        "Holds that stand, users of the bare semaphore counted as one.",
+        "Current holders; all users of the bare semaphore count as one.",
         |state| {
             let ours = state.holders.iter().filter(|holder| holder.alive).count();
             ours.max(usize::from(state.foreign)) as f64
         },
     ),
-    ("waiters", "gauge", "Requests that wait in the queue.", |state| {
+    ("waiters", "gauge", "Requests waiting in the queue.", |state| {
         state.waiters.len() as f64
     }),
     (
         "oldest_wait_seconds",
         "gauge",
-        "How long the longest waiting request has waited.",
+        "How long the oldest waiting request has waited.",
         |state| {
             state
                 .waiters
@@ -37,12 +37,12 @@ const STANDING: [Metric<State>; 4] = [
     ),
 ];
 
-/// What was counted since the lock's table was made: only a lock of this machine has one.
+/// What was counted since the lock's table was created; only a lock of this machine has one.
 const COUNTED: [Metric<Counters>; 8] = [
     (
         "consecutive_conflicts",
         "gauge",
-        "Requests that went without the lock since the last grant.",
+        "Requests that did not get the lock since the last grant.",
         |counters| counters.consecutive_timeouts as f64,
     ),
     ("acquisitions_total", "counter", "Grants.", |counters| {
@@ -51,42 +51,39 @@ const COUNTED: [Metric<Counters>; 8] = [
     (
         "conflicts_total",
         "counter",
-        "Requests that found the lock taken.",
+        "Requests that found the lock held.",
         |counters| counters.conflicts as f64,
     ),
     (
         "timeouts_total",
         "counter",
-        "Requests that ended without the lock.",
+        "Requests that did not get the lock.",
         |counters| counters.timeouts as f64,
     ),
     ("abandoned_total", "counter", "Holds whose holder died.", |counters| {
         counters.abandoned as f64
     }),
-    (
-        "forced_total",
-        "counter",
-        "Holds that were released by force.",
-        |counters| counters.forced as f64,
-    ),
+    ("forced_total", "counter", "Holds released by force.", |counters| {
+        counters.forced as f64
+    }),
     (
         "wait_seconds_total",
         "counter",
-        "Time waited by requests that were granted.",
+        "Time that granted requests waited.",
         |counters| counters.waited.as_secs_f64(),
     ),
     (
         "hold_seconds_total",
         "counter",
-        "Time held, by holds that have ended.",
+        "Time that the lock was held, by holds that have ended.",
         |counters| counters.held.as_secs_f64(),
     ),
 ];
 
-/// One block a metric, one line a lock. `counted`: the engine counts what has happened.
+/// One block per metric, one line per lock. `counted`: the engine keeps counters.
 pub fn prometheus(states: &[State], counted: bool) -> String {
     let mut text = String::new();
-    for metric in &STANDING {
+    for metric in &CURRENT {
         block(&mut text, metric, states.iter().map(|state| (state, state)));
     }
     for metric in COUNTED.iter().filter(|_| counted) {

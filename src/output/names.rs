@@ -17,13 +17,13 @@ pub fn user(uid: u32) -> String {
     users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
 }
 
-/// The user of a request: by the name that it brought from another machine, else as known here.
+/// The user who made a request: the name from its own host, else the name on this one.
 pub fn user_of(requester: &Requester) -> Option<String> {
     requester.user.clone().or_else(|| requester.uid.map(user))
 }
 
-/// Who asks or asked: `4711@web2 (scan.sh, alice)`, `another program (psql)`.
-pub fn party(requester: &Requester) -> String {
+/// The requester in a few words: `4711@web2 (scan.sh, alice)`, `another program (psql)`.
+pub fn requester(requester: &Requester) -> String {
     let command = requester.command.as_deref();
     if requester.is_foreign() {
         return match command {
@@ -35,7 +35,7 @@ pub fn party(requester: &Requester) -> String {
     format!("{} ({}{user})", process(requester), command.unwrap_or("?"))
 }
 
-/// A process, with its host if that may be another one: `4711` or `4711@web2`.
+/// The process, with its host if that may be another one: `4711` or `4711@web2`.
 fn process(requester: &Requester) -> String {
     let pid = pid(requester);
     match &requester.host {
@@ -44,7 +44,7 @@ fn process(requester: &Requester) -> String {
     }
 }
 
-/// The process's number.
+/// The process ID.
 pub fn pid(requester: &Requester) -> String {
     requester.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())
 }

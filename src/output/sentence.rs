@@ -1,16 +1,16 @@
-//! Sentences about a lock: why it was not had, for whom one waits.
+//! Sentences about a lock: why it was not acquired, whom a request waits for.
 
 use super::names;
 use resourcelock::{Holder, Mode, State};
 use std::time::Duration;
 
-/// For a request that was not had in time: who has the lock, since when, what for, how many wait, what would release
-/// it. Without the lock's name in front.
+/// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, what would
+/// release it. Without the lock's name in front.
 pub fn refusal(state: &State) -> String {
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
     } else {
-        "not had in time".to_owned()
+        "not acquired in time".to_owned()
     };
     if !state.waiters.is_empty() {
         text.push_str(&format!("; {} waiting", state.waiters.len()));
@@ -23,7 +23,7 @@ pub fn refusal(state: &State) -> String {
 }
 
 /// For a request that waits: `waiting for i2c: held by 4711 (read_sensor.sh, alice) for 12 s: bus scan; 2 ahead`.
-/// `own` is this process's id, whose own place in the queue is not counted.
+/// This process itself is not counted.
 pub fn waiting(state: &State) -> String {
     let own = std::process::id();
     let ahead = state
@@ -41,9 +41,8 @@ pub fn waiting(state: &State) -> String {
     text
 }
 
-/// A lock in a few words, for a choice among several: `free`, `held by 4711 (scan.sh, alice) for 12 s: bus scan; 2
-/// waiting`.
-pub fn standing(state: &State) -> String {
+/// A lock in a few words, to choose among several: `free`, `held by 4711 (scan.sh, alice) for 12 s: bus scan; 2 waiting`.
+pub fn brief(state: &State) -> String {
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
     } else {
@@ -55,12 +54,12 @@ pub fn standing(state: &State) -> String {
     text
 }
 
-/// Who has the lock, for how long, with what note.
+/// Who holds the lock, for how long, with what note.
 fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {
         [] if state.foreign => "a program that uses the Python module or the bare semaphore".to_owned(),
-        [] => "nobody that could be seen".to_owned(),
-        [one] => format!("{}{}", who(one), held(" for", one.held)),
+        [] => "an unknown process".to_owned(),
+        [one] => format!("{}{}", self::holder(one), held(" for", one.held)),
         [first, others @ ..] => {
             let longest = state.holders.iter().max_by_key(|holder| holder.held).unwrap_or(first);
             let kind = match first.mode {
@@ -69,16 +68,16 @@ fn holders(state: &State) -> String {
             };
             format!(
                 "{} and {} more{kind}{}",
-                who(first),
+                self::holder(first),
                 others.len(),
                 held(" for up to", longest.held)
             )
         }
     };
     if state.holders.iter().any(|holder| !holder.alive) {
-        text.push_str(" (it has died: its lock goes to the next who asks)");
+        text.push_str(" (it died; the next request gets the lock)");
     }
-    // The note outlives the hold: it says something about this one only if it was written for it.
+    // The note outlives the hold, so it may be an earlier one's.
     let note = note_text(&state.note);
     if !note.is_empty() {
         text.push_str(&format!(": {note}"));
@@ -86,22 +85,22 @@ fn holders(state: &State) -> String {
     text
 }
 
-/// A time with a word before it, such as ` for 12 s`, if it is known.
+/// A time with a word in front, such as ` for 12 s`, if the time is known.
 pub fn held(how: &str, time: Option<Duration>) -> String {
     time.map_or_else(String::new, |time| format!("{how} {}", duration(time)))
 }
 
-/// `4711 (read_sensor.sh, alice)`.
-pub fn who(holder: &Holder) -> String {
+/// Who holds the lock: `4711 (read_sensor.sh, alice)`, or `'get' from 4711 (bash, alice)` if no process does.
+pub fn holder(holder: &Holder) -> String {
     let mut requester = holder.requester.clone();
     if holder.detached {
         requester.pid = holder.bound_pid.or(requester.pid);
     }
-    let party = names::party(&requester);
+    let requester = names::requester(&requester);
     if holder.detached && holder.bound_pid.is_none() {
-        format!("'get' of {party}")
+        format!("'get' from {requester}")
     } else {
-        party
+        requester
     }
 }
 
@@ -113,7 +112,7 @@ pub fn note_text(note: &str) -> &str {
     }
 }
 
-/// A time for the eyes: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+/// A time for people: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// Lines of cells below a line of headings.
+/// Rows of cells below a row of headings.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -18,12 +18,12 @@ impl Table {
         }
     }
 
-    /// Adds a line.
+    /// Adds a row.
     pub fn push<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
 
-    /// The text. `width` is the terminal's: the last column is cut to fit; `None`: nothing is cut.
+    /// Renders the table as text. Lines are cut to `width`, that of the terminal; `None`: nothing is cut.
     pub fn render(&self, width: Option<usize>) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)

@@ -1,7 +1,6 @@
-//! Locks in words and tables.
+//! Locks as text and tables.
 
-pub use super::sentence::who;
-use super::sentence::{duration, held, note_text};
+use super::sentence::{self, duration, held, note_text};
 use super::table::Table;
 use super::{Style, names, view};
 use chrono::{DateTime, Local};
@@ -9,7 +8,7 @@ use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, W
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-/// All about one lock, for `state`.
+/// Everything about one lock, for `state`.
 pub fn state(state: &State, style: Style) -> String {
     let mut text = format!("{}: {}\n", state.name, headline(state, style));
     for holder in &state.holders {
@@ -41,13 +40,13 @@ pub fn state(state: &State, style: Style) -> String {
     if let Some(token) = state.abandoned {
         let _ = writeln!(
             text,
-            "  abandoned  the holder with token {token} died holding it; nobody has ended well since"
+            "  abandoned  the holder with token {token} died while holding it; no holder has finished cleanly since"
         );
     }
     if state.value > 1 {
         let _ = writeln!(
             text,
-            "  value      {} (released by force too often; the next use sets it to 1)",
+            "  value      {} (released by force too often; the next use resets it to 1)",
             state.value
         );
     }
@@ -59,13 +58,13 @@ fn headline(state: &State, style: Style) -> String {
         (true, Some(held)) => format!("{} for {}{}", style.taken("locked"), duration(held), slots(state)),
         (true, None) => style.taken("locked"),
         (false, _) if !state.holders.is_empty() => {
-            format!("{} (its holder died; the next who asks gets it)", style.free("free"))
+            format!("{} (its holder died; the next request gets it)", style.free("free"))
         }
         (false, _) => style.free("free"),
     }
 }
 
-/// How long the living have had it, as far as that is known.
+/// How long it has been held by holders that are alive, as far as that is known.
 fn longest(state: &State) -> Option<Duration> {
     let living = state.holders.iter().filter(|holder| holder.alive);
     living.filter_map(|holder| holder.held).max()
@@ -79,12 +78,12 @@ fn slots(state: &State) -> String {
 }
 
 fn holder_line(holder: &Holder) -> String {
-    let mut text = format!("{}, {}", who(holder), view::mode(holder.mode));
+    let mut text = format!("{}, {}", sentence::holder(holder), view::mode(holder.mode));
     match (holder.bound_pid, holder.detached) {
         (Some(pid), false) => {
             let _ = write!(text, ", command {pid}");
         }
-        (Some(_), true) => text.push_str(", until that ends"),
+        (Some(_), true) => text.push_str(", until it ends"),
         (None, true) => text.push_str(", until released"),
         (None, false) => {}
     }
@@ -101,7 +100,7 @@ fn holder_line(holder: &Holder) -> String {
         text.push_str(", DEAD");
     }
     if !holder.requester.same_pid_namespace && holder.requester.host == Host::Local {
-        text.push_str(" (process ids of another container)");
+        text.push_str(" (process IDs of another container)");
     }
     text
 }
@@ -109,12 +108,12 @@ fn holder_line(holder: &Holder) -> String {
 fn waiter_line(waiter: &Waiter) -> String {
     let mut text = format!(
         "{}, {}{}",
-        names::party(&waiter.requester),
+        names::requester(&waiter.requester),
         view::mode(waiter.mode),
         held(", for", waiter.waited)
     );
     if waiter.stalled {
-        text.push_str(", stopped: passed over until it runs again");
+        text.push_str(", stopped: skipped until it runs again");
     }
     if !waiter.alive {
         text.push_str(", DEAD");
@@ -122,7 +121,7 @@ fn waiter_line(waiter: &Waiter) -> String {
     text
 }
 
-/// One line for `trace`: the time, the lock, who has it.
+/// A line for `trace`: the time, the lock, who holds it.
 pub fn trace(state: &State) -> String {
     let mut text = format!("{} {}: ", precise_clock(state.read_at), state.name);
     text.push_str(&summary(state));
@@ -140,22 +139,22 @@ pub fn trace_absent(name: &str) -> String {
     format!("{} {name}: free (never used)", precise_clock(SystemTime::now()))
 }
 
-/// One line for `trace -f`: the time, what happened, to whom.
+/// A line for `trace -f`: the time, what happened, to whom.
 pub fn event(change: &Change) -> String {
     let mut text = format!("{} {:<9} ", precise_clock(change.at()), view::event(change));
     match change {
         Change::Queued(waiter) => {
-            text.push_str(&names::party(&waiter.requester));
+            text.push_str(&names::requester(&waiter.requester));
         }
         Change::Granted(holder) => {
-            text.push_str(&who(holder));
+            text.push_str(&sentence::holder(holder));
             if let Some(token) = holder.token {
                 let _ = write!(text, ", token {token}");
             }
             text.push_str(&held(", waited", holder.waited));
         }
         Change::Ended(record) => {
-            text.push_str(&names::party(&record.requester));
+            text.push_str(&names::requester(&record.requester));
             if let Some(token) = record.token {
                 let _ = write!(text, ", token {token}");
                 text.push_str(&held(", held", record.held));
@@ -176,12 +175,12 @@ fn summary(state: &State) -> String {
     match state.holders.as_slice() {
         _ if !state.locked => "free".to_owned(),
         [] => "locked by the Python module or the bare semaphore".to_owned(),
-        [one] => format!("locked by {}{}", who(one), held(" for", one.held)),
-        [first, others @ ..] => format!("locked by {} and {} more", who(first), others.len()),
+        [one] => format!("locked by {}{}", sentence::holder(one), held(" for", one.held)),
+        [first, others @ ..] => format!("locked by {} and {} more", sentence::holder(first), others.len()),
     }
 }
 
-/// A table of locks, for `list`. Locks that cannot be looked at come with the reason.
+/// A table of locks, for `list`. Locks that cannot be inspected are listed with the reason.
 pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<usize>) -> String {
     if states.is_empty() && unreadable.is_empty() {
         return "no locks\n".to_owned();
@@ -227,8 +226,8 @@ fn holder_cell(state: &State) -> String {
     match state.holders.as_slice() {
         [] if state.foreign => "(Python module)".to_owned(),
         [] => String::new(),
-        [one] => who(one),
-        [first, others @ ..] => format!("{} +{}", who(first), others.len()),
+        [one] => sentence::holder(one),
+        [first, others @ ..] => format!("{} +{}", sentence::holder(first), others.len()),
     }
 }
 

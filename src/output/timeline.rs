@@ -1,7 +1,7 @@
 //! A picture of who waited and who held, over time: SVG, alone or in an HTML page.
 //!
-//! A row for each process. Waiting is hatched, holding is solid, so that it can be read in black and white; what ended
-//! badly bears a mark. Everything is placed by [`Scale`]; text is escaped by [`escape`].
+//! One row per process. Waiting is hatched and holding is solid, so that it can be read in black and white; what ended
+//! badly has a mark. [`Scale`] places everything; [`escape`] escapes text.
 
 use super::sentence::duration;
 use super::{names, view};
@@ -17,9 +17,9 @@ const TOP: f64 = 64.0;
 const ROW: f64 = 22.0;
 const BAR: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
-/// Shorter bars could not be seen.
+/// Shorter bars would be invisible.
 const THINNEST: f64 = 1.0;
-/// At most this many labels stand on the time axis.
+/// The largest number of labels on the time axis.
 const TICKS: u128 = 8;
 
 /// One request in the picture.
@@ -28,15 +28,15 @@ struct Span {
     mode: &'static str,
     token: Option<u64>,
     queued: SystemTime,
-    /// None: never granted.
+    /// `None`: never granted.
     granted: Option<SystemTime>,
     end: SystemTime,
-    /// None: it goes on.
+    /// `None`: it has not ended yet.
     how: Option<Ended>,
 }
 
 impl Span {
-    /// `None` where it is not known when a request was made: it has no place on the time axis.
+    /// `None` if it is not known when the request was made: it has no place on the time axis.
     fn ended(record: &HistoryRecord) -> Option<Self> {
         Some(Self {
             requester: record.requester.clone(),
@@ -73,13 +73,13 @@ impl Span {
         })
     }
 
-    /// Command and pid: requests of the same process stand in one row.
+    /// Command and process ID: requests of one process are in one row.
     fn row(&self) -> (String, String) {
         let command = self.requester.command.clone().unwrap_or_default();
         (command, names::pid(&self.requester))
     }
 
-    /// What a tooltip says.
+    /// The text of the tooltip.
     fn description(&self) -> String {
         let (command, pid) = self.row();
         let user = names::user_of(&self.requester).unwrap_or_default();
@@ -89,7 +89,12 @@ impl Span {
             .unwrap_or(self.end)
             .duration_since(self.queued)
             .unwrap_or_default();
-        let _ = write!(text, ", asked {}, waited {}", precise(self.queued), duration(waited));
+        let _ = write!(
+            text,
+            ", requested {}, waited {}",
+            precise(self.queued),
+            duration(waited)
+        );
         if let Some(granted) = self.granted {
             let held = self.end.duration_since(granted).unwrap_or_default();
             let _ = write!(text, ", held {}", duration(held));
@@ -106,7 +111,7 @@ impl Span {
         text
     }
 
-    /// The mark of what did not end well.
+    /// The mark of a request that did not end well.
     fn mark(&self) -> Option<&'static str> {
         match self.how? {
             Ended::Released => None,
@@ -118,16 +123,16 @@ impl Span {
     }
 }
 
-/// The picture of a lock's last requests, those that still hold or wait included.
+/// The picture of a lock's last requests, including those that still hold or wait.
 pub struct Timeline {
     name: String,
     spans: Vec<Span>,
-    /// Command and pid of each row, in the order of their first request.
+    /// Command and process ID of each row, in the order of their first requests.
     rows: Vec<(String, String)>,
 }
 
 impl Timeline {
-    /// Of the lock `name`; without `state` it does not exist.
+    /// For the lock `name`, which does not exist if `state` is `None`.
     pub fn new(name: &str, records: &[HistoryRecord], state: Option<&State>) -> Self {
         let mut spans: Vec<Span> = records.iter().filter_map(Span::ended).collect();
         if let Some(state) = state {
@@ -151,12 +156,12 @@ impl Timeline {
         }
     }
 
-    /// A picture that stands alone.
+    /// A standalone picture.
     pub fn svg(&self) -> String {
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", self.picture())
     }
 
-    /// A page that needs nothing else.
+    /// A self-contained page.
     pub fn html(&self) -> String {
         let mut rows = String::new();
         for span in &self.spans {
@@ -211,7 +216,7 @@ impl Timeline {
     fn scale(&self) -> Option<Scale> {
         let first = self.spans.iter().map(|span| span.queued).min()?;
         let last = self.spans.iter().map(|span| span.end).max()?;
-        // A single moment gets a millisecond, so that it has a place.
+        // A single instant is shown as a millisecond.
         let length = last
             .duration_since(first)
             .unwrap_or_default()
@@ -289,7 +294,7 @@ impl Timeline {
             );
         }
         if let Some(mark) = span.mark() {
-            // Beside the bar's end, on the side where there is room.
+            // Next to the bar's end, on the side where there is space.
             let (x, anchor) = if end > WIDTH - RIGHT - 90.0 {
                 (queued - 4.0, "end")
             } else {
@@ -312,11 +317,11 @@ fn legend() -> String {
          stroke-width=\"0.5\"/><text x=\"264\" y=\"48\">waiting</text>\
          <rect x=\"330\" y=\"37\" width=\"28\" height=\"{BAR}\" fill=\"#1f4e79\"/><text x=\"364\" y=\"48\">holding</text>\
          <text x=\"430\" y=\"48\" fill=\"#b3261e\" font-weight=\"bold\">\u{2715}</text>\
-         <text x=\"446\" y=\"48\">its process died holding</text>\n"
+         <text x=\"446\" y=\"48\">its process died while holding</text>\n"
     )
 }
 
-/// From time to place.
+/// Maps times to positions.
 struct Scale {
     first: SystemTime,
     length: Duration,
@@ -328,7 +333,7 @@ impl Scale {
         LABELS + since.as_secs_f64() / self.length.as_secs_f64() * (WIDTH - RIGHT - LABELS)
     }
 
-    /// Round times, with labels no more precise than needed.
+    /// Round times, with labels that are no more precise than necessary.
     fn ticks(&self) -> Vec<(SystemTime, String)> {
         const SECOND: u128 = 1_000_000;
         const STEPS: [u128; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600];
@@ -349,7 +354,7 @@ impl Scale {
             _ => "%H:%M",
         };
         let local = DateTime::<Local>::from(self.first);
-        // Ticks are round in local time.
+        // Ticks are at round local times.
         let offset = i128::from(local.offset().local_minus_utc()) * SECOND as i128;
         let first = self
             .first
@@ -373,7 +378,7 @@ fn precise(time: SystemTime) -> impl Display {
     DateTime::<Local>::from(time).format("%Y-%m-%d %H:%M:%S%.6f")
 }
 
-/// Text for XML and HTML. Control characters, which XML does not allow at all, become replacement characters.
+/// Escapes text for XML and HTML. Control characters, which XML does not allow at all, become replacement characters.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! What is shown of a lock, as plain structs: the text and the JSON say the same. The JSON is described in
-//! docs/json.md and docs/schema; a change that readers could notice raises [`VERSION`].
+//! What is shown of a lock, as plain structs, for JSON. It is described in docs/json.md and docs/schema; a change that
+//! could break its readers raises [`VERSION`].
 
 use super::names;
 use chrono::{DateTime, Local, SecondsFormat};
@@ -16,7 +16,7 @@ pub struct LockView {
     /// See [`VERSION`].
     pub version: u32,
     pub lock: String,
-    /// Whether its objects exist: a lock that nobody has used yet is free.
+    /// False if nobody has used the lock yet.
     pub exists: bool,
     pub locked: bool,
     pub value: u32,
@@ -27,18 +27,18 @@ pub struct LockView {
     pub holders: Vec<HolderView>,
     pub waiters: Vec<WaiterView>,
     pub foreign_waiters: u32,
-    /// Null where nobody counts: on an engine.
+    /// Null on an engine, which does not count.
     pub counters: Option<CountersView>,
     pub read_at: String,
 }
 
-/// One hold. Null is what is not known: of another program's, in an engine.
+/// One hold. What is not known about it is null.
 #[derive(Debug, Serialize)]
 pub struct HolderView {
     pub token: Option<u64>,
     pub mode: &'static str,
     #[serde(flatten)]
-    pub party: PartyView,
+    pub requester: RequesterView,
     pub bound_pid: Option<u32>,
     pub detached: bool,
     pub alive: bool,
@@ -49,13 +49,13 @@ pub struct HolderView {
     pub expires_in_seconds: Option<f64>,
 }
 
-/// Who asks. Null is what is not known: of another program, in an engine.
+/// Who made a request. What is not known is null.
 #[derive(Debug, Serialize)]
-pub struct PartyView {
+pub struct RequesterView {
     pub pid: Option<u32>,
     pub uid: Option<u32>,
     pub user: Option<String>,
-    /// Left out for a lock of this machine.
+    /// Absent for a lock of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Option<String>>,
     pub command: String,
@@ -66,7 +66,7 @@ pub struct PartyView {
 pub struct WaiterView {
     pub mode: &'static str,
     #[serde(flatten)]
-    pub party: PartyView,
+    pub requester: RequesterView,
     pub since: Option<String>,
     pub waited_seconds: Option<f64>,
     pub stalled: bool,
@@ -95,7 +95,7 @@ pub struct RecordView {
     pub token: Option<u64>,
     pub mode: &'static str,
     #[serde(flatten)]
-    pub party: PartyView,
+    pub requester: RequesterView,
     pub queued: Option<String>,
     /// Null if it was never granted.
     pub granted: Option<String>,
@@ -118,11 +118,11 @@ pub struct HistoryView {
 pub struct ListView {
     pub version: u32,
     pub locks: Vec<LockView>,
-    /// Locks that exist but could not be looked at.
+    /// Locks that exist but cannot be inspected.
     pub unreadable: Vec<UnreadableView>,
 }
 
-/// A lock that could not be looked at.
+/// A lock that cannot be inspected.
 #[derive(Debug, Serialize)]
 pub struct UnreadableView {
     pub lock: String,
@@ -136,7 +136,7 @@ pub struct GotView {
     pub lock: String,
     pub got: bool,
     pub token: Option<u64>,
-    /// Who has it, if it was not had in time.
+    /// Who holds it, if it was not acquired in time.
     pub state: Option<LockView>,
 }
 
@@ -163,7 +163,7 @@ pub struct EventView {
     pub holder: Option<HolderView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<RecordView>,
-    /// How many ended requests were overwritten before they could be read.
+    /// How many records of ended requests were overwritten before they could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<u64>,
 }
@@ -212,7 +212,7 @@ pub struct DoctorView {
     pub findings: Vec<FindingView>,
 }
 
-/// Something that could hurt.
+/// A problem.
 #[derive(Debug, Serialize)]
 pub struct FindingView {
     pub kind: &'static str,
@@ -245,7 +245,7 @@ impl LockView {
     }
 }
 
-impl From<&Requester> for PartyView {
+impl From<&Requester> for RequesterView {
     fn from(requester: &Requester) -> Self {
         Self {
             pid: requester.pid,
@@ -286,7 +286,7 @@ impl From<&Holder> for HolderView {
         Self {
             token: holder.token,
             mode: mode(holder.mode),
-            party: PartyView::from(&holder.requester),
+            requester: RequesterView::from(&holder.requester),
             bound_pid: holder.bound_pid,
             detached: holder.detached,
             alive: holder.alive,
@@ -303,7 +303,7 @@ impl From<&Waiter> for WaiterView {
     fn from(waiter: &Waiter) -> Self {
         Self {
             mode: mode(waiter.mode),
-            party: PartyView::from(&waiter.requester),
+            requester: RequesterView::from(&waiter.requester),
             waited_seconds: waiter.waited.map(seconds),
             since: waiter.since.map(timestamp),
             stalled: waiter.stalled,
@@ -334,7 +334,7 @@ impl From<&HistoryRecord> for RecordView {
             sequence: record.sequence,
             token: record.token,
             mode: mode(record.mode),
-            party: PartyView::from(&record.requester),
+            requester: RequesterView::from(&record.requester),
             queued: record.queued.map(timestamp),
             granted: record.granted().map(timestamp),
             ended: timestamp(record.ended),

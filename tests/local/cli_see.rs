@@ -153,7 +153,7 @@ fn followed_events_have_their_times() {
     let granted = granted.expect("a line");
     let (clock, event) = granted.split_once(' ').expect("two words");
     assert_eq!(clock.len(), "12:34:56.123456".len(), "{granted}");
-    assert!(event.starts_with("granted   'get' of "), "{granted}");
+    assert!(event.starts_with("granted   'get' from "), "{granted}");
     let killed = Command::new("kill")
         .args(["-s", "INT", &trace.id().to_string()])
         .status();

@@ -59,7 +59,7 @@ fn finding(cycle: &[(&State, &Holder)]) -> Finding {
             let (next, _) = cycle[(at + 1) % cycle.len()];
             format!(
                 "{} has {} and waits for {}",
-                output::text::who(holder),
+                output::holder(holder),
                 state.name,
                 next.name
             )

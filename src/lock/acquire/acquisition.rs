@@ -339,7 +339,7 @@ impl ResourceLock {
         if hold.abandoned != 0 {
             log::warn!(
                 target: "resourcelock::abandoned",
-                "<{}> a previous holder died while it had the lock: what it protects may be in disorder",
+                "<{}> the previous holder died while holding the lock; the protected resource may be inconsistent",
                 self.name()
             );
         }
