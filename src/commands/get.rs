@@ -7,13 +7,9 @@ use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, view};
-use nix::poll::{PollTimeout, poll};
 use resourcelock::engines::{Engine, Held, Validity};
 use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, State, UngetOptions};
 use std::time::{Duration, Instant};
-
-/// While it keeps the lock for `-a`, it checks this often whether a signal came just before it fell asleep.
-const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 /// Ends the wait; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();
@@ -244,7 +240,7 @@ impl Get<'_> {
             && hold.lasts()
             && let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
         {
-            pause(left);
+            exec::pause(left);
         }
         let lasted = hold.lasts();
         if !lasted || exec::interrupt().is_some() {
@@ -267,12 +263,6 @@ impl Get<'_> {
         }
         Ok(if was_ours || !leased { Exit::Done } else { Exit::Lost })
     }
-}
-
-/// Sleeps that long, or less: unlike std's sleep it ends early when a signal comes.
-fn pause(time: Duration) {
-    let slice = time.min(CHECK_EVERY).as_millis().max(1);
-    let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
 }
 
 /// On whose behalf: the process that the hold is bound to, else the one that started this program (this one is gone

@@ -5,7 +5,6 @@ use crate::cli::TraceArgs;
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, text, view};
-use nix::poll::{PollTimeout, poll};
 use resourcelock::engines::Engine;
 use resourcelock::{Cancel, Change, Error, LockName};
 use std::io;
@@ -13,9 +12,6 @@ use std::time::{Duration, Instant};
 
 /// The shortest interval: 0 is not a busy loop.
 const SHORTEST: Duration = Duration::from_millis(1);
-
-/// After a signal that came just before it fell asleep, it wakes within this time.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Ends the wait for the next event; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();
@@ -118,8 +114,7 @@ fn pause_until(deadline: Instant) {
         if left.is_zero() {
             return;
         }
-        let slice = left.min(LOOK).as_millis().max(1);
-        let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
+        exec::pause(left);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::sys::signal::{self, Disposition, SignalSet};
 use super::sys::spawn::Inherited;
+use nix::poll::{PollTimeout, poll};
 use std::ffi::c_int;
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ pub use signal::interrupt;
 /// ignored.
 pub fn catch_interrupts(notify: fn()) {
     signal::catch_interrupts(&INTERRUPTS, notify);
+}
+
+/// Longest sleep of [`pause`].
+const SLICE: Duration = Duration::from_millis(200);
+
+/// Sleeps for `time`, or less: unlike std's sleep it ends early when a signal comes. If one came just before, it is not
+/// noticed here: so no sleep lasts longer than 200 ms.
+pub fn pause(time: Duration) {
+    let slice = time.min(SLICE).as_millis().max(1);
+    let _ = poll(&mut [], PollTimeout::try_from(slice).unwrap_or(PollTimeout::ZERO));
 }
 
 /// From now on writing to a pipe that nobody reads fails instead of killing this process. For a program that starts no
