@@ -1,25 +1,29 @@
-//! Links the command-line tool statically (static-pie), so that it starts faster than flock(1).
+//! Links the program statically (static-pie), so that it starts faster than flock(1).
 //!
-//! The dynamic loader costs about a third of a millisecond a start. `-C target-feature=+crt-static` would avoid it,
-//! but a crate cannot ask for that, and it breaks proc-macros unless `--target` is given. So the stock build is
-//! kept and only the final link of the binary is changed: rustc asks the linker for `-lgcc_s … -lc`; a folder of
-//! linker scripts that comes first in the search path answers with the static libraries, and `-static-pie` makes cc
-//! use the matching start-up objects. (`-static` alone gives a program that crashes at once: rustc compiles
-//! position-independent code and passes `-pie`.)
+//! The dynamic loader takes about a third of a millisecond of each start. `-C target-feature=+crt-static` would avoid
+//! it, but a crate cannot ask for that, and it breaks proc-macros unless `--target` is given. So only the final link of
+//! the program is changed: rustc asks the linker for `-lgcc_s … -lc`; a directory of linker scripts, first in the search
+//! path, answers with the static libraries, and `-static-pie` makes the compiler driver use the matching start-up
+//! objects. (`-static` alone gives a program that crashes at once: rustc compiles position-independent code and passes
+//! `-pie`.)
 //!
-//! What a static program cannot do is call libc's name services (users, hosts): the library does without them.
+//! A static program cannot call libc's name services (users, hosts): the library does without them.
 //!
-//! Falls back to the ordinary dynamic link where the static libraries are missing. `RESOURCELOCK_DYNAMIC=1` in the
-//! environment asks for it.
+//! The libraries are those that the target's linker finds, so a cross build is static as well, if Cargo knows that
+//! linker (`CARGO_TARGET_…_LINKER`). Where they are missing, the program is linked dynamically, and a warning says so.
+//! `RESOURCELOCK_DYNAMIC=1` in the environment asks for that.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Libraries that rustc names on the command line and glibc has made part of libc.a or left as archives of their own.
+/// Libraries that rustc names on the command line; in glibc they are part of libc.a, or archives of their own.
 const SYSTEM_LIBS: [&str; 5] = ["util", "rt", "pthread", "m", "dl"];
+
+/// Start-up code of a static-pie program.
+const STARTUP: &str = "rcrt1.o";
 
 /// Set to anything but the empty string: link dynamically.
 const OPT_OUT: &str = "RESOURCELOCK_DYNAMIC";
@@ -28,38 +32,37 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={OPT_OUT}");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-    if !wanted() {
+    if !is_wanted() {
         return;
     }
-    match write_scripts() {
-        Ok(Some(folder)) => {
-            println!("cargo::rustc-link-arg-bins=-L{}", folder.display());
+    match write_scripts(&Linker::of_target()) {
+        Ok(directory) => {
+            println!("cargo::rustc-link-arg-bins=-L{}", directory.display());
             println!("cargo::rustc-link-arg-bins=-static-pie");
         }
-        // No static libc here: the dynamic link works everywhere, it only starts more slowly.
-        Ok(None) => {}
-        Err(e) => println!("cargo::warning=linking dynamically: cannot write linker scripts: {e}"),
+        // That works everywhere; the program only starts more slowly.
+        Err(why) => println!("cargo::warning=linking resourcelock dynamically: {why} ({OPT_OUT}=1 silences this)"),
     }
 }
 
-/// Whether this build should be linked statically at all.
-fn wanted() -> bool {
+/// True if this build should be linked statically.
+fn is_wanted() -> bool {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|v| v == value);
     let opted_out = env::var_os(OPT_OUT).is_some_and(|v| !v.is_empty());
     let already = env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|f| f.split(',').any(|f| f == "crt-static"));
     let gnu_linux = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
-    // `cc -print-file-name` answers for the machine that builds.
-    let native = env::var_os("HOST") == env::var_os("TARGET");
-    gnu_linux && native && !opted_out && !already
+    gnu_linux && !opted_out && !already
 }
 
-/// Writes one linker script for each library; `None` if a static library is missing.
-fn write_scripts() -> io::Result<Option<PathBuf>> {
-    let Some(folder) = env::var_os("OUT_DIR").map(PathBuf::from) else {
-        return Ok(None);
-    };
-    let (Some(libc), Some(gcc), Some(gcc_eh)) = (archive("c"), archive("gcc"), archive("gcc_eh")) else {
-        return Ok(None);
+/// Writes one linker script for each library, and returns their directory.
+fn write_scripts(linker: &Linker) -> Result<PathBuf, String> {
+    let directory = PathBuf::from(env::var_os("OUT_DIR").ok_or("Cargo names no OUT_DIR")?);
+    linker.check_target()?;
+    linker.find(STARTUP)?;
+    let (libc, gcc, gcc_eh) = (linker.archive("c")?, linker.archive("gcc")?, linker.archive("gcc_eh")?);
+    let write = |name: &str, script: &str| {
+        let path = directory.join(format!("lib{name}.a"));
+        fs::write(&path, script).map_err(|e| format!("cannot write {}: {e}", path.display()))
     };
     // The three need each other (libc.a unwinds, libgcc_eh.a allocates): a group is searched until nothing is new.
     let group = format!(
@@ -68,28 +71,64 @@ fn write_scripts() -> io::Result<Option<PathBuf>> {
         gcc_eh.display(),
         gcc.display()
     );
-    fs::write(folder.join("libc.a"), &group)?;
-    fs::write(folder.join("libgcc_s.a"), &group)?;
+    write("c", &group)?;
+    write("gcc_s", &group)?;
     for name in SYSTEM_LIBS {
-        let Some(path) = archive(name) else {
-            return Ok(None);
-        };
-        fs::write(
-            folder.join(format!("lib{name}.a")),
-            format!("INPUT ( \"{}\" )\n", path.display()),
-        )?;
+        write(name, &format!("INPUT ( \"{}\" )\n", linker.archive(name)?.display()))?;
     }
-    Ok(Some(folder))
+    Ok(directory)
 }
 
-/// Where the compiler driver finds `libNAME.a`, if it does.
-fn archive(name: &str) -> Option<PathBuf> {
-    let linker = env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
-    let output = Command::new(linker)
-        .arg(format!("-print-file-name=lib{name}.a"))
-        .output()
-        .ok()?;
-    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-    // An unknown library is echoed as a bare file name.
-    (path.is_absolute() && Path::exists(&path)).then_some(path)
+/// The compiler driver that links.
+struct Linker(OsString);
+
+impl Linker {
+    /// What Cargo was told to link with for the target, else what rustc uses for the machine that builds.
+    fn of_target() -> Self {
+        Self(env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into()))
+    }
+
+    /// Its answer to a question.
+    fn ask(&self, question: &str) -> Result<String, String> {
+        let name = self.0.to_string_lossy();
+        let output = Command::new(&self.0).arg(question).output();
+        let output = output.map_err(|e| format!("cannot run {name}: {e}"))?;
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() && !answer.is_empty() {
+            Ok(answer)
+        } else {
+            Err(format!("{name} does not understand {question}"))
+        }
+    }
+
+    /// Fails if it links for another architecture than the target's.
+    fn check_target(&self) -> Result<(), String> {
+        let machine = self.ask("-dumpmachine")?;
+        let own = machine.split('-').next().unwrap_or_default();
+        // Two ways to spell it: x86_64 and riscv64 are those of CARGO_CFG_TARGET_ARCH, powerpc64le is that of TARGET.
+        let target = env::var("TARGET").unwrap_or_default();
+        let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+        if own == arch || target.split('-').next() == Some(own) {
+            Ok(())
+        } else {
+            let name = self.0.to_string_lossy();
+            Err(format!("{name} links for {machine}, not for {target}"))
+        }
+    }
+
+    /// Where it finds a file.
+    fn find(&self, file: &str) -> Result<PathBuf, String> {
+        let path = PathBuf::from(self.ask(&format!("-print-file-name={file}"))?);
+        // A file that it does not find is echoed as a bare name.
+        if path.is_absolute() && Path::exists(&path) {
+            Ok(path)
+        } else {
+            Err(format!("{} finds no {file}", self.0.to_string_lossy()))
+        }
+    }
+
+    /// Where it finds `libNAME.a`.
+    fn archive(&self, name: &str) -> Result<PathBuf, String> {
+        self.find(&format!("lib{name}.a"))
+    }
 }
