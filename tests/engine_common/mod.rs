@@ -63,20 +63,6 @@ pub fn lock_name(subject: &str) -> String {
     format!("test-engine-{subject}-{}-{number}", std::process::id())
 }
 
-/// Holds JSON against a definition of the schema in docs/schema.
-///
-/// # Panics
-/// When it is not what the schema says.
-pub fn check_schema(definition: &str, value: &serde_json::Value) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/v1.json");
-    let text = std::fs::read_to_string(path).expect("the schema is there");
-    let all: serde_json::Value = serde_json::from_str(&text).expect("the schema is JSON");
-    let schema = serde_json::json!({"$ref": format!("#/$defs/{definition}"), "$defs": all["$defs"]});
-    let schema = jsonschema::draft202012::new(&schema).expect("the schema is one");
-    let errors: Vec<String> = schema.iter_errors(value).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:#?} in {value}");
-}
-
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")

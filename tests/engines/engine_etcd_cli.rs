@@ -1,5 +1,6 @@
 //! The commands on etcd, as a person uses them; `etcdctl lock` in the same queue; users and passwords.
 
+use crate::common::schema::Schema;
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::{Journal, Run, binary};
 use crate::engine_common::{lock_name, wait_until};
@@ -172,7 +173,7 @@ fn what_happens_is_followed() {
         assert!(output(&mut journal.command(&["run", "true"])).status.success());
     }
     let event: Value = serde_json::from_str(&seen.join().expect("no panic")).expect("JSON");
-    crate::engine_common::check_schema("event", &event);
+    Schema::of("event").check(&event.to_string());
     assert!(event["event"].is_string(), "{event}");
     crate::engine_common::signal(trace.id(), "INT");
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
@@ -249,7 +250,7 @@ fn etcdctl_waits_for_us_and_is_seen() {
     assert!(state.contains(&lease) && state.contains("exclusive, token "), "{state}");
     assert_eq!(state.matches("another program").count(), 2, "{state}");
     let json: Value = serde_json::from_slice(&output(&mut journal.command(&["state", "--json"])).stdout).expect("JSON");
-    crate::engine_common::check_schema("lock", &json);
+    Schema::of("lock").check(&json.to_string());
     let (holder, waiter) = (&json["holders"][0], &json["waiters"][0]);
     for unknown in ["pid", "uid", "user", "host", "since"] {
         assert!(holder.get(unknown).is_some_and(Value::is_null), "{unknown}: {holder}");
@@ -307,7 +308,7 @@ fn what_is_not_counted_is_left_out() {
         serde_json::from_slice(&said.stdout).expect("JSON")
     };
     let listed = json(&["list", "--json"]);
-    crate::engine_common::check_schema("list", &listed);
+    Schema::of("list").check(&listed.to_string());
     let name = journal.name();
     for lock in [
         &listed["locks"][0],

@@ -1,5 +1,6 @@
 //! PostgreSQL: the commands, poolers, and other programs' locks.
 
+use crate::common::schema::Schema;
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
 use crate::engine_common::{lock_name, wait_until};
@@ -161,7 +162,7 @@ fn a_lock_of_another_program() {
         }
     }
     let json: Value = serde_json::from_str(&stdout(&output(&mut journal.command(&["state", "--json"])))).expect("JSON");
-    crate::engine_common::check_schema("lock", &json);
+    Schema::of("lock").check(&json.to_string());
     for unknown in [
         "pid",
         "uid",

@@ -1,6 +1,5 @@
 //! Locks that etcd or PostgreSQL keeps, with real servers on loopback.
 
-#[cfg(all(feature = "etcd", feature = "postgres"))]
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../engine_common/mod.rs"]
