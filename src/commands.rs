@@ -1,5 +1,6 @@
 //! One file a command: composes the library, `exec` and `output`.
 
+mod ask;
 mod backend;
 mod completions;
 mod doctor;

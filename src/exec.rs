@@ -19,7 +19,7 @@ mod terminal;
 mod tree;
 
 pub use guard_process::{GuardProcess, Mark, Rules};
-pub use processes::{are_seen as processes_are_seen, start_time};
+pub use processes::are_seen as processes_are_seen;
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{Signals, catch_interrupts, die_of, ignore_broken_pipes, interrupt, pause};
 pub use supervise::run;

@@ -12,7 +12,7 @@ pub mod view;
 pub const ABANDONED: &str =
     "the previous holder died while holding the lock; the protected resource may be inconsistent";
 
-pub use sentence::{brief, duration, holder, refusal, shell_word, waiting};
+pub use sentence::{brief, duration, holder, quoted, refusal, shell_word, waiting};
 
 use crate::exit::Exit;
 use serde::Serialize;

@@ -170,6 +170,8 @@ pub struct RunArgs {
     pub kill_after: Option<Duration>,
     /// `--signal`, as a number.
     pub signal: i32,
+    /// `--show-args`.
+    pub show_args: bool,
     /// `-F`.
     pub no_fork: bool,
     /// `--until`.

@@ -339,6 +339,17 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "show-args",
+        commands: &[Run],
+        help: "Show the command's arguments to others, or the text of -c",
+        conflicts: Some(Conflict {
+            with: &["message"],
+            why: "--show-args and --{} both say what others are shown: choose one",
+        }),
+        set: Set::Run(|run, _| put(&mut run.show_args, true)),
+        ..OPTION
+    },
+    OptionDef {
         name: "no-fork",
         letters: &['F'],
         commands: &[Run],

@@ -28,6 +28,7 @@ use crate::output;
 use prepared::{Prepared, Request};
 use resourcelock::engines::Engine;
 use resourcelock::{Cancel, Error, LockName, Lost};
+use std::ffi::OsString;
 
 /// Ends the wait; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();
@@ -78,12 +79,18 @@ impl Run<'_> {
         }
     }
 
-    /// What others read: the message, else the command.
+    /// What others read: the message, else the command. Its arguments may be secret, and so may the text of `-c`: they
+    /// are shown only if that was asked for.
     fn note(&self, command: &str) -> String {
-        match (&self.args.message, &self.args.payload) {
-            (Some(message), _) => message.clone(),
-            (None, Payload::Shell(text)) => text.to_string_lossy().into_owned(),
-            (None, Payload::Words(_)) => command.to_owned(),
+        if let Some(message) = &self.args.message {
+            return message.clone();
+        }
+        let quoted = |word: &OsString| output::quoted(&word.to_string_lossy());
+        match &self.args.payload {
+            Payload::Words(words) if self.args.show_args => words.iter().map(quoted).collect::<Vec<_>>().join(" "),
+            Payload::Shell(text) if self.args.show_args => format!("{command} -c {}", quoted(text)),
+            Payload::Shell(_) => format!("{command} -c"),
+            Payload::Words(_) => command.to_owned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::names;
 use resourcelock::{Holder, Mode, State};
+use std::ffi::OsStr;
 use std::time::Duration;
 
 /// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, what would
@@ -126,13 +127,18 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// A lock's name as a word for the shell.
+/// A lock's name as a word for the shell: with a slash where it would be taken for an option or a command.
 pub fn shell_word(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "._-+,:@%/".contains(c);
-    if !name.starts_with('-') && name.chars().all(plain) {
-        name.to_owned()
+    quoted(&crate::cli::typed_name(name, OsStr::new("")))
+}
+
+/// Any word for the shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+,:@%/=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
     } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -43,6 +43,9 @@ mod run_terminal;
 mod stop;
 mod stopped_inside;
 mod taken_anew;
+mod trust_t10;
+mod trust_t4;
+mod trust_t8;
 mod wall_clock;
 
 /// What a worker process runs, see `common::worker`; run as a test, it tries one out.

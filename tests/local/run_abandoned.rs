@@ -263,7 +263,7 @@ fn replace_says_so_when_it_may_not_signal() {
     let output = other.env_remove("RESOURCELOCK_HELD").output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     let line = String::from_utf8(output.stderr).unwrap();
-    assert!(line.contains("may not signal"), "{line}");
+    assert!(line.contains("belongs to another user"), "{line}");
     holder.says_nothing_else();
     holder.finish();
 }

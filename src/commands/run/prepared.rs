@@ -81,8 +81,7 @@ impl<'r> Prepared<'r> {
         let command = self.program.name();
         let note = run.note(&command);
         if args.replace {
-            replace::ask_holders_to_end(run.engine, &run.lock, &self.own, run.common.quiet)
-                .map_err(|error| run.failed(error))?;
+            replace::ask_holders_to_end(run, &self.own)?;
         }
         let mut options = GetOptions::new()
             .wait(args.request.wait)

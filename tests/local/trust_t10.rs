@@ -1,0 +1,40 @@
+//! T10: everything waits by one deadline.
+
+use crate::common::{LineChild, TestLock, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use resourcelock::{GetOptions, Mode};
+use std::process::Stdio;
+
+/// A holder that has started no command, and whatever its table says of times: `--replace` waits for its start no
+/// longer than for the lock, and a signal ends that.
+#[test]
+fn replace_obeys_the_wait_and_signals() {
+    let lock = TestLock::new("t10");
+    let handle = lock.open();
+    let _readers: Vec<_> = (0..20)
+        .map(|_| handle.acquire(GetOptions::new().mode(Mode::Shared)).unwrap())
+        .collect();
+    let output = lock
+        .command(&["run", "--replace", "-t", "0.05", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(75));
+    let mut waiting = lock.command(&["run", "--replace", "true"]);
+    let mut waiting = LineChild::spawn(waiting.stderr(Stdio::null()));
+    wait_until("signals end its wait", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", waiting.id())).unwrap_or_default();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:\t"))
+            .unwrap_or("0");
+        let term = 1 << (Signal::SIGTERM as u32 - 1);
+        u64::from_str_radix(caught, 16).is_ok_and(|caught| caught & term != 0)
+    });
+    kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let status = waiting.wait();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(Signal::SIGTERM as i32)
+    );
+}
