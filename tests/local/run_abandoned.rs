@@ -115,7 +115,10 @@ fn whoever_comes_after_a_death_is_warned() {
     assert_eq!(String::from_utf8_lossy(&quiet.stderr), "");
     let next = run(&lock, &["true"]);
     let said = String::from_utf8_lossy(&next.stderr);
-    assert!(said.contains("the previous holder died while holding the lock"), "{said}");
+    assert!(
+        said.contains("the previous holder died while holding the lock"),
+        "{said}"
+    );
     assert_eq!(said.lines().count(), 1, "{said}");
     assert_eq!(String::from_utf8_lossy(&run(&lock, &["true"]).stderr), "");
     abandon(&lock);
