@@ -1,5 +1,6 @@
 //! One file a command: composes the library, `exec` and `output`.
 
+mod advice;
 mod ask;
 mod backend;
 mod completions;
@@ -113,9 +114,16 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.cause, &self.name) {
             // This error names the lock itself.
-            (Cause::Lock(error @ Error::Name { .. }), _) => write!(f, "{error}"),
-            (cause, Some(name)) => write!(f, "{}: {cause}", bare(name).escape_debug()),
-            (cause, None) => write!(f, "{cause}"),
+            (Cause::Lock(error @ Error::Name { .. }), _) => write!(f, "{error}")?,
+            (cause, Some(name)) => write!(f, "{}: {cause}", bare(name).escape_debug())?,
+            (cause, None) => write!(f, "{cause}")?,
+        }
+        match &self.cause {
+            Cause::Lock(error) => match advice::advice(error, self.name.as_deref().map(bare)) {
+                Some(advice) => write!(f, "; {advice}"),
+                None => Ok(()),
+            },
+            Cause::Other(_) => Ok(()),
         }
     }
 }
@@ -150,9 +158,9 @@ pub fn not_acquired(name: &str, create: &Create, error: Error) -> Failure {
         (Error::NotInGroup { .. }, Some(group)) => Failure::about(
             name,
             format!(
-                "you are not a member of group '{}', and only its members and root can give it a lock: {}",
+                "you are not a member of group '{}', and only its members and root can give it a lock; {}",
                 group.escape_debug(),
-                Error::JOIN_GROUP
+                advice::JOIN_GROUP
             ),
         ),
         _ => Failure::lock(name, error),

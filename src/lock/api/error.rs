@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a call of this library failed. A lock that was not had in time is not an error: see
+/// Why a call of this library failed. A lock that was not acquired in time is not an error: see
 /// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub enum Error {
         reason: String,
     },
     /// An object of the lock may not be opened by this user.
-    #[error("no permission for {}{}: use the lock as its owner, or create it with a mode and group that let both in", path.display(), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
+    #[error("no permission for {}{}", path.display(), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
     Permission {
         /// The object.
         path: PathBuf,
@@ -27,10 +27,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A new lock should belong to a group that the user is not in.
-    #[error(
-        "a lock can be given to group {gid} by its members and root only, and this process is not in it: {}",
-        Error::JOIN_GROUP
-    )]
+    #[error("a lock can be given to group {gid} by its members and root only, and this process is not in it")]
     NotInGroup {
         /// The group.
         gid: u32,
@@ -48,7 +45,7 @@ pub enum Error {
     WrongObject {
         /// The object.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// What is wrong with it.
         what: String,
     },
     /// A system call failed.
@@ -61,8 +58,15 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// Each byte of the lock's table that could show this process to be alive is locked by somebody else, who must have
+    /// taken them all on purpose.
+    #[error("another process keeps every byte of {} locked that could show this one to be alive", path.display())]
+    BeaconsTaken {
+        /// The table.
+        path: PathBuf,
+    },
     /// The lock is in use with another number of slots.
-    #[error("the lock is in use with {in_use} slots, not {asked}: use -j {in_use}, or wait until nobody uses it")]
+    #[error("the lock is in use with {in_use} slots, not {asked}")]
     SlotsDiffer {
         /// The number asked for.
         asked: u32,
@@ -76,10 +80,10 @@ pub enum Error {
     #[error("the wait was cancelled")]
     Cancelled,
     /// The handle was opened before a `fork` and is used in the child. Open the lock again there.
-    #[error("this lock handle belongs to the parent process: open the lock again after fork")]
+    #[error("this lock handle was opened in the parent process, before a fork")]
     Forked,
-    /// The lock was not had in time ([`ResourceLock::acquire`](crate::ResourceLock::acquire) only).
-    #[error("the lock was not had in time")]
+    /// The lock was not acquired in time ([`ResourceLock::acquire`](crate::ResourceLock::acquire) only).
+    #[error("the lock was not acquired in time")]
     TimedOut,
     /// The process that a hold should be bound to does not exist or cannot be examined.
     #[error("cannot bind the lock to process {pid}: {source}")]
@@ -98,7 +102,7 @@ pub enum Error {
         reason: String,
     },
     /// The engine is not part of this build.
-    #[error("this build has no {engine} support; build with --features {engine}")]
+    #[error("this build has no {engine} support")]
     NotBuiltIn {
         /// The engine, and the feature.
         engine: &'static str,
@@ -130,31 +134,24 @@ pub enum Error {
     /// The lock was not removed ([`remove`](crate::remove)): its semaphore counts processes that wait for it, as users of
     /// the Python module do. Whether they live cannot be told.
     #[error(
-        "not removed: {waiters} waiting in the semaphore itself (the Python module), unless killed there: wait for their end, or remove it with --force"
+        "not removed: {waiters} waiting in the semaphore itself (the Python module), unless they were killed there"
     )]
     WaitedFor {
         /// How many.
         waiters: u32,
     },
     /// Somebody is removing the lock ([`remove`](crate::remove)), and has not come to an end until the deadline.
-    #[error("the lock is being removed{}: try again; if that one is stopped, continue or end it", pid.map(|p| format!(" (by process {p})")).unwrap_or_default())]
+    #[error("the lock is being removed{}", pid.map(|p| format!(" (by process {p})")).unwrap_or_default())]
     BeingRemoved {
         /// Who is at it, where that is known.
         pid: Option<u32>,
     },
     /// The lock's table stayed busy until the deadline (a process stopped inside it?).
-    #[error("the lock's table stayed busy{}: continue or end the process that is stopped inside it", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
+    #[error("the lock's table stayed busy{}", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
     Busy {
         /// Who is inside, where that is known.
         pid: Option<u32>,
     },
-}
-
-impl Error {
-    /// What to do about [`NotInGroup`](Self::NotInGroup).
-    #[doc(hidden)]
-    pub const JOIN_GROUP: &str =
-        "have yourself added to it (usermod -aG) and log in anew, or choose a group of yours (id -Gn)";
 }
 
 /// The result of this library's calls.

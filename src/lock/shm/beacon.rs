@@ -109,9 +109,9 @@ fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
         unlock.l_type = libc::F_UNLCK as libc::c_short;
         let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&unlock));
     }
-    Err(failed("lock a byte of", &table.path)(io::Error::other(
-        "another process keeps all of them locked: find out who has the file open (lsof or fuser), and end it",
-    )))
+    Err(Error::BeaconsTaken {
+        path: table.path.clone(),
+    })
 }
 
 /// Whether nobody keeps this beacon lit. What cannot be found out counts as lit.

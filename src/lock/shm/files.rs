@@ -36,7 +36,7 @@ pub(crate) struct NewFile<'a> {
     pub(crate) owner: &'a Ownership,
 }
 
-/// Turns an errno of `doing` something to `path` into the error that says what to do.
+/// The error of an errno that came of `doing` something to `path`.
 pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
     let source = io::Error::from(errno);
     let path = path.to_owned();
@@ -44,26 +44,16 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
         Errno::ENOENT if path.parent().is_some_and(|shm| !shm.is_dir()) => Error::Os {
             doing: "find the folder of shared memory for",
             path,
-            source: io::Error::new(source.kind(), "/dev/shm does not exist: mount a tmpfs there"),
+            source: io::Error::new(source.kind(), "/dev/shm does not exist"),
         },
         Errno::ENOENT => Error::NotFound { path },
         Errno::EACCES | Errno::EPERM => {
             let owner = nix::sys::stat::lstat(&path).ok().map(|s| format!("user {}", s.st_uid));
             Error::Permission { path, owner, source }
         }
-        Errno::ENOSPC | Errno::EDQUOT => Error::Os {
-            doing,
-            path,
-            source: io::Error::new(source.kind(), format!("{source}: free some space in /dev/shm")),
-        },
-        Errno::EROFS => Error::Os {
-            doing,
-            path,
-            source: io::Error::new(source.kind(), format!("{source}: /dev/shm must be writable")),
-        },
         Errno::ELOOP => Error::WrongObject {
             path,
-            what: "it is a symbolic link; remove it".to_owned(),
+            what: "it is a symbolic link".to_owned(),
         },
         _ => Error::Os { doing, path, source },
     }
@@ -80,13 +70,13 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
     };
     let file = match nix::fcntl::open(path, flags, Mode::empty()) {
         Ok(file) => file,
-        Err(Errno::EISDIR) => return Err(wrong("it is a folder where a file should be; remove it".to_owned())),
-        Err(Errno::ENXIO) => return Err(wrong("it is a socket or a fifo; remove it".to_owned())),
+        Err(Errno::EISDIR) => return Err(wrong("it is a directory where a file should be".to_owned())),
+        Err(Errno::ENXIO) => return Err(wrong("it is a socket or a fifo".to_owned())),
         Err(errno) => return Err(fail("open", path, errno)),
     };
     let stat = fstat(&file).map_err(|errno| fail("examine", path, errno))?;
     if kind(&stat) != SFlag::S_IFREG {
-        return Err(wrong("it is not a regular file; remove it".to_owned()));
+        return Err(wrong("it is not a regular file".to_owned()));
     }
     Ok(Opened {
         inode: stat.st_ino,

@@ -50,8 +50,7 @@ impl Flag {
         let Opened { file, inode, size } = files::open(&path, writable)?;
         let expected = sys::new_semaphore().len() as u64;
         if size != expected {
-            let what =
-                format!("it has {size} bytes where a semaphore has {expected}; if nobody uses the lock, remove it");
+            let what = format!("it has {size} bytes where a semaphore has {expected}");
             return Err(Error::WrongObject { path, what });
         }
         Self::from_file(&file, inode, writable).map_err(|source| Error::Os {

@@ -286,10 +286,9 @@ impl Table {
             path: path.clone(),
             what,
         };
-        let mend = format!("if nobody uses the lock, delete it with: resourcelock '{name}' remove --force");
         if size < size_of::<Layout>() as u64 {
             return Err(wrong(format!(
-                "it has {size} bytes where a table has {}; {mend}",
+                "it has {size} bytes where a table has {}",
                 size_of::<Layout>()
             )));
         }
@@ -302,7 +301,7 @@ impl Table {
         let mark = map.header.mark.load(Relaxed);
         if magic != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
             return Err(wrong(format!(
-                "it is not a lock table of this version (it begins with {magic:#018x}); {mend}"
+                "it is not a lock table of this version (it begins with {magic:#018x})"
             )));
         }
         Ok(Self {
