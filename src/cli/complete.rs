@@ -179,9 +179,7 @@ fn options(command: Option<Command>, current: &OsStr) -> Vec<Candidate> {
         }
     };
     for option in options_of(command).filter(|option| !option.hidden) {
-        let about = option
-            .help_for(command.unwrap_or(option.commands[0]))
-            .replace('\n', " ");
+        let about = option.help_for(command.unwrap_or(option.commands[0]));
         add(option.letters, &mut option.names_for(None), &about);
     }
     add(&['h'], &mut ["help"].into_iter(), "Print help");

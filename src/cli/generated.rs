@@ -104,12 +104,20 @@ fn entry(option: &OptionDef) -> String {
         _ => option.help_for(option.commands[0]),
     };
     text.push_str(".\n");
-    let where_met = option.needs.map_or("", |needs| needs.need.where_met());
-    for sentences in [option.more, where_met] {
-        if !sentences.is_empty() {
-            text.push_str(sentences);
-            text.push('\n');
-        }
+    let conflicts = option.conflicts.as_ref().map(|conflict| {
+        let others: Vec<String> = conflict.with.iter().map(|other| format!("--{other}")).collect();
+        let list = match others.as_slice() {
+            [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            others => others.concat(),
+        };
+        format!("Cannot be combined with {list}.")
+    });
+    let refines = option.refines.map(|main| format!("Only together with --{main}."));
+    let where_met = option.needs.map(|needs| needs.need.where_met().to_owned());
+    let more = Some(option.more.to_owned()).filter(|more| !more.is_empty());
+    for sentences in [more, conflicts, refines, where_met].into_iter().flatten() {
+        text.push_str(&sentences);
+        text.push('\n');
     }
     format!(
         ".TP\n{}{}\n{}",

@@ -27,6 +27,9 @@ const EXAMPLES: [&str; 2] = [
     "resourcelock backup run -n -E 0 -- backup   skip this run if one is in progress",
 ];
 
+/// The width of help. (clap can find out the terminal's, but not without further packages.)
+const COLUMNS: usize = 80;
+
 /// `-V`.
 pub fn version() -> StyledStr {
     tree().render_version().into()
@@ -84,18 +87,70 @@ fn examples(lines: [&str; 2]) -> String {
 
 /// How `command` shows the option.
 fn arg(option: &OptionDef, command: Command) -> Arg {
-    let mut help = option.help_for(command);
+    let mut help = wrapped(&option.help_for(command), COLUMNS - text_column(command));
     let mut arg = Arg::new(option.name).long(option.name).hide(option.hidden);
     if let [first, others @ ..] = option.letters {
         arg = arg.short(*first).visible_short_aliases(others.to_vec());
     }
     if option.aliases.len() > 1 {
-        help.push('\n'); // a line of their own
+        help.push('\n'); // they get a line of their own
     }
     arg = arg.visible_aliases(option.aliases.to_vec()).help(help);
     match option.value {
         Some((name, _)) => arg.action(ArgAction::Set).value_name(name),
         None if option.counted => arg.action(ArgAction::Count),
         None => arg.action(ArgAction::SetTrue),
+    }
+}
+
+/// The column in which clap begins the texts of `command`'s options: two behind the longest of `  -t, --long <VALUE>`.
+fn text_column(command: Command) -> usize {
+    let shown = options_of(Some(command)).filter(|option| !option.hidden);
+    let lengths = shown.map(|option| {
+        let value = option.value.map_or(0, |(name, _)| name.len() + " <>".len());
+        option.name.len() + value + if option.counted { "...".len() } else { 0 }
+    });
+    "  -t, --".len() + lengths.max().unwrap_or(0) + 2
+}
+
+/// Breaks a text into lines of at most `width` letters, but not within a default.
+fn wrapped(text: &str, width: usize) -> String {
+    const TOGETHER: &str = "(default:\u{a0}";
+    let text = text.replace("(default: ", TOGETHER);
+    let mut lines = String::new();
+    let mut length = 0;
+    for word in text.split(' ') {
+        let letters = word.chars().count();
+        if length > 0 && length + 1 + letters > width {
+            lines.push('\n');
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines.push_str(word);
+        length += letters;
+    }
+    lines.replace(TOGETHER, "(default: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_a_terminal() {
+        for command in Command::ALL {
+            let text = of(command).to_string();
+            let (_, options) = text.split_once("Options:\n").expect("help lists options");
+            for line in options.lines().take_while(|line| !line.is_empty()) {
+                assert!(line.len() <= COLUMNS, "{line}");
+                let text_begins = line
+                    .as_bytes()
+                    .get(text_column(command))
+                    .is_none_or(|byte| *byte != b' ');
+                assert!(text_begins || line.trim_start().starts_with("[aliases: "), "{line}");
+            }
+        }
     }
 }

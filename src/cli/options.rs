@@ -150,7 +150,7 @@ pub struct OptionDef {
     pub value: Option<(&'static str, Kind)>,
     /// What applies if it is not given.
     pub preset: Preset,
-    /// For help, without a full stop, with line breaks for 100 columns. The default is appended.
+    /// One sentence for help, without a full stop. The default is appended.
     pub help: &'static str,
     /// Further sentences for the man page.
     #[cfg_attr(not(test), allow(dead_code, reason = "a test writes the man page"))]
@@ -205,7 +205,7 @@ pub static OPTIONS: &[OptionDef] = &[
         ignored_by: &[Unget, State, Trace],
         value: Some(("SECS", Kind::Time)),
         preset: Preset::ValueFor(&[(Run, "-1"), (Get, "0.5")]),
-        help: "How long to wait: 1.5, 500ms, 2m;\n0 = don't wait, -1 = forever",
+        help: "How long to wait: 1.5, 500ms, 2m; 0 = don't wait, -1 = forever",
         set: Set::Request(|request, value| put(&mut request.wait, value.wait()?)),
         ..OPTION
     },
@@ -224,7 +224,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run, Get],
         value: Some(("N", Kind::Number)),
         preset: Preset::Said("75"),
-        help: "Exit status if the lock is not acquired in time",
+        help: "Status if not acquired in time",
         set: Set::Request(|request, value| {
             put(
                 &mut request.conflict_exit_code,
@@ -266,6 +266,8 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run, Get],
         value: Some(("N", Kind::Number)),
         help: "Use a counting lock: up to N holders at once",
+        more: "The number belongs to the lock as long as anybody uses its slots: a request for a different one fails, \
+               naming both.",
         needs: needs(
             Need::Slots,
             "it has no counting locks; use exclusive or shared (-s) ones",
@@ -287,7 +289,7 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "mode",
         commands: &[Run, Get],
         value: Some(("OCTAL", Kind::Permissions)),
-        help: "Permissions if the lock is created now: 600, 660, 666",
+        help: "Permissions if created now: 600, 660, 666",
         needs: needs(Need::Files, "only a lock of this machine has files"),
         set: Set::Request(|request, value| put(&mut request.create.mode, Some(value.permissions()?))),
         ..OPTION
@@ -296,7 +298,7 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "group",
         commands: &[Run, Get],
         value: Some(("NAME", Kind::Group)),
-        help: "Group if the lock is created now; use with --mode 660",
+        help: "Group if created now; use with --mode 660",
         needs: needs(Need::Files, "only a lock of this machine has files"),
         set: Set::Request(|request, value| put(&mut request.create.group, Some(value.text()?))),
         ..OPTION
@@ -307,6 +309,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run],
         value: Some(("COMMAND", Kind::Command)),
         help: "Run this string with the shell ($SHELL)",
+        more: "Cannot be combined with COMMAND.",
         set: Set::Run(|run, value| put(&mut run.payload, Payload::Shell(value.os()))),
         ..OPTION
     },
@@ -315,6 +318,9 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run],
         value: Some(("DUR", Kind::Time)),
         help: "Terminate the command after this time",
+        more: "The time counts from the start of the command, including time during which it is stopped; the signal is \
+               followed by CONT.\nUnless the command runs in the terminal's foreground, it gets a process group of its \
+               own, and the signal goes to the whole group.",
         set: Set::Run(|run, value| put(&mut run.limit, Some(value.time()?).filter(|time| !time.is_zero()))),
         ..OPTION
     },
@@ -323,7 +329,7 @@ pub static OPTIONS: &[OptionDef] = &[
         letters: &['k'],
         commands: &[Run],
         value: Some(("DUR", Kind::Time)),
-        help: "Kill the command if it runs this long beyond --limit",
+        help: "Kill it if it runs this long beyond --limit",
         refines: Some("limit"),
         set: Set::Run(|run, value| put(&mut run.kill_after, Some(value.time()?))),
         ..OPTION
@@ -353,7 +359,9 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "no-fork",
         letters: &['F'],
         commands: &[Run],
-        help: "Execute the command in this process, without a parent",
+        help: "Execute the command in this process",
+        more: "No process is left to release the lock when the command ends: the next request, or one that is already \
+               waiting, notices.",
         needs: needs(Need::Processes, "no process would be left to keep the lock"),
         conflicts: Some(Conflict {
             with: &["limit", "kill-after", "signal", "until"],
@@ -367,7 +375,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run],
         value: Some(("WHAT", Kind::OneOf(&["command", "tree"]))),
         preset: Preset::Value("command"),
-        help: "When to release: command = when it exits;\ntree = when all its descendants have, too",
+        help: "When to release: command = when it exits; tree = when all its descendants have, too",
         set: Set::Run(|run, value| {
             let until = if value.is("tree") { Until::Tree } else { Until::Command };
             put(&mut run.until, until)
@@ -377,7 +385,9 @@ pub static OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "replace",
         commands: &[Run],
-        help: "Ask the current holder to terminate, then wait for the lock",
+        help: "Ask the holder to terminate, then wait",
+        more: "It sends TERM to the command of a holder started by run; other holders are waited for.\nCannot be combined \
+               with -n.",
         needs: needs(Need::Local, "the holder may run on another machine"),
         set: Set::Run(|run, _| put(&mut run.replace, true)),
         ..OPTION
@@ -387,7 +397,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run],
         value: Some(("WHAT", Kind::OneOf(&["run", "fail"]))),
         preset: Preset::Value("run"),
-        help: "If the previous holder died: run the command,\nor fail with status 65",
+        help: "If the previous holder died: run the command, or fail with status 65",
         needs: needs(Need::Abandoned, "it does not report that the previous holder died"),
         set: Set::Run(|run, value| {
             let on_abandoned = if value.is("fail") {
@@ -435,7 +445,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Get],
         ignored_by: &[Unget, State, Trace],
         value: Some(("SECS", Kind::Time)),
-        help: "Hold the lock for this time, then release it and exit",
+        help: "Hold it for this time, then release and exit",
         set: Set::Get(|get, value| put(&mut get.auto_unget, Some(value.positive_time()?))),
         ..OPTION
     },
@@ -465,7 +475,7 @@ pub static OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "forever",
         commands: &[Get],
-        help: "Hold the lock until unget (on engines with leases)",
+        help: "Hold it until unget (engines with leases)",
         conflicts: Some(Conflict {
             with: &["ttl", "auto-unget"],
             why: "--forever and --{} contradict each other",
@@ -513,7 +523,7 @@ pub static OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "mine",
         commands: &[State],
-        help: "With -q: exit with 0 only if this job still holds the lock",
+        help: "With -q: exit 0 only if this job holds the lock",
         set: Set::State(|state, _| put(&mut state.mine, true)),
         ..OPTION
     },
@@ -601,7 +611,7 @@ pub static OPTIONS: &[OptionDef] = &[
         letters: &['v'],
         commands: &Command::ALL,
         counted: true,
-        help: "Log to stderr; -vv: in detail (or set RESOURCELOCK_LOG)",
+        help: "Log to stderr (-vv: in detail; RESOURCELOCK_LOG)",
         set: Set::Common(|common, _| {
             common.verbose = common.verbose.saturating_add(1);
             Ok(())
@@ -612,7 +622,8 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "backend",
         commands: &Command::ALL,
         value: Some(("URL", Kind::Text)),
-        help: "Use the locks of an engine (or set RESOURCELOCK_BACKEND)",
+        help: "Use an engine's locks (RESOURCELOCK_BACKEND)",
+        more: "See LOCKS ACROSS MACHINES.",
         set: Set::Common(|common, value| put(&mut common.backend, Some(value.text()?))),
         ..OPTION
     },
@@ -714,5 +725,64 @@ impl OptionDef {
             _ if matches!(self.value, Some((_, Kind::Time))) => value.wait().map(drop),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Name;
+    use crate::cli::values;
+    use crate::exit::Exit;
+    use resourcelock::engines::USUAL_TTL;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn options_refer_to_others_of_the_same_command() {
+        for option in OPTIONS {
+            let conflicts = option.conflicts.as_ref().map_or(&[][..], |conflict| conflict.with);
+            for other in conflicts.iter().chain(&option.refines) {
+                for command in option.commands {
+                    assert!(
+                        options_of(Some(*command)).any(|option| option.name == *other),
+                        "{}: {command:?} has no --{other}",
+                        option.name
+                    );
+                }
+            }
+            for command in option.ignored_by {
+                assert!(!option.commands.contains(command), "{}", option.name);
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        for command in Command::ALL {
+            for option in options_of(Some(command)) {
+                if let Some(preset) = option.preset_for(command) {
+                    let mut task = Task::new(command, Name::default());
+                    let stored = option.store(&mut Common::default(), &mut task, &Value(OsStr::new(preset)));
+                    assert_eq!(stored, Ok(()), "{}", option.name);
+                }
+            }
+        }
+    }
+
+    /// Defaults that are applied elsewhere are what help says.
+    #[test]
+    fn defaults_elsewhere() {
+        let said = |name: &str| {
+            let preset = OPTIONS
+                .iter()
+                .find(|option| option.name == name)
+                .map(|option| option.preset);
+            match preset {
+                Some(Preset::Said(said)) => said,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        assert_eq!(values::duration(said("ttl")), Ok(USUAL_TTL));
+        assert_eq!(said("conflict-exit-code"), Exit::NotAcquired(None).status().to_string());
     }
 }

@@ -39,7 +39,9 @@ pub fn options_in_help(command: &str) -> Vec<String> {
         // `  -t, --long <VALUE>   Help` and below it `[aliases: -w, --wait]`; not what a help text mentions.
         let spellings = match line.trim_start().strip_prefix('[') {
             Some(aliases) => aliases,
-            None if line.trim_start().starts_with('-') => line.trim_start().split("  ").next().unwrap_or_default(),
+            None if line.starts_with("  -") || line.starts_with("      --") => {
+                line.trim_start().split("  ").next().unwrap_or_default()
+            }
             None => "",
         };
         let aliases = line.rsplit_once("[alias").map_or("", |(_, aliases)| aliases);

@@ -64,7 +64,7 @@ pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{said}");
         assert!(
-            said.contains("not had in time; who has it cannot be read: "),
+            said.contains("not acquired in time; who has it cannot be read: "),
             "also to those who chose their status: {said}"
         );
     }
