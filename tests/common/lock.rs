@@ -65,7 +65,7 @@ impl TestLock {
 
     /// The flag's word as it stands in the file.
     pub fn flag_word(&self) -> FlagWord {
-        let bytes = fs::read(self.name.flag_path()).expect("the flag is readable");
+        let bytes = fs::read(self.name.semaphore_path()).expect("the flag is readable");
         let word = u64::from_le_bytes(bytes[..8].try_into().expect("the flag has 64 bits"));
         FlagWord {
             value: word as u32,
@@ -83,7 +83,11 @@ impl TestLock {
 
     /// The objects that exist now.
     pub fn objects(&self) -> Vec<std::path::PathBuf> {
-        let all = [self.name.flag_path(), self.name.note_path(), self.name.table_path()];
+        let all = [
+            self.name.semaphore_path(),
+            self.name.note_path(),
+            self.name.table_path(),
+        ];
         all.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
     }
 }

@@ -41,7 +41,7 @@ fn refused_by_all(lock: &TestLock, object: &Path) {
 
 fn paths(lock: &TestLock) -> [PathBuf; 3] {
     [
-        lock.paths().flag_path(),
+        lock.paths().semaphore_path(),
         lock.paths().note_path(),
         lock.paths().table_path(),
     ]
@@ -121,7 +121,7 @@ fn a_symbolic_link() {
 fn a_flag_too_short_for_a_semaphore() {
     for size in [0, 1, 8, 31] {
         let lock = used_lock();
-        let flag = lock.paths().flag_path();
+        let flag = lock.paths().semaphore_path();
         set_size(&flag, size);
         refused_by_all(&lock, &flag);
         assert_eq!(fs::metadata(&flag).unwrap().len(), size);
@@ -134,7 +134,7 @@ fn a_flag_with_any_content() {
     let mut random = Random(1);
     for _ in 0..20 {
         let lock = used_lock();
-        fs::write(lock.paths().flag_path(), random.bytes(32)).unwrap();
+        fs::write(lock.paths().semaphore_path(), random.bytes(32)).unwrap();
         let (status, said) = run(lock.command(&["get", "-t", "0.1", "-q"]).env("RESOURCELOCK_LOG", "off"));
         assert!(matches!(status, Some(0 | 75 | 125)), "{status:?}: {said}");
         let (status, said) = run(&mut lock.command(&["get", "-t", "0", "-q"]));
@@ -288,8 +288,8 @@ fn a_table_all_of_whose_beacons_are_locked() {
 /// Times that cannot be are shown as one that can.
 #[test]
 fn a_table_with_impossible_times() {
-    // Offsets of `Layout` in `src/lock/shm/table.rs`: when a request was queued (twice) and granted, and of an ended one when
-    // it was queued, how long it waited and held, and when it ended.
+    // Offsets of `Layout` in `src/lock/shm/table.rs`: when a request was queued (twice) and granted, and of an ended
+    // one when it was queued, how long it waited and held, and when it ended.
     const REQUEST: u64 = 5376;
     const HISTORY: u64 = REQUEST + 1024 * 128;
     const GAVE_UP: u64 = HISTORY + 256 * 88;

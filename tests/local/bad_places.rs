@@ -203,7 +203,7 @@ fn a_flag_of_another_user_alone() {
     fs::remove_file(lock.paths().table_path()).unwrap();
     let output = nobody.command(&[lock.name(), "get"]).output().unwrap();
     assert_one_line(output.status.code(), &String::from_utf8(output.stderr).unwrap());
-    assert_eq!(lock.objects(), [lock.paths().flag_path()]);
+    assert_eq!(lock.objects(), [lock.paths().semaphore_path()]);
 }
 
 #[test]

@@ -226,16 +226,16 @@ fn an_unknown_group() {
 #[test]
 fn objects_that_are_none() {
     let lock = TestLock::new("folder");
-    fs::create_dir(lock.paths().flag_path()).expect("a folder can be made");
+    fs::create_dir(lock.paths().semaphore_path()).expect("a folder can be made");
     for command in ["get", "state", "unget", "history", "trace"] {
         let line = refusal(&lock.command(&[command]).output().expect("it runs"));
         assert!(line.contains(lock.name()), "{line}");
     }
     assert_eq!(lock.objects().len(), 1, "nothing was created beside it");
     let short = TestLock::new("short");
-    fs::write(short.paths().flag_path(), b"four").expect("a file can be made");
+    fs::write(short.paths().semaphore_path(), b"four").expect("a file can be made");
     refusal(&short.command(&["get"]).output().expect("it runs"));
-    assert_eq!(fs::read(short.paths().flag_path()).expect("it is there"), b"four");
+    assert_eq!(fs::read(short.paths().semaphore_path()).expect("it is there"), b"four");
 }
 
 #[test]

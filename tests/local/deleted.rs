@@ -19,10 +19,10 @@ impl Gone {
     fn paths(self, lock: &TestLock) -> Vec<PathBuf> {
         let name = lock.paths();
         match self {
-            Self::Flag => vec![name.flag_path()],
+            Self::Flag => vec![name.semaphore_path()],
             Self::Table => vec![name.table_path()],
             Self::Note => vec![name.note_path()],
-            Self::All => vec![name.flag_path(), name.table_path(), name.note_path()],
+            Self::All => vec![name.semaphore_path(), name.table_path(), name.note_path()],
         }
     }
 

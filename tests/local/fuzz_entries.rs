@@ -26,7 +26,7 @@ fn real_table() -> Vec<u8> {
     let lock = TestLock::new("fuzz");
     let handle = lock.open();
     assert!(handle.get_lock(GetOptions::new()).unwrap());
-    let mut bytes = fs::read(lock.paths().flag_path()).unwrap();
+    let mut bytes = fs::read(lock.paths().semaphore_path()).unwrap();
     bytes.truncate(8);
     bytes.extend(fs::read(lock.paths().table_path()).unwrap());
     bytes

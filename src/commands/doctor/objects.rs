@@ -58,7 +58,7 @@ fn other_versions() -> Vec<Finding> {
 /// Who may use the flag must be able to use note and table, and nobody else.
 fn permissions(name: &LockName) -> Option<Finding> {
     let look = |path: &PathBuf| fs::symlink_metadata(path).ok();
-    let flag = look(&name.flag_path())?;
+    let flag = look(&name.semaphore_path())?;
     for path in [name.note_path(), name.table_path()] {
         if let Some(other) = look(&path)
             && access(&other) != access(&flag)
@@ -85,7 +85,7 @@ fn permissions(name: &LockName) -> Option<Finding> {
             name,
             format!("its semaphore is {}: some may only read it", describe(&flag)),
             "who can read a lock's files can make a dead holder look alive, and nobody else could tell",
-            format!("chmod 660 or 600 {}", name.flag_path().display()),
+            format!("chmod 660 or 600 {}", name.semaphore_path().display()),
         )
     })
 }

@@ -8,7 +8,7 @@ use crate::lock::api::handle::{Current, REMOVAL_LOOK, ResourceLock, busy};
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Describe, Live, NotDone, Objects, go, kind_of};
+use crate::lock::shm::real::{Describe, NotDone, Objects, Real, go, kind_of};
 use crate::lock::shm::sys::{self, Watched};
 use crate::lock::shm::table::{PackedRequester, pack_command};
 use crate::{Error, GetOptions, Result, Wait};
@@ -98,7 +98,7 @@ impl ResourceLock {
                     let objects = current.objects.clone();
                     drop(current);
                     self.note_conflict(&mut conflict);
-                    Live::new(&objects, now, now).name_namespace(i);
+                    Real::new(&objects, now, now).name_namespace(i);
                     let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
                     current = self.current();
                     match waited {
@@ -282,11 +282,11 @@ impl ResourceLock {
         let ask = Ask { kind, slots, queue };
         loop {
             let objects = current.objects.clone();
-            let live = Live::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).describing(describe);
-            let asked = live.in_latch(|live, wakes| {
-                let asked = go(queue::request(live, ask, wakes));
+            let real = Real::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).describing(describe);
+            let asked = real.in_latch(|real, wakes| {
+                let asked = go(queue::request(real, ask, wakes));
                 if let Asked::Granted { .. } = asked {
-                    live.count_grant(now.saturating_sub(describe.queued));
+                    real.count_grant(now.saturating_sub(describe.queued));
                 }
                 (asked, objects.table.header.abandoned.load(Relaxed))
             });
@@ -322,8 +322,8 @@ impl ResourceLock {
         let look = options.queue_at_once || self.is_check_due(current, now);
         if !Arc::ptr_eq(&hold.objects, &current.objects) || (look && !self.is_current(&hold.objects)) {
             // The lock's files were replaced: this was a grant of the old ones. It goes first; opened afresh, the
-            // same table with another flag would take it for a hold.
-            go(queue::let_go(&Live::new(&hold.objects, now, now), hold.i, hold.word));
+            // same table with another semaphore would take it for a hold.
+            go(queue::let_go(&Real::new(&hold.objects, now, now), hold.i, hold.word));
             self.reopen(current, Duration::ZERO)?;
             self.visit_now(&hold.objects, Sweep::Active);
             self.visit_now(&current.objects.clone(), Sweep::Active);
@@ -353,11 +353,11 @@ impl ResourceLock {
     /// Repairs now, as far as the table is free.
     pub(crate) fn visit_now(&self, objects: &Objects, what: Sweep) {
         let now = sys::monotonic();
-        let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
         // Busy or stale: the next look tries again, or finds that the lock was replaced.
-        let _ = live.in_latch(|live, wakes| {
-            live.refresh();
-            go(queue::visit(live, what, wakes));
+        let _ = real.in_latch(|real, wakes| {
+            real.refresh();
+            go(queue::visit(real, what, wakes));
         });
     }
 }
@@ -386,15 +386,15 @@ fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> 
         return Ok(None);
     }
     record.granted.store(now, Relaxed);
-    let live = Live::new(objects, now, now);
-    live.count_grant(now.saturating_sub(describe.queued));
+    let real = Real::new(objects, now, now);
+    real.count_grant(now.saturating_sub(describe.queued));
     if let Some(detached) = describe.detached {
         match hold.detach(detached, describe.bound_start) {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(busy) => {
                 // Or this handle, which forgets it, would wait for its own hold.
-                go(queue::let_go(&live, i, word));
+                go(queue::let_go(&real, i, word));
                 return Err(busy);
             }
         }

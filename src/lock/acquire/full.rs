@@ -7,13 +7,13 @@
 use crate::lock::acquire::wait::HEAD_LATE_NS;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::protocol::staleness;
-use crate::lock::shm::real::{Live, Objects, go};
+use crate::lock::shm::real::{Objects, Real, go};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Between two tries of a request.
 pub(crate) const TRY_NS: u64 = 10_000_000;
-/// Between two small looks (flag and some holders), if the head of the queue does not look itself.
+/// Between two small looks (semaphore and some holders), if the head of the queue does not look itself.
 const SMALL_LOOK_MS: i32 = 10;
 /// Between two looks at all requests.
 const FULL_LOOK_MS: i32 = 1_000;
@@ -23,13 +23,13 @@ const AHEAD_MS: i32 = 10_000;
 /// Whether something was found that calls for a visit. Without the latch.
 pub(crate) fn visit_due(objects: &Objects, now: u64, cursor: &mut usize) -> Option<Sweep> {
     let header = &objects.table.header;
-    let live = Live::new(objects, now, now);
-    if is_turn(&header.searched_ms, now, FULL_LOOK_MS) && go(queue::any_gone(&live)) {
+    let real = Real::new(objects, now, now);
+    if is_turn(&header.searched_ms, now, FULL_LOOK_MS) && go(queue::any_gone(&real)) {
         return Some(Sweep::All);
     }
     let head_late = staleness::is_past(header.head_looked.load(Relaxed), now, HEAD_LATE_NS);
     let small_look = head_late && is_turn(&header.outside_looked_ms, now, SMALL_LOOK_MS);
-    (small_look && go(queue::look_from_outside(&live, cursor))).then_some(Sweep::Active)
+    (small_look && go(queue::look_from_outside(&real, cursor))).then_some(Sweep::Active)
 }
 
 /// Whether it is time, and nobody else has taken the turn.

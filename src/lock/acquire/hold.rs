@@ -5,7 +5,7 @@ use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
-use crate::lock::shm::real::{Describe, Ending, Live, NotDone, Objects, go, kind_of};
+use crate::lock::shm::real::{Describe, Ending, NotDone, Objects, Real, go, kind_of};
 use crate::lock::shm::sys;
 use crate::lock::shm::table::{Record, pack_what};
 use crate::{Detached, Result};
@@ -48,12 +48,12 @@ impl Hold {
     /// may be another's by now. False = it was not held any more. [`Error::Busy`](crate::Error::Busy): the table stayed
     /// busy for `patience` ns, nothing was changed. The caller has passed the handle's mutex, or has the only thread
     /// that uses these objects.
-    pub(crate) fn change(&self, patience: u64, work: impl FnOnce(&Live<'_>, &Record)) -> Result<bool> {
+    pub(crate) fn change(&self, patience: u64, work: impl FnOnce(&Real<'_>, &Record)) -> Result<bool> {
         let now = sys::monotonic();
-        let live = Live::new(&self.objects, now, now.saturating_add(patience));
-        let done = live.in_latch_of_any(|live, _, _| match self.objects.table.requests.get(self.i) {
+        let real = Real::new(&self.objects, now, now.saturating_add(patience));
+        let done = real.in_latch_of_any(|real, _, _| match self.objects.table.requests.get(self.i) {
             Some(record) if self.is_held() => {
-                work(live, record);
+                work(real, record);
                 true
             }
             _ => false,
@@ -63,12 +63,12 @@ impl Hold {
 
     /// Makes it a detached one: from here on nobody's life keeps it but the bound process's.
     pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> Result<bool> {
-        self.change(UNGET_LATCH_NS, |live, _| live.detach(self.i, detached, bound_start))
+        self.change(UNGET_LATCH_NS, |real, _| real.detach(self.i, detached, bound_start))
     }
 
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
-        self.change(BIND_LATCH_NS, |live, _| live.bind(self.i, pid, start))
+        self.change(BIND_LATCH_NS, |real, _| real.bind(self.i, pid, start))
     }
 
     fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
@@ -96,10 +96,10 @@ impl ResourceLock {
         let mut current = self.current();
         let now = sys::monotonic();
         let wall_us = current.clock.wall_us(now);
-        let live = Live::new(&hold.objects, now, now.saturating_add(UNGET_LATCH_NS));
-        let done = live.in_latch(|live, wakes| {
-            let owned = go(queue::settle(live));
-            let released = go(queue::let_go(live, hold.i, hold.word));
+        let real = Real::new(&hold.objects, now, now.saturating_add(UNGET_LATCH_NS));
+        let done = real.in_latch(|real, wakes| {
+            let owned = go(queue::settle(real));
+            let released = go(queue::let_go(real, hold.i, hold.word));
             if released {
                 let mut ending = hold.ending(now, wall_us);
                 ending.ticket = hold
@@ -108,23 +108,23 @@ impl ResourceLock {
                     .requests
                     .get(hold.i)
                     .map_or(0, |record| record.ticket.load(Relaxed));
-                live.ended_own(&ending);
+                real.ended_own(&ending);
             }
             let abandoned = &hold.objects.table.header.abandoned;
             if mended && hold.abandoned != 0 && abandoned.load(Relaxed) == hold.abandoned {
                 abandoned.store(0, Relaxed);
             }
-            go(queue::dispatch(live, None, owned, false, wakes));
+            go(queue::dispatch(real, None, owned, false, wakes));
             released
         });
         match done {
             Ok(released) => Ok(released),
             Err(not_done) => {
-                let released = go(queue::let_go(&live, hold.i, hold.word));
+                let released = go(queue::let_go(&real, hold.i, hold.word));
                 if not_done == NotDone::Stale && hold.objects.table.header.retired.load(SeqCst) != 0 {
-                    // Removed by force, or just about to be: there is nobody to give the old flag to.
+                    // Removed by force, or just about to be: there is nobody to give the old semaphore to.
                 } else if not_done == NotDone::Stale {
-                    // The table has a new flag: whoever is next is served with that one.
+                    // The table has a new semaphore: whoever is next is served with that one.
                     let mended = self.reopen(&mut current, REMOVAL_TAKES);
                     drop(current);
                     if let Err(error) = mended.and_then(|_| self.repair()) {

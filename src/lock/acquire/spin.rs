@@ -5,14 +5,14 @@ use crate::lock::shm::real::Objects;
 use crate::lock::shm::sys;
 use std::time::Duration;
 
-/// Patience before the queue, where holds are short: tries to see the flag free...
+/// Patience before the queue, where holds are short: tries to see the semaphore free...
 const GLANCES: u32 = 40;
 /// ...each after so many pauses...
 const PAUSES: u32 = 24;
 /// ...then naps, while a holder that was preempted gets the processor. Together below 1 ms: what a person could
 /// notice is served in order.
 const NAPS: u32 = 5;
-/// ...and all that for no longer than this, however often a glimpse of the free flag came too late.
+/// ...and all that for no longer than this, however often a glimpse of the free semaphore came too late.
 const PATIENCE_NS: u64 = 900_000;
 const NAP: Duration = Duration::from_micros(50);
 
@@ -36,7 +36,7 @@ impl Patience {
                 for _ in 0..PAUSES {
                     sys::pause();
                 }
-                if objects.flag.load().value() != 0 {
+                if objects.semaphore.load().value() != 0 {
                     return true;
                 }
             }

@@ -7,7 +7,7 @@ use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue::{self, Place, Poll, Sweep};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
-use crate::lock::shm::real::{Describe, Live, Objects, go, kind_of};
+use crate::lock::shm::real::{Describe, Objects, Real, go, kind_of};
 use crate::lock::shm::sys::{self, Watched};
 use crate::lock::shm::table::pack_what;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
 const THIRD_NS: u64 = 100 * MS;
 /// All others; and in a long queue, each the more seldom the further back it stands: so much for every hundred ahead.
 const FURTHER_NS: u64 = 1_000 * MS;
-/// The head, while a foreign process holds the flag and will wake it.
+/// The head, while a foreign process holds the semaphore and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
 
 /// How a wait in the queue ended.
@@ -63,15 +63,15 @@ impl ResourceLock {
                 .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
         });
         // Time enough now; who is granted the lock at once may say it later (see `get`).
-        Live::new(objects, describe.queued, describe.queued).name_namespace(i);
+        Real::new(objects, describe.queued, describe.queued).name_namespace(i);
         let mut cursor = 0;
         let mut head_since = None;
         let mut visited = false;
         let mut first_look = true;
         loop {
             let now = sys::monotonic();
-            let live = Live::new(objects, now, now);
-            match go(queue::poll(&live, i, word)) {
+            let real = Real::new(objects, now, now);
+            match go(queue::poll(&real, i, word)) {
                 Poll::Granted => return Waited::Granted(i, word),
                 Poll::Dropped => return Waited::Again,
                 Poll::Unstalled | Poll::Withdrawn => {
@@ -102,7 +102,7 @@ impl ResourceLock {
             // A newcomer may have come behind the dead only.
             let late =
                 std::mem::take(&mut first_look) || staleness::is_past(head_looked.load(Relaxed), now, HEAD_LATE_NS);
-            let look = go(queue::look(&live, i, word, late, &mut cursor));
+            let look = go(queue::look(&real, i, word, late, &mut cursor));
             if let Some(what) = look.visit
                 && !visited
             {
@@ -119,7 +119,7 @@ impl ResourceLock {
                         && let Some(second) = look.second
                     {
                         // We have just become the head: it has to know that it is the second now.
-                        crate::lock::protocol::queue::World::wake_request(&live, second);
+                        crate::lock::protocol::queue::World::wake_request(&real, second);
                     }
                     let since = *head_since.get_or_insert(now);
                     watches_every(look.place, 0, now.saturating_sub(since))
@@ -137,14 +137,14 @@ impl ResourceLock {
                 word.at(Stage::Waiting).0,
             );
             let cancel = options.cancel.map(|cancel| Watched::Word(&cancel.0, 0));
-            if look.foreign && look.place == Place::Head && objects.flag.join() {
+            if look.foreign && look.place == Place::Head && objects.semaphore.join() {
                 // As sem_wait(3) does: whoever posts wakes us.
-                let flag = Watched::Low(objects.flag.word(), 0);
+                let semaphore = Watched::Low(objects.semaphore.word(), 0);
                 match cancel {
-                    Some(cancel) => sys::futex_wait(&[flag, own, cancel], until(FOREIGN_NS)),
-                    None => sys::futex_wait(&[flag, own], until(FOREIGN_NS)),
+                    Some(cancel) => sys::futex_wait(&[semaphore, own, cancel], until(FOREIGN_NS)),
+                    None => sys::futex_wait(&[semaphore, own], until(FOREIGN_NS)),
                 }
-                objects.flag.part();
+                objects.semaphore.part();
             } else {
                 match cancel {
                     Some(cancel) => sys::futex_wait(&[own, cancel], until(every)),
@@ -164,26 +164,26 @@ impl ResourceLock {
         now: u64,
         why: Leave,
     ) -> Waited {
-        let live = Live::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
         // Before leaving: afterwards the record may be another's.
         let ticket = objects
             .table
             .requests
             .get(i)
             .map_or(0, |record| record.ticket.load(Relaxed));
-        let left = go(queue::withdraw(&live, i, word));
+        let left = go(queue::withdraw(&real, i, word));
         if left == Poll::Granted && why == Leave::TimeIsUp {
             return Waited::Granted(i, word);
         }
         if left == Poll::Granted {
-            go(queue::let_go(&live, i, word));
+            go(queue::let_go(&real, i, word));
         }
         let current = self.current();
         // Busy or stale: what is left undone, the next one's look will do.
-        let _ = live.in_latch(|live, wakes| {
+        let _ = real.in_latch(|real, wakes| {
             if left == Poll::Withdrawn && why != Leave::Replaced {
                 let (kind, slots) = kind_of(describe.mode);
-                live.gave_up(&crate::lock::shm::real::Ending {
+                real.gave_up(&crate::lock::shm::real::Ending {
                     ticket,
                     token: 0,
                     queued_wall_us: describe.queued_wall_us,
@@ -195,7 +195,7 @@ impl ResourceLock {
                 });
             }
             // It may have stood in others' way.
-            go(queue::visit(live, Sweep::Active, wakes));
+            go(queue::visit(real, Sweep::Active, wakes));
         });
         drop(current);
         match why {

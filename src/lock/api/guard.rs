@@ -75,8 +75,8 @@ impl Guard<'_> {
         self.with(|hold| hold.abandoned != 0).unwrap_or(false)
     }
 
-    /// Whether the hold was taken away: released by force, or its files deleted. Looks at the flag as well, so that
-    /// a forced release by the Python module is noticed; if that module's user has taken the lock in the meantime,
+    /// Whether the hold was taken away: released by force, or its files deleted. Looks at the semaphore as well, so
+    /// that a forced release by the Python module is noticed; if that module's user has taken the lock in the meantime,
     /// it cannot be told from our own hold. Blocks for the table at most 1 s.
     pub fn lost(&self) -> Option<Lost> {
         if self.lock.check_fork().is_err() {
@@ -89,8 +89,8 @@ impl Guard<'_> {
         if !self.lock.stand(&objects) {
             return Some(Lost::Replaced);
         }
-        let flag = objects.flag.load();
-        if held && (flag.value() != 0 || flag.mark() != objects.table.mark()) {
+        let semaphore = objects.semaphore.load();
+        if held && (semaphore.value() != 0 || semaphore.mark() != objects.table.mark()) {
             // Released by force: whoever comes first draws the consequences.
             let _ = self.lock.repair();
             return (!self.with(|hold| hold.is_held()).unwrap_or(false)).then_some(Lost::Forced);

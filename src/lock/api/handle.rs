@@ -8,9 +8,9 @@ use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::files::{self, NewFile, Ownership};
 use crate::lock::shm::note::{self, Note};
-use crate::lock::shm::real::{Live, NotDone, Objects};
+use crate::lock::shm::real::{NotDone, Objects, Real};
 use crate::lock::shm::removal::{self, Removal};
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::Table;
 use crate::lock::system::Stat;
@@ -68,7 +68,7 @@ impl Builder {
     }
 
     /// Opens an existing lock to look at it; creates nothing, needs permission to read only. A lock that only the
-    /// Python module has used so far has no table: it is seen as its flag and note.
+    /// Python module has used so far has no table: it is seen as its semaphore and note.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such lock; else as [`open`](Self::open).
@@ -103,21 +103,21 @@ pub(crate) fn open_objects(
 
 /// One try; `None` = something was replaced meanwhile.
 fn open_once(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Option<Arc<Objects>>> {
-    // A flag that is made while the rest of the lock is deleted would be left over.
-    if files::inode_at(&name.flag_path()).is_none()
+    // A semaphore that is made while the rest of the lock is deleted would be left over.
+    if files::inode_at(&name.semaphore_path()).is_none()
         && let Ok(table) = Table::open(name, true)
         && let Removal::UnderWay(remover) = removal::look(&table)
     {
         return Err(removal::being_removed(&table, remover));
     }
-    // The flag is the first object of a new lock and cannot be taken back: somebody may use it at once.
-    let flag = Flag::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
-    let note = Note::open_or_create(name, note_size, &flag.owner)?;
-    let table = Table::open_or_create(name, flag.inode, &flag.owner)?;
+    // The semaphore is the first object of a new lock and cannot be taken back: somebody may use it at once.
+    let semaphore = Semaphore::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
+    let note = Note::open_or_create(name, note_size, &semaphore.owner)?;
+    let table = Table::open_or_create(name, semaphore.inode, &semaphore.owner)?;
     let dead_remover = match removal::look(&table) {
         Removal::None => 0,
         Removal::Abandoned(remover) => remover,
-        // This flag must not be taken for the old table's.
+        // This semaphore must not be taken for the old table's.
         Removal::UnderWay(remover) => return Err(removal::being_removed(&table, remover)),
         Removal::Over => return Ok(None),
     };
@@ -125,19 +125,19 @@ fn open_once(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Opt
         return Ok(None);
     };
     let objects = Arc::new(Objects {
-        flag,
+        semaphore,
         note,
         table,
         id: beacon.id,
         beacon: Some(beacon),
     });
-    Ok(adopt_flag(name, &objects, dead_remover)?.then_some(objects))
+    Ok(adopt_semaphore(name, &objects, dead_remover)?.then_some(objects))
 }
 
 /// Whether there is room for all three objects.
 fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> {
     let sizes = [
-        (name.flag_path(), sys::new_semaphore().len()),
+        (name.semaphore_path(), sys::new_semaphore().len()),
         (name.note_path(), note_size),
         (name.table_path(), Table::SIZE),
     ];
@@ -150,36 +150,39 @@ fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> 
     files::rehearse(&new)
 }
 
-/// The table records its flag's inode. If the flag at the path is another one (deleted and made anew): it is taken
-/// for the table if anything is held, and recorded. Then a table that was retired by this dead remover (0 = none) is in
-/// use again. False = by now there is yet another flag, or the lock is being removed: open it all again.
-fn adopt_flag(name: &LockName, objects: &Objects, dead_remover: u32) -> Result<bool> {
+/// The table records its semaphore's inode. If the semaphore at the path is another one (deleted and made anew): it is
+/// taken for the table if anything is held, and recorded. Then a table that was retired by this dead remover (0 = none)
+/// is in use again. False = by now there is yet another semaphore, or the lock is being removed: open it all again.
+fn adopt_semaphore(name: &LockName, objects: &Objects, dead_remover: u32) -> Result<bool> {
     use std::sync::atomic::Ordering::Relaxed;
-    let recorded = &objects.table.header.flag_inode;
-    if recorded.load(Relaxed) == objects.flag.inode && dead_remover == 0 {
+    let recorded = &objects.table.header.semaphore_inode;
+    if recorded.load(Relaxed) == objects.semaphore.inode && dead_remover == 0 {
         return Ok(true);
     }
     let now = sys::monotonic();
-    let live = Live::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
-    let done = live.in_latch_of_any(|live, _, _| {
+    let real = Real::new(objects, now, now.saturating_add(UNGET_LATCH_NS));
+    let done = real.in_latch_of_any(|real, _, _| {
         if objects.table.header.retired.load(SeqCst) != dead_remover {
             return false;
         }
-        if recorded.load(Relaxed) != objects.flag.inode {
-            if files::inode_at(&name.flag_path()) != Some(objects.flag.inode) {
+        if recorded.load(Relaxed) != objects.semaphore.inode {
+            if files::inode_at(&name.semaphore_path()) != Some(objects.semaphore.inode) {
                 return false;
             }
             let is_active = |word: &AtomicU32| crate::lock::protocol::word::Word(word.load(Relaxed)).is_active();
             let held = objects.table.words.iter().any(is_active);
-            let mut flag = objects.flag.load();
-            while held && flag.value() != 0 {
-                match objects.flag.swap(flag, flag.with(0, objects.table.mark())) {
+            let mut semaphore = objects.semaphore.load();
+            while held && semaphore.value() != 0 {
+                match objects
+                    .semaphore
+                    .swap(semaphore, semaphore.with(0, objects.table.mark()))
+                {
                     Ok(()) => break,
-                    Err(seen) => flag = seen,
+                    Err(seen) => semaphore = seen,
                 }
             }
-            recorded.store(objects.flag.inode, Relaxed);
-            live.refresh();
+            recorded.store(objects.semaphore.inode, Relaxed);
+            real.refresh();
         }
         dead_remover == 0 || removal::retire(&objects.table, dead_remover, 0)
     });
@@ -334,7 +337,7 @@ impl ResourceLock {
 
     /// Whether the lock's paths still lead to these objects.
     pub(crate) fn stand(&self, objects: &Objects) -> bool {
-        files::inode_at(&self.name.flag_path()) == Some(objects.flag.inode)
+        files::inode_at(&self.name.semaphore_path()) == Some(objects.semaphore.inode)
             && files::inode_at(&self.name.table_path()) == Some(objects.table.inode)
     }
 
@@ -343,9 +346,9 @@ impl ResourceLock {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::SlotsDiffer`], [`Error::NoProcess`], [`Error::Forked`], [`Error::Busy`] if a
-    /// process that is stopped in the middle of an operation blocks the table, [`Error::BeingRemoved`] if one is stopped
-    /// in the middle of the lock's removal, and those of [`Builder::open`] if the lock's files were deleted and have to
-    /// be made anew.
+    /// process that is stopped in the middle of an operation blocks the table, [`Error::BeingRemoved`] if one is
+    /// stopped in the middle of the lock's removal, and those of [`Builder::open`] if the lock's files were deleted and
+    /// have to be made anew.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {
         self.get(options).map(|token| token.is_some())
     }
@@ -391,7 +394,7 @@ impl ResourceLock {
                     }
                     return Ok(released);
                 }
-                if self.current().objects.flag.load().value() == 0 {
+                if self.current().objects.semaphore.load().value() == 0 {
                     log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
                 } else {
                     log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
@@ -447,9 +450,9 @@ impl ResourceLock {
 
     fn force(&self, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
         use std::sync::atomic::Ordering::Relaxed;
-        self.work_in_latch(|live, wakes| {
-            let table = &live.objects.table;
-            let Some(which) = which(live.objects) else {
+        self.work_in_latch(|real, wakes| {
+            let table = &real.objects.table;
+            let Some(which) = which(real.objects) else {
                 return false;
             };
             // A detached hold has no process that could release it: this is its ordinary end.
@@ -457,23 +460,23 @@ impl ResourceLock {
                 Some(record) if record.holder.load(Relaxed) != 0 => Ended::Forced,
                 _ => Ended::Released,
             };
-            let released = crate::lock::shm::real::go(queue::force(live, which, how, wakes));
+            let released = crate::lock::shm::real::go(queue::force(real, which, how, wakes));
             table.header.abandoned.store(0, Relaxed); // somebody has seen to it
             released
         })
     }
 
     /// Runs `work` in the latch of the lock that stands at the paths now. Blocks for the table up to 1 s.
-    fn work_in_latch<R>(&self, work: impl Fn(&Live<'_>, &mut Wakes) -> R) -> Result<R> {
+    fn work_in_latch<R>(&self, work: impl Fn(&Real<'_>, &mut Wakes) -> R) -> Result<R> {
         let mut current = self.current();
         let now = sys::monotonic();
         self.fresh(&mut current, now, true, REMOVAL_TAKES)?;
         loop {
             let objects = current.objects.clone();
-            let live = Live::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
-            let done = live.in_latch(|live, wakes| {
-                live.refresh();
-                work(live, wakes)
+            let real = Real::new(&objects, now, now.saturating_add(UNGET_LATCH_NS));
+            let done = real.in_latch(|real, wakes| {
+                real.refresh();
+                work(real, wakes)
             });
             match done {
                 Ok(result) => return Ok(result),
@@ -514,7 +517,7 @@ impl ResourceLock {
     /// [`Error::Busy`], [`Error::Forked`].
     pub fn repair(&self) -> Result<()> {
         self.check_fork()?;
-        self.work_in_latch(|live, wakes| crate::lock::shm::real::go(queue::visit(live, Sweep::All, wakes)))
+        self.work_in_latch(|real, wakes| crate::lock::shm::real::go(queue::visit(real, Sweep::All, wakes)))
     }
 
     /// Does not release at the end.

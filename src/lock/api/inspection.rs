@@ -1,9 +1,10 @@
-//! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as anywhere.
+//! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as
+//! anywhere.
 
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::real::Objects;
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::system::printable_bytes;
 use crate::{HistoryRecord, ResourceLock, State, Viewer};
 use std::sync::Arc;
@@ -18,10 +19,10 @@ enum Seen {
 }
 
 impl Seen {
-    fn flag(&self) -> Option<&Flag> {
+    fn semaphore(&self) -> Option<&Semaphore> {
         match self {
-            Self::Handle(objects) => Some(&objects.flag),
-            Self::Afresh(viewer) => Some(viewer.flag()),
+            Self::Handle(objects) => Some(&objects.semaphore),
+            Self::Afresh(viewer) => Some(viewer.semaphore()),
             Self::Nothing => None,
         }
     }
@@ -77,7 +78,7 @@ impl ResourceLock {
     }
 
     fn lock_value_now(&self) -> u32 {
-        self.seen().flag().map_or(1, |flag| flag.load().value())
+        self.seen().semaphore().map_or(1, |semaphore| semaphore.load().value())
     }
 
     /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free.
@@ -120,8 +121,8 @@ impl ResourceLock {
     /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
     pub fn state(&self) -> State {
         let seen = self.seen();
-        match seen.flag().zip(seen.note()) {
-            Some((flag, note)) => snapshot::state(self.name(), flag, note, seen.objects()),
+        match seen.semaphore().zip(seen.note()) {
+            Some((semaphore, note)) => snapshot::state(self.name(), semaphore, note, seen.objects()),
             None => snapshot::state_of_none(self.name()),
         }
     }

@@ -64,8 +64,8 @@ impl LockName {
         &self.0
     }
 
-    /// Path of the flag (the named semaphore).
-    pub fn flag_path(&self) -> PathBuf {
+    /// Path of the semaphore (the named semaphore).
+    pub fn semaphore_path(&self) -> PathBuf {
         PathBuf::from(format!("{SHM}/sem.{}", self.0))
     }
 

@@ -7,8 +7,8 @@ use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Live, Objects, go, mode_of};
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::real::{Objects, Real, go, mode_of};
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_what};
 use crate::lock::system::printable_bytes;
@@ -58,7 +58,7 @@ struct Seen {
 fn requests(objects: &Objects) -> Vec<Seen> {
     let table = &objects.table;
     let now = sys::monotonic();
-    let live = Live::new(objects, now, now);
+    let real = Real::new(objects, now, now);
     let top = usize::try_from(table.header.high_water.load(Acquire))
         .unwrap_or(REQUESTS)
         .min(REQUESTS);
@@ -89,7 +89,7 @@ fn requests(objects: &Objects) -> Vec<Seen> {
                 bound_start: record.bound_start.load(Relaxed),
                 bound_pid: record.bound_pid.load(Relaxed),
                 detached: record.holder.load(Relaxed) == 0,
-                alive: !(go(live.is_gone(i)) || held && go(live.is_expired(i))),
+                alive: !(go(real.is_gone(i)) || held && go(real.is_expired(i))),
                 expires: record.expires.load(Relaxed),
             };
             std::sync::atomic::fence(Acquire);
@@ -145,14 +145,14 @@ fn waiter(seen: Seen) -> Waiter {
     }
 }
 
-/// Everything that can be seen of a lock. Without a table: flag and note.
-pub(crate) fn state(name: &LockName, flag: &Flag, note: &Note, objects: Option<&Objects>) -> State {
+/// Everything that can be seen of a lock. Without a table: semaphore and note.
+pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects: Option<&Objects>) -> State {
     let mut holders = Vec::new();
     let mut waiters = Vec::new();
     let mut counters = Counters::default();
     let mut slots = None;
     let mut abandoned = None;
-    let word = flag.load();
+    let word = semaphore.load();
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;

@@ -4,7 +4,7 @@ use crate::lock::inspect::snapshot;
 use crate::lock::inspect::watch::{Viewed, Watch};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::real::Objects;
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::{Error, HistoryRecord, LockName, Result, State};
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ pub struct Viewer {
 /// With a table, or as the Python module alone leaves a lock.
 enum Seen {
     Whole(Objects),
-    FlagOnly(Flag, Note),
+    SemaphoreOnly(Semaphore, Note),
 }
 
 impl Viewer {
@@ -32,7 +32,7 @@ impl Viewer {
             }
             other => other.map(|table| (table, true)),
         };
-        let flag = Flag::open(&name, false)?;
+        let semaphore = Semaphore::open(&name, false)?;
         let absent = |result: Result<Note>| match result {
             Err(Error::NotFound { .. }) => Ok(Note::Absent),
             other => other,
@@ -41,7 +41,7 @@ impl Viewer {
         let (seen, writable) = match may_write(Table::open(&name, true)) {
             Ok((table, writable)) => (
                 Seen::Whole(Objects {
-                    flag,
+                    semaphore,
                     note,
                     table,
                     id: 0,
@@ -49,7 +49,7 @@ impl Viewer {
                 }),
                 writable,
             ),
-            Err(Error::NotFound { .. }) => (Seen::FlagOnly(flag, note), false),
+            Err(Error::NotFound { .. }) => (Seen::SemaphoreOnly(semaphore, note), false),
             Err(other) => return Err(other),
         };
         Ok(Self { name, seen, writable })
@@ -58,21 +58,21 @@ impl Viewer {
     pub(crate) fn objects(&self) -> Option<&Objects> {
         match &self.seen {
             Seen::Whole(objects) => Some(objects),
-            Seen::FlagOnly(..) => None,
+            Seen::SemaphoreOnly(..) => None,
         }
     }
 
-    pub(crate) fn flag(&self) -> &Flag {
+    pub(crate) fn semaphore(&self) -> &Semaphore {
         match &self.seen {
-            Seen::Whole(objects) => &objects.flag,
-            Seen::FlagOnly(flag, _) => flag,
+            Seen::Whole(objects) => &objects.semaphore,
+            Seen::SemaphoreOnly(semaphore, _) => semaphore,
         }
     }
 
     pub(crate) fn note(&self) -> &Note {
         match &self.seen {
             Seen::Whole(objects) => &objects.note,
-            Seen::FlagOnly(_, note) => note,
+            Seen::SemaphoreOnly(_, note) => note,
         }
     }
 
@@ -88,14 +88,14 @@ impl Viewer {
 
     /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
     pub fn state(&self) -> State {
-        snapshot::state(&self.name, self.flag(), self.note(), self.objects())
+        snapshot::state(&self.name, self.semaphore(), self.note(), self.objects())
     }
 
     /// The last (up to 256) ended holds, oldest first. Never blocks.
     pub fn history(&self) -> Vec<HistoryRecord> {
         match &self.seen {
             Seen::Whole(objects) => snapshot::history(&objects.table),
-            Seen::FlagOnly(..) => Vec::new(),
+            Seen::SemaphoreOnly(..) => Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! the model checker (`src/lock/testing/model.rs`), which stops or kills a process between any two actions.
 //!
 //! # Objects
-//! The *flag* (glibc's semaphore word, shared with users of the Python module), and the *table*: the latch, a few
+//! The *semaphore* (glibc's semaphore word, shared with users of the Python module), and the *table*: the latch, a few
 //! fields, and up to 1,024 request records, each with a *word* (stage and ticket, [`Word`]).
 //!
 //! # State table of a request's word
@@ -17,11 +17,11 @@
 //! | Stalled | Waiting | its owner, without the latch | it runs again |
 //! | Waiting, Stalled | Vacant | its owner, without the latch | [`withdraw`] |
 //! | Held | Vacant | its owner, without the latch | [`let_go`] |
-//! | Offered | Waiting | anyone in the latch | the flag was released by force |
-//! | Held | Vacant | anyone in the latch | its holder is gone; it expired; the flag was released by force |
+//! | Offered | Waiting | anyone in the latch | the semaphore was released by force |
+//! | Held | Vacant | anyone in the latch | its holder is gone; it expired; the semaphore was released by force |
 //! | any | Vacant | anyone in the latch | its owner is gone |
 //!
-//! # State table of the flag (value, mark)
+//! # State table of the semaphore (value, mark)
 //! | state | means | we change it to |
 //! |---|---|---|
 //! | 1, any mark but ours | free | 0, ours: before the first grant |
@@ -31,24 +31,24 @@
 //!
 //! # Invariants (each is checked by the model under its number)
 //! 1. Exclusion: what is held is compatible at every instant, also with a foreign holder.
-//! 2. While anything is held or offered the flag is (0, ours), or somebody has released it by force. So the flag is
-//!    taken before a word becomes Offered or Held and given back after the last one has become Vacant, and a word that
-//!    is active under a flag that is not (0, ours) belongs to a hold that was ended by force: whatever comes first in
-//!    a latch section is [`settle`].
+//! 2. While anything is held or offered the semaphore is (0, ours), or somebody has released it by force. So the
+//!    semaphore is taken before a word becomes Offered or Held and given back after the last one has become Vacant, and
+//!    a word that is active under a semaphore that is not (0, ours) belongs to a hold that was ended by force: whatever
+//!    comes first in a latch section is [`settle`].
 //! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
 //! 4. Fail closed: what cannot be proven dead is alive.
 //! 5. No lost wake-up: waiters look by themselves ([`look`]), so a wake that a killed process owed is not needed.
 //! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
 //! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one.
-//! 8. No call of ours raises the flag above 1.
+//! 8. No call of ours raises the semaphore above 1.
 //!
 //! # Commit rule
-//! What matters changes by one atomic operation, a request's word or the flag's; everything else is written before it
-//! or derived from it. After a crash at any instruction, repair is: [`settle`], [`sweep`](repair::sweep), [`dispatch`], and doing it
-//! twice, or by two processes one after the other, changes nothing more.
+//! What matters changes by one atomic operation, a request's word or the semaphore's; everything else is written before
+//! it or derived from it. After a crash at any instruction, repair is: [`settle`], [`sweep`](repair::sweep),
+//! [`dispatch`], and doing it twice, or by two processes one after the other, changes nothing more.
 //!
 //! # Memory orderings
-//! Words, flag and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
+//! Words, semaphore and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
 //! nothing, as on x86). Fields and descriptions are relaxed atomics: those that decisions use are written and read in
 //! the latch only, whose AcqRel exchange orders them; those read without it (for display, or in [`look`]) are
 //! re-checked against the word, or only hints.
@@ -58,16 +58,16 @@ mod waiters;
 
 use crate::lock::api::records::Ended;
 use crate::lock::protocol::staleness;
-use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 
 pub(crate) use repair::{Sweep, Which, force, visit};
 pub(crate) use waiters::{Place, Poll, any_gone, let_go, look, look_from_outside, poll, withdraw};
 
-/// Grants in a row after which processes that wait for the flag itself (the Python module) get a turn.
+/// Grants in a row after which processes that wait for the semaphore itself (the Python module) get a turn.
 pub(crate) const FOREIGN_TURN_AFTER: u64 = 8;
-/// How long the flag then stays free for them, in nanoseconds.
+/// How long the semaphore then stays free for them, in nanoseconds.
 pub(crate) const FOREIGN_TURN_NS: u64 = 1_000_000;
-/// How long foreign waiters that did not take the flag in their turn are left out of account, in nanoseconds.
+/// How long foreign waiters that did not take the semaphore in their turn are left out of account, in nanoseconds.
 pub(crate) const FOREIGN_IGNORED_NS: u64 = 100_000_000;
 
 /// With whom a request is compatible.
@@ -93,11 +93,11 @@ pub(crate) enum Field {
     HighWater,
     /// The number of slots, while slot requests exist.
     Slots,
-    /// Grants in a row while foreign processes waited for the flag.
+    /// Grants in a row while foreign processes waited for the semaphore.
     Streak,
-    /// The flag is left to foreign waiters until then (monotonic ns, as [`stamp`] reads them); 0 = no such turn.
+    /// The semaphore is left to foreign waiters until then (monotonic ns, as [`stamp`] reads them); 0 = no such turn.
     PauseUntil,
-    /// Foreign waiters are not counted until then (the same): they did not take the flag in their turn, so the
+    /// Foreign waiters are not counted until then (the same): they did not take the semaphore in their turn, so the
     /// count was leaked by a killed waiter, or they are too slow to matter.
     IgnoreUntil,
     /// Token of a hold whose holder died; 0 = none.
@@ -112,7 +112,7 @@ pub(crate) trait World {
 
     /// How many request records there are.
     fn capacity(&self) -> usize;
-    /// This table's mark on the flag, never 0.
+    /// This table's mark on the semaphore, never 0.
     fn mark(&self) -> u16;
     /// Monotonic clock, nanoseconds.
     fn now(&self) -> Result<u64, Self::Stop>;
@@ -121,10 +121,10 @@ pub(crate) trait World {
     fn word(&self, i: usize) -> Result<Word, Self::Stop>;
     /// Compare-exchange of a request's word: true = changed.
     fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Self::Stop>;
-    /// Reads the flag.
-    fn flag(&self) -> Result<FlagWord, Self::Stop>;
-    /// Compare-exchange of the flag; `Err` is what stood there.
-    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Self::Stop>;
+    /// Reads the semaphore.
+    fn semaphore(&self) -> Result<SemaphoreWord, Self::Stop>;
+    /// Compare-exchange of the semaphore; `Err` is what stood there.
+    fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Self::Stop>;
     /// Reads a field.
     fn field(&self, field: Field) -> Result<u64, Self::Stop>;
     /// Stores a field.
@@ -150,13 +150,13 @@ pub(crate) trait World {
     fn is_overdue(&self, i: usize) -> Result<bool, Self::Stop>;
     /// A request of somebody's was ended in the latch: history and counters, from its record.
     fn ended(&self, i: usize, how: Ended) -> Result<(), Self::Stop>;
-    /// The flag's value was found above 1 (racing forced releases of the Python module) and taken down.
+    /// The semaphore's value was found above 1 (racing forced releases of the Python module) and taken down.
     fn excess(&self, value: u32);
 
     /// Wakes the owner of a request.
     fn wake_request(&self, i: usize);
-    /// Wakes one process that waits for the flag.
-    fn wake_flag(&self);
+    /// Wakes one process that waits for the semaphore.
+    fn wake_semaphore(&self);
 }
 
 /// What one pass over the words finds.
@@ -181,7 +181,7 @@ struct Scan {
 pub(crate) struct Wakes {
     requests: [u16; 16],
     count: usize,
-    flag: bool,
+    semaphore: bool,
 }
 
 impl Wakes {
@@ -199,8 +199,8 @@ impl Wakes {
         for &i in &self.requests[..self.count] {
             w.wake_request(usize::from(i));
         }
-        if self.flag {
-            w.wake_flag();
+        if self.semaphore {
+            w.wake_semaphore();
         }
     }
 }
@@ -232,28 +232,28 @@ pub(crate) enum Asked {
 
 /// Everything below that says "in the latch" must run between entering and leaving it.
 ///
-/// In the latch. Looks at the flag first: true = it is ours. If it was released by force, what was held is ended and
-/// what was offered goes back into the queue.
+/// In the latch. Looks at the semaphore first: true = it is ours. If it was released by force, what was held is ended
+/// and what was offered goes back into the queue.
 pub(crate) fn settle<W: World>(w: &W) -> Result<bool, W::Stop> {
-    let mut flag = w.flag()?;
+    let mut semaphore = w.semaphore()?;
     let mut forced = false;
-    while flag.mark() == w.mark() {
-        if flag.value() == 0 && !forced {
+    while semaphore.mark() == w.mark() {
+        if semaphore.value() == 0 && !forced {
             return Ok(true);
         }
         // Value >= 1: released by force. Value 0 after that was seen: a foreign process has taken it since, under our
-        // mark. Either way the mark goes first: if we die now, active words under an unmarked flag say the rest.
+        // mark. Either way the mark goes first: if we die now, active words under an unmarked semaphore say the rest.
         forced = true;
-        if flag.value() > 1 {
-            w.excess(flag.value());
+        if semaphore.value() > 1 {
+            w.excess(semaphore.value());
         }
-        match w.swap_flag(flag, flag.with(flag.value().min(1), 0))? {
+        match w.swap_semaphore(semaphore, semaphore.with(semaphore.value().min(1), 0))? {
             Ok(()) => break,
-            Err(now) => flag = now,
+            Err(now) => semaphore = now,
         }
     }
-    if flag.value() == 0 && !forced && w.field(Field::PauseUntil)? != 0 {
-        // A foreign process has the flag: it had its turn.
+    if semaphore.value() == 0 && !forced && w.field(Field::PauseUntil)? != 0 {
+        // A foreign process has the semaphore: it had its turn.
         w.set_field(Field::PauseUntil, 0)?;
         w.set_field(Field::Streak, 0)?;
     }
@@ -324,49 +324,49 @@ fn fits<W: World>(w: &W, kind: Kind, s: &Scan) -> Result<bool, W::Stop> {
         })
 }
 
-/// Whether foreign processes wait for the flag and have been passed over often enough.
-fn foreign_turn<W: World>(w: &W, flag: FlagWord) -> Result<bool, W::Stop> {
-    Ok(flag.waiters() != 0
+/// Whether foreign processes wait for the semaphore and have been passed over often enough.
+fn foreign_turn<W: World>(w: &W, semaphore: SemaphoreWord) -> Result<bool, W::Stop> {
+    Ok(semaphore.waiters() != 0
         && w.field(Field::Streak)? >= FOREIGN_TURN_AFTER
         && !staleness::lasts(w.field(Field::IgnoreUntil)?, w.now()?))
 }
 
-/// In the latch. Takes the free flag: false = a foreign process has it, or shall have its turn.
-fn take_flag<W: World>(w: &W) -> Result<bool, W::Stop> {
-    let mut flag = w.flag()?;
+/// In the latch. Takes the free semaphore: false = a foreign process has it, or shall have its turn.
+fn take_semaphore<W: World>(w: &W) -> Result<bool, W::Stop> {
+    let mut semaphore = w.semaphore()?;
     loop {
-        if flag.value() == 0 {
+        if semaphore.value() == 0 {
             return Ok(false);
         }
         let pause = w.field(Field::PauseUntil)?;
         if pause != 0 {
-            if flag.waiters() != 0 && staleness::lasts(pause, w.now()?) {
+            if semaphore.waiters() != 0 && staleness::lasts(pause, w.now()?) {
                 return Ok(false);
             }
             w.set_field(Field::IgnoreUntil, w.now()?.wrapping_add(FOREIGN_IGNORED_NS))?;
             w.set_field(Field::Streak, 0)?;
             w.set_field(Field::PauseUntil, 0)?;
         }
-        if flag.value() > 1 {
-            w.excess(flag.value());
+        if semaphore.value() > 1 {
+            w.excess(semaphore.value());
         }
-        match w.swap_flag(flag, flag.with(0, w.mark()).with_leaks_bounded())? {
+        match w.swap_semaphore(semaphore, semaphore.with(0, w.mark()).with_leaks_bounded())? {
             Ok(()) => return Ok(true),
-            Err(now) => flag = now,
+            Err(now) => semaphore = now,
         }
     }
 }
 
-/// In the latch, with nothing active. Gives the flag back if it is ours.
+/// In the latch, with nothing active. Gives the semaphore back if it is ours.
 fn give_back<W: World>(w: &W, wakes: &mut Wakes) -> Result<(), W::Stop> {
-    let mut flag = w.flag()?;
-    while flag.mark() == w.mark() {
-        match w.swap_flag(flag, flag.with(1, 0).with_leaks_bounded())? {
+    let mut semaphore = w.semaphore()?;
+    while semaphore.mark() == w.mark() {
+        match w.swap_semaphore(semaphore, semaphore.with(1, 0).with_leaks_bounded())? {
             Ok(()) => {
-                wakes.flag |= flag.waiters() != 0;
+                wakes.semaphore |= semaphore.waiters() != 0;
                 break;
             }
-            Err(now) => flag = now,
+            Err(now) => semaphore = now,
         }
     }
     Ok(())
@@ -382,7 +382,7 @@ fn next_token<W: World>(w: &W) -> Result<u64, W::Stop> {
 /// Counts grants in a row while foreign processes wait.
 fn count_streak<W: World>(w: &W) -> Result<(), W::Stop> {
     let streak = w.field(Field::Streak)?;
-    let next = if w.flag()?.waiters() == 0 {
+    let next = if w.semaphore()?.waiters() == 0 {
         0
     } else {
         streak.saturating_add(1)
@@ -406,7 +406,7 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
             w.set_field(Field::Slots, u64::from(ask.slots))?;
         }
     }
-    let free = s.head.is_none() && fits(w, ask.kind, &s)? && !(owned && foreign_turn(w, w.flag()?)?);
+    let free = s.head.is_none() && fits(w, ask.kind, &s)? && !(owned && foreign_turn(w, w.semaphore()?)?);
     if !free && !ask.queue {
         dispatch(w, None, owned, false, wakes)?;
         return Ok(Asked::Busy);
@@ -414,7 +414,7 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
     let Some(i) = s.vacant else { return Ok(Asked::Full) };
     // Usually `Word::VACANT`; but in a damaged table stages that mean nothing count as vacant, too.
     let vacant = w.word(i)?;
-    let taken = free && (owned || take_flag(w)?);
+    let taken = free && (owned || take_semaphore(w)?);
     if !taken && !ask.queue {
         return Ok(Asked::Busy);
     }
@@ -439,8 +439,8 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
 }
 
 /// In the latch, after [`settle`] (whose answer is `owned`). Offers the lock to the head of the queue as long as it
-/// fits; gives the flag back if nothing is active then. `own`: the caller's request, which needs no offer. `new_head`:
-/// the head may have changed without a grant, so it is woken to take up its watch.
+/// fits; gives the semaphore back if nothing is active then. `own`: the caller's request, which needs no offer.
+/// `new_head`: the head may have changed without a grant, so it is woken to take up its watch.
 pub(crate) fn dispatch<W: World>(
     w: &W,
     own: Option<usize>,
@@ -454,8 +454,8 @@ pub(crate) fn dispatch<W: World>(
         if let Some((i, word)) = s.head
             && fits(w, w.kind(i)?, &s)?
         {
-            turn = owned && foreign_turn(w, w.flag()?)?;
-            if !turn && (owned || take_flag(w)?) {
+            turn = owned && foreign_turn(w, w.semaphore()?)?;
+            if !turn && (owned || take_semaphore(w)?) {
                 owned = true;
                 let token = next_token(w)?;
                 w.set_grant(i, token)?;

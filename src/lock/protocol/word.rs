@@ -1,6 +1,7 @@
-//! The two words that decide: a request's word, and the flag's.
+//! The two words that decide: a request's word, and the semaphore's.
 //!
-//! Every change that matters is one compare-exchange of one of these; see the protocol in [`queue`](crate::lock::protocol::queue).
+//! Every change that matters is one compare-exchange of one of these; see the protocol in
+//! [`queue`](crate::lock::protocol::queue).
 
 use std::fmt;
 
@@ -78,13 +79,13 @@ impl fmt::Debug for Word {
     }
 }
 
-/// The flag: glibc's semaphore on 64-bit little-endian systems, one 64-bit word with the value in the low half and
+/// The semaphore: glibc's semaphore on 64-bit little-endian systems, one 64-bit word with the value in the low half and
 /// the number of waiters in the high half (sysdeps/nptl/internaltypes.h, `struct new_sem`; since glibc 2.21). The top
-/// 16 bits of the waiter count are our *mark*: the number of the table on whose behalf the flag was taken.
+/// 16 bits of the waiter count are our *mark*: the number of the table on whose behalf the semaphore was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FlagWord(pub(crate) u64);
+pub(crate) struct SemaphoreWord(pub(crate) u64);
 
-impl FlagWord {
+impl SemaphoreWord {
     const WAITERS_SHIFT: u32 = 32;
     const MARK_SHIFT: u32 = 48;
     const MANY_WAITERS: u16 = 0x8000;
@@ -128,7 +129,7 @@ impl FlagWord {
     }
 }
 
-impl fmt::Debug for FlagWord {
+impl fmt::Debug for SemaphoreWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{} mark {:x} +{}}}", self.value(), self.mark(), self.waiters())
     }
@@ -157,16 +158,16 @@ mod tests {
 
     #[test]
     fn leaked_waiters_do_not_run_over_into_the_mark() {
-        let few = FlagWord::new(0, 0x8000, 0xbeef);
+        let few = SemaphoreWord::new(0, 0x8000, 0xbeef);
         assert_eq!(few.with_leaks_bounded(), few);
-        let many = FlagWord::new(1, u16::MAX, 0xbeef).with_leaks_bounded();
+        let many = SemaphoreWord::new(1, u16::MAX, 0xbeef).with_leaks_bounded();
         assert_eq!((many.value(), many.waiters(), many.mark()), (1, 0xbfff, 0xbeef));
         assert!(many.with_leaks_bounded().waiters() >= 0x4000);
     }
 
     #[test]
-    fn flag_fields_do_not_touch_each_other() {
-        let f = FlagWord::new(2, 3, 0xbeef);
+    fn semaphore_fields_do_not_touch_each_other() {
+        let f = SemaphoreWord::new(2, 3, 0xbeef);
         assert_eq!((f.value(), f.waiters(), f.mark()), (2, 3, 0xbeef));
         let g = f.with(0, 0).with_waiters(9);
         assert_eq!((g.value(), g.waiters(), g.mark()), (0, 9, 0));

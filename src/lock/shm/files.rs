@@ -14,7 +14,7 @@ use std::path::Path;
 pub(crate) struct Ownership {
     /// Permission bits, not subject to the umask.
     pub(crate) mode: u32,
-    /// Owner, where it shall differ from the creator (table and note follow the flag).
+    /// Owner, where it shall differ from the creator (table and note follow the semaphore).
     pub(crate) uid: Option<u32>,
     /// Group, where it shall differ from the creator's.
     pub(crate) gid: Option<u32>,
@@ -225,7 +225,7 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let uid = owner.uid.filter(|&uid| uid != stat.st_uid);
     let gid = owner.gid.filter(|&gid| gid != stat.st_gid);
     if uid.is_some() || gid.is_some() {
-        // Giving away needs privileges: who may use the flag through its group or as "other" cannot, and need not.
+        // Giving away needs privileges: who may use the semaphore through its group or as "other" cannot, and need not.
         match nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)) {
             Ok(()) => {}
             Err(Errno::EPERM) if uid.is_some() => {

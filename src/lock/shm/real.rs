@@ -4,11 +4,11 @@ use crate::lock::api::records::Ended;
 use crate::lock::protocol::latch::{Entry, LatchWorld, Slept};
 use crate::lock::protocol::queue::{Field, Kind, Wakes, World, visit};
 use crate::lock::protocol::staleness;
-use crate::lock::protocol::word::{FlagWord, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Word};
 use crate::lock::shm::beacon::{self, Beacon};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::sys::{self, Watched};
 use crate::lock::shm::table::{GAVE_UP, HISTORY, PackedRequester, Past, REQUESTS, Table, pack_what};
 use crate::{Detached, Mode};
@@ -26,7 +26,7 @@ const LATCH_SPINS: u32 = 24;
 
 /// The lock's three objects, open, and this handle's beacon.
 pub(crate) struct Objects {
-    pub(crate) flag: Flag,
+    pub(crate) semaphore: Semaphore,
     pub(crate) note: Note,
     pub(crate) table: Table,
     /// Id of the handle's beacon; 0 in one that only looks.
@@ -74,7 +74,7 @@ pub(crate) fn mode_of(kind: u8, slots: u32) -> Mode {
 }
 
 /// See the module.
-pub(crate) struct Live<'a> {
+pub(crate) struct Real<'a> {
     pub(crate) objects: &'a Objects,
     /// For the own request; `None` where none is made.
     pub(crate) describe: Option<&'a Describe>,
@@ -83,7 +83,7 @@ pub(crate) struct Live<'a> {
     /// The time, read once per visit to the latch.
     now: Cell<u64>,
     spins: Cell<u32>,
-    /// A value of the flag above 1 that was taken down: reported outside the latch, where a slow log does no harm.
+    /// A value of the semaphore above 1 that was taken down: reported outside the latch, where a slow log does no harm.
     excess: Cell<u32>,
 }
 
@@ -98,12 +98,12 @@ pub(crate) fn go<T>(done: Result<T, Infallible>) -> T {
 pub(crate) enum NotDone {
     /// The latch stayed taken, by the process with this beacon.
     Busy(u32),
-    /// The table has another flag by now (ours was deleted): what our flag says of the table's holds means nothing; or
-    /// the table is retired. The lock has to be opened afresh.
+    /// The table has another semaphore by now (ours was deleted): what our semaphore says of the table's holds means
+    /// nothing; or the table is retired. The lock has to be opened afresh.
     Stale,
 }
 
-impl<'a> Live<'a> {
+impl<'a> Real<'a> {
     pub(crate) fn new(objects: &'a Objects, now: u64, deadline: u64) -> Self {
         Self {
             objects,
@@ -120,22 +120,23 @@ impl<'a> Live<'a> {
         self
     }
 
-    /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline. Nothing is
-    /// decided in a table that is retired: its flag stays at 0.
+    /// Runs `work` in the latch; whoever died inside it is cleaned up after first. Blocks until the deadline. Nothing
+    /// is decided in a table that is retired: its semaphore stays at 0.
     pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
-        self.in_latch_of_any(|live, entry, wakes| {
-            let header = &live.table().header;
-            if header.flag_inode.load(Relaxed) != live.objects.flag.inode || header.retired.load(SeqCst) != 0 {
+        self.in_latch_of_any(|real, entry, wakes| {
+            let header = &real.table().header;
+            if header.semaphore_inode.load(Relaxed) != real.objects.semaphore.inode || header.retired.load(SeqCst) != 0
+            {
                 return Err(NotDone::Stale);
             }
             if entry == Entry::Repair {
-                go(visit(live, crate::lock::protocol::queue::Sweep::All, wakes));
+                go(visit(real, crate::lock::protocol::queue::Sweep::All, wakes));
             }
-            Ok(work(live, wakes))
+            Ok(work(real, wakes))
         })?
     }
 
-    /// The same without asking whether the table is in use with our flag, and without repairing.
+    /// The same without asking whether the table is in use with our semaphore, and without repairing.
     pub(crate) fn in_latch_of_any<R>(&self, work: impl FnOnce(&Self, Entry, &mut Wakes) -> R) -> Result<R, NotDone> {
         let mut wakes = Wakes::default();
         let entry = go(crate::lock::protocol::latch::enter(self));
@@ -248,7 +249,7 @@ fn proven_gone(read: impl Fn() -> Lifelines, gone: impl FnOnce(Lifelines) -> boo
     !detached && gone(before) && read() == before
 }
 
-impl World for Live<'_> {
+impl World for Real<'_> {
     type Stop = Infallible;
 
     fn capacity(&self) -> usize {
@@ -275,14 +276,14 @@ impl World for Live<'_> {
         Ok(self.table().words.get(i).is_some_and(swapped))
     }
 
-    fn flag(&self) -> Result<FlagWord, Infallible> {
-        Ok(self.objects.flag.load())
+    fn semaphore(&self) -> Result<SemaphoreWord, Infallible> {
+        Ok(self.objects.semaphore.load())
     }
 
-    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Infallible> {
+    fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Infallible> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        Ok(self.objects.flag.swap(from, to))
+        Ok(self.objects.semaphore.swap(from, to))
     }
 
     fn field(&self, field: Field) -> Result<u64, Infallible> {
@@ -436,14 +437,14 @@ impl World for Live<'_> {
         // only every few milliseconds; nothing to do here.
     }
 
-    fn wake_flag(&self) {
+    fn wake_semaphore(&self) {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        sys::futex_wake_low(self.objects.flag.word(), 1);
+        sys::futex_wake_low(self.objects.semaphore.word(), 1);
     }
 }
 
-impl Live<'_> {
+impl Real<'_> {
     fn slot(&self, field: Field) -> &AtomicU64 {
         let header = &self.table().header;
         match field {
@@ -503,7 +504,7 @@ impl Live<'_> {
     }
 }
 
-impl LatchWorld for Live<'_> {
+impl LatchWorld for Real<'_> {
     fn me(&self) -> u32 {
         self.objects.id
     }

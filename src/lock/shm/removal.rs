@@ -1,29 +1,30 @@
 //! Removing a lock: deleting its files such that nobody is granted the old one beside a holder of the new one.
 //!
 //! # Tombstone
-//! Flag F, note N and table T are three files, and cannot be deleted at once. Before the first one is, T's field
-//! `retired` gets the id of the remover's beacon; it keeps that for good, in the memory of those who have T open, when T
-//! is deleted, last. With `retired` set nobody is granted, offered, swept or released by force in T
-//! ([`Live::in_latch`]), so F, which the remover has taken, stays at 0 for whoever has it open, as the Python module may.
+//! Semaphore F, note N and table T are three files, and cannot be deleted at once. Before the first one is, T's field
+//! `retired` gets the id of the remover's beacon; it keeps that for good, in the memory of those who have T open, when
+//! T is deleted, last. With `retired` set nobody is granted, offered, swept or released by force in T
+//! ([`Real::in_latch`]), so F, which the remover has taken, stays at 0 for whoever has it open, as the Python module
+//! may.
 //!
 //! | `retired` | its beacon | T at its path | means | who opens the lock |
 //! |---|---|---|---|---|
 //! | 0 | | | nobody removes it | goes on |
 //! | id | lit | | is being removed | makes nothing new, waits, tells who is at it |
 //! | id | out | no | has been removed | opens what stands at the paths now |
-//! | id | out | yes | the remover has died | makes the flag at the path T's, then sets `retired` to 0 |
+//! | id | out | yes | the remover has died | makes the semaphore at the path T's, then sets `retired` to 0 |
 //!
-//! In this order: who is dead deletes nothing more, so if T still stands at its path *after* that was found out, T is not
-//! removed by this one. (Otherwise T's last visitor would bring a removed table back to life.) And T is used again with
-//! the flag that stands at the path, or F, deleted, would be given back beside that one. No beacon gets an id that stands
-//! in `retired`.
+//! In this order: who is dead deletes nothing more, so if T still stands at its path *after* that was found out, T is
+//! not removed by this one. (Otherwise T's last visitor would bring a removed table back to life.) And T is used again
+//! with the semaphore that stands at the path, or F, deleted, would be given back beside that one. No beacon gets an id
+//! that stands in `retired`.
 //!
 //! # A remover that dies
 //! | before | what others find and do |
 //! |---|---|
 //! | `retired` is set | a hold whose holder died, as any |
 //! | F is deleted | the same, when they have set `retired` to 0: F is given back |
-//! | T is deleted | the dead hold, which goes with a new flag F2, theirs or the Python module's. F stays at 0 |
+//! | T is deleted | the dead hold, which goes with a new semaphore F2, theirs or the Python module's. F stays at 0 |
 //! | after that | nothing: T is retired, F stays at 0 |
 //!
 //! One that is stopped stands in the way until it goes on or is ended; nobody else deletes anything meanwhile.
@@ -33,7 +34,7 @@ use crate::lock::api::name::LockName;
 use crate::lock::protocol::queue::Sweep;
 use crate::lock::shm::beacon;
 use crate::lock::shm::files;
-use crate::lock::shm::real::{Live, NotDone};
+use crate::lock::shm::real::{NotDone, Real};
 use crate::lock::shm::sys;
 use crate::lock::shm::table::Table;
 use crate::{Error, GetOptions, ResourceLock, Result, Wait};
@@ -41,7 +42,7 @@ use nix::errno::Errno;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// How often a remover looks, every [`handle::REMOVAL_LOOK`], whether a waiter of the flag takes it.
+/// How often a remover looks, every [`handle::REMOVAL_LOOK`], whether a waiter of the semaphore takes it.
 const TURN_LOOKS: u32 = 25;
 
 /// Whether a lock is being removed, as its table tells.
@@ -94,9 +95,11 @@ pub(crate) fn being_removed(table: &Table, remover: u32) -> Error {
 /// and those of [`ResourceLock::open`].
 pub fn remove(name: &str, force: bool) -> Result<bool> {
     let name = LockName::new(name)?;
-    let paths = [name.flag_path(), name.note_path(), name.table_path()];
+    let paths = [name.semaphore_path(), name.note_path(), name.table_path()];
     if paths.iter().all(|path| files::inode_at(path).is_none()) {
-        return Err(Error::NotFound { path: name.flag_path() });
+        return Err(Error::NotFound {
+            path: name.semaphore_path(),
+        });
     }
     let lock = loop {
         match ResourceLock::open(name.as_str()) {
@@ -128,27 +131,27 @@ fn take(lock: &ResourceLock) -> Result<bool> {
     lock.get_lock(GetOptions::new().wait(Wait::No).lock_info("remove"))
 }
 
-/// Whoever sleeps in the flag itself knows of no new lock. It takes the flag if that is free for a moment; then the lock
-/// is in use. If it does not, it is stopped, or was killed and left the waiter count too high.
+/// Whoever sleeps in the semaphore itself knows of no new lock. It takes the semaphore if that is free for a moment;
+/// then the lock is in use. If it does not, it is stopped, or was killed and left the waiter count too high.
 fn give_foreign_waiters_a_turn(lock: &ResourceLock) -> Result<()> {
-    if lock.current().objects.flag.load().waiters() == 0 {
+    if lock.current().objects.semaphore.load().waiters() == 0 {
         return Ok(());
     }
     lock.repair()?; // wakes one, too
     let objects = lock.current().objects.clone();
     for _ in 0..TURN_LOOKS {
-        let flag = objects.flag.load();
-        if flag.value() == 0 || flag.waiters() == 0 {
+        let semaphore = objects.semaphore.load();
+        if semaphore.value() == 0 || semaphore.waiters() == 0 {
             return Ok(());
         }
         std::thread::sleep(handle::REMOVAL_LOOK);
     }
-    let waiters = objects.flag.load().waiters().into();
+    let waiters = objects.semaphore.load().waiters().into();
     Err(Error::WaitedFor { waiters })
 }
 
-/// Retires the table of a lock that was taken for that. False = it was released by force since, or replaced, or somebody
-/// has come who waits for the flag itself.
+/// Retires the table of a lock that was taken for that. False = it was released by force since, or replaced, or
+/// somebody has come who waits for the semaphore itself.
 pub(crate) fn claim(lock: &ResourceLock) -> Result<bool> {
     let current = lock.current();
     let Some(hold) = current.holds.last() else {
@@ -156,11 +159,11 @@ pub(crate) fn claim(lock: &ResourceLock) -> Result<bool> {
     };
     let objects = &hold.objects;
     let now = sys::monotonic();
-    let live = Live::new(objects, now, now.saturating_add(handle::UNGET_LATCH_NS));
-    let claimed = live.in_latch(|_, _| {
-        let flag = objects.flag.load();
+    let real = Real::new(objects, now, now.saturating_add(handle::UNGET_LATCH_NS));
+    let claimed = real.in_latch(|_, _| {
+        let semaphore = objects.semaphore.load();
         hold.is_held()
-            && (flag.value(), flag.waiters(), flag.mark()) == (0, 0, objects.table.mark())
+            && (semaphore.value(), semaphore.waiters(), semaphore.mark()) == (0, 0, objects.table.mark())
             && lock.is_current(objects)
             && retire(&objects.table, 0, objects.id)
     });
@@ -219,9 +222,9 @@ fn delete(lock: Option<ResourceLock>, paths: &[PathBuf; 3]) -> Result<()> {
         if let Some(lock) = lock {
             let objects = lock.current().objects.clone();
             // With F deleted it is the same as if we had died.
-            if files::inode_at(&paths[0]) == Some(objects.flag.inode) {
+            if files::inode_at(&paths[0]) == Some(objects.semaphore.inode) {
                 retire(&objects.table, objects.id, 0);
-                // Holds may have ended meanwhile without giving the flag back.
+                // Holds may have ended meanwhile without giving the semaphore back.
                 lock.visit_now(&objects, Sweep::Active);
             }
         }

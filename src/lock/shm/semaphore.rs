@@ -1,7 +1,7 @@
-//! The flag: the Python module's named semaphore, `/dev/shm/sem.NAME`.
+//! The semaphore: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
 use crate::lock::api::name::LockName;
-use crate::lock::protocol::word::FlagWord;
+use crate::lock::protocol::word::SemaphoreWord;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::shm::sys::{self, Mapping};
 use crate::{Error, Result};
@@ -9,16 +9,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An open flag.
-pub(crate) struct Flag {
+/// An open semaphore.
+pub(crate) struct Semaphore {
     map: Mapping<AtomicU64>,
     pub(crate) inode: u64,
     /// Whom it belongs to: table and note follow.
     pub(crate) owner: Ownership,
 }
 
-impl Flag {
-    /// Opens the flag at `name`'s path, or makes a free one.
+impl Semaphore {
+    /// Opens the semaphore at `name`'s path, or makes a free one.
     ///
     /// Made as sem_open(3) makes it (complete under no name, then linked), but with owner and mode set before it can
     /// be seen.
@@ -27,7 +27,7 @@ impl Flag {
         owner: &Ownership,
         before_creating: impl Fn() -> Result<()>,
     ) -> Result<Self> {
-        let path = name.flag_path();
+        let path = name.semaphore_path();
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
@@ -44,9 +44,9 @@ impl Flag {
         }
     }
 
-    /// Opens an existing flag.
+    /// Opens an existing semaphore.
     pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
-        let path = name.flag_path();
+        let path = name.semaphore_path();
         let Opened { file, inode, size } = files::open(&path, writable)?;
         let expected = sys::new_semaphore().len() as u64;
         if size != expected {
@@ -60,7 +60,7 @@ impl Flag {
         })
     }
 
-    /// Maps an open flag.
+    /// Maps an open semaphore.
     pub(crate) fn from_file(file: &OwnedFd, inode: u64, writable: bool) -> io::Result<Self> {
         let owner = files::ownership(file)?;
         Ok(Self {
@@ -74,33 +74,40 @@ impl Flag {
         &self.map
     }
 
-    pub(crate) fn load(&self) -> FlagWord {
-        FlagWord(self.map.load(Ordering::Acquire))
+    pub(crate) fn load(&self) -> SemaphoreWord {
+        SemaphoreWord(self.map.load(Ordering::Acquire))
     }
 
-    pub(crate) fn swap(&self, from: FlagWord, to: FlagWord) -> Result<(), FlagWord> {
+    pub(crate) fn swap(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<(), SemaphoreWord> {
         self.map
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
             .map(|_| ())
-            .map_err(FlagWord)
+            .map_err(SemaphoreWord)
     }
 
-    /// Counts the caller among the waiters, as sem_wait(3) does, while the flag is taken. False = it is not.
+    /// Counts the caller among the waiters, as sem_wait(3) does, while the semaphore is taken. False = it is not.
     pub(crate) fn join(&self) -> bool {
-        self.change_waiters(|flag| (flag.value() == 0).then(|| flag.with_waiters(flag.waiters().wrapping_add(1))))
+        self.change_waiters(|semaphore| {
+            (semaphore.value() == 0).then(|| semaphore.with_waiters(semaphore.waiters().wrapping_add(1)))
+        })
     }
 
     /// The reverse of [`join`](Self::join).
     pub(crate) fn part(&self) {
-        self.change_waiters(|flag| flag.waiters().checked_sub(1).map(|rest| flag.with_waiters(rest)));
+        self.change_waiters(|semaphore| {
+            semaphore
+                .waiters()
+                .checked_sub(1)
+                .map(|rest| semaphore.with_waiters(rest))
+        });
     }
 
-    fn change_waiters(&self, change: impl Fn(FlagWord) -> Option<FlagWord>) -> bool {
-        let mut flag = self.load();
-        while let Some(next) = change(flag) {
-            match self.swap(flag, next) {
+    fn change_waiters(&self, change: impl Fn(SemaphoreWord) -> Option<SemaphoreWord>) -> bool {
+        let mut semaphore = self.load();
+        while let Some(next) = change(semaphore) {
+            match self.swap(semaphore, next) {
                 Ok(()) => return true,
-                Err(now) => flag = now,
+                Err(now) => semaphore = now,
             }
         }
         false

@@ -2,7 +2,7 @@
 //!
 //! Every field is an atomic; there are no pointers and no trusted lengths. Whoever may write the table can break the
 //! lock, but cannot corrupt this process's memory. A new layout gets a new file name prefix, so that versions are
-//! foreign to each other and exclude each other through the flag.
+//! foreign to each other and exclude each other through the semaphore.
 
 use crate::lock::api::name::LockName;
 use crate::lock::api::records::Ended;
@@ -29,12 +29,12 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x01");
 #[repr(C, align(64))]
 pub(crate) struct Header {
     pub(crate) magic: AtomicU64,
-    /// This table's mark on the flag, 1 to 65,535.
+    /// This table's mark on the semaphore, 1 to 65,535.
     pub(crate) mark: AtomicU32,
     /// Beacon of who removes or has removed the lock, 0 = nobody: see [`crate::lock::shm::removal`].
     pub(crate) retired: AtomicU32,
-    /// Inode of the flag that belongs to this table.
-    pub(crate) flag_inode: AtomicU64,
+    /// Inode of the semaphore that belongs to this table.
+    pub(crate) semaphore_inode: AtomicU64,
     _line0: [AtomicU64; 5],
     pub(crate) latch: AtomicU32,
     /// Bit 0: somebody sleeps until something happens; the rest is a count.
@@ -60,7 +60,8 @@ pub(crate) struct Header {
     pub(crate) forced: AtomicU64,
     /// Monotonic ns of the head's last look.
     pub(crate) head_looked: AtomicU64,
-    /// Monotonic ms of the last full look, and of the last small one, by requests that found no room ([`crate::lock::acquire::full`]).
+    /// Monotonic ms of the last full look, and of the last small one, by requests that found no room
+    /// ([`crate::lock::acquire::full`]).
     pub(crate) searched_ms: AtomicU32,
     pub(crate) outside_looked_ms: AtomicU32,
     /// Number of records of requests that gave up ever begun.
@@ -255,15 +256,15 @@ impl Table {
     /// Of its file, in bytes.
     pub(crate) const SIZE: usize = size_of::<Layout>();
 
-    /// Opens the table at `name`'s path, or makes one for the flag with this inode.
-    pub(crate) fn open_or_create(name: &LockName, flag_inode: u64, owner: &Ownership) -> Result<Self> {
+    /// Opens the table at `name`'s path, or makes one for the semaphore with this inode.
+    pub(crate) fn open_or_create(name: &LockName, semaphore_inode: u64, owner: &Ownership) -> Result<Self> {
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
                 other => return other,
             }
             let path = name.table_path();
-            let bytes = Self::initial(flag_inode);
+            let bytes = Self::initial(semaphore_inode);
             files::publish(&NewFile {
                 path: &path,
                 size: size_of::<Layout>() as u64,
@@ -318,14 +319,14 @@ impl Table {
         })
     }
 
-    fn initial(flag_inode: u64) -> Vec<u8> {
+    fn initial(semaphore_inode: u64) -> Vec<u8> {
         // Only the head differs from zero.
         let mut bytes = vec![0u8; size_of::<Header>()];
         let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
         let mark = random() % u64::from(u16::MAX) + 1;
         put(std::mem::offset_of!(Header, magic), MAGIC);
         put(std::mem::offset_of!(Header, mark), mark); // `retired` behind it stays 0
-        put(std::mem::offset_of!(Header, flag_inode), flag_inode);
+        put(std::mem::offset_of!(Header, semaphore_inode), semaphore_inode);
         put(std::mem::offset_of!(Header, next_ticket), 1);
         put(std::mem::offset_of!(Header, next_token), sys::realtime() / 1000);
         bytes

@@ -315,21 +315,25 @@ mod tests {
         passed.is_some()
     }
 
-    /// Raises or lowers the flag's waiter count, as a process in sem_wait(3) does.
+    /// Raises or lowers the semaphore's waiter count, as a process in sem_wait(3) does.
     fn count_foreign_waiter(objects: &crate::lock::shm::real::Objects, by: i32) {
         loop {
-            let flag = objects.flag.load();
-            let waiters = flag.waiters().checked_add_signed(by as i16).unwrap();
-            if objects.flag.swap(flag, flag.with_waiters(waiters)).is_ok() {
+            let semaphore = objects.semaphore.load();
+            let waiters = semaphore.waiters().checked_add_signed(by as i16).unwrap();
+            if objects
+                .semaphore
+                .swap(semaphore, semaphore.with_waiters(waiters))
+                .is_ok()
+            {
                 return;
             }
         }
     }
 
-    /// A remover is killed before each of its actions, while the Python module has the flag open, and makes and takes a
-    /// new one if there is none: never may both flags be had.
+    /// A remover is killed before each of its actions, while the Python module has the semaphore open, and makes and
+    /// takes a new one if there is none: never may both flags be had.
     #[test]
-    fn a_killed_remover_leaves_one_flag_to_be_had() {
+    fn a_killed_remover_leaves_one_semaphore_to_be_had() {
         let operation = operation("remove");
         let killed = |at: u32| {
             let name = fresh_name("flags");
@@ -338,9 +342,9 @@ mod tests {
             let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
             doomed.go();
             let passed = doomed.passed();
-            let owner = old.flag.owner;
-            let python = crate::lock::shm::semaphore::Flag::open_or_create(own.name(), &owner, || Ok(())).unwrap();
-            let replaced = python.inode != old.flag.inode;
+            let owner = old.semaphore.owner;
+            let python = crate::lock::shm::semaphore::Semaphore::open_or_create(own.name(), &owner, || Ok(())).unwrap();
+            let replaced = python.inode != old.semaphore.inode;
             own.visit_now(&old, crate::lock::protocol::queue::Sweep::All);
             if replaced {
                 let free = python.load();
@@ -357,11 +361,11 @@ mod tests {
             if replaced {
                 assert_eq!((python.load().value(), python.load().mark()), (0, 0), "it is Python's");
                 python.swap(python.load(), python.load().with(1, 0)).unwrap();
-                assert_eq!(old.flag.load().value(), 0, "nobody is granted the old flag");
+                assert_eq!(old.semaphore.load().value(), 0, "nobody is granted the old semaphore");
             }
             drop(own);
             Others::new(name).all_is_well();
-            assert!(!replaced || old.flag.load().value() == 0);
+            assert!(!replaced || old.semaphore.load().value() == 0);
             passed.is_some()
         };
         assert!((1..MANY).any(killed));

@@ -4,8 +4,8 @@ use crate::lock::api::name::LockName;
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::{Live, Objects, go};
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::real::{Objects, Real, go};
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::sys;
 use crate::lock::shm::table::{Layout, Table};
 use crate::lock::system::printable_bytes;
@@ -23,8 +23,8 @@ fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// `bytes` as a table's content (a flag's word first): it is validated as when it is opened, and if it passes, copied
-/// out, repaired and copied out again; every time in the copies can be shown.
+/// `bytes` as a table's content (a semaphore's word first): it is validated as when it is opened, and if it passes,
+/// copied out, repaired and copied out again; every time in the copies can be shown.
 pub fn table(bytes: &[u8]) {
     let (word, bytes) = bytes.split_at(bytes.len().min(8));
     let Ok(name) = LockName::new("fuzz") else { return };
@@ -34,22 +34,22 @@ pub fn table(bytes: &[u8]) {
         size_of::<Layout>()
     };
     let Some(file) = in_memory(bytes, size) else { return };
-    let Some(flag) = in_memory(word, 32) else { return };
-    let (Ok(table), Ok(flag)) = (
+    let Some(semaphore) = in_memory(word, 32) else { return };
+    let (Ok(table), Ok(semaphore)) = (
         Table::from_file(file, 1, size as u64, true, &name),
-        Flag::from_file(&flag, 1, true),
+        Semaphore::from_file(&semaphore, 1, true),
     ) else {
         return;
     };
     let objects = Objects {
-        flag,
+        semaphore,
         note: Note::Absent,
         table,
         id: 7,
         beacon: None,
     };
     let look = |objects: &Objects| {
-        let state = snapshot::state(&name, &objects.flag, &objects.note, Some(objects));
+        let state = snapshot::state(&name, &objects.semaphore, &objects.note, Some(objects));
         let history = snapshot::history(&objects.table);
         let gave_up = snapshot::gave_up_from(&objects.table, 0);
         assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
@@ -64,8 +64,8 @@ pub fn table(bytes: &[u8]) {
     };
     look(&objects);
     let now = sys::monotonic();
-    let live = Live::new(&objects, now, now.saturating_add(60_000_000));
-    let visited = live.in_latch_of_any(|live, _, wakes| go(queue::visit(live, Sweep::All, wakes)));
+    let real = Real::new(&objects, now, now.saturating_add(60_000_000));
+    let visited = real.in_latch_of_any(|real, _, wakes| go(queue::visit(real, Sweep::All, wakes)));
     look(&objects);
     assert!(visited.is_ok(), "a latch that nobody living holds was not taken over");
 }
@@ -98,12 +98,12 @@ pub fn name(bytes: &[u8]) {
         Some(&name),
         "the bare name means the same lock"
     );
-    let [flag, note, table] = [name.flag_path(), name.note_path(), name.table_path()];
-    for path in [&flag, &note, &table] {
+    let [semaphore, note, table] = [name.semaphore_path(), name.note_path(), name.table_path()];
+    for path in [&semaphore, &note, &table] {
         assert_eq!(path.parent(), Some(std::path::Path::new("/dev/shm")));
     }
-    // No other lock's note has the file name of this one's flag or table: such names are refused.
-    for path in [&flag, &table] {
+    // No other lock's note has the file name of this one's semaphore or table: such names are refused.
+    for path in [&semaphore, &table] {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         assert!(LockName::new(&file).is_err());
     }

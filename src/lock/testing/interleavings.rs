@@ -4,9 +4,9 @@ use crate::lock::acquire::wait::watches_every;
 use crate::lock::api::handle::open_objects;
 use crate::lock::protocol::queue::{self, Place};
 use crate::lock::protocol::word::{Stage, Word};
-use crate::lock::shm::real::{Live, go};
+use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::removal::{self, Removal};
-use crate::lock::shm::semaphore::Flag;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::sys;
 use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use std::sync::atomic::Ordering::SeqCst;
@@ -121,10 +121,10 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
             .collect();
         queued.sort_by_key(|(_, word)| std::cmp::Reverse(word.age(1 << 20)));
         let now = sys::monotonic();
-        let live = Live::new(&objects, now, now);
+        let real = Real::new(&objects, now, now);
         let places: Vec<Place> = queued
             .iter()
-            .map(|&(i, word)| go(queue::look(&live, i, word, false, &mut 0)).place)
+            .map(|&(i, word)| go(queue::look(&real, i, word, false, &mut 0)).place)
             .collect();
         assert_eq!(places, [Place::Head, Place::Second, Place::Third, Place::Further]);
         cancel.cancel();
@@ -140,8 +140,8 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
     assert_eq!(every, [20, 100, 1_000, 9_990]);
 }
 
-/// A lock that is opened while somebody removes it: the new flag is not taken for the old table's, whose hold by the
-/// remover would keep it taken for ever, however long the removal takes.
+/// A lock that is opened while somebody removes it: the new semaphore is not taken for the old table's, whose hold by
+/// the remover would keep it taken for ever, however long the removal takes.
 #[test]
 fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     let own = Own::new("removal");
@@ -149,8 +149,8 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     assert!(remover.get_lock(GetOptions::new()).unwrap());
     assert!(removal::claim(&remover).unwrap());
     let paths = remover.name().clone();
-    std::fs::remove_file(paths.flag_path()).unwrap();
-    let owner = remover.current().objects.flag.owner;
+    std::fs::remove_file(paths.semaphore_path()).unwrap();
+    let owner = remover.current().objects.semaphore.owner;
     let open_at_once = || {
         let opened = open_objects(&paths, &owner, 4096, Duration::ZERO);
         let by = opened.map(|_| ()).unwrap_err();
@@ -160,8 +160,11 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         );
     };
     open_at_once();
-    assert!(!paths.flag_path().exists(), "nothing is made that would be left over");
-    let python = Flag::open_or_create(&paths, &owner, || Ok(())).unwrap(); // which knows nothing of tables
+    assert!(
+        !paths.semaphore_path().exists(),
+        "nothing is made that would be left over"
+    );
+    let python = Semaphore::open_or_create(&paths, &owner, || Ok(())).unwrap(); // which knows nothing of tables
     open_at_once();
     assert_eq!(python.load().value(), 1, "nor taken");
     std::thread::scope(|scope| {
@@ -196,18 +199,18 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
     assert!(!removal::claim(&remover).unwrap(), "another has it");
     assert!(user.unget_lock(UngetOptions::new()).unwrap());
     let remover = take();
-    let flag = remover.current().objects.flag.load();
+    let semaphore = remover.current().objects.semaphore.load();
     remover
         .current()
         .objects
-        .flag
-        .swap(flag, flag.with(1, flag.mark()))
+        .semaphore
+        .swap(semaphore, semaphore.with(1, semaphore.mark()))
         .unwrap();
     assert!(!removal::claim(&remover).unwrap(), "the Python module has posted it");
     drop(remover);
     let remover = take();
     let paths = remover.name();
-    for path in [paths.flag_path(), paths.note_path(), paths.table_path()] {
+    for path in [paths.semaphore_path(), paths.note_path(), paths.table_path()] {
         std::fs::remove_file(path).unwrap();
     }
     assert!(own.open().get_lock(now()).unwrap());
@@ -234,15 +237,15 @@ fn a_removed_table_stays_retired() {
     assert_eq!(removal::look(&old.table), Removal::None);
 }
 
-/// A remover has died, and the flag is deleted. Whoever has that open must not be able to give it back as soon as the
-/// table is not retired any more.
+/// A remover has died, and the semaphore is deleted. Whoever has that open must not be able to give it back as soon as
+/// the table is not retired any more.
 #[test]
-fn a_table_comes_back_into_use_with_the_flag_at_the_path() {
+fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     let own = Own::new("comes-back");
     let (remover, inside) = (own.open(), own.open());
     let old = inside.current().objects.clone();
     assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
-    std::fs::remove_file(remover.name().flag_path()).unwrap();
+    std::fs::remove_file(remover.name().semaphore_path()).unwrap();
     remover.leave_everything();
     occupy(&inside, true);
     let opened = std::thread::scope(|scope| {
@@ -254,12 +257,12 @@ fn a_table_comes_back_into_use_with_the_flag_at_the_path() {
         let retired = old.table.header.retired.load(SeqCst);
         occupy(&inside, false);
         let opened = opener.join().unwrap().unwrap();
-        assert_ne!(retired, 0, "in use before its flag was known");
+        assert_ne!(retired, 0, "in use before its semaphore was known");
         opened
     });
     assert_eq!(old.table.header.retired.load(SeqCst), 0);
     inside.visit_now(&old, queue::Sweep::All);
-    assert_eq!(old.flag.load().value(), 0);
+    assert_eq!(old.semaphore.load().value(), 0);
     assert!(opened.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
     assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
 }
@@ -285,7 +288,7 @@ fn own_table(own: &Own) -> std::path::PathBuf {
 }
 
 /// Whoever has a removed lock open, and has looked at its paths a moment ago, is granted the new one; whoever has only
-/// its flag open (the Python module) is granted nothing: the old flag stays at 0.
+/// its semaphore open (the Python module) is granted nothing: the old semaphore stays at 0.
 #[test]
 fn nobody_is_granted_a_removed_lock() {
     let own = Own::new("removed");
@@ -296,13 +299,17 @@ fn nobody_is_granted_a_removed_lock() {
         lock.current().checked = u64::MAX;
         lock.visit_now(&old, queue::Sweep::All);
     }
-    assert_eq!(old.flag.load().value(), 0, "the remover's hold is not a dead one's");
+    assert_eq!(
+        old.semaphore.load().value(),
+        0,
+        "the remover's hold is not a dead one's"
+    );
     let now = || GetOptions::new().wait(Wait::No);
     assert!(late.get_lock(now()).unwrap());
     assert!(!other.get_lock(now()).unwrap() && !own.open().get_lock(now()).unwrap());
     assert!(late.unget_lock(UngetOptions::new()).unwrap());
     assert!(other.get_lock(now()).unwrap());
-    assert_eq!(old.flag.load().value(), 0);
+    assert_eq!(old.semaphore.load().value(), 0);
 }
 
 /// Times in the table that another time namespace's clock left there, or nobody: a free lock is not left to foreign
@@ -313,8 +320,8 @@ fn turns_of_another_clock_are_void() {
     let lock = own.open();
     let objects = lock.current().objects.clone();
     let header = &objects.table.header;
-    let free = objects.flag.load();
-    objects.flag.swap(free, free.with_waiters(1)).unwrap();
+    let free = objects.semaphore.load();
+    objects.semaphore.swap(free, free.with_waiters(1)).unwrap();
     let days_ahead = sys::monotonic() + 864_000_000_000_000;
     let shared = || GetOptions::new().mode(Mode::Shared).wait(Wait::No);
     header.pause_until.store(days_ahead, SeqCst);
@@ -327,19 +334,19 @@ fn turns_of_another_clock_are_void() {
     assert!(ignored(sys::monotonic() + 500_000_000) && !ignored(days_ahead));
 }
 
-/// Killed waiters of the Python module leave the flag's waiter count too high, each by one, for ever.
+/// Killed waiters of the Python module leave the semaphore's waiter count too high, each by one, for ever.
 #[test]
-fn leaked_waiters_of_the_flag_do_not_add_up_to_the_mark() {
+fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
     let own = Own::new("leaks");
     let lock = own.open();
     let objects = lock.current().objects.clone();
-    let free = objects.flag.load();
-    objects.flag.swap(free, free.with_waiters(u16::MAX)).unwrap();
+    let free = objects.semaphore.load();
+    objects.semaphore.swap(free, free.with_waiters(u16::MAX)).unwrap();
     for _ in 0..3 {
         let patient = GetOptions::new().wait(Wait::For(PATIENCE));
         assert!(lock.get_lock(patient).unwrap());
         assert!(
-            objects.flag.load().waiters() < u16::MAX,
+            objects.semaphore.load().waiters() < u16::MAX,
             "one more would change the mark"
         );
         assert!(lock.unget_lock(UngetOptions::new()).unwrap());

@@ -1,6 +1,7 @@
-//! The protocol under a model checker: the shipped functions of [`queue`](crate::lock::protocol::queue) and [`latch`](crate::lock::protocol::latch),
-//! run by several processes in every order, with crashes between any two actions, foreign users of the flag, forced
-//! releases and timeouts; and *mutants*, each of which must lead to a violation. See `docs/model.md`.
+//! The protocol under a model checker: the shipped functions of [`queue`](crate::lock::protocol::queue) and
+//! [`latch`](crate::lock::protocol::latch), run by several processes in every order, with crashes between any two
+//! actions, foreign users of the semaphore, forced releases and timeouts; and *mutants*, each of which must lead to a
+//! violation. See `docs/model.md`.
 
 mod actor;
 mod ghost;
@@ -11,7 +12,7 @@ mod states;
 mod world;
 
 use crate::lock::protocol::queue::{Field, Kind, Sweep};
-use crate::lock::protocol::word::{FlagWord, Stage};
+use crate::lock::protocol::word::{SemaphoreWord, Stage};
 use actor::Phase;
 use report::{refute, verify};
 use stateright::{Model, Property};
@@ -21,7 +22,7 @@ use world::{Far, advance};
 /// What is deliberately wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutant {
-    /// The flag does not tell our hold from a foreign one.
+    /// The semaphore does not tell our hold from a foreign one.
     NoMark,
     /// A request's word says its state only.
     NoTicket,
@@ -29,10 +30,10 @@ enum Mutant {
     NoOffers,
     /// The latch is entered under a beacon that the command inherits.
     InheritedBeacon,
-    /// A released-by-force flag counts as taken.
+    /// A released-by-force semaphore counts as taken.
     ForceNotLookedAt,
-    /// Grants do not take the flag.
-    FlagNotTaken,
+    /// Grants do not take the semaphore.
+    SemaphoreNotTaken,
     /// Others are taken for dead.
     TakenForDead,
     /// The queue is served from its end.
@@ -41,8 +42,8 @@ enum Mutant {
     TokenKept,
     /// Nobody does the work of a head that is late.
     NobodyStandsIn,
-    /// The flag is given back with one too many.
-    RaisesFlag,
+    /// The semaphore is given back with one too many.
+    RaisesSemaphore,
 }
 
 /// What is explored.
@@ -53,9 +54,9 @@ struct Rules {
     /// Requests of each process.
     rounds: u8,
     left: Budget,
-    /// There are users of the flag besides ours.
+    /// There are users of the semaphore besides ours.
     foreign: bool,
-    /// Foreign users sleep for the flag, and enough grants have been made in a row for them to have a turn.
+    /// Foreign users sleep for the semaphore, and enough grants have been made in a row for them to have a turn.
     foreign_turn: bool,
     /// The latch may stay taken past a deadline.
     timeouts: bool,
@@ -98,7 +99,7 @@ enum Action {
     Tick,
     ForeignTake,
     ForeignRelease,
-    /// A forced release looks at the flag...
+    /// A forced release looks at the semaphore...
     ForeignForce,
     /// ...and posts.
     ForeignPost,
@@ -211,7 +212,7 @@ impl Model for Rules {
         let mut state = State::new(&self.kinds, self.rounds, self.left.clone());
         if self.foreign_turn {
             state.fields[Field::Streak as usize] = crate::lock::protocol::queue::FOREIGN_TURN_AFTER - 1;
-            state.flag = FlagWord::new(1, 1, 0);
+            state.semaphore = SemaphoreWord::new(1, 1, 0);
         }
         vec![state.canonical(!self.latch_alone)]
     }
@@ -259,7 +260,7 @@ impl Model for Rules {
             actions.push(Action::Tick);
         }
         if self.foreign {
-            if !state.foreign.holds && state.left.takes > 0 && state.flag.value() > 0 {
+            if !state.foreign.holds && state.left.takes > 0 && state.semaphore.value() > 0 {
                 actions.push(Action::ForeignTake);
             }
             if state.foreign.holds {
@@ -267,7 +268,7 @@ impl Model for Rules {
             }
             if state.foreign.posting {
                 actions.push(Action::ForeignPost);
-            } else if state.left.posts > 0 && state.flag.value() == 0 {
+            } else if state.left.posts > 0 && state.semaphore.value() == 0 {
                 actions.push(Action::ForeignForce);
             }
         }
@@ -371,7 +372,7 @@ impl Model for Rules {
         vec![
             Property::always("0 one in the latch", |_: &Self, state: &State| state.broken & 1 == 0),
             Property::always("1 exclusion", |rules: &Self, state| progress::exclusive(rules, state)),
-            Property::always("2 flag taken", |_: &Self, state| progress::flag_taken(state)),
+            Property::always("2 semaphore taken", |_: &Self, state| progress::semaphore_taken(state)),
             Property::always("3 ends with reason", |_: &Self, state: &State| {
                 state.broken & 1 << 3 == 0
             }),
@@ -383,7 +384,9 @@ impl Model for Rules {
             }),
             Property::always("6 order", |_: &Self, state: &State| state.broken & 1 << 6 == 0),
             Property::always("7 tokens grow", |_: &Self, state: &State| state.broken & 1 << 7 == 0),
-            Property::always("8 flag at most 1", |_: &Self, state: &State| state.broken & 1 << 8 == 0),
+            Property::always("8 semaphore at most 1", |_: &Self, state: &State| {
+                state.broken & 1 << 8 == 0
+            }),
             Property::always("9 repair settles", |rules: &Self, state| {
                 progress::repair_settles(rules, state)
             }),
@@ -560,7 +563,12 @@ fn mutants() {
     refute("force not looked at", forced, Mutant::ForceNotLookedAt, exclusion);
     // One for each of the other invariants, so that none of them is an empty promise.
     let one = plain(Rules::new(&[E], 1, alone.clone()));
-    refute("flag not taken", one.clone(), Mutant::FlagNotTaken, "2 flag taken");
+    refute(
+        "semaphore not taken",
+        one.clone(),
+        Mutant::SemaphoreNotTaken,
+        "2 semaphore taken",
+    );
     let two = plain(two(1, alone.clone()));
     refute(
         "taken for dead",
@@ -578,5 +586,10 @@ fn mutants() {
     refute("waiters taken for dead", three.clone(), Mutant::TakenForDead, alive);
     refute("last first", three, Mutant::LastFirst, "6 order");
     refute("token kept", two, Mutant::TokenKept, "7 tokens grow");
-    refute("raises flag", one, Mutant::RaisesFlag, "8 flag at most 1");
+    refute(
+        "raises semaphore",
+        one,
+        Mutant::RaisesSemaphore,
+        "8 semaphore at most 1",
+    );
 }

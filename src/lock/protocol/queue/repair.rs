@@ -58,9 +58,9 @@ pub(crate) fn visit<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(
     let owned = settle(w)?;
     sweep(w, what)?;
     dispatch(w, None, owned, true, wakes)?;
-    let flag = w.flag()?;
+    let semaphore = w.semaphore()?;
     // Somebody may have died between giving back and waking, or we consumed a wake meant for another.
-    wakes.flag |= flag.value() != 0 && flag.waiters() != 0;
+    wakes.semaphore |= semaphore.value() != 0 && semaphore.waiters() != 0;
     Ok(())
 }
 
@@ -94,15 +94,15 @@ pub(crate) fn force<W: World>(
         }
     }
     if which == Which::Every && !owned {
-        let mut flag = w.flag()?;
-        while flag.value() == 0 {
-            match w.swap_flag(flag, flag.with(1, 0))? {
+        let mut semaphore = w.semaphore()?;
+        while semaphore.value() == 0 {
+            match w.swap_semaphore(semaphore, semaphore.with(1, 0))? {
                 Ok(()) => {
-                    wakes.flag |= flag.waiters() != 0;
+                    wakes.semaphore |= semaphore.waiters() != 0;
                     released = true;
                     break;
                 }
-                Err(now) => flag = now,
+                Err(now) => semaphore = now,
             }
         }
     }

@@ -76,13 +76,13 @@ pub(crate) struct Look {
     pub(crate) ahead: usize,
     /// A [`visit`] is due.
     pub(crate) visit: Option<Sweep>,
-    /// The flag is taken by a foreign process.
+    /// The semaphore is taken by a foreign process.
     pub(crate) foreign: bool,
     /// The request behind the head.
     pub(crate) second: Option<usize>,
 }
 
-/// Without the latch. What a waiter has to do: the head looks at flag, holders and offers; the second looks at the
+/// Without the latch. What a waiter has to do: the head looks at semaphore, holders and offers; the second looks at the
 /// head, and if that is late (`head_late`), does its work; all others do so, too, for the case that both are dead or
 /// stopped. `cursor` takes up to 8 holders a look in turn.
 pub(crate) fn look<W: World>(
@@ -139,12 +139,12 @@ pub(crate) fn look<W: World>(
             return Ok(found);
         }
     }
-    let flag = w.flag()?;
-    let owned = flag.mark() == w.mark() && flag.value() == 0;
-    found.foreign = flag.value() == 0 && !owned;
+    let semaphore = w.semaphore()?;
+    let owned = semaphore.mark() == w.mark() && semaphore.value() == 0;
+    found.foreign = semaphore.value() == 0 && !owned;
     let odd = if active == 0 {
         // Free and not left to foreign waiters, or ours though nothing is held.
-        !found.foreign && (!staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) || flag.waiters() == 0)
+        !found.foreign && (!staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) || semaphore.waiters() == 0)
     } else {
         let s = Scan {
             top,
@@ -163,20 +163,20 @@ pub(crate) fn look<W: World>(
 }
 
 /// Without the latch. What a request that found no room in the table has to do when the head of the queue does not:
-/// whether a [`visit`] is due, as far as the flag and up to 8 holders, in turn, tell.
+/// whether a [`visit`] is due, as far as the semaphore and up to 8 holders, in turn, tell.
 pub(crate) fn look_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
     let top = high_water(w)?;
     let mut active = 0usize;
     for k in 0..top {
         active += usize::from(w.word(k)?.is_active());
     }
-    let flag = w.flag()?;
-    let owned = flag.mark() == w.mark() && flag.value() == 0;
+    let semaphore = w.semaphore()?;
+    let owned = semaphore.mark() == w.mark() && semaphore.value() == 0;
     if active != 0 {
         return Ok(!owned || any_odd(w, top, active, cursor)?);
     }
-    let paused = staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) && flag.waiters() != 0;
-    Ok(owned || flag.value() != 0 && !paused)
+    let paused = staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) && semaphore.waiters() != 0;
+    Ok(owned || semaphore.value() != 0 && !paused)
 }
 
 /// Without the latch. Whether any request, waiting or held, is a dead one's or has expired.

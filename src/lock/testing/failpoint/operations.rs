@@ -12,7 +12,7 @@ pub(super) struct Operation {
     pub(super) waiters: &'static [Mode],
     /// Processes die first: one while it holds, one while it waits behind that; or one inside the latch.
     pub(super) dead: Dead,
-    /// A foreign process waits for the flag.
+    /// A foreign process waits for the semaphore.
     pub(super) foreign_waiter: bool,
     /// What the child does before the points count.
     pub(super) prepare: fn(&ResourceLock),

@@ -1,6 +1,6 @@
-//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `wait.rs`, `hold.rs`,
-//! `handle.rs` and [`Live::in_latch`](crate::lock::shm::real::Live::in_latch). Between two phases nothing but the request's place
-//! and word is remembered.
+//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `wait.rs`,
+//! `hold.rs`, `handle.rs` and [`Real::in_latch`](crate::lock::shm::real::Real::in_latch). Between two phases nothing
+//! but the request's place and word is remembered.
 
 use crate::lock::api::records::Ended;
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};

@@ -1,15 +1,15 @@
-//! What happens to the state by other hands than the protocol's (foreign users of the flag, SIGKILL), and the ghost
-//! state that goes with the protocol's own changes: is each of them allowed?
+//! What happens to the state by other hands than the protocol's (foreign users of the semaphore, SIGKILL), and the
+//! ghost state that goes with the protocol's own changes: is each of them allowed?
 
 use super::actor::Phase;
 use super::states::{Foreign, MARK, RECORDS, State};
-use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 
 impl State {
-    /// The flag has gone from 0 to 1 (or higher) by another's hand.
+    /// The semaphore has gone from 0 to 1 (or higher) by another's hand.
     fn opened(&mut self) {
         self.foreign.excused |= self.foreign.holds;
-        if self.flag.mark() != MARK {
+        if self.semaphore.mark() != MARK {
             return;
         }
         self.force_unseen = true;
@@ -21,14 +21,14 @@ impl State {
         }
     }
 
-    /// A foreign process takes the free flag, as sem_wait(3) does.
+    /// A foreign process takes the free semaphore, as sem_wait(3) does.
     pub(super) fn foreign_take(&mut self) {
-        let value = self.flag.value();
+        let value = self.semaphore.value();
         self.foreign.holds = true;
         // (1, ours) → (0, ours) before any of ours could look cannot be told from our own hold, and a value above 1
         // lets several in: limits that the Python module's forced release has by nature.
         self.foreign.excused = self.force_unseen || value > 1;
-        self.flag = self.flag.with(value - 1, self.flag.mark());
+        self.semaphore = self.semaphore.with(value - 1, self.semaphore.mark());
         self.force_unseen &= value > 1;
     }
 
@@ -43,8 +43,8 @@ impl State {
 
     /// sem_post(3).
     pub(super) fn post(&mut self) {
-        let closed = self.flag.value() == 0;
-        self.flag = self.flag.with(self.flag.value() + 1, self.flag.mark());
+        let closed = self.semaphore.value() == 0;
+        self.semaphore = self.semaphore.with(self.semaphore.value() + 1, self.semaphore.mark());
         if closed {
             self.opened();
         }
@@ -53,9 +53,9 @@ impl State {
     /// SIGKILL. `child`: the command that it ran lives on.
     pub(super) fn crash(&mut self, p: usize, child: bool) {
         let process = &mut self.processes[p];
-        if process.saw_force && self.latch == p as u8 + 1 && self.flag.mark() == MARK {
+        if process.saw_force && self.latch == p as u8 + 1 && self.semaphore.mark() == MARK {
             // Nobody who lives has seen it.
-            self.force_unseen |= self.flag.value() > 0;
+            self.force_unseen |= self.semaphore.value() > 0;
             self.foreign.excused |= self.foreign.holds;
         }
         process.alive = false;
@@ -73,8 +73,8 @@ impl State {
         }
     }
 
-    /// Process `me` has read the flag; the first time in a latch section, what it reads has been seen.
-    pub(super) fn flag_looked_at(&mut self, me: usize) {
+    /// Process `me` has read the semaphore; the first time in a latch section, what it reads has been seen.
+    pub(super) fn semaphore_checked(&mut self, me: usize) {
         let process = &mut self.processes[me];
         if !process.looked {
             process.looked = true;
@@ -83,18 +83,18 @@ impl State {
         }
     }
 
-    /// Process `me` changes the flag.
-    pub(super) fn flag_changed(&mut self, me: usize, to: FlagWord) {
+    /// Process `me` changes the semaphore.
+    pub(super) fn semaphore_changed(&mut self, me: usize, to: SemaphoreWord) {
         if to.value() > 1 {
             self.break_invariant(8);
         }
-        if self.flag.value() == 0 && to.value() > 0 && self.processes[me].phase == Phase::Force {
+        if self.semaphore.value() == 0 && to.value() > 0 && self.processes[me].phase == Phase::Force {
             self.foreign.excused |= self.foreign.holds;
         }
         if to.mark() != MARK {
             self.force_unseen = false;
         }
-        self.flag = to;
+        self.semaphore = to;
     }
 
     /// Process `me` has changed a request's word.

@@ -34,8 +34,8 @@ fn compatible(kinds: impl Iterator<Item = Kind> + Clone, slots: u32) -> bool {
 }
 
 /// Invariant 2.
-pub(super) fn flag_taken(state: &State) -> bool {
-    let owned = state.flag.value() == 0 && state.flag.mark() == MARK;
+pub(super) fn semaphore_taken(state: &State) -> bool {
+    let owned = state.semaphore.value() == 0 && state.semaphore.mark() == MARK;
     let words = state.words.iter().zip(&state.records);
     owned
         || state.force_unseen
@@ -50,7 +50,7 @@ pub(super) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
     if state.is_alive(state.latch) {
         return true; // it will leave, or is stopped inside: then the waiters have their timeouts
     }
-    if state.flag.value() == 0 && state.flag.mark() != MARK {
+    if state.semaphore.value() == 0 && state.semaphore.mark() != MARK {
         return true; // a foreign holder
     }
     let used = || (0..rules.capacity).filter(|&i| state.words[i].stage() != Stage::Vacant);

@@ -99,7 +99,10 @@ fn trace(property: &str, path: Vec<(State, Option<Action>)>) -> String {
             ghost += &format!(" foreign has it{excused}");
         }
         let latch = name(&state, state.latch);
-        text += &format!("\n  {did:<24} latch {latch} flag {:?}{words} |{ghost}", state.flag);
+        text += &format!(
+            "\n  {did:<24} latch {latch} semaphore {:?}{words} |{ghost}",
+            state.semaphore
+        );
         let of = |p: usize| char::from(b'A' + state.processes[p].name);
         did = match action {
             None => break,

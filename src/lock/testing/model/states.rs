@@ -3,14 +3,14 @@
 
 use super::actor::Phase;
 use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind};
-use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use std::hash::{Hash, Hasher};
 
 /// At most so many processes...
 pub(super) const PROCESSES: usize = 5;
 /// ...and request records.
 pub(super) const RECORDS: usize = 5;
-/// The table's mark on the flag.
+/// The table's mark on the semaphore.
 pub(super) const MARK: u16 = 0xbeef;
 
 /// What one request's record says besides its word.
@@ -24,7 +24,7 @@ pub(super) struct Record {
     pub(super) overdue: bool,
     /// The (detached) hold's time is up.
     pub(super) expired: bool,
-    /// Ghost: the flag has been released by force since this was granted.
+    /// Ghost: the semaphore has been released by force since this was granted.
     pub(super) forced: bool,
 }
 
@@ -55,13 +55,13 @@ pub(super) struct Process {
     pub(super) rounds: u8,
     /// Ghost: the hold that it believes to have.
     pub(super) hold: Option<(usize, Word)>,
-    /// Ghost: that hold was ended, or the flag was released, by force.
+    /// Ghost: that hold was ended, or the semaphore was released, by force.
     pub(super) excused: bool,
     /// Ghost: who was waiting when its latch section began, and has been since (a bit a record).
     pub(super) waiting: u8,
     /// Ghost: it is in the latch.
     pub(super) inside: bool,
-    /// Ghost: it has looked at the flag in its latch section...
+    /// Ghost: it has looked at the semaphore in its latch section...
     pub(super) looked: bool,
     /// ...and that was the first look at a forced release.
     pub(super) saw_force: bool,
@@ -129,7 +129,7 @@ pub(super) struct State {
     /// Number of the process inside, from 1.
     pub(super) latch: u8,
     pub(super) latch_sleepers: bool,
-    pub(super) flag: FlagWord,
+    pub(super) semaphore: SemaphoreWord,
     pub(super) words: [Word; RECORDS],
     pub(super) records: [Record; RECORDS],
     /// By [`Field`](crate::lock::protocol::queue::Field).
@@ -138,7 +138,7 @@ pub(super) struct State {
     pub(super) foreign: Foreign,
     pub(super) left: Budget,
     pub(super) clock: u64,
-    /// Ghost: the flag has been released by force, and no latch section has looked at it since.
+    /// Ghost: the semaphore has been released by force, and no latch section has looked at it since.
     pub(super) force_unseen: bool,
     /// Ghost: the last token that was granted.
     pub(super) last_token: u64,
@@ -150,7 +150,7 @@ impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let mut fold = Fold::default();
         let latch = (self.latch, self.latch_sleepers);
-        let shared = (latch, self.flag, &self.words, &self.records, &self.fields);
+        let shared = (latch, self.semaphore, &self.words, &self.records, &self.fields);
         let more = (
             &self.foreign,
             &self.left,
@@ -218,7 +218,7 @@ impl State {
         Self {
             latch: 0,
             latch_sleepers: false,
-            flag: FlagWord::new(1, 0, 0),
+            semaphore: SemaphoreWord::new(1, 0, 0),
             words: [Word::VACANT; RECORDS],
             records: [Record::BLANK; RECORDS],
             fields: [1, 1, 0, 0, 0, 0, 0, 0],

@@ -11,7 +11,7 @@ use super::states::{MARK, State};
 use super::{Mutant, Rules};
 use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue::{Field, Kind, World};
-use crate::lock::protocol::word::{FlagWord, Stage, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use std::cell::{Cell, RefCell};
 
 /// Why a run ends early.
@@ -175,8 +175,8 @@ impl Replay<'_> {
         self.act(|_| Seen::Hidden, change, |state| Ok(work(state)))
     }
 
-    /// Whether a foreign process may change the flag from here on.
-    fn flag_seen(&self, state: &State) -> Seen {
+    /// Whether a foreign process may change the semaphore from here on.
+    fn semaphore_seen(&self, state: &State) -> Seen {
         let may = state.left.takes + state.left.posts > 0 || state.foreign.holds || state.foreign.posting;
         match may {
             true => Seen::Visible,
@@ -201,12 +201,12 @@ impl Replay<'_> {
     }
 }
 
-fn pack(flag: FlagWord) -> u32 {
-    flag.value() | u32::from(flag.waiters()) << 8 | u32::from(flag.mark()) << 16
+fn pack(semaphore: SemaphoreWord) -> u32 {
+    semaphore.value() | u32::from(semaphore.waiters()) << 8 | u32::from(semaphore.mark()) << 16
 }
 
-fn unpack(answer: u32) -> FlagWord {
-    FlagWord::new(answer & 0xff, (answer >> 8) as u16 & 0xff, (answer >> 16) as u16)
+fn unpack(answer: u32) -> SemaphoreWord {
+    SemaphoreWord::new(answer & 0xff, (answer >> 8) as u16 & 0xff, (answer >> 16) as u16)
 }
 
 impl World for Replay<'_> {
@@ -276,42 +276,44 @@ impl World for Replay<'_> {
         Ok(changed != 0)
     }
 
-    fn flag(&self) -> Result<FlagWord, Stop> {
+    fn semaphore(&self) -> Result<SemaphoreWord, Stop> {
         let answer = self.act(
-            |state| self.flag_seen(state),
+            |state| self.semaphore_seen(state),
             false,
             |state| {
-                state.flag_looked_at(self.me);
-                Ok(pack(state.flag))
+                state.semaphore_checked(self.me);
+                Ok(pack(state.semaphore))
             },
         )?;
-        let flag = unpack(answer);
-        Ok(match flag.mark() == MARK && self.mutant(Mutant::ForceNotLookedAt) {
-            true => flag.with(0, MARK),
-            false => flag,
-        })
+        let semaphore = unpack(answer);
+        Ok(
+            match semaphore.mark() == MARK && self.mutant(Mutant::ForceNotLookedAt) {
+                true => semaphore.with(0, MARK),
+                false => semaphore,
+            },
+        )
     }
 
-    fn swap_flag(&self, from: FlagWord, to: FlagWord) -> Result<Result<(), FlagWord>, Stop> {
+    fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Stop> {
         let answer = self.act(
-            |state| self.flag_seen(state),
+            |state| self.semaphore_seen(state),
             true,
             |state| {
                 let mut from = from;
-                if self.mutant(Mutant::ForceNotLookedAt) && from.mark() == MARK && state.flag.mark() == MARK {
-                    from = state.flag;
+                if self.mutant(Mutant::ForceNotLookedAt) && from.mark() == MARK && state.semaphore.mark() == MARK {
+                    from = state.semaphore;
                 }
-                if state.flag != from {
-                    return Ok(pack(state.flag));
+                if state.semaphore != from {
+                    return Ok(pack(state.semaphore));
                 }
                 let mut to = to;
-                if self.mutant(Mutant::FlagNotTaken) && to.value() == 0 {
+                if self.mutant(Mutant::SemaphoreNotTaken) && to.value() == 0 {
                     to = from;
                 }
-                if self.mutant(Mutant::RaisesFlag) && to.value() == 1 {
+                if self.mutant(Mutant::RaisesSemaphore) && to.value() == 1 {
                     to = to.with(from.value() + 2, to.mark());
                 }
-                state.flag_changed(self.me, to);
+                state.semaphore_changed(self.me, to);
                 Ok(u32::MAX)
             },
         )?;
@@ -403,7 +405,7 @@ impl World for Replay<'_> {
 
     // Sleepers may look at any time; a wake is only a hint.
     fn wake_request(&self, _i: usize) {}
-    fn wake_flag(&self) {}
+    fn wake_semaphore(&self) {}
 }
 
 /// Stored times are whole ticks and a few milliseconds: the log keeps those, in 32 bits.
