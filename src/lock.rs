@@ -1,15 +1,19 @@
-//! The lock: its rooms, and what the crate shows of them.
+//! The lock: its modules, and what the crate shows of them.
 //!
-//! | room | what |
-//! |---|---|
-//! | `api` | what a user of the library sees: handle, guard, options, records, errors |
-//! | `acquire` | from asking to holding: a try, a short spin, the queue, a full table |
-//! | `protocol` | the decisions, without I/O: run on the real table and by the model checker alike |
-//! | `shm` | the real objects in /dev/shm, beacons, processes, clocks; all of the unsafe code |
-//! | `system` | what the library and the program both ask of the system |
-//! | `inspect` | looking at locks without disturbing anybody |
-//! | `engines` | the same lock, kept by this machine, by etcd or by PostgreSQL |
-//! | `testing` | the model, failpoints, interleavings, entry points for fuzzing |
+//! | module | what it contains | may use |
+//! |---|---|---|
+//! | `sys` | all unsafe code: shared memory, futexes, clocks, descriptors, forks | |
+//! | `system` | what the library and the program both ask the system | `sys` |
+//! | `types` | names, options, errors, and the records of what can be seen: plain values | `sys` |
+//! | `protocol` | the decisions, without I/O: run on the real table and by the model checker alike | `types` |
+//! | `shm` | the real objects in /dev/shm, beacons, processes, clocks | all of the above |
+//! | `inspect` | inspecting locks without disturbing anybody | all of the above |
+//! | `acquire` | the state of a handle; from asking to holding, and the release | all of the above |
+//! | `api` | what a user of the library does with a lock: handle, guard, removal | all of the above |
+//! | `engines` | the same lock, kept by this machine, by etcd, or by PostgreSQL | all of the above |
+//! | `testing` | the model, failpoints, interleavings, entry points for fuzzing | everything |
+//!
+//! The dependencies run one way, from the bottom of this list to its top. A test holds the imports to it.
 
 mod acquire;
 mod api;
@@ -17,15 +21,18 @@ pub mod engines;
 mod inspect;
 mod protocol;
 mod shm;
+mod sys;
 #[doc(hidden)]
 pub mod system;
 mod testing;
+mod types;
 
-pub use api::{
-    Builder, Cancel, Counters, Detached, Ended, Error, GetOptions, Guard, HistoryRecord, Holder, Host, LockName, Lost,
-    Mode, Requester, ResourceLock, Result, State, UngetOptions, Wait, Waiter,
-};
+pub use api::{Builder, Guard, Lost, ResourceLock};
 pub use inspect::{Change, Viewer, Watch, list};
 pub use shm::remove;
 #[doc(hidden)]
 pub use testing::fuzzing;
+pub use types::{
+    Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, LockName, Mode, Requester,
+    Result, State, UngetOptions, Wait, Waiter,
+};

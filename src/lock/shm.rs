@@ -8,7 +8,6 @@ pub(crate) mod process;
 pub(crate) mod real;
 pub(crate) mod removal;
 pub(crate) mod semaphore;
-pub(crate) mod sys;
 pub(crate) mod table;
 
 pub use removal::remove;

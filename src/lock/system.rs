@@ -10,7 +10,7 @@ mod machine;
 mod pidfd;
 mod proc_stat;
 
-pub use super::shm::sys::boottime;
+pub use super::sys::boottime;
 pub use accounts::{group_number, user_name, user_names};
 pub use escape::{printable, printable_bytes};
 #[cfg(feature = "remote")]

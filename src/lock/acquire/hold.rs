@@ -1,13 +1,13 @@
 //! One hold of a handle, and how it ends.
 
 use crate::lock::api::handle::{REMOVAL_TAKES, ResourceLock, UNGET_LATCH_NS, busy};
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::real::{Describe, Ending, NotDone, Objects, Real, go, kind_of};
-use crate::lock::shm::sys;
 use crate::lock::shm::table::{Record, pack_what};
+use crate::lock::sys;
+use crate::lock::types::Ended;
 use crate::{Detached, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};

@@ -2,7 +2,7 @@
 
 use crate::Mode;
 use crate::lock::shm::real::Objects;
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use std::time::Duration;
 
 /// Patience before the queue, where holds are short: tries to see the semaphore free...

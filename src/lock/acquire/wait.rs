@@ -3,13 +3,13 @@
 use crate::GetOptions;
 use crate::lock::acquire::acquisition::LATCH_TURN_NS;
 use crate::lock::api::handle::ResourceLock;
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue::{self, Place, Poll, Sweep};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::real::{Describe, Objects, Real, go, kind_of};
-use crate::lock::shm::sys::{self, Watched};
 use crate::lock::shm::table::pack_what;
+use crate::lock::sys::{self, Watched};
+use crate::lock::types::Ended;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 

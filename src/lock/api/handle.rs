@@ -1,8 +1,6 @@
 //! The handle: what a process opens to use a lock.
 
 use crate::lock::acquire::hold::Hold;
-use crate::lock::api::options::Target;
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue::{self, Sweep, Wakes, Which};
 use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::clock::NoteClock;
@@ -11,9 +9,11 @@ use crate::lock::shm::note::{self, Note};
 use crate::lock::shm::real::{NotDone, Objects, Real};
 use crate::lock::shm::removal::{self, Removal};
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::sys;
 use crate::lock::shm::table::Table;
+use crate::lock::sys;
 use crate::lock::system::Stat;
+use crate::lock::types::Ended;
+use crate::lock::types::get_options::Target;
 use crate::{Error, GetOptions, Guard, LockName, Result, UngetOptions};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};

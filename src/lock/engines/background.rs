@@ -1,6 +1,6 @@
 //! Threads of this library: they leave all signals to the program's own threads, which have asked for them.
 
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::path::PathBuf;

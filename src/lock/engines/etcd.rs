@@ -39,7 +39,7 @@ use super::requester::{self, Who};
 use super::{
     Capabilities, DetachedHold, Engine, Follow, GLANCE, Held, Listing, SHORTEST_TTL, USUAL_TTL, Validity, needs_renewal,
 };
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
 use answer::{Fault, decoded, encoded};
 use etcd_url::EtcdUrl;

@@ -18,7 +18,7 @@ pub(crate) use looks::Looks;
 mod looks {
     use super::Change;
     use crate::State;
-    use crate::lock::api::records::{Ended, HistoryRecord, Holder, Waiter};
+    use crate::lock::types::{Ended, HistoryRecord, Holder, Waiter};
     use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 

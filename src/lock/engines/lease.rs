@@ -1,6 +1,6 @@
 //! When a hold is certain.
 
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use std::time::Duration;
 
 /// The length of a lease if nothing else is asked for.

@@ -2,7 +2,7 @@
 
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::lock::system::{self, printable};
 use crate::{GetOptions, Holder, Host, LockName, Mode, Requester, State, Waiter};
 use serde::{Deserialize, Serialize};

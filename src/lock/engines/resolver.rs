@@ -6,7 +6,7 @@
 //! and calls the same function.
 
 use super::background;
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::lock::system::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;

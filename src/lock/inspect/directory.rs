@@ -1,6 +1,6 @@
 //! The locks of this machine.
 
-use crate::lock::api::name::{LockName, SHM, TABLE_PREFIX};
+use crate::lock::types::name::{LockName, SHM, TABLE_PREFIX};
 use crate::{Error, Result};
 use std::path::Path;
 

@@ -1,17 +1,17 @@
 //! Reading without disturbing: copies of the table's content, record by record, each re-checked a bounded number of
 //! times. Takes no latch.
 
-use crate::lock::api::name::LockName;
-use crate::lock::api::records::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Objects, Real, go, mode_of};
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::sys;
 use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_what};
+use crate::lock::sys;
 use crate::lock::system::printable_bytes;
+use crate::lock::types::LockName;
+use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
 use crate::{Mode, Requester};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, SystemTime};

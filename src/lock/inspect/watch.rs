@@ -4,10 +4,10 @@
 //! Nobody pays for a watcher but with one look at the word, and a watcher that dies leaves nothing but that bit.
 
 use crate::lock::api::handle::Viewer;
-use crate::lock::api::records::{Ended, HistoryRecord, Holder, Waiter};
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::real::Objects;
-use crate::lock::shm::sys::{self, Watched};
+use crate::lock::sys::{self, Watched};
+use crate::lock::types::{Ended, HistoryRecord, Holder, Waiter};
 use crate::{Cancel, State};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::AtomicU32;

@@ -56,9 +56,9 @@
 mod repair;
 mod waiters;
 
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
+use crate::lock::types::Ended;
 
 pub(crate) use repair::{Sweep, Which, force, visit};
 pub(crate) use waiters::{Place, Poll, any_gone, let_go, look, look_from_outside, poll, withdraw};

@@ -10,8 +10,8 @@
 //! descriptor, but any one of the table's file will do.
 
 use crate::lock::shm::files::{self, Opened};
-use crate::lock::shm::sys::{Descriptor, KeptOpen, not_during_a_fork};
 use crate::lock::shm::table::{REQUESTS, Table, random};
+use crate::lock::sys::{Descriptor, KeptOpen, not_during_a_fork};
 use crate::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -162,7 +162,7 @@ impl Keeper {
         let id = lock_a_byte(table, opened.as_fd())?;
         let high = fcntl(&opened, FcntlArg::F_DUPFD(INHERITED_FROM)).or_else(|_| fcntl(&opened, FcntlArg::F_DUPFD(3)));
         let high = high.map_err(|errno| failed("open again", path)(errno.into()))?;
-        let file = Descriptor::new(crate::lock::shm::sys::own(high)).map_err(failed("examine", path))?;
+        let file = Descriptor::new(crate::lock::sys::own(high)).map_err(failed("examine", path))?;
         Ok(Self { file, id })
     }
 

@@ -1,6 +1,6 @@
 //! The note's date and time, formatted once a second, and the wall clock as an offset to the monotonic one.
 
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use chrono::{DateTime, Datelike, Local, Offset, TimeZone, Timelike};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

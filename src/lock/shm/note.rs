@@ -1,8 +1,8 @@
 //! The note: the Python module's shared memory segment with the text that says who took the lock and when.
 
-use crate::lock::api::name::LockName;
 use crate::lock::shm::files::{self, NewFile, Ownership};
-use crate::lock::shm::sys::{Descriptor, Mapping};
+use crate::lock::sys::{Descriptor, Mapping};
+use crate::lock::types::LockName;
 use crate::{Error, Result};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};

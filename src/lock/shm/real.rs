@@ -1,6 +1,5 @@
 //! The real world for the pure protocol: one lock's open objects as seen by one request.
 
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::latch::{Entry, LatchWorld, Slept};
 use crate::lock::protocol::queue::{Field, Kind, Wakes, World, visit};
 use crate::lock::protocol::staleness;
@@ -9,8 +8,9 @@ use crate::lock::shm::beacon::{self, Beacon};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::sys::{self, Watched};
 use crate::lock::shm::table::{GAVE_UP, HISTORY, PackedRequester, Past, REQUESTS, Table, pack_what};
+use crate::lock::sys::{self, Watched};
+use crate::lock::types::Ended;
 use crate::{Detached, Mode};
 use std::cell::Cell;
 use std::convert::Infallible;

@@ -30,13 +30,13 @@
 //! One that is stopped stands in the way until it goes on or is ended; nobody else deletes anything meanwhile.
 
 use crate::lock::api::handle;
-use crate::lock::api::name::LockName;
 use crate::lock::protocol::queue::Sweep;
 use crate::lock::shm::beacon;
 use crate::lock::shm::files;
 use crate::lock::shm::real::{NotDone, Real};
-use crate::lock::shm::sys;
 use crate::lock::shm::table::Table;
+use crate::lock::sys;
+use crate::lock::types::LockName;
 use crate::{Error, GetOptions, ResourceLock, Result, Wait};
 use nix::errno::Errno;
 use std::path::PathBuf;

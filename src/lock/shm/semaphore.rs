@@ -1,9 +1,9 @@
 //! The semaphore: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
-use crate::lock::api::name::LockName;
 use crate::lock::protocol::word::SemaphoreWord;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
-use crate::lock::shm::sys::{self, Mapping};
+use crate::lock::sys::{self, Mapping};
+use crate::lock::types::LockName;
 use crate::{Error, Result};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

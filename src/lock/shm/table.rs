@@ -4,11 +4,11 @@
 //! lock, but cannot corrupt this process's memory. A new layout gets a new file name prefix, so that versions are
 //! foreign to each other and exclude each other through the semaphore.
 
-use crate::lock::api::name::LockName;
-use crate::lock::api::records::Ended;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
-use crate::lock::shm::sys::{self, Descriptor, Mapping};
+use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
+use crate::lock::types::Ended;
+use crate::lock::types::LockName;
 use crate::{Error, Host, Requester, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,110 +24,116 @@ pub(crate) const GAVE_UP: usize = 64;
 /// "reslock" and the layout's number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x01");
 
-/// The head of the table. What is written once, what the latch guards, and what is written often by different
-/// processes lie on cache lines of their own.
-#[repr(C, align(64))]
-pub(crate) struct Header {
-    pub(crate) magic: AtomicU64,
-    /// This table's mark on the semaphore, 1 to 65,535.
-    pub(crate) mark: AtomicU32,
-    /// Beacon of who removes or has removed the lock, 0 = nobody: see [`crate::lock::shm::removal`].
-    pub(crate) retired: AtomicU32,
-    /// Inode of the semaphore that belongs to this table.
-    pub(crate) semaphore_inode: AtomicU64,
-    _line0: [AtomicU64; 5],
-    pub(crate) latch: AtomicU32,
-    /// Bit 0: somebody sleeps until something happens; the rest is a count.
-    pub(crate) events: AtomicU32,
-    pub(crate) next_ticket: AtomicU64,
-    pub(crate) next_token: AtomicU64,
-    pub(crate) high_water: AtomicU64,
-    pub(crate) slots: AtomicU64,
-    pub(crate) streak: AtomicU64,
-    pub(crate) abandoned: AtomicU64,
-    /// Number of history records ever begun.
-    pub(crate) history_next: AtomicU64,
-    pub(crate) pause_until: AtomicU64,
-    pub(crate) ignore_until: AtomicU64,
-    pub(crate) acquisitions: AtomicU64,
-    pub(crate) waited_ns: AtomicU64,
-    pub(crate) held_ns: AtomicU64,
-    pub(crate) consecutive_timeouts: AtomicU64,
-    _line2: [AtomicU64; 2],
-    pub(crate) conflicts: AtomicU64,
-    pub(crate) timeouts: AtomicU64,
-    pub(crate) abandonments: AtomicU64,
-    pub(crate) forced: AtomicU64,
-    /// Monotonic ns of the head's last look.
-    pub(crate) head_looked: AtomicU64,
-    /// Monotonic ms of the last full look, and of the last small one, by requests that found no room
-    /// ([`crate::lock::acquire::full`]).
-    pub(crate) searched_ms: AtomicU32,
-    pub(crate) outside_looked_ms: AtomicU32,
-    /// Number of records of requests that gave up ever begun.
-    pub(crate) gave_up_next: AtomicU64,
-    /// The time zone's offset, as found lately (see [`crate::lock::shm::clock`]).
-    pub(crate) zone: AtomicU64,
+sys::shared! {
+    /// The head of the table. What is written once, what the latch guards, and what is written often by different
+    /// processes lie on cache lines of their own.
+    #[repr(align(64))]
+    pub(crate) struct Header {
+        pub(crate) magic: AtomicU64,
+        /// This table's mark on the semaphore, 1 to 65,535.
+        pub(crate) mark: AtomicU32,
+        /// Beacon of who removes or has removed the lock, 0 = nobody: see [`crate::lock::shm::removal`].
+        pub(crate) retired: AtomicU32,
+        /// Inode of the semaphore that belongs to this table.
+        pub(crate) semaphore_inode: AtomicU64,
+        _line0: [AtomicU64; 5],
+        pub(crate) latch: AtomicU32,
+        /// Bit 0: somebody sleeps until something happens; the rest is a count.
+        pub(crate) events: AtomicU32,
+        pub(crate) next_ticket: AtomicU64,
+        pub(crate) next_token: AtomicU64,
+        pub(crate) high_water: AtomicU64,
+        pub(crate) slots: AtomicU64,
+        pub(crate) streak: AtomicU64,
+        pub(crate) abandoned: AtomicU64,
+        /// Number of history records ever begun.
+        pub(crate) history_next: AtomicU64,
+        pub(crate) pause_until: AtomicU64,
+        pub(crate) ignore_until: AtomicU64,
+        pub(crate) acquisitions: AtomicU64,
+        pub(crate) waited_ns: AtomicU64,
+        pub(crate) held_ns: AtomicU64,
+        pub(crate) consecutive_timeouts: AtomicU64,
+        _line2: [AtomicU64; 2],
+        pub(crate) conflicts: AtomicU64,
+        pub(crate) timeouts: AtomicU64,
+        pub(crate) abandonments: AtomicU64,
+        pub(crate) forced: AtomicU64,
+        /// Monotonic ns of the head's last look.
+        pub(crate) head_looked: AtomicU64,
+        /// Monotonic ms of the last full look, and of the last small one, by requests that found no room
+        /// ([`crate::lock::acquire::full`]).
+        pub(crate) searched_ms: AtomicU32,
+        pub(crate) outside_looked_ms: AtomicU32,
+        /// Number of records of requests that gave up ever begun.
+        pub(crate) gave_up_next: AtomicU64,
+        /// The time zone's offset, as found lately (see [`crate::lock::shm::clock`]).
+        pub(crate) zone: AtomicU64,
+    }
 }
 
-/// Everything that describes a request but its word and kind. Times are monotonic ns unless they say otherwise.
-#[repr(C, align(64))]
-pub(crate) struct Record {
-    pub(crate) ticket: AtomicU64,
-    pub(crate) token: AtomicU64,
-    pub(crate) queued: AtomicU64,
-    /// When it was granted (for an offer: when it was offered).
-    pub(crate) granted: AtomicU64,
-    /// When it was queued, by the wall clock (µs since 1970): for display only.
-    pub(crate) queued_wall_us: AtomicU64,
-    /// Boot-time ns, as they are counted in `time_namespace`; 0 = never.
-    pub(crate) expires: AtomicU64,
-    /// Beacon of the handle; 0 = detached.
-    pub(crate) holder: AtomicU32,
-    /// Beacon that a command inherits; 0 = none.
-    pub(crate) keeper: AtomicU32,
-    pub(crate) pid: AtomicU32,
-    pub(crate) uid: AtomicU32,
-    pub(crate) pid_namespace: AtomicU64,
-    /// Start time (proc(5), clock ticks) of the bound process. Stored before its pid.
-    pub(crate) bound_start: AtomicU64,
-    pub(crate) bound_pid: AtomicU32,
-    pub(crate) slots: AtomicU32,
-    pub(crate) command: [AtomicU64; 2],
-    /// 1 = the hold is meant to end with its process.
-    pub(crate) lapses: AtomicU32,
-    /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = not known. Stored before them.
-    pub(crate) time_namespace: AtomicU32,
-    _pad: [AtomicU32; 2],
+sys::shared! {
+    /// Everything that describes a request but its word and kind. Times are monotonic ns unless they say otherwise.
+    #[repr(align(64))]
+    pub(crate) struct Record {
+        pub(crate) ticket: AtomicU64,
+        pub(crate) token: AtomicU64,
+        pub(crate) queued: AtomicU64,
+        /// When it was granted (for an offer: when it was offered).
+        pub(crate) granted: AtomicU64,
+        /// When it was queued, by the wall clock (µs since 1970): for display only.
+        pub(crate) queued_wall_us: AtomicU64,
+        /// Boot-time ns, as they are counted in `time_namespace`; 0 = never.
+        pub(crate) expires: AtomicU64,
+        /// Beacon of the handle; 0 = detached.
+        pub(crate) holder: AtomicU32,
+        /// Beacon that a command inherits; 0 = none.
+        pub(crate) keeper: AtomicU32,
+        pub(crate) pid: AtomicU32,
+        pub(crate) uid: AtomicU32,
+        pub(crate) pid_namespace: AtomicU64,
+        /// Start time (proc(5), clock ticks) of the bound process. Stored before its pid.
+        pub(crate) bound_start: AtomicU64,
+        pub(crate) bound_pid: AtomicU32,
+        pub(crate) slots: AtomicU32,
+        pub(crate) command: [AtomicU64; 2],
+        /// 1 = the hold is meant to end with its process.
+        pub(crate) lapses: AtomicU32,
+        /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = not known. Stored before them.
+        pub(crate) time_namespace: AtomicU32,
+        _pad: [AtomicU32; 2],
+    }
 }
 
-/// One ended request. `sequence` is 0 while it is written, else its number + 1.
-#[repr(C)]
-pub(crate) struct Past {
-    pub(crate) sequence: AtomicU64,
-    pub(crate) ticket: AtomicU64,
-    pub(crate) token: AtomicU64,
-    pub(crate) queued_wall_us: AtomicU64,
-    pub(crate) waited_ns: AtomicU64,
-    pub(crate) held_ns: AtomicU64,
-    pub(crate) ended_wall_us: AtomicU64,
-    pub(crate) pid: AtomicU32,
-    pub(crate) uid: AtomicU32,
-    pub(crate) command: [AtomicU64; 2],
-    /// kind | how << 8 | slots << 16
-    pub(crate) what: AtomicU64,
+sys::shared! {
+    /// One ended request. `sequence` is 0 while it is written, else its number + 1.
+    pub(crate) struct Past {
+        pub(crate) sequence: AtomicU64,
+        pub(crate) ticket: AtomicU64,
+        pub(crate) token: AtomicU64,
+        pub(crate) queued_wall_us: AtomicU64,
+        pub(crate) waited_ns: AtomicU64,
+        pub(crate) held_ns: AtomicU64,
+        pub(crate) ended_wall_us: AtomicU64,
+        pub(crate) pid: AtomicU32,
+        pub(crate) uid: AtomicU32,
+        pub(crate) command: [AtomicU64; 2],
+        /// kind | how << 8 | slots << 16
+        pub(crate) what: AtomicU64,
+    }
 }
 
-/// The whole file.
-#[repr(C)]
-pub(crate) struct Layout {
-    pub(crate) header: Header,
-    /// The requests' words lie together: they are what every decision scans.
-    pub(crate) words: [AtomicU32; REQUESTS],
-    pub(crate) kinds: [AtomicU8; REQUESTS],
-    pub(crate) requests: [Record; REQUESTS],
-    pub(crate) history: [Past; HISTORY],
-    pub(crate) gave_up: [Past; GAVE_UP],
+sys::shared! {
+    /// The whole file.
+    pub(crate) struct Layout {
+        pub(crate) header: Header,
+        /// The requests' words lie together: they are what every decision scans.
+        pub(crate) words: [AtomicU32; REQUESTS],
+        pub(crate) kinds: [AtomicU8; REQUESTS],
+        pub(crate) requests: [Record; REQUESTS],
+        pub(crate) history: [Past; HISTORY],
+        pub(crate) gave_up: [Past; GAVE_UP],
+    }
 }
 
 /// A [`Requester`] as the table stores it.

@@ -1,6 +1,6 @@
 //! A process known by a descriptor, which unlike a PID cannot come to mean another process.
 
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::c_int;
 use std::io;

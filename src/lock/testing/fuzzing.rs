@@ -1,14 +1,14 @@
 //! Entry points for fuzzing and property tests: what hostile content of a lock's files can do. Not part of the API.
 
-use crate::lock::api::name::LockName;
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::real::{Objects, Real, go};
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::sys;
 use crate::lock::shm::table::{Layout, Table};
+use crate::lock::sys;
 use crate::lock::system::printable_bytes;
+use crate::lock::types::LockName;
 use chrono::{DateTime, Local};
 use std::os::fd::OwnedFd;
 

@@ -7,7 +7,7 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::removal::{self, Removal};
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;

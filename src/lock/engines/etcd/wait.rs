@@ -7,7 +7,7 @@ use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::{GLANCE, USUAL_TTL, Validity};
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Result, Wait};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,7 +5,7 @@ use super::settings::{Encryption, Place, Settings, SslMode};
 use super::tls::{self, Tls};
 use super::wire::{Done, Settled, Wire};
 use crate::lock::engines::resolver;
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::lock::system::{Stat, printable};
 use crate::{Error, Result};
 use std::io;

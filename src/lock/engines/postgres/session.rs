@@ -6,7 +6,7 @@ use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::requester::Who;
 use crate::lock::engines::validity::Standing;
 use crate::lock::engines::{GLANCE, Held, Lease, Validity, needs_renewal};
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait};
 use log::Level;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -6,7 +6,7 @@ use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::follow::Looks;
 use crate::lock::engines::requester::{self, Who};
 use crate::lock::engines::{Follow, GLANCE};
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use crate::{Cancel, Change, Holder, LockName, Result, State};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;

@@ -1,8 +1,8 @@
 //! In the latch: dropping the dead, repairing what they left, and ending the holds of others.
 
 use super::{Field, Wakes, World, dispatch, high_water, settle};
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::types::Ended;
 
 /// What a sweep examines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,10 +2,10 @@
 //! `hold.rs`, `handle.rs` and [`Real::in_latch`](crate::lock::shm::real::Real::in_latch). Between two phases nothing
 //! but the request's place and word is remembered.
 
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};
 use crate::lock::protocol::queue::{self, Ask, Asked, Kind, Poll, Sweep, Wakes, Which};
 use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::types::Ended;
 
 /// An own request: its record and its word when it was made.
 pub(super) type Mine = (usize, Word);

@@ -9,9 +9,9 @@
 use super::actor::{self, Phase, SLOTS};
 use super::states::{MARK, State};
 use super::{Mutant, Rules};
-use crate::lock::api::records::Ended;
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
+use crate::lock::types::Ended;
 use std::cell::{Cell, RefCell};
 
 /// Why a run ends early.

@@ -1,6 +1,6 @@
 //! Ending a wait from another thread or from a signal handler.
 
-use crate::lock::shm::sys;
+use crate::lock::sys;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ends waits that were given it (see [`GetOptions::cancel`](crate::GetOptions::cancel)).

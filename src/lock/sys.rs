@@ -17,16 +17,38 @@ pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks}
 /// Types that consist of atomics only: every bit pattern is a value, and other processes may change them at any time.
 ///
 /// # Safety
-/// Implement it only for `repr(C)` structs and arrays of atomic integers, without padding that is read.
+/// The type is an atomic integer, or an array or a struct of types that are `Shared`. Padding is never read.
 pub(crate) unsafe trait Shared {}
 // SAFETY: an atomic integer.
 unsafe impl Shared for AtomicU8 {}
 // SAFETY: an atomic integer.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: an atomic integer.
 unsafe impl Shared for AtomicU64 {}
-// SAFETY: a run of atomic integers.
-unsafe impl Shared for [AtomicU8] {}
-// SAFETY: repr(C), atomics only (see there).
-unsafe impl Shared for crate::lock::shm::table::Layout {}
+// SAFETY: an array of such types.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
+// SAFETY: a run of such types.
+unsafe impl<T: Shared> Shared for [T] {}
+
+/// Declares a `repr(C)` struct that lies in shared memory. It compiles only if every field is [`Shared`].
+macro_rules! shared {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $name:ident {
+            $($(#[$of_field:meta])* $seen:vis $field:ident: $type:ty,)*
+        }
+    ) => {
+        #[repr(C)]
+        $(#[$attribute])*
+        $visibility struct $name {
+            $($(#[$of_field])* $seen $field: $type,)*
+        }
+        // SAFETY: a struct whose fields are all Shared, as the bounds say.
+        #[allow(unsafe_code)]
+        unsafe impl $crate::lock::sys::Shared for $name where $($type: $crate::lock::sys::Shared),* {}
+    };
+}
+pub(crate) use shared;
 
 /// A file's beginning, mapped shared and writable (or readable only) into this process.
 pub(crate) struct Mapping<T: ?Sized> {
