@@ -31,7 +31,10 @@ const OPT_OUT: &str = "RESOURCELOCK_DYNAMIC";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={OPT_OUT}");
-    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    // Cargo makes RUSTC_LINKER from this, and does not notice by itself that it has changed.
+    let target = env::var("TARGET").unwrap_or_default();
+    let target = target.to_uppercase().replace(['-', '.'], "_");
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_{target}_LINKER");
     if !is_wanted() {
         return;
     }
