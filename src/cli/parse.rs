@@ -201,6 +201,7 @@ fn take_operands(task: &mut Task, operands: Vec<OsString>) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::options::OPTIONS;
     use crate::cli::{OnAbandoned, RunArgs, Until};
     use resourcelock::Mode;
     use std::time::Duration;
@@ -510,5 +511,37 @@ mod tests {
             lacks(&["bus", "run", "--ttl", "6", "ls"], &local),
             Some(("--ttl".to_owned(), Need::Lease))
         );
+    }
+
+    /// Words that mean something, and any others.
+    fn word() -> impl proptest::strategy::Strategy<Value = OsString> {
+        use proptest::prelude::*;
+        use std::os::unix::ffi::OsStringExt;
+        let option = (0..OPTIONS.len(), "=?\\PC{0,4}").prop_map(|(at, value)| format!("--{}{value}", OPTIONS[at].name));
+        prop_oneof![
+            Just("bus".into()),
+            Just("--".into()),
+            proptest::sample::select(Command::ALL.to_vec()).prop_map(|command| command.word().into()),
+            option.prop_map(OsString::from),
+            "-[a-zA-Z]{1,3}=?[0-9.]{0,3}".prop_map(OsString::from),
+            "\\PC{0,6}".prop_map(OsString::from),
+            proptest::collection::vec(any::<u8>(), 0..6).prop_map(OsString::from_vec),
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_read_or_refused_in_one_line(line in proptest::collection::vec(word(), 0..7)) {
+            match parse(line) {
+                Ok(Parsed::Invocation(invocation)) => {
+                    let _ = invocation.lacks(|_| false);
+                    if let Task::Run(run) = &invocation.task {
+                        let _ = run.meant_signal();
+                    }
+                }
+                Ok(Parsed::Text(_)) => {}
+                Err(usage) => proptest::prop_assert_eq!(usage.to_string().lines().count(), 1),
+            }
+        }
     }
 }
