@@ -1,4 +1,4 @@
-//! One file a command: composes the library, `exec` and `output`.
+//! One file per command: each composes the library, `exec` and `output`.
 
 mod advice;
 mod ask;
@@ -29,7 +29,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
     if let Task::Completions(args) = &invocation.task {
         return completions::perform(args);
     }
-    // Closed by the end of the process, which is faster and comes at once after.
+    // The end of the process closes it, which is faster and follows at once.
     let engine = ManuallyDrop::new(backend::open(&invocation.common, &invocation.task)?);
     let engine = &**engine;
     refusals::check(engine, &invocation)?;
@@ -48,7 +48,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
     }
 }
 
-/// Why a command could not be carried out: one line, with the lock's name in front.
+/// Why a command could not be carried out: one line that begins with the lock's name.
 #[derive(Debug)]
 pub struct Failure {
     name: Option<String>,
@@ -62,7 +62,7 @@ enum Cause {
 }
 
 impl Failure {
-    /// The library failed for the lock `name`.
+    /// The library failed on the lock `name`.
     pub fn lock(name: &str, error: Error) -> Self {
         Self {
             name: Some(name.to_owned()),
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// An engine failed, not about one lock.
+    /// An engine failed, and not on one lock.
     pub fn engine(error: Error) -> Self {
         Self {
             name: None,
@@ -78,7 +78,7 @@ impl Failure {
         }
     }
 
-    /// Something else failed for the lock `name`.
+    /// Something else failed on the lock `name`.
     pub fn about(name: &str, what: impl Into<String>) -> Self {
         Self {
             name: Some(name.to_owned()),
@@ -86,7 +86,7 @@ impl Failure {
         }
     }
 
-    /// Something failed that is not about one lock.
+    /// Something failed that does not concern one lock.
     pub fn general(what: impl Into<String>) -> Self {
         Self {
             name: None,
@@ -147,12 +147,12 @@ pub fn name(text: &str) -> Result<LockName, Failure> {
     LockName::new(text).map_err(|error| Failure::lock(text, error))
 }
 
-/// Ended by the signal that came.
+/// The status after the signal that came.
 pub fn interrupted() -> Exit {
     Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))
 }
 
-/// A lock could not be acquired, or made as `create` says.
+/// A lock could not be acquired, or created as `create` says.
 pub fn not_acquired(name: &str, create: &Create, error: Error) -> Failure {
     match (&error, &create.group) {
         (Error::NotInGroup { .. }, Some(group)) => Failure::about(

@@ -5,7 +5,7 @@ use crate::cli::{Common, Create, Task};
 use resourcelock::engines::{self, Engine, Local};
 use resourcelock::system;
 
-/// `--backend` by another way.
+/// Environment variable: as `--backend`.
 pub const VARIABLE: &str = "RESOURCELOCK_BACKEND";
 
 /// The engine that a command asks for.
@@ -22,7 +22,7 @@ pub fn open(common: &Common, task: &Task) -> Result<Box<dyn Engine>, Failure> {
     Ok(engine)
 }
 
-/// What is asked for; `None` = nothing, which means this machine.
+/// The URL, if one was given; without one it is this machine.
 fn url(common: &Common) -> Result<Option<String>, Failure> {
     let (url, place, unless) = match (&common.backend, std::env::var_os(VARIABLE)) {
         (Some(url), _) => (url.clone(), "--backend", "leave it out"),
@@ -41,7 +41,7 @@ fn url(common: &Common) -> Result<Option<String>, Failure> {
     Ok(Some(url))
 }
 
-/// The lock, and how it is to be made, if the command makes one.
+/// The lock and how to create it, if the command creates locks.
 fn creates(task: &Task) -> Option<(&str, &Create)> {
     match task {
         Task::Get(args) => Some((&args.name, &args.request.create)),

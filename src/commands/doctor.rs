@@ -1,4 +1,5 @@
-//! `doctor`: what could hurt here, why it matters, the command that mends it; `--fix` mends what is safe to mend.
+//! `doctor`: finds problems, says why they matter and which command solves them; `--fix` solves those that are safe to
+//! solve.
 
 mod cycles;
 mod host;
@@ -12,11 +13,11 @@ use crate::output::{self, view};
 use resourcelock::engines::{Engine, Listing};
 use resourcelock::{GetOptions, ResourceLock, State, Wait};
 
-/// Something that could hurt.
+/// A problem.
 pub struct Finding {
     /// One or two words, stable, for scripts.
     kind: &'static str,
-    /// The lock, if it is about one.
+    /// The lock concerned, if any.
     lock: Option<String>,
     what: String,
     why: &'static str,
@@ -27,11 +28,11 @@ pub struct Finding {
 /// What `--fix` may do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// Nothing: a person must decide.
+    /// Nothing: a person has to decide.
     None,
-    /// Drop the dead and tell the next in line, as every request does.
+    /// Drop dead holders and notify the next in line, as every request does.
     Repair,
-    /// Take the lock if it is free, and give it back: that sets its semaphore right.
+    /// Acquire the lock if it is free, and release it: that corrects its semaphore.
     TakeOnce,
 }
 
@@ -63,7 +64,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     Ok(if left == 0 { Exit::Done } else { Exit::No })
 }
 
-/// Whether it is mended now.
+/// True if it is solved now.
 fn apply(finding: &Finding) -> Result<bool, Failure> {
     let (Some(name), true) = (&finding.lock, finding.remedy != Remedy::None) else {
         return Ok(false);
@@ -114,7 +115,7 @@ fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>) ->
     Ok(())
 }
 
-/// What the state of one lock tells.
+/// Problems that the state of one lock shows.
 fn of_lock(state: &State) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = state.name.to_string();
@@ -123,7 +124,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
             kind: "dead holder",
             lock: Some(name.clone()),
             what: format!("{} died holding it", output::holder(holder)),
-            why: "who uses only the Python module waits until one of our programs looks at the lock",
+            why: "a program that uses only the Python module waits until a resourcelock command or program checks the lock",
             mend: "resourcelock doctor --fix".to_owned(),
             remedy: Remedy::Repair,
         });
@@ -132,10 +133,10 @@ fn of_lock(state: &State) -> Vec<Finding> {
         findings.push(Finding {
             kind: "abandoned",
             lock: Some(name.clone()),
-            what: format!("the holder with token {token} died holding it, and nobody has finished well since"),
-            why: "what the lock protects may be half done",
+            what: format!("the holder with token {token} died holding it, and no command has ended well since"),
+            why: "the protected resource may be inconsistent",
             mend: format!(
-                "bring it into order, then: resourcelock {} unget",
+                "repair the resource, then: resourcelock {} unget",
                 output::shell_word(&name)
             ),
             remedy: Remedy::None,
@@ -146,7 +147,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
             kind: "value above 1",
             lock: Some(name.clone()),
             what: format!("its semaphore is at {}", state.value),
-            why: "that many users of the Python module would get in at once",
+            why: "that many programs that use the Python module could hold the lock at once",
             mend: "resourcelock doctor --fix".to_owned(),
             remedy: Remedy::TakeOnce,
         });
@@ -163,7 +164,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
         findings.push(Finding {
             kind: "stopped waiter",
             lock: Some(name),
-            what: format!("who waits is stopped: {pids}"),
+            what: format!("waiting, but stopped: {pids}"),
             why: "a stopped process is passed over until it runs again",
             mend: format!("kill -CONT {pids}"),
             remedy: Remedy::None,

@@ -1,4 +1,4 @@
-//! `get`: acquire the lock and leave it taken, as the Python tool does; with `-a` keep it for a time only.
+//! `get`: acquires the lock and leaves it taken, as the Python tool does; with `-a` only for a time.
 
 use super::job::Job;
 use super::waiting::Waiting;
@@ -74,7 +74,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
 enum Hold {
     /// To this process: it is released also if this process is killed.
     Own(Box<dyn Held>),
-    /// To nobody in particular, under this token.
+    /// To no process, with this token.
     Detached { token: u64, abandoned: bool },
 }
 
@@ -93,11 +93,11 @@ impl Hold {
         }
     }
 
-    /// False if it will not last, or did not: it was lost, or a lease that could not be renewed is nearly over.
+    /// False if it was lost, or is about to be: its lease could not be renewed and is nearly over.
     fn lasts(&self) -> bool {
         match self {
             Self::Own(held) => match held.validity() {
-                // A command would not be killed yet.
+                // As long as a command would not be killed yet.
                 Validity::Until(lease) => lease.left() > lease.ttl.saturating_sub(lease.kill_after()),
                 other => other.is_certain(),
             },
@@ -217,8 +217,8 @@ impl Get<'_> {
         Ok(Exit::Done)
     }
 
-    /// Says that the lock is taken, and leaves it so. If that cannot be said, the lock is not left taken: whoever reads
-    /// a failure does not expect to have it.
+    /// Reports that the lock is taken, and leaves it so. If that cannot be printed, releases it: nobody expects to hold a
+    /// lock after a failure.
     fn leave(&self, hold: Hold) -> Result<Exit, Failure> {
         match self.report(hold.token(), "taken") {
             Ok(exit) => Ok(exit),
@@ -265,8 +265,8 @@ impl Get<'_> {
     }
 }
 
-/// On whose behalf: the process that the hold is bound to, else the one that started this program (this one is gone
-/// when others look).
+/// The command that others are shown: of the process that the hold is bound to, else of the one that started this
+/// program, which will have ended.
 fn command_name(pid: Option<u32>) -> String {
     let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

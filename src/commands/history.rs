@@ -36,7 +36,7 @@ pub fn perform(engine: &dyn Engine, args: &HistoryArgs) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// Writes a picture to `path`, if there is one; `-` is standard output.
+/// Writes a picture to `path`, if one was given; `-` is standard output.
 fn write(name: &str, path: Option<&Path>, picture: impl FnOnce() -> String) -> Result<(), Failure> {
     match path {
         None => Ok(()),

@@ -1,10 +1,10 @@
-//! The job that this program is part of: which locks the programs hold that started it.
+//! The job that this program is part of, and the locks that it already holds through the programs that started this one.
 //!
 //! A command under `run` finds its locks in `RESOURCELOCK_HELD`: `TOKEN:NAME` joined by `/` (which no name contains),
-//! outermost first. Tokens of etcd are small numbers, so that two clusters may well have a lock of one name with a token
-//! of one number: one that an engine keeps is `TOKEN@PID@HOST:NAME`, after the `run` that holds it, and
-//! counts only where the engine shows that holder. So it is sound whatever URL leads there, and neither this machine's
-//! hold nor that of another cluster is taken for it.
+//! outermost first. Tokens of etcd are small numbers, so two clusters may well use the same token for locks of the same
+//! name. Hence a hold kept by an engine is written `TOKEN@PID@HOST:NAME`, after the `run` that acquired it, and counts
+//! only if the engine shows that holder: whichever URL leads there, a hold of this machine or of another cluster is not
+//! mistaken for it.
 
 use crate::commands::bare;
 use resourcelock::system;
@@ -18,10 +18,10 @@ pub const NAME: &str = "RESOURCELOCK_NAME";
 pub const TOKEN: &str = "RESOURCELOCK_TOKEN";
 /// All locks of the job.
 pub const HELD: &str = "RESOURCELOCK_HELD";
-/// `1` if the previous holder died holding.
+/// `1` if the previous holder died while holding the lock.
 pub const ABANDONED: &str = "RESOURCELOCK_ABANDONED";
 
-/// What was inherited. Whether it is still held is for the lock to say.
+/// What was inherited. Only the lock tells if it is still held.
 pub struct Job {
     held: String,
 }
@@ -34,7 +34,7 @@ impl Job {
         }
     }
 
-    /// True if it has, or had, a hold of this lock: on an engine of several machines (`remote`), or on this one.
+    /// True if it has, or had, a hold of this lock: on a remote engine (`remote`), or on this machine.
     pub fn mentions(&self, lock: &LockName, remote: bool) -> bool {
         holds_of(&self.held, lock.as_str()).any(|(_, process)| process.is_some() == remote)
     }
@@ -60,7 +60,7 @@ impl Job {
             .collect()
     }
 
-    /// What the command finds in its environment when it runs under `token` of a lock that this process has acquired.
+    /// The environment of a command that runs under a lock that this process acquired with `token`.
     pub fn environment(&self, name: &LockName, token: u64, abandoned: bool, remote: bool) -> Vec<Variable> {
         let hold = if remote {
             format!(
@@ -78,7 +78,7 @@ impl Job {
         variables(held, name, token, abandoned)
     }
 
-    /// The same under a hold that this job had already.
+    /// The same, under a hold that this job already had.
     pub fn environment_of_own(&self, name: &LockName, token: u64) -> Vec<Variable> {
         let innermost = env::var(TOKEN).is_ok_and(|innermost| innermost.parse() == Ok(token));
         let abandoned = innermost && env::var_os(ABANDONED).is_some();
@@ -116,8 +116,7 @@ fn process_of(pid: u32, host: &str) -> String {
     format!("{pid}@{}", host.replace(['/', ':'], "_"))
 }
 
-/// Whether a request in `mode` would wait for the job's own holds (`tokens`) alone to end, which they do not before
-/// the request is answered.
+/// True if a request in `mode` would wait for the job's own holds (`tokens`), which do not end before it is answered.
 pub fn waits_for_itself(state: &State, tokens: &[u64], mode: Mode) -> bool {
     let own: Vec<Mode> = state
         .holders

@@ -7,7 +7,7 @@ use crate::output::{self, metrics, text, view};
 use resourcelock::engines::{Engine, Listing};
 use resourcelock::{Error, LockName};
 
-/// Said of a lock that belongs to somebody else.
+/// What is shown of a lock that belongs to somebody else.
 pub const NO_PERMISSION: &str = "no permission";
 
 /// Carries it out.

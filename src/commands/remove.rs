@@ -27,7 +27,7 @@ pub fn perform(common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// Why it is not idle.
+/// Why it was not removed.
 fn reason(name: &str) -> Result<String, Failure> {
     let viewer = match ResourceLock::builder(name).open_existing() {
         Ok(viewer) => Some(viewer),

@@ -9,8 +9,8 @@
 //! | [`Checked`](checked::Checked) | signals are the command's; what a previous holder left was seen to; what keeps the lock while the command runs is recorded; the hold still stands | `run/checked.rs` |
 //! | [`Exit`] | the command was started and has ended; the lock was released | `run/checked.rs` |
 //!
-//! So a command that was not checked cannot be started. A job that has the lock already goes another way, which begins
-//! with the same check (`run/inherited.rs`).
+//! So a command whose hold was not checked cannot be started. A job that already holds the lock takes another way, with
+//! the same last check (`run/inherited.rs`).
 
 mod checked;
 mod granted;
@@ -51,7 +51,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: RunArgs) -> Result<Ex
 
 /// Why there is no next step.
 enum Stop {
-    /// It ends so, and everything that is to be said was said.
+    /// With this status; everything has been said.
     With(Exit),
     Failed(Failure),
 }
@@ -137,7 +137,7 @@ impl Run<'_> {
     }
 }
 
-/// How a command's end becomes this program's.
+/// This program's status after the command's end.
 fn exit_of(ended: Ended) -> Exit {
     match ended.how {
         How::Killed(libc::SIGKILL) if ended.limit_reached => Exit::LimitKilled,
@@ -147,11 +147,12 @@ fn exit_of(ended: Ended) -> Exit {
     }
 }
 
-/// True if the command was, as it seems, asked to end: killed by a signal, or with the status that a shell makes of one.
+/// True if the command was apparently asked to end: it was killed by a signal, or has the status that a shell makes of
+/// that.
 ///
-/// Whoever did that wants this program to end soon, and learns from its status that the work was broken off. Whether the
-/// lock was lost as well (76) is then not worth waiting for. Else it is: a command that says that its work is done had to
-/// have the lock to its end.
+/// Whoever did that wants this program to end soon, and sees from its status that the work was interrupted. To find out
+/// if the lock was lost as well (76) is not worth waiting for then. Otherwise it is: a command that reports success must
+/// have held the lock until its end.
 fn was_asked_to_end(ended: Ended) -> bool {
     !ended.limit_reached
         && match ended.how {
@@ -160,7 +161,7 @@ fn was_asked_to_end(ended: Ended) -> bool {
         }
 }
 
-/// That the lock was lost, and how.
+/// The message that the lock was lost, and how.
 fn lost(how: Lost) -> &'static str {
     match how {
         Lost::Forced => {
@@ -174,5 +175,5 @@ fn lost(how: Lost) -> &'static str {
     }
 }
 
-/// Said in place of a start.
+/// Reported instead of a start.
 const LOST_BEFORE: &str = "the lock was lost before the command was started: it was not run";

@@ -10,7 +10,7 @@ use resourcelock::{Cancel, Change, Error, LockName};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The shortest interval: 0 is not a busy loop.
+/// The shortest interval, so that 0 is not a busy loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Ends the wait for the next event; triggered by the signal handler.
@@ -31,7 +31,7 @@ pub fn perform(engine: &dyn Engine, args: &TraceArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// How it ends when the user has left it.
+/// The status when the user has left it.
 fn exit() -> Exit {
     match exec::interrupt() {
         // Ctrl-C is how one leaves it, as in the Python tool, which treats TERM alike.
@@ -107,7 +107,7 @@ impl Trace<'_> {
     }
 }
 
-/// Sleeps; a signal ends it.
+/// Sleeps until then, or until a signal comes.
 fn pause_until(deadline: Instant) {
     while exec::interrupt().is_none() {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! `unget`: release the lock, whoever has it; with `--pid` or `--token` only one certain hold.
+//! `unget`: release the lock, whoever has it; with `--pid` or `--token`, only one particular hold.
 
 use super::{Failure, bare, name};
 use crate::cli::{Common, UngetArgs};
@@ -13,9 +13,9 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result
         .break_hold(&name(&args.name)?, options(args))
         .map_err(|error| Failure::lock(&args.name, error))?;
     report(common, args, released)?;
-    // A clean-up trap must not change a script's status: without a certain hold, a free lock is what was wanted.
-    let certain = args.pid.is_some() || args.token.is_some();
-    Ok(if released || !certain { Exit::Done } else { Exit::No })
+    // A clean-up trap must not change a script's status: unless one particular hold was meant, a free lock is fine.
+    let particular = args.pid.is_some() || args.token.is_some();
+    Ok(if released || !particular { Exit::Done } else { Exit::No })
 }
 
 fn options(args: &UngetArgs) -> UngetOptions<'_> {
@@ -27,7 +27,7 @@ fn options(args: &UngetArgs) -> UngetOptions<'_> {
     }
 }
 
-/// Says what came of it.
+/// Reports the result.
 fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
     let name = bare(&args.name);
     if args.json {

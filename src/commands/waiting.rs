@@ -1,4 +1,4 @@
-//! What `get` and `run` say around a wait: that it would never end, that it lasts, that it was in vain.
+//! What `get` and `run` say about a wait: that it would never end, that it lasts, that it timed out.
 
 use super::job;
 use super::{Failure, bare};
@@ -10,10 +10,10 @@ use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A wait that lasts longer than this says so.
+/// After this, a wait says that it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The messages around one wait.
+/// The messages about one wait.
 pub struct Waiting<'a> {
     name: &'a str,
     quiet: bool,
@@ -39,8 +39,8 @@ impl<'a> Waiting<'a> {
         output::message(&format!("resourcelock: {}: {what}", self.name.escape_debug()));
     }
 
-    /// A request for what this very job holds already (under the tokens `own`), in a way that excludes it: without a
-    /// time limit that is refused, with one it is worth a warning.
+    /// A request that this job's own holds (with the tokens `own`) exclude: refused without a time limit, else worth a
+    /// warning.
     pub fn check_self_wait(&self, state: &State, own: &[u64], mode: Mode, wait: Wait) -> Result<(), Failure> {
         if own.is_empty() || !job::waits_for_itself(state, own, mode) {
             return Ok(());
@@ -48,24 +48,24 @@ impl<'a> Waiting<'a> {
         match wait {
             Wait::Forever => Err(Failure::about(
                 self.name,
-                "this job holds the lock itself and would wait for itself: use --same-process-ok, or limit the wait (-t)",
+                "this job already holds the lock and would wait for itself: use --same-process-ok, or limit the wait (-t)",
             )),
             Wait::For(_) if !self.quiet => {
-                self.say("this job holds the lock itself and now waits for itself, until its time is up");
+                self.say("this job already holds the lock: it waits for itself until the time is up");
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    /// Makes the request say, once, that the wait lasts: on a terminal, or if the user wants to read more. Where a view
-    /// of the lock costs a request (`remote`), none is made if nobody would read of it.
+    /// Makes the request say, once, that the wait lasts: on a terminal, or with -v. Where viewing the lock costs a
+    /// request (`remote`), none is made unless it would be shown.
     pub fn told_by<'o>(&'o self, options: GetOptions<'o>, remote: bool) -> GetOptions<'o> {
         if remote && !self.is_read() {
             return options;
         }
         options.on_wait(PATIENCE, |state| {
-            // Whether anybody wants to read it is found out when there is something to say.
+            // Only now is it worth a system call to find out if standard error is a terminal.
             if self.is_read() {
                 output::message(&output::waiting(state));
                 self.said.store(true, Ordering::Relaxed);
@@ -73,21 +73,21 @@ impl<'a> Waiting<'a> {
         })
     }
 
-    /// Whether anybody wants to read that the wait lasts.
+    /// True if messages about the wait are wanted.
     fn is_read(&self) -> bool {
         !self.quiet && (self.wordy || io::stderr().is_terminal())
     }
 
-    /// Says how long it took, to those who were told that it lasts.
+    /// Says how long it took, if it was said that the wait lasts.
     pub fn over(&self) {
         if self.said.load(Ordering::Relaxed) {
             let waited = output::duration(self.since.elapsed());
-            output::message(&format!("got {} after {waited}", self.name.escape_debug()));
+            output::message(&format!("acquired {} after {waited}", self.name.escape_debug()));
         }
     }
 
-    /// The lock was not acquired in time: says who has it, unless the user has chosen status 0 for that; or why that
-    /// cannot be read, which nobody has chosen.
+    /// The lock was not acquired in time: says who holds it, unless the user chose status 0 for that case. That the holder
+    /// cannot be read is said in any case.
     pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
         match state {
             _ if self.quiet => {}

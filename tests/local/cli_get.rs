@@ -254,7 +254,7 @@ fn a_job_does_not_wait_for_itself_for_ever() {
     let limited = within(&["get", "-t", "0.01"]);
     assert_eq!(limited.status.code(), Some(75));
     assert!(
-        stderr(&limited).contains("now waits for itself"),
+        stderr(&limited).contains("it waits for itself"),
         "{}",
         stderr(&limited)
     );
@@ -296,7 +296,7 @@ fn a_wait_that_lasts_says_so_once() {
         "{text}"
     );
     assert!(waiting[0].ends_with(": first job"), "{text}");
-    assert!(text.contains(&format!("got {} after 1.", lock.name())), "{text}");
+    assert!(text.contains(&format!("acquired {} after 1.", lock.name())), "{text}");
 }
 
 #[test]

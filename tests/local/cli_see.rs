@@ -402,7 +402,7 @@ fn doctor_finds_and_mends() {
         "{}",
         parts[2]
     );
-    assert!(parts[2].contains("nobody has finished well since"), "{}", parts[2]);
+    assert!(parts[2].contains("no command has ended well since"), "{}", parts[2]);
     assert!(parts[2].ends_with("dead is free\nvalue is right\n"), "{}", parts[2]);
 }
 

@@ -231,7 +231,7 @@ fn waits_and_says_so_with_v() {
     wait_until("it says that it waits", || text().contains(&expected));
     holder.finish();
     assert_eq!(waiter.wait().code(), Some(0));
-    assert!(text().contains(&format!("got {} after ", lock.name())), "{}", text());
+    assert!(text().contains(&format!("acquired {} after ", lock.name())), "{}", text());
 }
 
 #[test]

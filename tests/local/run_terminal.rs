@@ -206,7 +206,7 @@ fn a_wait_says_so_once_and_ctrl_c_ends_it() {
     shell.line(&typed(&lock, "", "echo star\"\"ted"));
     shell.see("waiting for ");
     holder.finish();
-    shell.see(&format!("got {} after ", lock.name()));
+    shell.see(&format!("acquired {} after ", lock.name()));
     shell.see("started");
     see_status(&mut shell, 0);
     assert_eq!(shell.screen().matches("waiting for").count(), 2, "{}", shell.screen());

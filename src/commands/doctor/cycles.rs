@@ -7,7 +7,7 @@ use resourcelock::{Holder, State};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Every cycle of holds once.
+/// Every cycle of holds, once.
 pub fn findings(states: &[State]) -> Vec<Finding> {
     let holds: Vec<(&State, &Holder)> = states
         .iter()
@@ -58,7 +58,7 @@ fn finding(cycle: &[(&State, &Holder)]) -> Finding {
         .map(|(at, (state, holder))| {
             let (next, _) = cycle[(at + 1) % cycle.len()];
             format!(
-                "{} has {} and waits for {}",
+                "{} holds {} and waits for {}",
                 output::holder(holder),
                 state.name,
                 next.name
@@ -70,9 +70,9 @@ fn finding(cycle: &[(&State, &Holder)]) -> Finding {
         kind: "cycle",
         lock: None,
         what: chain.join("; "),
-        why: "none of them can go on",
+        why: "none of them can continue",
         mend: format!(
-            "resourcelock {} unget, or end one of them; then let all take the locks in the same order",
+            "resourcelock {} unget, or end one of them; then have all of them acquire the locks in the same order",
             output::shell_word(first.name.as_str())
         ),
         remedy: Remedy::None,
@@ -111,7 +111,7 @@ fn cycle_through(start: usize, next: &[Vec<usize>]) -> Option<Vec<usize>> {
 struct Parents(HashMap<u32, Option<u32>>);
 
 impl Parents {
-    /// Whether `pid` is the holder's process or one that it started: what it waits for, the holder waits for.
+    /// True if `pid` is the holder's process or one that it started: the holder waits for whatever that waits for.
     fn works_for(&mut self, mut pid: Option<u32>, holder: &Holder) -> bool {
         while let Some(current) = pid.filter(|&pid| pid > 1) {
             let holds = [holder.requester.pid, holder.bound_pid].contains(&Some(current));

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Less than this is as good as full: a table is a few hundred KiB.
+/// With less than this, it counts as full: a table has a few hundred KiB.
 const SCARCE: u64 = 4 << 20;
 
 pub fn findings() -> Vec<Finding> {
@@ -40,13 +40,13 @@ fn remove_ipc() -> Option<Finding> {
         finding(
             "remove-ipc",
             format!("systemd deletes all locks of {user} when {user} logs out"),
-            "a job that goes on in the background then believes to have a lock that others can take",
+            "a job that goes on in the background believes that it holds a lock, but others can take it",
             &format!("loginctl enable-linger {user}, or RemoveIPC=no in /etc/systemd/logind.conf"),
         )
     })
 }
 
-/// The setting as systemd reads it: drop-in files last, the last assignment wins; yes if there is none.
+/// The setting as systemd reads it: drop-in files come last, the last assignment wins, the default is yes.
 fn removes_ipc() -> bool {
     let mut files = vec![Path::new("/etc/systemd/logind.conf").to_owned()];
     for folder in [
@@ -78,15 +78,13 @@ fn removes_ipc() -> bool {
     removes
 }
 
-/// Whether other programs of this machine have another /dev/shm: seen (by root) through the first process, else known
-/// by the marks that container engines leave.
+/// True if other programs on this machine have another /dev/shm: root sees that through the first process, others by
+/// the marks that container engines leave.
 fn private() -> Option<Finding> {
     let device = |path: &str| fs::metadata(path).ok().map(|folder| folder.dev());
     let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
     let what = match (device("/proc/1/root/dev/shm"), device("/dev/shm")) {
-        (Some(first), Some(ours)) if first != ours => {
-            "/dev/shm is not the one of the machine's first process".to_owned()
-        }
+        (Some(first), Some(ours)) if first != ours => "/dev/shm is not that of the machine's first process".to_owned(),
         _ => {
             let mark = marks.into_iter().find(|mark| Path::new(mark).exists())?;
             format!("this is a container ({mark} exists)")
@@ -95,8 +93,8 @@ fn private() -> Option<Finding> {
     Some(finding(
         "private",
         what,
-        "programs outside or in other containers do not see the locks that are made here",
-        "share it where that is wanted: docker run --ipc=host, or -v /dev/shm:/dev/shm",
+        "programs outside, or in other containers, do not see the locks made here",
+        "to share it: docker run --ipc=host, or -v /dev/shm:/dev/shm",
     ))
 }
 
@@ -106,7 +104,7 @@ fn folder() -> Option<Finding> {
         finding(
             "not in memory",
             "/dev/shm is not a tmpfs".to_owned(),
-            "locks would survive a restart of the machine, or be slow",
+            "locks may survive a restart of the machine, or be slow",
             "mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
         )
     })
@@ -122,7 +120,7 @@ fn space() -> Option<Finding> {
             "full",
             format!("/dev/shm has {} KiB left", free >> 10),
             "a new lock cannot be created",
-            "see what is big there: du -ah /dev/shm | sort -h",
+            "find large files: du -ah /dev/shm | sort -h",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! What is wrong with locks' files: other versions, wrong kinds, owners and permissions that do not fit together.
+//! Problems with locks' files: other versions, wrong kinds, owners and permissions that do not match.
 
 use super::{Finding, Remedy};
 use crate::commands::list::NO_PERMISSION;
@@ -11,13 +11,13 @@ use std::path::PathBuf;
 pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Finding> {
     let mut findings = other_versions();
     findings.extend(states.iter().filter_map(|state| permissions(&state.name)));
-    // Locks that belong to others are none of our business; what cannot be used at all is.
+    // Other people's locks are no problem; what nobody can use is.
     for (name, reason) in unreadable.iter().filter(|(_, reason)| reason != NO_PERMISSION) {
         findings.push(Finding {
             kind: "unusable",
             lock: Some(name.to_string()),
             what: reason.clone(),
-            why: "nobody can take the lock",
+            why: "nobody can acquire the lock",
             mend: format!("resourcelock {} remove --force", output::shell_word(name.as_str())),
             remedy: Remedy::None,
         });
@@ -25,7 +25,7 @@ pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Find
     findings
 }
 
-/// Tables of another layout: `resourcelock`, digits, a dot.
+/// Tables of another layout: named `resourcelock`, digits, a dot.
 fn other_versions() -> Vec<Finding> {
     let mut names: Vec<String> = fs::read_dir("/dev/shm")
         .into_iter()
@@ -48,8 +48,8 @@ fn other_versions() -> Vec<Finding> {
                 "/dev/shm/{} is the table of another version of this program",
                 file.escape_debug()
             ),
-            why: "both versions exclude each other, but do not see each other's queue: the order is not kept",
-            mend: "use one version; the file goes away with a restart of the machine".to_owned(),
+            why: "both versions exclude each other, but do not see each other's queue, so the order is not kept",
+            mend: "use one version; a restart of the machine removes the file".to_owned(),
             remedy: Remedy::None,
         })
         .collect()
@@ -71,7 +71,7 @@ fn permissions(name: &LockName) -> Option<Finding> {
                     describe(&other),
                     describe(&flag)
                 ),
-                "some can use one and not the other: they fail, or hold without being seen",
+                "some users can use only one of them: they fail, or hold the lock without being seen",
                 format!(
                     "resourcelock {} remove, as its owner, when it is idle",
                     output::shell_word(name.as_str())
@@ -84,7 +84,7 @@ fn permissions(name: &LockName) -> Option<Finding> {
         finding(
             name,
             format!("its semaphore is {}: some may only read it", describe(&flag)),
-            "who can read a lock's files can make a dead holder look alive, and nobody else could tell",
+            "whoever can read a lock's files can make a dead holder look alive, and nobody else can tell",
             format!("chmod 660 or 600 {}", name.semaphore_path().display()),
         )
     })

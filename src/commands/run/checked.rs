@@ -1,4 +1,4 @@
-//! The command, under a hold that was checked last of all; and the release.
+//! The command, started right after the last check of the hold; and the release.
 
 use super::granted::{Granted, not_released};
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
@@ -34,7 +34,7 @@ impl<'r> Checked<'r> {
         }
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
         plan.guard = self.guard.as_ref();
-        // Where there is a guard, it acts on a loss by itself.
+        // A guard process acts on a loss by itself.
         let mut watching = Watching::new(run, &*self.granted.held, self.guard.is_none());
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
@@ -54,12 +54,12 @@ impl<'r> Checked<'r> {
         }
     }
 
-    /// After the command's end. `lost`: how the hold was lost before that, and whether that was said.
+    /// After the command's end. `lost_before`: how the hold was lost before that, and true if that was reported.
     fn finish(mut self, ended: Ended, lost_before: Option<(Lost, bool)>) -> Exit {
         let run = self.granted.prepared.run;
         let asked = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
         let killed = self.guard.as_ref().is_some_and(GuardProcess::has_killed);
-        // Before the answer of a server that may be gone is waited for.
+        // Before waiting for the answer of a server that may be gone.
         if let Some(guard) = &self.guard {
             guard.dismiss();
         }
@@ -88,7 +88,7 @@ impl<'r> Checked<'r> {
         }
     }
 
-    /// True if it was held until now; `None` = not known, since the engine cannot be reached.
+    /// True if it was held until now; `None` = unknown, since the engine cannot be reached.
     fn release(self, repaired: bool) -> Option<bool> {
         let run = self.granted.prepared.run;
         match self.granted.held.release(repaired) {
@@ -101,14 +101,14 @@ impl<'r> Checked<'r> {
     }
 }
 
-/// Sees to the hold while a command runs under it.
+/// Looks after the hold while a command runs under it.
 pub(super) struct Watching<'a> {
     run: &'a Run<'a>,
     held: &'a dyn Held,
-    /// Nobody else acts on a loss: it is said as soon as it is found.
+    /// Nobody else acts on a loss, so it is reported as soon as it is found.
     speaks: bool,
     lost: Option<Lost>,
-    /// The command's process, while it could not be recorded yet.
+    /// The command's process, as long as it could not be recorded.
     unrecorded: Option<u32>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// How the hold was lost, if it was, and whether that was said.
+    /// How the hold was lost, if it was, and true if that was reported.
     pub(super) fn check(&mut self) -> Option<(Lost, bool)> {
         if self.lost.is_none()
             && let Some(how) = self.held.lost()

@@ -1,4 +1,4 @@
-//! From the grant to the moment at which the command may be started.
+//! From the grant to the moment when the command may be started.
 
 use super::checked::{Checked, Watching};
 use super::prepared::Prepared;
@@ -12,17 +12,17 @@ use resourcelock::Error;
 use resourcelock::engines::{Held, Validity};
 use std::ffi::{CStr, OsStr, OsString};
 
-/// What the processes of a run with `--until tree` are known by, should it end before them.
+/// Marks the processes of a run with `--until tree`, in case it ends before them.
 const MARK: &str = "RESOURCELOCK_RUN";
 
 /// What `ps` calls the guard process.
 const GUARD: &CStr = c"lock-guard";
 
-/// With the lock in hand.
+/// Holds the lock.
 pub(super) struct Granted<'r> {
     pub(super) prepared: Prepared<'r>,
     pub(super) held: Box<dyn Held>,
-    /// A previous holder died, and the mark of that stands.
+    /// The previous holder died, and nobody has cleared the mark of that.
     pub(super) abandoned: bool,
     pub(super) environment: Vec<Variable>,
     mark: Option<Mark>,
@@ -36,7 +36,7 @@ impl<'r> Granted<'r> {
         let mut environment = prepared
             .job
             .environment(&run.lock, held.token(), abandoned, capabilities.remote);
-        // Where a lease can end, everything that the command has left behind is ended in time, too.
+        // Where a lease can end, everything that the command leaves behind has to end in time, too.
         let mark = (run.args.until == Until::Tree && capabilities.lease).then(|| Mark::new(MARK));
         environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
         Self {
@@ -52,7 +52,7 @@ impl<'r> Granted<'r> {
         self.prepared.run
     }
 
-    /// Sees to everything that has to be done before the command is started; last, that the hold still stands.
+    /// Does everything that comes before the start of the command; last, checks that the hold still stands.
     pub(super) fn check(mut self) -> Result<Checked<'r>, Stop> {
         let run = self.run();
         if let Err(signal) = self.prepared.signals.settle() {
@@ -60,7 +60,7 @@ impl<'r> Granted<'r> {
             return Err(self.give_up(Stop::With(Exit::Signal(signal))));
         }
         if self.abandoned && run.args.on_abandoned == OnAbandoned::Fail {
-            run.say("its previous holder died while it had the lock; see to the resource, then 'unget' the lock");
+            run.say(&format!("{}; repair it, then 'unget' the lock", output::ABANDONED));
             return Err(self.give_up(Stop::With(Exit::Abandoned)));
         }
         if self.abandoned && run.args.recover.is_none() && !run.common.quiet {
@@ -90,7 +90,7 @@ impl<'r> Granted<'r> {
         Ok(Checked::new(self, guard))
     }
 
-    /// Releases; what a previous holder left behind is as it was.
+    /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
         let run = self.run();
         match self.held.release(!self.abandoned) {
@@ -100,18 +100,18 @@ impl<'r> Granted<'r> {
         stop
     }
 
-    /// What keeps the lock while the command runs could not be recorded: were this program killed, the lock would be
-    /// another's beside the command. So there is no command.
+    /// What keeps the lock while the command runs could not be recorded. If this program were killed, somebody else would
+    /// be granted the lock beside the command: so there is no command.
     fn not_kept(self, error: Error) -> Stop {
         let run = self.run();
         self.give_up(run.failed(error))
     }
 
-    /// For `-F`: nobody is left to release, so the end of the process is the end of the hold.
+    /// For `-F`: nobody is left to release, so the hold ends with the process.
     fn keep_without_this_program(&self) -> Result<(), Error> {
         match self.held.bind(std::process::id()) {
             Ok(()) => {}
-            // Nobody is left to try again.
+            // Nobody is left to retry.
             Err(error @ Error::Busy { .. }) => return Err(error),
             // Without /proc the inherited descriptor alone keeps the lock.
             Err(error) => log::info!("<{}> {error}", self.run().lock),
@@ -119,7 +119,7 @@ impl<'r> Granted<'r> {
         self.held.let_lapse()
     }
 
-    /// `--recover`: brings the resource into order before the command, under the lock.
+    /// `--recover`: repairs the resource before the command, under the lock.
     fn recover(&mut self, text: &OsStr) -> Result<(), Failure> {
         let run = self.run();
         let about = |what: String| Failure::about(&run.args.name, what);
@@ -174,7 +174,7 @@ pub(super) fn not_released(error: &Error) -> String {
     format!("not released, it ends by itself: {error}")
 }
 
-/// The list that the mark stands in, behind those of the runs that this one is a part of.
+/// The list with the mark, after those of the runs that this one is part of.
 fn mark_list(mark: &Mark) -> OsString {
     let mut list = std::env::var_os(mark.variable).unwrap_or_default();
     if !list.is_empty() {

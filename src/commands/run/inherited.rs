@@ -1,5 +1,5 @@
-//! `--same-process-ok` for a lock that this job has already: the command runs under that hold, which is released by
-//! whoever acquired it, and whose lease, if it has one, is that one's to renew.
+//! `--same-process-ok` for a lock that this job already holds: the command runs under that hold. Whoever acquired it
+//! releases it, and renews its lease if it has one.
 
 use super::prepared::Prepared;
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
@@ -13,7 +13,7 @@ pub(super) struct Inherited<'r> {
     token: u64,
 }
 
-/// One that still stood when signals became the command's.
+/// A hold that still stood at the last check, right before the start.
 pub(super) struct Standing<'r>(Inherited<'r>);
 
 impl<'r> Inherited<'r> {
@@ -21,13 +21,13 @@ impl<'r> Inherited<'r> {
         Self { prepared, token }
     }
 
-    /// Last of all before the start: that the hold still stands.
+    /// The last check before the start: the hold still stands.
     pub(super) fn check(mut self) -> Result<Standing<'r>, Stop> {
         let run = self.prepared.run;
         if let Err(signal) = self.prepared.signals.settle() {
             return Err(Stop::With(Exit::Signal(signal)));
         }
-        // On an engine it was read just now; a second request would only take longer.
+        // On a remote engine it has just been read; a second request would only take longer.
         let remote = run.engine.capabilities().remote;
         if !remote && !run.engine.is_held(&run.lock, self.token).map_err(|e| run.failed(e))? {
             run.say(LOST_BEFORE);
@@ -67,7 +67,7 @@ struct Watching<'a> {
 }
 
 impl Watching<'_> {
-    /// It is said when it is found, once.
+    /// Reports the loss, once.
     fn is_lost(&mut self) {
         if !self.lost {
             self.lost = true;
@@ -90,8 +90,8 @@ impl Watching<'_> {
         match held {
             Ok(true) => {}
             Ok(false) => self.is_lost(),
-            // Whoever acquired the lock finds out whether it was lost.
-            Err(error) => run.say(&format!("whether the lock was held to the end is not known: {error}")),
+            // Whoever acquired the lock finds out if it was lost.
+            Err(error) => run.say(&format!("it is unknown if the lock was held until the end: {error}")),
         }
         if self.lost { Exit::Lost } else { exit_of(ended) }
     }
@@ -101,7 +101,7 @@ impl Watcher for Watching<'_> {
     fn started(&mut self, _pid: u32) {}
 
     fn tick(&mut self) {
-        // On an engine each look costs a request, and whoever acquired the lock sees to its loss.
+        // On a remote engine each check costs a request, and whoever acquired the lock handles its loss.
         let engine = self.run.engine;
         if !engine.capabilities().remote && engine.is_held(&self.run.lock, self.token).is_ok_and(|held| !held) {
             self.is_lost();

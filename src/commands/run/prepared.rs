@@ -1,4 +1,4 @@
-//! What comes before the wait, and the wait itself.
+//! Everything before the wait, and the wait itself.
 
 use super::granted::Granted;
 use super::inherited::Inherited;
@@ -9,7 +9,7 @@ use crate::commands::job::Job;
 use crate::exec::{self, Program, Signals};
 use resourcelock::GetOptions;
 
-/// Ready to ask for the lock.
+/// Ready to request the lock.
 pub(super) struct Prepared<'r> {
     pub(super) run: &'r Run<'r>,
     pub(super) program: Program,
@@ -19,16 +19,16 @@ pub(super) struct Prepared<'r> {
     own: Vec<u64>,
 }
 
-/// Which hold the command is to run under.
+/// The hold that the command is to run under.
 pub(super) enum Request<'r> {
-    /// One that this job has already.
+    /// One that this job already has.
     Own(Inherited<'r>),
     /// A new one.
     New(Prepared<'r>),
 }
 
 impl<'r> Prepared<'r> {
-    /// Finds the command, since one that does not exist is not worth queueing for. From here on a signal ends the wait.
+    /// Finds the command: one that does not exist is not worth waiting for. From here on, a signal ends the wait.
     pub(super) fn new(run: &'r Run<'r>) -> Result<Self, Stop> {
         if run.args.until == Until::Tree && run.engine.capabilities().lease && !exec::processes_are_seen() {
             let what = format!(
@@ -51,7 +51,7 @@ impl<'r> Prepared<'r> {
         })
     }
 
-    /// Finds out whether this job has the lock already.
+    /// Finds out if this job already holds the lock.
     pub(super) fn request(mut self) -> Result<Request<'r>, Stop> {
         let run = self.run;
         let remote = run.engine.capabilities().remote;
