@@ -416,7 +416,7 @@ fn doctor_finds_a_cycle() {
     );
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(
-        text.contains(" has a and waits for b; ") && text.contains(" has b and waits for a"),
+        text.contains(" holds a and waits for b; ") && text.contains(" holds b and waits for a"),
         "{text}"
     );
     assert!(text.contains("none of them can go on"), "{text}");
