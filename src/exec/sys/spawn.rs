@@ -197,7 +197,7 @@ pub fn spawn(
     let tell = guarded.map_or(0, |_| libc::CLONE_PARENT_SETTID);
     // SAFETY: the stack grows down from its end, which is 16-byte aligned. This process does not continue before the
     // child has executed or exited (CLONE_VFORK), so stack and order outlive the child's use of them. The child's
-    // function keeps to the rules at the top of this file. The cell is an atomic number, or null and not looked at.
+    // function keeps to the rules at the top of this file. The cell is an atomic number, or null and not used.
     let pid = unsafe {
         libc::clone(
             in_child,
@@ -313,7 +313,7 @@ pub fn wait(whose: Whose, block: Block) -> Report {
         Whose::Any => -1,
     };
     let flags = match block {
-        // Whoever has nothing else to do wants to know of the end only.
+        // A caller that blocks wants to know of the end only.
         Block::Yes => 0,
         Block::No => libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED,
     };
@@ -349,8 +349,8 @@ mod tests {
     #[test]
     fn what_is_barred_is_not_executed() {
         let page = Page::new().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let trace = folder.path().join("executed");
+        let directory = tempfile::tempdir().unwrap();
+        let trace = directory.path().join("executed");
         let args = ["touch".into(), trace.clone().into_os_string()];
         let image = Image::new(&["/usr/bin/touch".into()], &args, &[]).unwrap();
         let inherited = Inherited {
