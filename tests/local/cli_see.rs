@@ -419,5 +419,5 @@ fn doctor_finds_a_cycle() {
         text.contains(" holds a and waits for b; ") && text.contains(" holds b and waits for a"),
         "{text}"
     );
-    assert!(text.contains("none of them can go on"), "{text}");
+    assert!(text.contains("none of them can continue"), "{text}");
 }
