@@ -64,9 +64,20 @@ pub trait Watcher {
     fn started(&mut self, pid: u32);
     /// About once a second.
     fn tick(&mut self);
+    /// The command, process `pid`, was sent a signal since it reached its [`Limit`].
+    fn limit_enforced(&mut self, pid: u32, sent: Sent);
     /// True if, in the watcher's view, processes that do not descend from the command keep it alive. Asked with
     /// [`Plan::whole_tree`] when all descendants have ended, until the answer is no.
     fn kept_alive_elsewhere(&mut self) -> bool;
+}
+
+/// What was sent to a command that reached its [`Limit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// [`Limit::signal`], when it had run for [`Limit::after`].
+    Signal(c_int, Duration),
+    /// SIGKILL, as it still ran so long after that.
+    Kill(Duration),
 }
 
 /// How the command ended.

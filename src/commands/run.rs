@@ -22,7 +22,7 @@ use super::waiting::Waiting;
 use super::{Failure, bare, not_acquired};
 use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until};
 use crate::entry;
-use crate::exec::{self, Ended, How, NotRun, Plan, Program};
+use crate::exec::{self, Ended, How, NotRun, Plan, Program, Sent};
 use crate::exit::Exit;
 use crate::output;
 use prepared::{Prepared, Request};
@@ -106,6 +106,29 @@ impl Run<'_> {
         output::message(&format!("resourcelock: {}: {what}", self.lock.as_str().escape_debug()));
     }
 
+    /// Says what was done about a command that reached its limit: cron mails what is said, not statuses.
+    fn say_limit(&self, pid: u32, sent: Sent) {
+        if self.common.quiet {
+            return;
+        }
+        let command = match &self.args.payload {
+            Payload::Words(words) => words.first().map(|word| word.to_string_lossy().into_owned()),
+            Payload::Shell(_) => None,
+        };
+        let command = resourcelock::system::printable(command.as_deref().unwrap_or("-c"));
+        self.say(&match sent {
+            Sent::Signal(signal, after) => format!(
+                "sent {} to {pid} ({command}), which reached its limit of {}",
+                signal_name(signal),
+                output::duration(after)
+            ),
+            Sent::Kill(after) => format!(
+                "sent KILL to {pid} ({command}), which still ran {} later",
+                output::duration(after)
+            ),
+        });
+    }
+
     fn not_run(&self, not_run: &NotRun) -> Exit {
         let hint = if self.args.meant_signal() {
             " (-s asks for a shared lock; the signal for --limit is chosen by --signal)"
@@ -134,6 +157,14 @@ impl Run<'_> {
             guard: None,
             whole_tree: self.args.until == Until::Tree,
         }
+    }
+}
+
+/// `TERM`; a real-time signal has a number only.
+fn signal_name(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        Err(_) => format!("signal {signal}"),
     }
 }
 

@@ -4,15 +4,23 @@ use super::{Failure, bare, name};
 use crate::cli::{Common, UngetArgs};
 use crate::exit::Exit;
 use crate::output::{self, view};
-use resourcelock::UngetOptions;
 use resourcelock::engines::Engine;
+use resourcelock::{Holder, State, UngetOptions};
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result<Exit, Failure> {
-    let released = engine
-        .break_hold(&name(&args.name)?, options(args))
-        .map_err(|error| Failure::lock(&args.name, error))?;
+    let lock = name(&args.name)?;
+    let failed = |error| Failure::lock(&args.name, error);
+    // On a remote engine the command ends with its hold.
+    let before = match engine.capabilities().remote {
+        true => None,
+        false => engine.peek(&lock).map_err(failed)?,
+    };
+    let released = engine.break_hold(&lock, options(args)).map_err(failed)?;
     report(common, args, released)?;
+    if let (true, false, Some(before)) = (released, common.quiet, before) {
+        report_unprotected(args, &before);
+    }
     // A clean-up trap must not change a script's status: unless one particular hold was meant, a free lock is fine.
     let particular = args.pid.is_some() || args.token.is_some();
     Ok(if released || !particular { Exit::Done } else { Exit::No })
@@ -24,6 +32,31 @@ fn options(args: &UngetArgs) -> UngetOptions<'_> {
         (Some(pid), _) => options.bound_to(pid),
         (None, Some(token)) => options.token(token),
         (None, None) => options.force(true),
+    }
+}
+
+/// Names those who go on without the lock that was taken from them.
+fn report_unprotected(args: &UngetArgs, before: &State) {
+    let is_meant = |holder: &&Holder| match (args.pid, args.token) {
+        (Some(pid), _) => holder.bound_pid == Some(pid),
+        (None, Some(token)) => holder.token == Some(token),
+        (None, None) => true,
+    };
+    for holder in before
+        .holders
+        .iter()
+        .filter(|holder| holder.alive && !holder.detached)
+        .filter(is_meant)
+    {
+        output::message(&format!(
+            "resourcelock: {}: {}{} goes on without the lock",
+            bare(&args.name).escape_debug(),
+            output::holder(holder),
+            holder
+                .since
+                .map(|since| format!(", which held it since {},", output::text::clock(since)))
+                .unwrap_or_default()
+        ));
     }
 }
 

@@ -15,7 +15,7 @@ use super::processes::Group;
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
-use super::{Ended, GuardProcess, How, Limit, NotRun, Plan, Signals, Watcher, guard_process, processes, tree};
+use super::{Ended, GuardProcess, How, Limit, NotRun, Plan, Sent, Signals, Watcher, guard_process, processes, tree};
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -336,6 +336,8 @@ impl Supervision<'_> {
                 .kill_after
                 .map_or(Stage::Open, |time| Stage::until(now, time, Stage::Asked));
             self.end_by(limit.signal);
+            self.watcher
+                .limit_enforced(self.child, Sent::Signal(limit.signal, limit.after));
             // What is stopped reacts only when it is continued.
             if !matches!(limit.signal, libc::SIGKILL | libc::SIGCONT) {
                 self.end_by(libc::SIGCONT);
@@ -343,6 +345,8 @@ impl Supervision<'_> {
         } else {
             self.stage = Stage::Open;
             self.end_by(libc::SIGKILL);
+            self.watcher
+                .limit_enforced(self.child, Sent::Kill(limit.kill_after.unwrap_or_default()));
         }
     }
 

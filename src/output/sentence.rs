@@ -5,8 +5,8 @@ use resourcelock::{Holder, Mode, State};
 use std::ffi::OsStr;
 use std::time::Duration;
 
-/// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, what would
-/// release it. Without the lock's name in front.
+/// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, where to
+/// read more. Without the lock's name in front.
 pub fn refusal(state: &State) -> String {
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
@@ -17,7 +17,7 @@ pub fn refusal(state: &State) -> String {
         text.push_str(&format!("; {} waiting", state.waiters.len()));
     }
     text.push_str(&format!(
-        "; 'resourcelock {} unget' would release it",
+        "; see 'resourcelock {} state'",
         shell_word(state.name.as_str())
     ));
     text

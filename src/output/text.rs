@@ -256,7 +256,8 @@ pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
     table.render(width)
 }
 
-fn clock(time: SystemTime) -> String {
+/// A time today, or with its date.
+pub fn clock(time: SystemTime) -> String {
     let time = DateTime::<Local>::from(time);
     let format = if time.date_naive() == Local::now().date_naive() {
         "%H:%M:%S"

@@ -32,7 +32,7 @@ fn it_stays_taken_until_unget() {
     assert_eq!(refused.status.code(), Some(75));
     let line = stderr(&refused);
     assert_eq!(line.lines().count(), 1, "{line}");
-    for part in [lock.name(), "held by", "bus scan", "unget' would release it"] {
+    for part in [lock.name(), "held by", "bus scan", "see 'resourcelock"] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let released = run(&lock, &["unget"]);
@@ -253,11 +253,7 @@ fn a_job_does_not_wait_for_itself_for_ever() {
     );
     let limited = within(&["get", "-t", "0.01"]);
     assert_eq!(limited.status.code(), Some(75));
-    assert!(
-        stderr(&limited).contains("it waits for itself"),
-        "{}",
-        stderr(&limited)
-    );
+    assert!(stderr(&limited).contains("it waits for itself"), "{}", stderr(&limited));
     let same = within(&["get", "-t", "-1", "--same-process-ok"]);
     assert!(
         same.status.success() && stdout(&same).contains("held by this job already"),

@@ -21,6 +21,8 @@ mod detached;
 mod example_accept;
 mod example_demo;
 mod example_sensor;
+mod fault_12;
+mod fault_16;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;

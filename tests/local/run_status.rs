@@ -201,7 +201,7 @@ fn not_had_in_time() {
         "{line}"
     );
     assert!(line.contains("bus scan"), "{line}");
-    assert!(line.contains(&format!("resourcelock {} unget", lock.name())), "{line}");
+    assert!(line.contains(&format!("resourcelock {} state", lock.name())), "{line}");
     assert_eq!(line.lines().count(), 1);
     for (words, code, silent) in [
         (&["-n", "-E", "3"][..], 3, false),
@@ -229,7 +229,11 @@ fn waits_and_says_so_with_v() {
     wait_until("it says that it waits", || text().contains(&expected));
     holder.finish();
     assert_eq!(waiter.wait().code(), Some(0));
-    assert!(text().contains(&format!("acquired {} after ", lock.name())), "{}", text());
+    assert!(
+        text().contains(&format!("acquired {} after ", lock.name())),
+        "{}",
+        text()
+    );
 }
 
 #[test]

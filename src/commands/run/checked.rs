@@ -2,7 +2,7 @@
 
 use super::granted::{Granted, not_released};
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
-use crate::exec::{self, Ended, GuardProcess, Watcher};
+use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::engines::Held;
 use resourcelock::{Error, Lost};
@@ -159,6 +159,10 @@ impl Watcher for Watching<'_> {
         if self.speaks {
             self.check();
         }
+    }
+
+    fn limit_enforced(&mut self, pid: u32, sent: Sent) {
+        self.run.say_limit(pid, sent);
     }
 
     fn kept_alive_elsewhere(&mut self) -> bool {

@@ -3,7 +3,7 @@
 
 use super::prepared::Prepared;
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
-use crate::exec::{self, Ended, Watcher};
+use crate::exec::{self, Ended, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::Lost;
 
@@ -106,6 +106,10 @@ impl Watcher for Watching<'_> {
         if !engine.capabilities().remote && engine.is_held(&self.run.lock, self.token).is_ok_and(|held| !held) {
             self.is_lost();
         }
+    }
+
+    fn limit_enforced(&mut self, pid: u32, sent: Sent) {
+        self.run.say_limit(pid, sent);
     }
 
     fn kept_alive_elsewhere(&mut self) -> bool {
