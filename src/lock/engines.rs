@@ -84,8 +84,10 @@ struct Remote {
     /// What its URLs look like, for people.
     form: &'static str,
     /// `None`: not in this build. Does not connect yet.
-    open: Option<fn(&str) -> Result<Box<dyn Engine>>>,
+    open: Option<Open>,
 }
+
+type Open = fn(&str) -> Result<Box<dyn Engine>>;
 
 impl Remote {
     fn open(&self, url: &str) -> Result<Box<dyn Engine>> {

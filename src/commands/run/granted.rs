@@ -148,6 +148,9 @@ impl<'r> Granted<'r> {
 
     /// The guard process, if the hold can end by itself.
     fn guard(&mut self) -> Result<Option<GuardProcess>, Stop> {
+        if !self.run().engine.capabilities().lease {
+            return Ok(None);
+        }
         let Validity::Until(lease) = self.held.validity() else {
             return Ok(None);
         };
