@@ -16,9 +16,9 @@ def open_lock(name, note_size):
 
 
 def hold(rounds, length):
-    """Takes the lock `rounds` times for `length` seconds each, and asks for it again at once."""
-    for _ in range(rounds):
-        lock.get_lock(timeout=None, lock_info="python holder")
+    """Takes the lock `rounds` times for `length` seconds each, and asks for it again at once. Its notes are numbered."""
+    for number in range(rounds):
+        lock.get_lock(timeout=None, lock_info=f"python holder {number}")
         time.sleep(length)
         lock.unget_lock()
 

@@ -1,6 +1,8 @@
 """A command that writes down that it runs: token and time, again and again.
 
 beat.py FILE SECONDS [stubborn]    (stubborn: ignores TERM)
+
+It ends after SECONDS, or as soon as FILE.end-TOKEN exists.
 """
 
 import os
@@ -18,6 +20,6 @@ while True:
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     end = end or now + int(seconds * 1e9)  # counted from the first line: the judge compares with that
     os.write(out, f"{token} {os.getpid()} {now}\n".encode())
-    if now >= end:
+    if now >= end or os.path.exists(f"{file}.end-{token}"):
         break
     time.sleep(0.002)

@@ -2,7 +2,7 @@
 //! to end, or whose time is up, waits as long as for an answer that is needed. That is judged by the order in which
 //! commands end: another one that needs an answer gives up after 4 s.
 
-use super::journal::{Journal, Run};
+use super::journal::{Journal, Run, boottime};
 use super::wait_until;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
@@ -30,6 +30,10 @@ pub fn asked_to_end(url: &str, stop: impl Fn()) {
     assert_eq!(other.status(), 69);
 }
 
+/// How long they wait, s: the server hangs before.
+const LATE: &str = "8";
+const LATE_NS: u64 = 8_000_000_000;
+
 /// `gets`: whether `get` has a meaning on this engine.
 pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
     let journal = Journal::new(url, "late");
@@ -44,15 +48,16 @@ pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
         command.spawn().expect("it starts")
     };
     let mut waiting = vec![
-        start(&["run", "-t", "2", "true"]),
-        start(&["run", "-t", "2", "-E", "0", "true"]),
+        start(&["run", "-t", LATE, "true"]),
+        start(&["run", "-t", LATE, "-E", "0", "true"]),
     ];
     if gets {
-        waiting.push(start(&["get", "-t", "2", "--forever", "--json"]));
+        waiting.push(start(&["get", "-t", LATE, "--forever", "--json"]));
     }
+    let started = boottime();
     wait_until("they wait", || journal.waiting() == waiting.len());
     stop();
-    assert_eq!(asking(&journal).status(), 69);
+    wait_until("their time is up", || boottime() > started + LATE_NS);
     let mut other = asking(&journal);
     let outputs: Vec<_> = waiting
         .into_iter()

@@ -134,6 +134,20 @@ impl Journal {
         self.intervals()[count - 1]
     }
 
+    /// Has the command with this token end by itself.
+    pub fn let_end(&self, token: u64) {
+        let file = self.folder.path().join(format!("beats.end-{token}"));
+        std::fs::write(file, "").expect("a file");
+    }
+
+    /// Waits until the last command that has begun has run on for `ns` from now.
+    pub fn runs_on(&self, ns: u64) {
+        let end = boottime() + ns;
+        wait_until("the command has gone on", || {
+            self.intervals().last().is_some_and(|interval| interval.last > end)
+        });
+    }
+
     /// The judgement: no two commands ran at once, tokens grow strictly, and there were `count`.
     pub fn judge(&self, count: usize) -> Vec<Interval> {
         let intervals = self.intervals();
@@ -228,10 +242,15 @@ pub fn runs(pid: u32) -> bool {
 
 /// Figures of several tries.
 #[derive(Default)]
-pub struct Figures(Mutex<BTreeMap<String, Vec<u64>>>);
+pub struct Figures(Mutex<BTreeMap<String, Vec<i64>>>);
+
+/// Nanoseconds from `start` to `end`; negative if it was the other way round.
+pub fn ns_between(start: u64, end: u64) -> i64 {
+    end.cast_signed() - start.cast_signed()
+}
 
 impl Figures {
-    pub fn note(&self, what: &str, ns: u64) {
+    pub fn note(&self, what: &str, ns: i64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(what.to_owned()).or_default().push(ns);
     }
@@ -250,6 +269,6 @@ impl Drop for Figures {
 }
 
 /// Prints a figure, for the guide.
-pub fn figure(what: &str, ns: u64) {
+pub fn figure(what: &str, ns: i64) {
     println!("figure: {what}: {:.3} s", ns as f64 / 1e9);
 }

@@ -257,7 +257,7 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Prints the median and the worst of some times, past the test harness.
-pub fn figures(what: &str, mut ns: Vec<u64>) {
+pub fn figures(what: &str, mut ns: Vec<i64>) {
     ns.sort_unstable();
     let (Some(worst), median) = (ns.last(), ns[ns.len() / 2]) else {
         return;

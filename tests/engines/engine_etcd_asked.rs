@@ -55,13 +55,14 @@ fn while_the_command_runs() {
 fn a_command_that_ended_by_itself_is_worth_the_answer() {
     let etcd = Etcd::one();
     let (relay, journal) = by_relay(&etcd, "worth");
-    let mut run = journal.run(&["--ttl", "600"], 1, &[]);
-    let token = journal.wait_for(1).token.to_string();
+    let mut run = journal.run(&["--ttl", "600"], 60, &[]);
+    let token = journal.wait_for(1).token;
     relay.hold("kv/range");
     wait_until("it was released by force", || {
-        let mut unget = journal.command_by(&etcd.url(), &["unget", "--token", &token]);
+        let mut unget = journal.command_by(&etcd.url(), &["unget", "--token", &token.to_string()]);
         unget.status().expect("it runs").success()
     });
+    journal.let_end(token);
     // The first try has no answer in 1 s.
     relay.wait_held();
     assert_eq!(run.status(), 76);
@@ -165,7 +166,7 @@ fn time_is_up_in_a_look() {
     let mut holder = Run::start(&mut journal.command_by(&etcd.url(), &["run", "--", "sleep", "600"]));
     let state = |words: &[&str]| journal.command_by(&etcd.url(), words).output().expect("it runs");
     wait_until("it holds", || state(&["state", "-q"]).status.success());
-    let mut command = journal.command(&["run", "-t", "2", "true"]);
+    let mut command = journal.command(&["run", "-t", "10", "true"]);
     let child = command.stderr(Stdio::piped()).spawn().expect("it starts");
     wait_until("it waits", || {
         let said = String::from_utf8_lossy(&state(&["state", "--json"]).stdout).into_owned();

@@ -2,7 +2,7 @@
 //! grew. Several locks on the same servers are several tries.
 
 use crate::engine_common::etcd::{Etcd, Version};
-use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime};
+use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime, ns_between};
 use crate::engine_common::wait_until;
 
 const TTL: &[&str] = &["--ttl", "5"];
@@ -40,21 +40,25 @@ fn leader_killed() {
     for version in Version::ALL {
         let mut etcd = Etcd::of(version, 3);
         let journals = journals(&etcd, "leader");
-        let mut holders = hold(&journals, 7, &[]);
+        let mut holders = hold(&journals, 60, &[]);
         let mut next = wait_behind(&journals);
         etcd.kill(etcd.leader());
+        for journal in &journals {
+            journal.runs_on(TTL_NS);
+            journal.let_end(journal.intervals()[0].token);
+        }
         assert_eq!(statuses(&mut holders), [0; TRIES], "the locks were kept");
         assert_eq!(statuses(&mut next), [0; TRIES]);
         for journal in &journals {
             let intervals = journal.judge(2);
             figures.note(
                 "leader killed while held: hand-over after the holder's end",
-                intervals[1].first - intervals[0].last,
+                ns_between(intervals[0].last, intervals[1].first),
             );
         }
         let begun = boottime();
         assert_eq!(journals[0].run(TTL, 0, &[]).status(), 0);
-        figures.note("one of three servers gone: a whole run", boottime() - begun);
+        figures.note("one of three servers gone: a whole run", ns_between(begun, boottime()));
     }
 }
 
@@ -113,11 +117,9 @@ fn all_killed() {
         assert_eq!(statuses(&mut holders), [76; TRIES]);
         for journal in &journals {
             // No renewal can have been asked for after the end of the servers.
-            let end = journal.judge(1)[0].last;
-            let left = (killed + TTL_NS).checked_sub(end).expect("it ended before its lease");
             figures.note(
                 "all servers killed: the command's end before the latest end of its lease",
-                left,
+                ends_with_its_lease(journal, killed),
             );
         }
         for i in 0..3 {
@@ -129,6 +131,13 @@ fn all_killed() {
             journal.judge(2);
         }
     }
+}
+
+/// The only command has ended before the lease that was asked for last, at `asked`, was over: how long before.
+fn ends_with_its_lease(journal: &Journal, asked: u64) -> i64 {
+    let left = ns_between(journal.judge(1)[0].last, asked + TTL_NS);
+    assert!(left > 0, "it has outlived its lease by {} ns", -left);
+    left
 }
 
 fn nobody_there(journal: &Journal, figures: &Figures) {
@@ -145,7 +154,7 @@ fn nobody_there(journal: &Journal, figures: &Figures) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("cannot be reached"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        figures.note("nobody listens: until status 69", boottime() - asked);
+        figures.note("nobody listens: until status 69", ns_between(asked, boottime()));
     }
 }
 
@@ -160,16 +169,12 @@ fn server_stopped() {
         etcd.signal_all("STOP");
         let output = journals[0].command(&["run", "true"]).output().expect("it runs");
         assert_eq!(output.status.code(), Some(69));
-        let asked = boottime() - stopped;
-        figures.note("server stopped: until status 69", asked);
-        assert!(asked < TTL_NS);
+        figures.note("server stopped: until status 69", ns_between(stopped, boottime()));
         assert_eq!(statuses(&mut holders), [76; TRIES]);
         for journal in &journals {
-            let end = journal.judge(1)[0].last;
-            let left = (stopped + TTL_NS).checked_sub(end).expect("it ended before its lease");
             figures.note(
                 "server stopped: the command's end before the latest end of its lease",
-                left,
+                ends_with_its_lease(journal, stopped),
             );
         }
         etcd.signal_all("CONT");
@@ -201,10 +206,10 @@ fn server_with_empty_data() {
         assert!(intervals[0].last < killed + TTL_NS);
         figures.note(
             "server with empty data: until the command is dead",
-            intervals[0].last - killed,
+            ns_between(killed, intervals[0].last),
         );
-        let both = intervals[0].last.saturating_sub(intervals[1].first);
-        figures.note("server with empty data: two commands at once", both);
+        let both = ns_between(intervals[1].first, intervals[0].last);
+        figures.note("server with empty data: two commands at once", both.max(0));
     }
 }
 
@@ -213,8 +218,8 @@ fn server_with_empty_data() {
 fn no_space() {
     let etcd = Etcd::with(Version::System, 1, None, &["--quota-backend-bytes=65536"]);
     let journal = Journal::new(&etcd.url(), "space");
-    let mut holder = journal.run(TTL, 8, &[]);
-    journal.wait_for(1);
+    let mut holder = journal.run(TTL, 60, &[]);
+    let token = journal.wait_for(1).token;
     let mut next = journal.run(TTL, 0, &[]);
     wait_until("the next one waits", || journal.waiting() == 1);
     let value = "x".repeat(20_000);
@@ -229,6 +234,8 @@ fn no_space() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(125), "{said}");
     assert!(said.contains("space exceeded") && said.contains("alarm list"), "{said}");
+    journal.runs_on(TTL_NS);
+    journal.let_end(token);
     assert_eq!(holder.status(), 0);
     assert_eq!(next.status(), 0);
     journal.judge(2);
@@ -290,14 +297,18 @@ fn logins_end_while_holding_and_waiting() {
         let etcd = Etcd::with(version, 1, None, &["--auth-token-ttl=2"]);
         add_users(&etcd);
         let journal = Journal::new(&etcd.url_as("root:r00t"), "login");
-        let mut holder = journal.run(TTL, 9, &[]);
-        journal.wait_for(1);
+        let mut holder = journal.run(TTL, 60, &[]);
+        let first = journal.wait_for(1).token;
         etcd.ctl(&["auth", "enable"]);
-        let mut next = journal.run(TTL, 5, &[]);
+        let mut next = journal.run(TTL, 60, &[]);
         wait_until("the next one waits", || journal.waiting() == 1);
+        journal.runs_on(TTL_NS);
+        journal.let_end(first);
         assert_eq!(holder.status(), 0);
-        journal.wait_for(2);
+        let second = journal.wait_for(2).token;
         etcd.ctl(&["--user=root:r00t", "auth", "disable"]);
+        journal.runs_on(TTL_NS);
+        journal.let_end(second);
         assert_eq!(next.status(), 0);
         journal.judge(2);
     }

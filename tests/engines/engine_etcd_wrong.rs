@@ -181,7 +181,15 @@ fn an_etcd_that_has_gone_back_is_followed() {
     let file = folder.path().join("trace");
     let mut trace = journal.command_by(&etcd.url_of(&relay.endpoint()), &["trace", "-f", "--json"]);
     let trace = Run::start(trace.stdout(std::fs::File::create(&file).expect("a file")));
-    relay.wait_seen("watch", 1);
+    let said = || std::fs::read_to_string(&file).unwrap_or_default();
+    let run = |message: &str| {
+        let run = journal.command(&["run", "-m", message, "true"]).status();
+        assert!(run.expect("it runs").success());
+    };
+    wait_until("it follows", || {
+        run("beforehand");
+        said().contains("beforehand")
+    });
     trace.signal("STOP");
     etcd.kill(0);
     etcd.forget(0);
@@ -189,10 +197,8 @@ fn an_etcd_that_has_gone_back_is_followed() {
     etcd.wait_ready();
     trace.signal("CONT");
     relay.wait_seen("watch", 2);
-    let run = journal.command(&["run", "true"]).status();
-    assert!(run.expect("it runs").success());
-    let said = || std::fs::read_to_string(&file).unwrap_or_default();
-    wait_until("it was told", || said().contains(r#""event":"granted""#));
+    run("afterwards");
+    wait_until("it was told", || said().contains("afterwards"));
 }
 
 /// A watch that ends as soon as it has begun is not begun anew as fast as can be.

@@ -2,7 +2,7 @@
 //! commands ran at once, and tokens grew.
 
 use crate::cluster::Cluster;
-use crate::engine_common::journal::{Journal, Run, boottime, figure};
+use crate::engine_common::journal::{Journal, Run, boottime, figure, ns_between};
 use crate::engine_common::postgres::Postgres;
 use crate::engine_common::wait_until;
 use crate::island::{Cut, DB, Host, Island, NETWORK};
@@ -54,15 +54,18 @@ fn cut_while_holding(island: &Island, journal: &Journal, how: Cut, holder: impl 
         assert_eq!(holder.status(), 76);
         let intervals = journal.judge(2 * round + 2);
         let (gone, came) = (intervals[2 * round], intervals[2 * round + 1]);
-        let left = (cut + TTL_NS)
-            .checked_sub(gone.last)
-            .expect("it ended before its time was over");
         figure(
             &format!("{how:?} cut: the command's end before the latest end of its time"),
-            left,
+            ns_between(gone.last, cut + TTL_NS),
         );
-        figure(&format!("{how:?} cut: until the next host's command"), came.first - cut);
-        figure(&format!("{how:?} cut: between the two"), came.first - gone.last);
+        figure(
+            &format!("{how:?} cut: until the next host's command"),
+            ns_between(cut, came.first),
+        );
+        figure(
+            &format!("{how:?} cut: between the two"),
+            ns_between(gone.last, came.first),
+        );
         here.connect();
         healed();
     }
@@ -113,18 +116,20 @@ fn etcd_leader_cut_off_while_another_host_holds() {
         for round in 0..3 {
             let leader = cluster.leader();
             let (here, there) = (&island.hosts[(leader + 1) % 3], &island.hosts[(leader + 2) % 3]);
-            let mut holder = run(here, &journal, TTL, 8, &[]);
-            journal.wait_for(2 * round + 1);
+            let mut holder = run(here, &journal, TTL, 60, &[]);
+            let token = journal.wait_for(2 * round + 1).token;
             let mut next = run(there, &journal, TTL, 0, &[]);
             wait_until("the next one waits", || journal.waiting() == 1);
             island.hosts[leader].cut(Cut::Link);
+            journal.runs_on(TTL_NS);
+            journal.let_end(token);
             assert_eq!(holder.status(), 0, "the lock was kept");
             assert_eq!(next.status(), 0);
             let intervals = journal.judge(2 * round + 2);
             let (first, second) = (intervals[2 * round], intervals[2 * round + 1]);
             figure(
                 "Leader cut off: hand-over after the holder's end",
-                second.first - first.last,
+                ns_between(first.last, second.first),
             );
             island.hosts[leader].connect();
             cluster.wait_ready();

@@ -77,8 +77,8 @@ fn a_pooler_in_between() {
     }
     let sessions = Pooler::start(&server, "session");
     let journal = Journal::new(&sessions.url(), "pooler");
-    let mut one = journal.run(&[], 1, &[]);
-    journal.wait_for(1);
+    let mut one = journal.run(&[], 60, &[]);
+    let token = journal.wait_for(1).token;
     let direct = binary(&server.url())
         .args([journal.name(), "run", "-n", "true"])
         .output()
@@ -89,6 +89,7 @@ fn a_pooler_in_between() {
         "they exclude each other: {}",
         stderr(&direct)
     );
+    journal.let_end(token);
     assert_eq!(one.status(), 0);
     // The server itself, and a pooler in session mode, by a local socket.
     let own = format!(
@@ -254,10 +255,11 @@ fn a_standby_is_passed_over() {
         assert_eq!(refused.status.code(), Some(69), "{}", stderr(&refused));
     }
     let journal = Journal::new(&both, "standby");
-    let mut holder = journal.run(&[], 1, &[]);
-    journal.wait_for(1);
+    let mut holder = journal.run(&[], 60, &[]);
+    let token = journal.wait_for(1).token;
     let refused = output(binary(&primary.url()).args([journal.name(), "run", "-n", "true"]));
     assert_eq!(refused.status.code(), Some(75), "{}", stderr(&refused));
+    journal.let_end(token);
     assert_eq!(holder.status(), 0);
 }
 

@@ -2,7 +2,7 @@
 //! Each is tried several times; the times that it took are printed.
 
 use crate::engine_common::hang;
-use crate::engine_common::journal::{Journal, Run, boottime, runs};
+use crate::engine_common::journal::{Journal, Run, boottime, ns_between, runs};
 use crate::engine_common::postgres::{Postgres, figures, stderr, stdout};
 use crate::engine_common::wait_until;
 use std::process::{Command, Output};
@@ -64,7 +64,7 @@ fn holder_and_command_killed() {
         holder.signal("KILL");
         crate::engine_common::signal(command, "KILL");
         assert_eq!(first.status(), 0);
-        took.push(boottime() - killed);
+        took.push(ns_between(killed, boottime()));
         assert_eq!(next.status(), 0);
         journal.judge(2 * round + 2);
     }
@@ -80,8 +80,8 @@ fn wrapper_killed_command_alive() {
         holder.signal("KILL");
         assert_eq!(next.status(), 0);
         let intervals = journal.judge(2);
-        let end = killed + TTL_NS - intervals[0].last;
-        (end, intervals[1].first - intervals[0].last)
+        let end = ns_between(intervals[0].last, killed + TTL_NS);
+        (end, ns_between(intervals[0].last, intervals[1].first))
     });
     let (ends, gaps) = took.into_iter().unzip();
     figures("wrapper killed: the command's end before the time is over", ends);
@@ -99,8 +99,8 @@ fn holder_stopped_then_continued() {
         holder.signal("CONT");
         assert_eq!(holder.status(), 76);
         let intervals = journal.judge(2);
-        let end = stopped + TTL_NS - intervals[0].last;
-        (end, intervals[1].first - intervals[0].last)
+        let end = ns_between(intervals[0].last, stopped + TTL_NS);
+        (end, ns_between(intervals[0].last, intervals[1].first))
     });
     let (ends, gaps) = took.into_iter().unzip();
     figures("holder stopped: the command's end before the time is over", ends);
@@ -130,7 +130,7 @@ fn terminated(subject: &str, before: &[&str], status: Option<i32>) {
             assert_eq!(holder.status(), status);
         }
         let intervals = journal.judge(2 * round + 2);
-        gaps.push(intervals[2 * round + 1].first - intervals[2 * round].last);
+        gaps.push(ns_between(intervals[2 * round].last, intervals[2 * round + 1].first));
     }
     figures(
         &format!("session {subject}: from the command's end to the next one"),
@@ -212,7 +212,7 @@ fn server_killed_and_started_again() {
         for journal in &journals {
             assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
             let intervals = journal.judge(2 * round + 2);
-            took.push(intervals[2 * round].last.saturating_sub(killed));
+            took.push(ns_between(killed, intervals[2 * round].last));
         }
     }
     figures("server killed: until the command's end", took);
@@ -230,19 +230,20 @@ fn server_stopped() {
         journal.wait_for(1);
     }
     // One that waits, with and without an end.
-    let mut waiting = journals[0].run(&["--ttl", "5", "-t", "2"], 0, &[]);
+    let mut waiting = journals[0].run(&["--ttl", "5", "-t", "6"], 0, &[]);
     let mut patient = journals[0].run(TTL, 0, &[]);
     wait_until("they wait", || journals[0].waiting() == 2);
     let stopped = boottime();
     server.signal_all("STOP");
     let refused = output(&mut journals[0].command(&["run", "true"]));
     assert_eq!(refused.status.code(), Some(69), "{}", stderr(&refused));
-    let answered = boottime() - stopped;
+    let answered = ns_between(stopped, boottime());
     let mut left = Vec::new();
     for (holder, journal) in held.iter_mut().zip(&journals) {
         assert_eq!(holder.status(), 76);
-        let end = (stopped + TTL_NS).checked_sub(journal.judge(1)[0].last);
-        left.push(end.expect("it ended before its time was over"));
+        let end = ns_between(journal.judge(1)[0].last, stopped + TTL_NS);
+        assert!(end > 0, "it has outlived its time by {} ns", -end);
+        left.push(end);
     }
     assert_eq!(waiting.status(), 75, "its time was up");
     assert_eq!(patient.status(), 69);
@@ -351,8 +352,8 @@ fn a_waiter_gives_up_within_two_ttl() {
     let journal = Journal::new(&server.url(), "two-ttl");
     let _holder = journal.run(&["--ttl", "600"], 600, &[]);
     journal.wait_for(1);
-    // Gives up by itself, a second after its time.
-    let mut other = journal.run(&["--ttl", "600", "-t", "11"], 0, &[]);
+    // Gives up by itself, later than that; it has begun before.
+    let mut other = journal.run(&["--ttl", "600", "-t", "17"], 0, &[]);
     wait_until("it waits", || journal.waiting() == 1);
     let mut waiter = journal.run(TTL, 0, &[]);
     wait_until("it waits", || journal.waiting() == 2);
@@ -385,6 +386,9 @@ fn the_queue_is_served_in_order() {
     }
     let intervals = journal.judge(4);
     assert_eq!(order.len(), intervals.len() - 1);
-    let gaps = intervals.windows(2).map(|pair| pair[1].first - pair[0].last).collect();
+    let gaps = intervals
+        .windows(2)
+        .map(|pair| ns_between(pair[0].last, pair[1].first))
+        .collect();
     figures("queue: from one command's end to the next one", gaps);
 }

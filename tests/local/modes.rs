@@ -112,7 +112,7 @@ fn readers_behind_a_writer_that_gives_up_go_on_at_once() {
     let [mut early, mut writer, mut late] = [0; 3].map(|_| Worker::open(&lock));
     assert!(early.get(Ask::mode(Mode::Shared)).is_some());
     writer.send_get(Ask {
-        wait: Some(200),
+        wait: Some(2000),
         ..Ask::default()
     });
     wait_for_waiters(&lock, 1);
@@ -334,7 +334,7 @@ fn on_wait_is_told_who_holds() {
     let mut holder = Worker::open(&lock);
     assert!(holder.get(Ask::default()).is_some());
     let (handle, mut told) = (lock.open(), Vec::new());
-    let options = GetOptions::new().wait(Wait::For(Duration::from_millis(300)));
+    let options = GetOptions::new().wait(Wait::For(Duration::from_secs(2)));
     let had = handle.get_lock(options.on_wait(Duration::from_millis(50), |state| told.push(state.clone())));
     assert!(!had.unwrap());
     assert_eq!(told.len(), 1, "once");

@@ -218,7 +218,7 @@ fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
     let mut shell = Pty::shell();
     // A script: everything is in the terminal's foreground group, the script too.
     let script = "sh -c 'for i in 1 2 3 4; do sleep 1000 & pids=\"$pids $!\"; done; echo u\"\"p$pids.; wait'";
-    let line = typed(&lock, "--limit 0.3", script).replace('\'', r"'\''");
+    let line = typed(&lock, "--limit 3", script).replace('\'', r"'\''");
     shell.line(&format!("bash -c '{line}; echo \"\"survived $?.'"));
     shell.see("up ");
     shell.see("survived 124.");
