@@ -13,7 +13,7 @@
 //! | `engines` | the same lock, kept by this machine, by etcd, or by PostgreSQL | all of the above |
 //! | `testing` | the model, failpoints, interleavings, entry points for fuzzing | everything |
 //!
-//! The dependencies run one way, from the bottom of this list to its top. A test holds the imports to it.
+//! The dependencies run one way, from the bottom of this list to its top. `testing/modules.rs` holds the imports to it.
 
 mod acquire;
 mod api;
@@ -27,9 +27,8 @@ pub mod system;
 mod testing;
 mod types;
 
-pub use api::{Builder, Guard, Lost, ResourceLock};
+pub use api::{Builder, Guard, Lost, ResourceLock, remove};
 pub use inspect::{Change, Viewer, Watch, list};
-pub use shm::remove;
 #[doc(hidden)]
 pub use testing::fuzzing;
 pub use types::{

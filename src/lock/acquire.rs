@@ -1,7 +1,10 @@
-//! From asking to holding: a try in the latch, a short spin outside the queue, the queue itself, a table without room.
+//! The state of a handle, from asking to holding, and the release: a try in the latch, a short spin outside the queue, the
+//! queue itself, a table that is full.
 
-pub(crate) mod acquisition;
+mod acquisition;
 mod full;
+pub(crate) mod handle;
 pub(crate) mod hold;
+pub(crate) mod queued;
+mod release;
 mod spin;
-pub(crate) mod wait;

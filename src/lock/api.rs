@@ -1,8 +1,12 @@
 //! What a user of the library does with a lock.
 
+mod builder;
 mod guard;
-pub(crate) mod handle;
 mod inspection;
+pub(crate) mod removal;
+mod resource_lock;
 
+pub use builder::Builder;
 pub use guard::{Guard, Lost};
-pub use handle::{Builder, ResourceLock};
+pub use removal::remove;
+pub use resource_lock::ResourceLock;

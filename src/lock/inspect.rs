@@ -1,4 +1,4 @@
-//! Looking at locks without disturbing anybody.
+//! Inspecting locks without disturbing anybody.
 
 mod directory;
 pub(crate) mod snapshot;

@@ -2,12 +2,18 @@
 
 pub(crate) mod beacon;
 pub(crate) mod clock;
+pub(crate) mod ending;
 pub(crate) mod files;
+pub(crate) mod latched;
+pub(crate) mod layout;
+mod lifelines;
 pub(crate) mod note;
+pub(crate) mod objects;
+pub(crate) mod opening;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod real;
-pub(crate) mod removal;
+pub(crate) mod request;
 pub(crate) mod semaphore;
 pub(crate) mod table;
-
-pub use removal::remove;
+pub(crate) mod tombstone;

@@ -7,3 +7,5 @@ pub mod fuzzing;
 mod interleavings;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod modules;

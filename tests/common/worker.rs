@@ -341,10 +341,10 @@ impl Hands {
             }
             "get" => self.get(Ask::options(&arguments[0])),
             "release" => self.guards.pop().map_or(json!(false), |guard| outcome(guard.release())),
-            "release_unmended" => self
+            "release_unrepaired" => self
                 .guards
                 .pop()
-                .map_or(json!(false), |guard| outcome(guard.release_unmended())),
+                .map_or(json!(false), |guard| outcome(guard.release_unrepaired())),
             "lost" => self.guards.last().map_or(Value::Null, |guard| match guard.lost() {
                 None => json!("held"),
                 Some(Lost::Forced) => json!("forced"),

@@ -416,7 +416,7 @@ fn a_death_is_told_until_somebody_finishes_well() {
         "even a request that does not wait is told"
     );
     assert_eq!(lock.state().abandoned, Some(token));
-    assert_eq!(one.ask(json!(["release_unmended"])), json!(true));
+    assert_eq!(one.ask(json!(["release_unrepaired"])), json!(true));
     assert!(one.get(Ask::now()).unwrap().abandoned, "kept");
     assert!(one.release());
     assert_eq!(lock.state().abandoned, None);
@@ -439,7 +439,7 @@ fn a_forced_release_clears_the_mark_of_a_death() {
     dying.get(Ask::default()).unwrap();
     dying.kill();
     assert!(one.get(Ask::now()).unwrap().abandoned);
-    assert_eq!(one.ask(json!(["release_unmended"])), json!(true));
+    assert_eq!(one.ask(json!(["release_unrepaired"])), json!(true));
     assert!(lock.state().abandoned.is_some());
     let _ = one.ask(json!(["force"])); // free: nothing to release, but somebody has seen to it
     assert_eq!(lock.state().abandoned, None);

@@ -1,29 +1,39 @@
-//! Getting the lock: a try, a short patience outside the queue, then the queue.
+//! Acquiring the lock: a try in the latch, a short spin outside the queue, then the queue.
 
 use crate::lock::acquire::full;
-use crate::lock::acquire::hold::{Hold, held};
-use crate::lock::acquire::spin::Patience;
-use crate::lock::acquire::wait::Waited;
-use crate::lock::api::handle::{Current, REMOVAL_LOOK, ResourceLock, busy};
+use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, visit_now};
+use crate::lock::acquire::hold::Hold;
+use crate::lock::acquire::queued::{Queued, Waited};
+use crate::lock::acquire::spin::Spin;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
+use crate::lock::shm::latched::NotDone;
+use crate::lock::shm::layout::pack_command;
+use crate::lock::shm::objects::Objects;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Describe, NotDone, Objects, Real, go, kind_of};
-use crate::lock::shm::table::{PackedRequester, pack_command};
+use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::request::{Request, kind_of};
+use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
-use crate::{Error, GetOptions, Result, Wait};
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, Result, Wait};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-const MS: u64 = 1_000_000;
-/// Longest stay in the queue for the latch at a time, so that the handle's other threads are not held up for long.
-pub(crate) const LATCH_TURN_NS: u64 = 50 * MS;
 /// Even a request that does not wait gives the latch this long. It is normally free within a microsecond, but on a busy
 /// machine the process inside may be kept from running for some tens of milliseconds.
-const LATCH_LEAST_NS: u64 = 250 * MS;
+const LATCH_LEAST_NS: u64 = 250_000_000;
 
-/// What one try in the latch came to.
+/// A lock that was acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) token: u64,
+    /// True if it is a new hold of this handle: not one that it had before, and not a detached one.
+    pub(crate) owned: bool,
+}
+
+/// The outcome of one try in the latch.
 enum Try {
     Granted(Hold),
     Queued(usize, Word),
@@ -35,9 +45,16 @@ enum Try {
     Latched(NotDone),
 }
 
-impl ResourceLock {
-    /// The token of the hold, and whether it is a new one of this handle; `None` = not had in time.
-    pub(crate) fn get(&self, mut options: GetOptions<'_>) -> Result<Option<(u64, bool)>> {
+/// What comes after a try.
+enum Next {
+    Again,
+    Acquired(Grant),
+    TimedOut,
+}
+
+impl Handle {
+    /// Acquires the lock: `None` = not acquired in time.
+    pub(crate) fn get(&self, options: GetOptions<'_>) -> Result<Option<Grant>> {
         self.check_fork()?;
         let start = sys::monotonic();
         if options.same_process_ok
@@ -46,10 +63,42 @@ impl ResourceLock {
             log::debug!(
                 "<{}> lock already acquired   - Prior grant     <{}>",
                 self.name(),
-                self.get_lock_info()
+                self.current().objects.note.text()
             );
-            return Ok(Some((token, false)));
+            return Ok(Some(Grant { token, owned: false }));
         }
+        Acquisition::new(self, options, start)?.run()
+    }
+}
+
+/// One request for the lock, from its first try to the answer.
+struct Acquisition<'h, 'o> {
+    handle: &'h Handle,
+    options: GetOptions<'o>,
+    request: Request,
+    /// When the request has to be answered, in monotonic ns.
+    deadline: u64,
+    /// How long a table that stays busy, or a removal, is waited for, in monotonic ns.
+    patient_until: u64,
+    /// The time, as last read.
+    now: u64,
+    /// The lock's paths are to be checked before the next try: if that is due, or (true) in any case.
+    check_paths: Option<bool>,
+    /// Join the queue if the lock is taken.
+    queue: bool,
+    spin: Spin,
+    /// The lock was found taken.
+    conflict: bool,
+    /// Its time is up, and the lock was checked once more, for a dead holder.
+    last_check: bool,
+    /// The dead were dropped because the number of slots differs.
+    swept: bool,
+    /// Which holders are checked next, if the table is full.
+    cursor: usize,
+}
+
+impl<'h, 'o> Acquisition<'h, 'o> {
+    fn new(handle: &'h Handle, options: GetOptions<'o>, start: u64) -> Result<Self> {
         let deadline = match options.wait {
             Wait::No => start,
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -58,257 +107,98 @@ impl ResourceLock {
         if !options.queue_at_once {
             process::pid_namespace(); // once; a process that takes one lock in its life names it later, if at all
         }
-        let mut describe = self.describe(&options, start)?;
-        let mut current = self.current();
-        // How long a table that stays busy, or a removal, is waited for.
-        let until = deadline.max(start.saturating_add(LATCH_LEAST_NS));
-        if let Err(error) = self.fresh(&mut current, start, false, Duration::ZERO) {
-            current = self.outwait_removal(current, error, until, &options)?;
-        }
-        let mut queue = options.queue_at_once && options.wait != Wait::No;
-        let mut patience = Patience::default();
-        let mut conflict = false;
-        let mut looked = false;
-        let mut swept = false;
-        let mut cursor = 0;
-        let owned = options.detached.is_none();
-        loop {
-            if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
-                return Err(Error::Cancelled);
-            }
-            let now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
-            if !conflict {
-                describe.queued = now;
-                describe.queued_wall_us = current.clock.wall_us(now);
-            }
-            let tried = match self.attempt(&mut current, &describe, now, queue) {
-                Ok(tried) => tried,
-                Err(error) => {
-                    current = self.outwait_removal(current, error, until, &options)?;
-                    continue;
-                }
-            };
-            match tried {
-                Try::Granted(hold) => match self.accepted(&mut current, hold, &options) {
-                    Ok(Some(token)) => return Ok(Some((token, owned))),
-                    Ok(None) => {}
-                    Err(error) => current = self.outwait_removal(current, error, until, &options)?,
-                },
-                Try::Queued(i, word) => {
-                    let objects = current.objects.clone();
-                    drop(current);
-                    self.note_conflict(&mut conflict);
-                    Real::new(&objects, now, now).name_namespace(i);
-                    let waited = self.wait_in_queue(&objects, &describe, i, word, deadline, &mut options);
-                    current = self.current();
-                    match waited {
-                        Waited::Granted(i, word) => {
-                            let Some(hold) = granted(&objects, i, word, describe)? else {
-                                continue; // released by force at once
-                            };
-                            match self.accepted(&mut current, hold, &options) {
-                                Ok(Some(token)) => return Ok(Some((token, owned))),
-                                Ok(None) => {}
-                                Err(error) => current = self.outwait_removal(current, error, until, &options)?,
-                            }
-                        }
-                        Waited::TimedOut => break,
-                        Waited::Cancelled => return Err(Error::Cancelled),
-                        Waited::Again => {
-                            let now = sys::monotonic();
-                            if now >= deadline {
-                                break;
-                            }
-                            if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
-                                current = self.outwait_removal(current, error, until, &options)?;
-                            }
-                        }
-                    }
-                }
-                Try::SlotsDiffer(in_use) if swept => {
-                    let (_, asked) = kind_of(describe.mode);
-                    return Err(Error::SlotsDiffer { asked, in_use });
-                }
-                Try::SlotsDiffer(_) => {
-                    swept = true; // by the dead, perhaps
-                    self.visit_now(&current.objects.clone(), Sweep::All);
-                }
-                Try::Latched(not_done) => {
-                    let objects = current.objects.clone();
-                    drop(current); // the handle's other threads have a turn
-                    if sys::monotonic() >= until {
-                        return Err(busy(&objects, not_done));
-                    }
-                    current = self.current();
-                }
-                Try::Full => {
-                    drop(current);
-                    self.note_conflict(&mut conflict);
-                    current = self.current();
-                    // All records taken: by the dead, perhaps.
-                    let now = sys::monotonic();
-                    let visit = full::visit_due(&current.objects, now, &mut cursor);
-                    if let Some(what) = visit {
-                        self.visit_now(&current.objects.clone(), what);
-                        if now < deadline || !std::mem::replace(&mut looked, true) {
-                            continue;
-                        }
-                    }
-                    if now >= deadline {
-                        break;
-                    }
-                    drop(current);
-                    nap(&options, deadline.min(now.saturating_add(full::TRY_NS)));
-                    current = self.current();
-                    if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
-                        current = self.outwait_removal(current, error, until, &options)?;
-                    }
-                }
-                Try::Busy => {
-                    let objects = current.objects.clone();
-                    drop(current);
-                    self.note_conflict(&mut conflict);
-                    let now = sys::monotonic();
-                    let patient = options.wait != Wait::No && now < deadline;
-                    if !(patient && patience.wait_a_little(&objects, describe.mode)) {
-                        if patient {
-                            queue = true;
-                        } else if !looked {
-                            // Is its holder dead? Then this try was not the last one.
-                            looked = true;
-                            current = self.current();
-                            self.visit_now(&objects, Sweep::All);
-                            if let Err(error) = self.fresh(&mut current, now, true, Duration::ZERO) {
-                                current = self.outwait_removal(current, error, until, &options)?;
-                            }
-                            continue;
-                        } else {
-                            current = self.current();
-                            break;
-                        }
-                    }
-                    current = self.current();
-                }
-            }
-        }
-        let objects = current.objects.clone();
-        drop(current);
-        objects.table.header.timeouts.fetch_add(1, Relaxed);
-        objects.table.header.consecutive_timeouts.fetch_add(1, Relaxed);
-        log::debug!(
-            "<{}> lock request timed out  - Current owner   <{}>",
-            self.name(),
-            self.get_lock_info()
-        );
-        Ok(None)
-    }
-
-    /// The lock could not be opened afresh for a request. If it is being removed, waits for the end of that, and the
-    /// handle's other threads have a turn.
-    #[cold]
-    fn outwait_removal<'a>(
-        &'a self,
-        mut current: MutexGuard<'a, Current>,
-        mut error: Error,
-        until: u64,
-        options: &GetOptions<'_>,
-    ) -> Result<MutexGuard<'a, Current>> {
-        loop {
-            drop(current);
-            let now = sys::monotonic();
-            if !matches!(error, Error::BeingRemoved { .. }) || now >= until {
-                return Err(error);
-            }
-            nap(options, until.min(now.saturating_add(REMOVAL_LOOK.as_nanos() as u64)));
-            if options.cancel.is_some_and(crate::Cancel::is_cancelled) {
-                return Err(Error::Cancelled);
-            }
-            current = self.current();
-            match self.fresh(&mut current, now, true, Duration::ZERO) {
-                Ok(_) => return Ok(current),
-                Err(another) => error = another,
-            }
-        }
-    }
-
-    fn held_token(&self) -> Option<u64> {
-        self.current()
-            .holds
-            .iter()
-            .rev()
-            .find(|hold| hold.is_held())
-            .map(|hold| hold.token)
-    }
-
-    fn describe(&self, options: &GetOptions<'_>, queued: u64) -> Result<Describe> {
-        let bound = options.detached.and_then(|detached| detached.pid);
-        let bound_start = match bound {
-            Some(pid) => process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
-            None => 0,
-        };
-        // Nobody could tell when its time is over.
-        if options.detached.is_some_and(|detached| detached.ttl.is_some()) && process::time_namespace() == 0 {
-            return Err(Error::Os {
-                doing: "tell the time namespace, which a hold that expires needs, from",
-                path: "/proc/self/ns/time".into(),
-                source: std::io::Error::other("/proc is not mounted"),
-            });
-        }
-        let (pid, uid) = self.pid_uid();
-        Ok(Describe {
+        let command = options.command.map_or_else(process::own_command_packed, pack_command);
+        let request = Request {
             mode: options.mode,
             detached: options.detached,
-            bound_start,
-            requester: PackedRequester {
-                pid,
-                uid,
-                command: options.command.map_or_else(process::own_command_packed, pack_command),
-            },
-            queued,
+            bound_start: options.detached.map_or(Ok(0), can_detach)?,
+            requester: handle.requester(command),
+            queued: start,
             queued_wall_us: 0,
+        };
+        Ok(Self {
+            handle,
+            request,
+            deadline,
+            patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
+            now: start,
+            check_paths: Some(false),
+            queue: options.queue_at_once && options.wait != Wait::No,
+            spin: Spin::default(),
+            conflict: false,
+            last_check: false,
+            swept: false,
+            cursor: 0,
+            options,
         })
     }
 
-    fn note_conflict(&self, conflict: &mut bool) {
-        if !*conflict {
-            *conflict = true;
-            self.current().objects.table.header.conflicts.fetch_add(1, Relaxed);
+    fn run(mut self) -> Result<Option<Grant>> {
+        loop {
+            if self.options.cancel.is_some_and(Cancel::is_cancelled) {
+                return Err(Error::Cancelled);
+            }
+            let current = self.handle.current();
+            match self.step(current) {
+                Ok(Next::Again) => {}
+                Ok(Next::Acquired(grant)) => return Ok(Some(grant)),
+                Ok(Next::TimedOut) => return Ok(self.timed_out()),
+                Err(error) => self.outwait_removal(error)?,
+            }
         }
     }
 
-    /// One try in the latch, for one turn at the most: the caller holds the handle's mutex.
-    fn attempt(&self, current: &mut Current, describe: &Describe, now: u64, queue: bool) -> Result<Try> {
-        let (kind, slots) = kind_of(describe.mode);
-        let ask = Ask { kind, slots, queue };
+    /// One try, and what follows from it. The handle's other threads have a turn before the next one.
+    fn step(&mut self, mut current: MutexGuard<'h, Current>) -> Result<Next> {
+        if let Some(force) = self.check_paths.take() {
+            self.handle.refresh(&mut current, self.now, force, Duration::ZERO)?;
+        }
+        self.now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
+        if !self.conflict {
+            self.request.queued = self.now;
+            self.request.queued_wall_us = current.clock.wall_us(self.now);
+        }
+        match self.attempt(&mut current)? {
+            Try::Granted(hold) => self.granted(current, hold),
+            Try::Queued(i, word) => self.queued(current, i, word),
+            Try::Busy => self.busy(current),
+            Try::Full => Ok(self.full(current)),
+            Try::SlotsDiffer(in_use) => self.slots_differ(&current, in_use),
+            Try::Latched(not_done) => self.latched(current, not_done),
+        }
+    }
+
+    /// One try in the latch, for one turn at the most.
+    fn attempt(&self, current: &mut Current) -> Result<Try> {
+        let now = self.now;
+        let (kind, slots) = kind_of(self.request.mode);
+        let ask = Ask {
+            kind,
+            slots,
+            queue: self.queue,
+        };
         loop {
             let objects = current.objects.clone();
-            let real = Real::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).describing(describe);
+            let real = Real::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).requesting(&self.request);
             let asked = real.in_latch(|real, wakes| {
                 let asked = go(queue::request(real, ask, wakes));
                 if let Asked::Granted { .. } = asked {
-                    real.count_grant(now.saturating_sub(describe.queued));
+                    objects.table.count_grant(now.saturating_sub(self.request.queued));
                 }
                 (asked, objects.table.header.abandoned.load(Relaxed))
             });
             return Ok(match asked {
-                Ok((Asked::Granted { i, word, token }, abandoned)) => Try::Granted(Hold {
-                    objects: objects.clone(),
-                    i,
-                    word,
-                    token,
-                    describe: *describe,
-                    granted: now,
-                    abandoned,
-                    keeper: None,
-                    kept: 0,
-                    left: false,
-                }),
+                Ok((Asked::Granted { i, word, token }, abandoned)) => {
+                    let mut hold = Hold::new(objects, i, word, token, self.request, now);
+                    hold.abandoned = abandoned;
+                    Try::Granted(hold)
+                }
                 Ok((Asked::Queued { i, word }, _)) => Try::Queued(i, word),
                 Ok((Asked::Busy, _)) => Try::Busy,
                 Ok((Asked::Full, _)) => Try::Full,
                 Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
                 Err(NotDone::Stale) => {
-                    self.reopen(current, Duration::ZERO)?;
+                    self.handle.reopen(current, Duration::ZERO)?;
                     continue;
                 }
                 Err(not_done) => Try::Latched(not_done),
@@ -316,97 +206,215 @@ impl ResourceLock {
         }
     }
 
-    /// A grant: is it still the lock at the paths? Then the note is written and the hold is ours.
-    fn accepted(&self, current: &mut Current, hold: Hold, options: &GetOptions<'_>) -> Result<Option<u64>> {
-        let now = hold.granted;
-        let look = options.queue_at_once || self.is_check_due(current, now);
-        if !Arc::ptr_eq(&hold.objects, &current.objects) || (look && !self.is_current(&hold.objects)) {
-            // The lock's files were replaced: this was a grant of the old ones. It goes first; opened afresh, the
-            // same table with another semaphore would take it for a hold.
-            go(queue::let_go(&Real::new(&hold.objects, now, now), hold.i, hold.word));
-            self.reopen(current, Duration::ZERO)?;
-            self.visit_now(&hold.objects, Sweep::Active);
-            self.visit_now(&current.objects.clone(), Sweep::Active);
-            return Ok(None);
+    /// A grant. If it is still the lock at the paths, the note is written and the hold is ours.
+    fn granted(&self, mut current: MutexGuard<'h, Current>, hold: Hold) -> Result<Next> {
+        let check = self.options.queue_at_once || self.handle.is_check_due(&mut current, hold.granted);
+        let objects = &hold.objects;
+        if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current(self.handle.name())) {
+            // The lock's files were replaced: this was a grant of the old ones. It goes first; opened again, the same
+            // table with another semaphore would take it for a hold.
+            let real = Real::new(objects, hold.granted, hold.granted);
+            go(queue::let_go(&real, hold.i, hold.word()));
+            self.handle.reopen(&mut current, Duration::ZERO)?;
+            visit_now(objects, Sweep::Active);
+            visit_now(&current.objects, Sweep::Active);
+            return Ok(Next::Again);
         }
-        let wall_us = current.clock.wall_us(now);
-        let Current { objects, clock, .. } = current;
-        let text = clock.note(wall_us, options.lock_info, &objects.table.header.zone);
+        let name = self.handle.name();
+        let wall_us = current.clock.wall_us(hold.granted);
+        let zone = &objects.table.header.zone;
+        let text = current.clock.note(wall_us, self.options.lock_info, zone);
         if !objects.note.write(text) {
-            log::warn!("<{}> the note is too long for its segment and was cut", self.name());
+            log::warn!("<{name}> the note is too long for its segment and was cut");
         }
-        log::debug!("<{}> lock request successful - Granted         <{text}>", self.name());
+        log::debug!("<{name}> lock request successful - Granted         <{text}>");
         if hold.abandoned != 0 {
             log::warn!(
                 target: "resourcelock::abandoned",
-                "<{}> the previous holder died while holding the lock; the protected resource may be inconsistent",
-                self.name()
+                "<{name}> the previous holder died while holding the lock; the protected resource may be inconsistent"
             );
         }
-        let token = hold.token;
-        if options.detached.is_none() {
+        let grant = Grant {
+            token: hold.token,
+            owned: self.options.detached.is_none(),
+        };
+        if grant.owned {
             current.holds.push(hold);
         }
-        Ok(Some(token))
+        Ok(Next::Acquired(grant))
     }
 
-    /// Repairs now, as far as the table is free.
-    pub(crate) fn visit_now(&self, objects: &Objects, what: Sweep) {
-        let now = sys::monotonic();
-        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
-        // Busy or stale: the next look tries again, or finds that the lock was replaced.
-        let _ = real.in_latch(|real, wakes| {
-            real.refresh();
-            go(queue::visit(real, what, wakes));
-        });
+    /// It stands in the queue: waits there until it is granted, or leaves.
+    fn queued(&mut self, current: MutexGuard<'h, Current>, i: usize, word: Word) -> Result<Next> {
+        let objects = current.objects.clone();
+        drop(current);
+        self.note_conflict(&objects);
+        let queued = Queued::new(self.handle, &objects, &self.request, (i, word), self.deadline);
+        match queued.wait(&mut self.options) {
+            Waited::Granted => match granted_in_queue(&objects, i, word, self.request)? {
+                Some(hold) => self.granted(self.handle.current(), hold),
+                None => Ok(Next::Again), // released by force at once
+            },
+            Waited::TimedOut => Ok(Next::TimedOut),
+            Waited::Cancelled => Err(Error::Cancelled),
+            Waited::Again => {
+                self.now = sys::monotonic();
+                self.check_paths = Some(true);
+                Ok(if self.now >= self.deadline {
+                    Next::TimedOut
+                } else {
+                    Next::Again
+                })
+            }
+        }
+    }
+
+    /// The lock is taken: spins for a while, then joins the queue. If its time is up, it makes sure that the holder is
+    /// not a dead one.
+    fn busy(&mut self, current: MutexGuard<'h, Current>) -> Result<Next> {
+        let objects = current.objects.clone();
+        drop(current);
+        self.note_conflict(&objects);
+        self.now = sys::monotonic();
+        if self.options.wait != Wait::No && self.now < self.deadline {
+            self.queue = !self.spin.once(&objects, self.request.mode);
+            return Ok(Next::Again);
+        }
+        if std::mem::replace(&mut self.last_check, true) {
+            return Ok(Next::TimedOut);
+        }
+        let _mine = self.handle.current();
+        visit_now(&objects, Sweep::All);
+        self.check_paths = Some(true);
+        Ok(Next::Again)
+    }
+
+    /// All records are in use, perhaps by the dead.
+    fn full(&mut self, current: MutexGuard<'h, Current>) -> Next {
+        let objects = &current.objects;
+        self.note_conflict(objects);
+        self.now = sys::monotonic();
+        if let Some(what) = full::visit_due(objects, self.now, &mut self.cursor) {
+            visit_now(objects, what);
+            if self.now < self.deadline || !std::mem::replace(&mut self.last_check, true) {
+                return Next::Again;
+            }
+        }
+        if self.now >= self.deadline {
+            return Next::TimedOut;
+        }
+        drop(current);
+        self.nap(self.deadline.min(self.now.saturating_add(full::TRY_NS)));
+        self.check_paths = Some(true);
+        Next::Again
+    }
+
+    /// The lock is in use with another number of slots, perhaps by the dead.
+    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next> {
+        if std::mem::replace(&mut self.swept, true) {
+            let (_, asked) = kind_of(self.request.mode);
+            return Err(Error::SlotsDiffer { asked, in_use });
+        }
+        visit_now(&current.objects, Sweep::All);
+        Ok(Next::Again)
+    }
+
+    /// The latch stayed taken for a turn.
+    fn latched(&self, current: MutexGuard<'h, Current>, not_done: NotDone) -> Result<Next> {
+        let objects = current.objects.clone();
+        drop(current);
+        if sys::monotonic() >= self.patient_until {
+            return Err(not_done.error(&objects));
+        }
+        Ok(Next::Again)
+    }
+
+    /// The answer to a request that was not granted in time.
+    #[cold]
+    fn timed_out(&self) -> Option<Grant> {
+        let objects = self.handle.current().objects.clone();
+        let header = &objects.table.header;
+        header.timeouts.fetch_add(1, Relaxed);
+        header.consecutive_timeouts.fetch_add(1, Relaxed);
+        log::debug!(
+            "<{}> lock request timed out  - Current owner   <{}>",
+            self.handle.name(),
+            objects.note.text()
+        );
+        None
+    }
+
+    /// A try has failed. If the lock is being removed, waits a little for the end of that.
+    #[cold]
+    fn outwait_removal(&mut self, error: Error) -> Result<()> {
+        self.now = sys::monotonic();
+        if !matches!(error, Error::BeingRemoved { .. }) || self.now >= self.patient_until {
+            return Err(error);
+        }
+        let check = self.now.saturating_add(REMOVAL_CHECK.as_nanos() as u64);
+        self.nap(self.patient_until.min(check));
+        self.check_paths = Some(true);
+        Ok(())
+    }
+
+    fn note_conflict(&mut self, objects: &Objects) {
+        if !std::mem::replace(&mut self.conflict, true) {
+            objects.table.header.conflicts.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Sleeps until then, or until the wait is cancelled.
+    fn nap(&self, until: u64) {
+        static NEVER: AtomicU32 = AtomicU32::new(0);
+        let word = self.options.cancel.map_or(&NEVER, |cancel| &cancel.0);
+        sys::futex_wait(&[Watched::Word(word, 0)], until);
     }
 }
 
-/// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to
-/// be detached and cannot, because the table stays busy, is given back.
-fn granted(objects: &Arc<Objects>, i: usize, word: Word, describe: Describe) -> Result<Option<Hold>> {
+/// Start time of the process that a detached hold is to be bound to, 0 = none; fails if such a hold would never end.
+fn can_detach(detached: Detached) -> Result<u64> {
+    let start = match detached.pid {
+        Some(pid) => process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
+        None => 0,
+    };
+    // Nobody could tell when its time is over.
+    if detached.ttl.is_some() && process::time_namespace() == 0 {
+        return Err(Error::Os {
+            doing: "tell the time namespace, which a hold that expires needs, from",
+            path: "/proc/self/ns/time".into(),
+            source: std::io::Error::other("/proc is not mounted"),
+        });
+    }
+    Ok(start)
+}
+
+/// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to be
+/// detached and cannot be, because the table stays busy, is released.
+fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Request) -> Result<Option<Hold>> {
     let now = sys::monotonic();
-    let Some(record) = objects.table.requests.get(i) else {
+    let table = &objects.table;
+    let Some(record) = table.requests.get(i) else {
         return Ok(None);
     };
-    let mut hold = Hold {
-        objects: objects.clone(),
-        i,
-        word: held(word),
-        token: record.token.load(Acquire),
-        describe,
-        granted: now,
-        abandoned: objects.table.header.abandoned.load(Acquire),
-        keeper: None,
-        kept: 0,
-        left: false,
-    };
+    let mut hold = Hold::new(objects.clone(), i, word, record.token.load(Acquire), request, now);
+    hold.abandoned = table.header.abandoned.load(Acquire);
     // After the token: it is ours if the record still was.
     if !hold.is_held() {
         return Ok(None);
     }
     record.granted.store(now, Relaxed);
-    let real = Real::new(objects, now, now);
-    real.count_grant(now.saturating_sub(describe.queued));
-    if let Some(detached) = describe.detached {
-        match hold.detach(detached, describe.bound_start) {
+    table.count_grant(now.saturating_sub(request.queued));
+    if let Some(detached) = request.detached {
+        match hold.detach(detached, request.bound_start) {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(busy) => {
                 // Or this handle, which forgets it, would wait for its own hold.
-                go(queue::let_go(&real, i, word));
+                go(queue::let_go(&Real::new(objects, now, now), i, word));
                 return Err(busy);
             }
         }
     }
-    objects.table.announce();
-    hold.granted = now;
+    table.announce();
     Ok(Some(hold))
-}
-
-/// Sleeps until then, or until the wait is cancelled.
-fn nap(options: &GetOptions<'_>, until: u64) {
-    static NEVER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let word = options.cancel.map_or(&NEVER, |cancel| &cancel.0);
-    sys::futex_wait(&[Watched::Word(word, 0)], until);
 }

@@ -1,20 +1,20 @@
-//! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as
-//! anywhere.
+//! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as anywhere.
 
+use crate::lock::api::resource_lock::ResourceLock;
+use crate::lock::inspect::Viewer;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::Objects;
+use crate::lock::shm::objects::Objects;
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::system::printable_bytes;
-use crate::{HistoryRecord, ResourceLock, State, Viewer};
+use crate::lock::types::{HistoryRecord, State};
 use std::sync::Arc;
 
-/// Where to look.
+/// What a lock is inspected through.
 enum Seen {
     Handle(Arc<Objects>),
-    /// Opened for this look: in the child of a fork, while the handle's own objects cannot be reached.
-    Afresh(Box<Viewer>),
-    /// The same, and there is no lock any more.
+    /// Opened for this call: in the child of a fork, when the handle's own objects cannot be reached.
+    Viewer(Box<Viewer>),
+    /// The same, and the lock no longer exists.
     Nothing,
 }
 
@@ -22,7 +22,7 @@ impl Seen {
     fn semaphore(&self) -> Option<&Semaphore> {
         match self {
             Self::Handle(objects) => Some(&objects.semaphore),
-            Self::Afresh(viewer) => Some(viewer.semaphore()),
+            Self::Viewer(viewer) => Some(viewer.semaphore()),
             Self::Nothing => None,
         }
     }
@@ -30,7 +30,7 @@ impl Seen {
     fn note(&self) -> Option<&Note> {
         match self {
             Self::Handle(objects) => Some(&objects.note),
-            Self::Afresh(viewer) => Some(viewer.note()),
+            Self::Viewer(viewer) => Some(viewer.note()),
             Self::Nothing => None,
         }
     }
@@ -38,7 +38,7 @@ impl Seen {
     fn objects(&self) -> Option<&Objects> {
         match self {
             Self::Handle(objects) => Some(objects),
-            Self::Afresh(viewer) => viewer.objects(),
+            Self::Viewer(viewer) => viewer.objects(),
             Self::Nothing => None,
         }
     }
@@ -46,22 +46,23 @@ impl Seen {
 
 impl ResourceLock {
     fn seen(&self) -> Seen {
-        match self.current_unless_stuck() {
+        match self.handle.current_unless_stuck() {
             Some(current) => Seen::Handle(current.objects.clone()),
             None => match Viewer::open(self.name().clone()) {
-                Ok(viewer) => Seen::Afresh(Box::new(viewer)),
+                Ok(viewer) => Seen::Viewer(Box::new(viewer)),
                 Err(_) => Seen::Nothing,
             },
         }
     }
 
-    /// Token of this handle's latest hold, if it has one. None in the child of a fork: the hold is its parent's.
+    /// The token of this handle's latest hold, if it has one. `None` in the child of a fork: the hold is its parent's.
+    /// Does not block.
     pub fn token(&self) -> Option<u64> {
-        self.check_fork().ok()?;
-        self.current().holds.last().map(|hold| hold.token)
+        self.handle.check_fork().ok()?;
+        self.handle.current().holds.last().map(|hold| hold.token)
     }
 
-    /// Whether the lock is taken (Python: `is_locked`), by anybody. Logged under a target of its own,
+    /// True if the lock is taken (Python: `is_locked`), by anybody. Logged under a target of its own,
     /// `resourcelock::is_locked`, so that it may be called in a loop. Never blocks.
     pub fn is_locked(&self) -> bool {
         let locked = self.lock_value_now() == 0;
@@ -81,35 +82,33 @@ impl ResourceLock {
         self.seen().semaphore().map_or(1, |semaphore| semaphore.load().value())
     }
 
-    /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free.
+    /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free. Never blocks.
     pub fn lock_value(&self) -> u32 {
         let value = self.lock_value_now();
         log::debug!("<{}> semaphore = {value}", self.name());
         value
     }
 
-    /// The note (Python: `get_lock_info`): who took the lock last and when; bytes that are not UTF-8 and control
-    /// characters escaped.
+    /// The note (Python: `get_lock_info`): who last took the lock, and when. Bytes that are not UTF-8 and control
+    /// characters are escaped. Never blocks.
     pub fn get_lock_info(&self) -> String {
-        self.seen()
-            .note()
-            .map_or_else(String::new, |note| printable_bytes(&note.read()))
+        self.seen().note().map_or_else(String::new, Note::text)
     }
 
-    /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a
-    /// warning in the log.
+    /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a warning
+    /// in the log. Never blocks.
     pub fn set_lock_info(&self, text: &str) {
         let whole = match self.seen() {
             Seen::Handle(objects) => objects.note.write(text),
-            // A viewer's note is there to be read.
-            Seen::Afresh(_) | Seen::Nothing => Note::open(self.name(), true).map_or(true, |note| note.write(text)),
+            // A viewer's note can only be read.
+            Seen::Viewer(_) | Seen::Nothing => Note::open(self.name(), true).map_or(true, |note| note.write(text)),
         };
         if !whole {
             log::warn!("<{}> the note is too long for its segment and was cut", self.name());
         }
     }
 
-    /// Whether a hold with this token stands in the table now and its holder is not proven dead.
+    /// True if the table contains a hold with this token now, and its holder is not proven dead. Never blocks.
     pub fn is_held(&self, token: u64) -> bool {
         self.seen().objects().is_some_and(|objects| {
             snapshot::holders(objects)
@@ -118,7 +117,7 @@ impl ResourceLock {
         })
     }
 
-    /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
+    /// Holders, waiters, note, and counters. Takes no latch, disturbs nobody, and never blocks.
     pub fn state(&self) -> State {
         let seen = self.seen();
         match seen.semaphore().zip(seen.note()) {
@@ -127,7 +126,7 @@ impl ResourceLock {
         }
     }
 
-    /// The last (up to 256) ended holds, oldest first. Takes no latch; never blocks.
+    /// The ended holds, up to the last 256, oldest first. Takes no latch, and never blocks.
     pub fn history(&self) -> Vec<HistoryRecord> {
         self.seen()
             .objects()

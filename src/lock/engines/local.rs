@@ -266,7 +266,7 @@ impl Held for LocalHeld {
         if repaired {
             guard.release()
         } else {
-            guard.release_unmended()
+            guard.release_unrepaired()
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Reading without disturbing: copies of the table's content, record by record, each re-checked a bounded number of
-//! times. Takes no latch.
+//! Reading without disturbing: the table's content is copied record by record, each of which is checked again, a limited
+//! number of times. Takes no latch.
 
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
 use crate::lock::shm::note::Note;
+use crate::lock::shm::objects::Objects;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Objects, Real, go, mode_of};
+use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::request::mode_of;
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::table::{Past, REQUESTS, Table, unpack_what};
+use crate::lock::shm::table::Table;
 use crate::lock::sys;
-use crate::lock::system::printable_bytes;
-use crate::lock::types::LockName;
-use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, State, Waiter};
-use crate::{Mode, Requester};
+use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, LockName, Mode, Requester, State, Waiter};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, SystemTime};
 
-/// How often a record that changes while it is read is read again.
+/// How many times a record that changes while it is read is read.
 const TRIES: usize = 8;
 
-/// Beginning of the year 9000. A later time stands in a damaged table only, and is shown as this one: RFC 3339 has no
-/// years after 9999, and up to 584 years (2^64 ns) of waiting may be added to it.
+/// The beginning of the year 9000. Only a damaged table contains a later time, which is shown as this one: RFC 3339 has
+/// no years after 9999, and up to 584 years (2^64 ns) of waiting may be added to it.
 const LATEST_US: u64 = 221_845_392_000_000_000;
 
 fn wall(us: u64) -> SystemTime {
@@ -37,7 +37,7 @@ fn known_token(token: u64) -> Option<u64> {
     (token != 0).then_some(token)
 }
 
-/// A request as copied out.
+/// A copy of a request.
 struct Seen {
     i: usize,
     word: Word,
@@ -73,7 +73,7 @@ fn requests(objects: &Objects) -> Vec<Seen> {
             let granted = record.granted.load(Relaxed);
             let queued = record.queued.load(Relaxed);
             let held = word.stage() == Stage::Held;
-            let namespace = record.pid_namespace.load(Relaxed); // 0: not said yet
+            let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
             let one = Seen {
                 i,
                 word,
@@ -99,13 +99,13 @@ fn requests(objects: &Objects) -> Vec<Seen> {
             }
         }
     }
-    // Read after the words: none of those seen is younger.
+    // Read after the words: none of the requests seen is younger.
     let next = table.header.next_ticket.load(Acquire);
     seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
     seen
 }
 
-/// The holders, with record number and word.
+/// The holders, with their record's number and word.
 pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
     requests(objects)
         .into_iter()
@@ -145,7 +145,7 @@ fn waiter(seen: Seen) -> Waiter {
     }
 }
 
-/// Everything that can be seen of a lock. Without a table: semaphore and note.
+/// Everything that can be seen of a lock. If there is no table, that is its semaphore and note.
 pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects: Option<&Objects>) -> State {
     let mut holders = Vec::new();
     let mut waiters = Vec::new();
@@ -182,7 +182,7 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
     let taken = word.value() == 0;
     let ours = mark == Some(word.mark());
     let foreign = taken && !ours;
-    // Ours, with living holders; or with requests that are just being offered it.
+    // With living holders of ours, or with requests that are just being offered it.
     let held_by_ours =
         taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && waiters.iter().any(|w| w.alive)));
     State {
@@ -190,7 +190,7 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
         locked: foreign || held_by_ours,
         value: word.value(),
         foreign,
-        note: printable_bytes(&note.read()),
+        note: note.text(),
         holders,
         waiters,
         foreign_waiters: u32::from(word.waiters()),
@@ -201,7 +201,7 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
     }
 }
 
-/// The same of a lock that does not exist: free.
+/// The state of a lock that does not exist: free.
 pub(crate) fn state_of_none(name: &LockName) -> State {
     State {
         name: name.clone(),
@@ -226,7 +226,7 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             if sequence == 0 {
                 continue; // being written
             }
-            return None; // overwritten, or not yet written
+            return None; // overwritten, or not written yet
         }
         let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
         let token = known_token(past.token.load(Relaxed));
@@ -263,7 +263,7 @@ pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
     history_from(table, 0)
 }
 
-/// Those from this number on.
+/// The same, from this number on.
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     ring(&table.history, table.header.history_next.load(Acquire), from)
 }

@@ -1,22 +1,21 @@
-//! Looking at a lock without taking part: creates nothing, needs permission to read only.
+//! Inspecting a lock without taking part: creates nothing, and needs only permission to read.
 
 use crate::lock::inspect::snapshot;
-use crate::lock::inspect::watch::{Viewed, Watch};
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::Objects;
+use crate::lock::shm::objects::Objects;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
-use crate::{Error, HistoryRecord, LockName, Result, State};
+use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};
 use std::io::ErrorKind;
 
-/// A lock that is only looked at (see [`Builder::open_existing`](crate::Builder::open_existing)).
+/// A lock that is only inspected (see [`Builder::open_existing`](crate::Builder::open_existing)).
 pub struct Viewer {
     name: LockName,
     seen: Seen,
     pub(crate) writable: bool,
 }
 
-/// With a table, or as the Python module alone leaves a lock.
+/// With a table, or as the Python module alone creates a lock.
 enum Seen {
     Whole(Objects),
     SemaphoreOnly(Semaphore, Note),
@@ -24,7 +23,7 @@ enum Seen {
 
 impl Viewer {
     pub(crate) fn open(name: LockName) -> Result<Self> {
-        // Writing is for being woken by what happens (`watch`); who may only read looks now and then.
+        // Writing is for being woken by what happens (`watch`). A reader that may not write polls.
         let may_write = |result: Result<Table>| match result {
             Err(Error::Permission { .. }) => Table::open(&name, false).map(|table| (table, false)),
             Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -76,22 +75,17 @@ impl Viewer {
         }
     }
 
-    /// Follows what happens from now on, without polling where the reader may write the lock's files.
-    pub fn watch(&self) -> Watch<'_> {
-        Watch::new(Viewed::Lent(self))
-    }
-
     /// The lock's name.
     pub fn name(&self) -> &LockName {
         &self.name
     }
 
-    /// Holders, waiters, note, counters. Takes no latch and disturbs nobody; never blocks.
+    /// Holders, waiters, note, and counters. Takes no latch, disturbs nobody, and never blocks.
     pub fn state(&self) -> State {
         snapshot::state(&self.name, self.semaphore(), self.note(), self.objects())
     }
 
-    /// The last (up to 256) ended holds, oldest first. Never blocks.
+    /// The ended holds, up to the last 256, oldest first. Never blocks.
     pub fn history(&self) -> Vec<HistoryRecord> {
         match &self.seen {
             Seen::Whole(objects) => snapshot::history(&objects.table),
@@ -99,7 +93,7 @@ impl Viewer {
         }
     }
 
-    /// Whether a hold with this token stands in the table now and its holder is not proven dead.
+    /// True if the table contains a hold with this token now, and its holder is not proven dead. Never blocks.
     pub fn is_held(&self, token: u64) -> bool {
         self.state()
             .holders

@@ -1,23 +1,23 @@
 //! Following a lock: what happens to it, as it happens.
 //!
-//! The watcher sets a bit in the table and sleeps on that word; whoever changes the table then clears it and wakes.
-//! Nobody pays for a watcher but with one look at the word, and a watcher that dies leaves nothing but that bit.
+//! The watcher sets a bit in the table and sleeps on that word; the next process that changes the table clears the bit
+//! and wakes the watcher. All that a watcher costs others is one load of the word, and all that a watcher leaves behind
+//! when it dies is that bit.
 
-use crate::lock::api::handle::Viewer;
 use crate::lock::inspect::snapshot;
-use crate::lock::shm::real::Objects;
+use crate::lock::inspect::viewer::Viewer;
+use crate::lock::shm::objects::Objects;
 use crate::lock::sys::{self, Watched};
-use crate::lock::types::{Ended, HistoryRecord, Holder, Waiter};
-use crate::{Cancel, State};
+use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::time::{Duration, SystemTime};
 
-/// Longest sleep: what changes without the table (a user of the Python module, a death) is seen within this time.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Longest sleep: what changes without the table (by a user of the Python module, by a death) is seen within this time.
+const INSPECT_EVERY: Duration = Duration::from_millis(250);
 /// The same for a reader that may not set the bit.
-const READER_LOOKS_EVERY: Duration = Duration::from_millis(10);
+const READER_INSPECTS_EVERY: Duration = Duration::from_millis(10);
 
 /// Something that happened to a lock.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub enum Change {
     Ended(HistoryRecord),
     /// A process that does not use the table (the Python module) has taken (true) or released (false) the lock.
     Foreign(bool),
-    /// So many ended holds were overwritten before they could be read.
+    /// This many ended holds were overwritten before they could be read.
     Missed(u64),
 }
 
@@ -87,7 +87,7 @@ pub struct Watch<'a> {
     due: VecDeque<Change>,
 }
 
-/// Lent by the caller, or brought along.
+/// The viewer of a [`Watch`]: lent by the caller, or its own.
 pub(crate) enum Viewed<'a> {
     Lent(&'a Viewer),
     Own(Box<Viewer>),
@@ -100,6 +100,13 @@ impl std::ops::Deref for Viewed<'_> {
             Self::Lent(viewer) => viewer,
             Self::Own(viewer) => viewer,
         }
+    }
+}
+
+impl Viewer {
+    /// Follows what happens from now on, without polling if the reader may write the lock's files.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch::new(Viewed::Lent(self))
     }
 }
 
@@ -132,13 +139,17 @@ impl<'a> Watch<'a> {
             if cancel.is_cancelled() {
                 return None;
             }
-            // The bit first, then the look: what happens after the look finds the bit and wakes us.
+            // First the bit, then the inspection: whatever happens after the inspection finds the bit and wakes us.
             let seen = self.events().map(|events| events.fetch_or(1, SeqCst) | 1);
-            self.look();
+            self.inspect();
             if !self.due.is_empty() {
                 continue;
             }
-            let every = if seen.is_some() { LOOK_EVERY } else { READER_LOOKS_EVERY };
+            let every = if seen.is_some() {
+                INSPECT_EVERY
+            } else {
+                READER_INSPECTS_EVERY
+            };
             let until = sys::monotonic().saturating_add(every.as_nanos() as u64);
             let stop = Watched::Word(&cancel.0, 0);
             match self.events().zip(seen) {
@@ -148,23 +159,23 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The table's word for watchers, where the reader may write it.
+    /// The table's word for watchers, if this reader may write it.
     fn events(&self) -> Option<&AtomicU32> {
         let objects = self.viewer.objects().filter(|_| self.viewer.writable)?;
         Some(&objects.table.header.events)
     }
 
-    /// Compares with what was known.
-    fn look(&mut self) {
+    /// Compares what there is with what was known.
+    fn inspect(&mut self) {
         let state = self.viewer.state();
         let mut found: Vec<(SystemTime, Change)> = Vec::new();
         let mut over: HashSet<u64> = HashSet::new();
         if let Some(objects) = self.viewer.objects() {
-            // After the requests: an end that is missing here is seen as a holder there.
+            // Read after the requests: a hold whose end is missing here is among the holders there.
             let ended = snapshot::history_from(&objects.table, self.ended);
             let gave_up = snapshot::gave_up_from(&objects.table, self.gave_up);
             if let Some(last) = ended.last() {
-                // Overwritten before we came, or left unfinished by a killed process.
+                // Overwritten before we read them, or left unfinished by a killed process.
                 let missed = (last.sequence + 1 - self.ended).saturating_sub(ended.len() as u64);
                 if missed > 0 {
                     self.due.push_back(Change::Missed(missed));
@@ -172,7 +183,7 @@ impl<'a> Watch<'a> {
                 self.ended = last.sequence + 1;
             }
             self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
-            // Ends are told in the order in which they happened, also where the wall clock was set back meanwhile.
+            // Ends are told in the order in which they happened, even if the wall clock was set back meanwhile.
             let mut floor = SystemTime::UNIX_EPOCH;
             for record in ended {
                 over.insert(record.ticket);
@@ -192,7 +203,7 @@ impl<'a> Watch<'a> {
         self.due.extend(found.into_iter().map(|(_, change)| change));
     }
 
-    /// An ended request, with those of its steps that have not been told yet.
+    /// Tells of an ended request, with those of its steps that have not been told yet.
     fn tell_of_past(&mut self, record: HistoryRecord, found: &mut Vec<(SystemTime, Change)>) {
         let queued = self.queued.remove(&record.ticket);
         let queued_at = time(record.queued);
@@ -227,11 +238,11 @@ impl<'a> Watch<'a> {
             };
             found.push((granted_at, Change::Granted(holder)));
         }
-        // Not before its grant, though the two may come from clocks that were read differently.
+        // Not before its grant, though the two times may come from clocks that were read differently.
         found.push((record.ended.max(granted_at), Change::Ended(record)));
     }
 
-    /// What stands in the table, but for requests that were `over` by the time their end was looked for.
+    /// Tells of what the table contains, except for requests that were `over` when the ends were read.
     fn tell_of_present(&mut self, state: &State, over: &HashSet<u64>, found: &mut Vec<(SystemTime, Change)>) {
         for waiter in state.waiters.iter().filter(|waiter| !over.contains(&waiter.ticket)) {
             if self.queued.insert(waiter.ticket) {
@@ -259,7 +270,7 @@ impl<'a> Watch<'a> {
             self.foreign = state.foreign;
             found.push((SystemTime::now(), Change::Foreign(state.foreign)));
         }
-        // Requests that vanished without a record (killed in the queue) are forgotten.
+        // Requests that have vanished without a record (they were killed in the queue) are forgotten.
         if self.queued.len() > 4096 {
             let known: HashSet<u64> = state
                 .waiters
@@ -289,7 +300,7 @@ fn positions(objects: &Objects) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Host, Mode, Requester};
+    use crate::lock::types::{Host, Mode, Requester};
 
     /// Another program's request on an engine: the change is not dated 1970.
     #[test]

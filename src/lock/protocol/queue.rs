@@ -37,7 +37,7 @@
 //!    comes first in a latch section is [`settle`].
 //! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
 //! 4. Fail closed: what cannot be proven dead is alive.
-//! 5. No lost wake-up: waiters look by themselves ([`look`]), so a wake that a killed process owed is not needed.
+//! 5. No lost wake-up: waiters look by themselves ([`check`]), so a wake that a killed process owed is not needed.
 //! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
 //! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one.
 //! 8. No call of ours raises the semaphore above 1.
@@ -50,7 +50,7 @@
 //! # Memory orderings
 //! Words, semaphore and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
 //! nothing, as on x86). Fields and descriptions are relaxed atomics: those that decisions use are written and read in
-//! the latch only, whose AcqRel exchange orders them; those read without it (for display, or in [`look`]) are
+//! the latch only, whose AcqRel exchange orders them; those read without it (for display, or in [`check`]) are
 //! re-checked against the word, or only hints.
 
 mod repair;
@@ -61,7 +61,7 @@ use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
 
 pub(crate) use repair::{Sweep, Which, force, visit};
-pub(crate) use waiters::{Place, Poll, any_gone, let_go, look, look_from_outside, poll, withdraw};
+pub(crate) use waiters::{Check, Place, Poll, any_gone, check, check_from_outside, let_go, poll, withdraw};
 
 /// Grants in a row after which processes that wait for the semaphore itself (the Python module) get a turn.
 pub(crate) const FOREIGN_TURN_AFTER: u64 = 8;

@@ -10,9 +10,11 @@
 //! descriptor, but any one of the table's file will do.
 
 use crate::lock::shm::files::{self, Opened};
-use crate::lock::shm::table::{REQUESTS, Table, random};
+use crate::lock::shm::layout::REQUESTS;
+use crate::lock::shm::random::random;
+use crate::lock::shm::table::Table;
 use crate::lock::sys::{Descriptor, KeptOpen, not_during_a_fork};
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::io;
@@ -117,7 +119,7 @@ fn lock_a_byte(table: &Table, file: BorrowedFd<'_>) -> Result<u32> {
 /// Whether nobody keeps this beacon lit. What cannot be found out counts as lit.
 pub(crate) fn is_out(table: &Table, id: u32) -> bool {
     #[cfg(test)]
-    ASKED.set(ASKED.get() + 1);
+    PROBES.set(PROBES.get() + 1);
     let ask = || {
         let mut probe = byte(id & ID_MASK);
         fcntl(table.file.as_fd(), FcntlArg::F_OFD_GETLK(&mut probe))
@@ -144,7 +146,7 @@ pub(crate) fn is_out(table: &Table, id: u32) -> bool {
 #[cfg(test)]
 thread_local! {
     /// How often this thread has asked.
-    pub(crate) static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub(crate) static PROBES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// A second beacon, on an open file of its own, whose descriptor a child process inherits.

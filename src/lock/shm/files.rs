@@ -1,6 +1,7 @@
 //! The files in /dev/shm: opening what exists, publishing what is new, in one step and with the right owner.
 
-use crate::{Error, Result};
+use crate::lock::shm::random::random;
+use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
@@ -160,7 +161,7 @@ pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
 fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let (temporary, file) = loop {
-        let temporary = folder.join(format!(".resourcelock-{:016x}", crate::lock::shm::table::random()));
+        let temporary = folder.join(format!(".resourcelock-{:016x}", random()));
         match nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => break (temporary, file),
             Err(Errno::EEXIST) => {}

@@ -2,8 +2,8 @@
 
 use crate::lock::shm::files::{self, NewFile, Ownership};
 use crate::lock::sys::{Descriptor, Mapping};
-use crate::lock::types::LockName;
-use crate::{Error, Result};
+use crate::lock::system::printable_bytes;
+use crate::lock::types::{Error, LockName, Result};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -111,6 +111,11 @@ impl Note {
             to.store(0, Relaxed);
         }
         end == text.len()
+    }
+
+    /// The same for display: what is not UTF-8, and what could disturb a terminal, is escaped.
+    pub(crate) fn text(&self) -> String {
+        printable_bytes(&self.read())
     }
 
     /// The bytes up to the first NUL or the end.

@@ -1,6 +1,6 @@
 //! Processes: who we are, and whether the process that a hold is bound to is gone.
 
-use crate::lock::shm::table::pack_command;
+use crate::lock::shm::layout::pack_command;
 use crate::lock::sys;
 use crate::lock::system::{Process, Stat};
 use std::io;

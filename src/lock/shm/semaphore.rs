@@ -3,8 +3,7 @@
 use crate::lock::protocol::word::SemaphoreWord;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::sys::{self, Mapping};
-use crate::lock::types::LockName;
-use crate::{Error, Result};
+use crate::lock::types::{Error, LockName, Result};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,7 +92,7 @@ impl Semaphore {
     }
 
     /// The reverse of [`join`](Self::join).
-    pub(crate) fn part(&self) {
+    pub(crate) fn leave(&self) {
         self.change_waiters(|semaphore| {
             semaphore
                 .waiters()

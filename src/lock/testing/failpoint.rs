@@ -36,6 +36,8 @@ mod operations;
 mod tests {
     use super::operations::{Dead, Operation, forever, must_get, now, operation, unget};
     use super::*;
+    use crate::lock::acquire::handle::visit_now;
+    use crate::lock::protocol::queue::Sweep;
     use crate::{GetOptions, Mode, ResourceLock, State, UngetOptions, Wait};
     use nix::sys::signal::kill;
     use nix::unistd::Pid;
@@ -289,7 +291,7 @@ mod tests {
             must_get(&own);
         }
         let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
-        let foreign = operation.foreign_waiter.then(|| own.current().objects.clone());
+        let foreign = operation.foreign_waiter.then(|| own.handle.current().objects.clone());
         for mode in operation.waiters {
             others.wait_for_it(*mode);
         }
@@ -316,7 +318,7 @@ mod tests {
     }
 
     /// Raises or lowers the semaphore's waiter count, as a process in sem_wait(3) does.
-    fn count_foreign_waiter(objects: &crate::lock::shm::real::Objects, by: i32) {
+    fn count_foreign_waiter(objects: &crate::lock::shm::objects::Objects, by: i32) {
         loop {
             let semaphore = objects.semaphore.load();
             let waiters = semaphore.waiters().checked_add_signed(by as i16).unwrap();
@@ -338,14 +340,14 @@ mod tests {
         let killed = |at: u32| {
             let name = fresh_name("flags");
             let own = ResourceLock::open(&name).unwrap();
-            let old = own.current().objects.clone();
+            let old = own.handle.current().objects.clone();
             let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
             doomed.go();
             let passed = doomed.passed();
             let owner = old.semaphore.owner;
             let python = crate::lock::shm::semaphore::Semaphore::open_or_create(own.name(), &owner, || Ok(())).unwrap();
             let replaced = python.inode != old.semaphore.inode;
-            own.visit_now(&old, crate::lock::protocol::queue::Sweep::All);
+            visit_now(&old, Sweep::All);
             if replaced {
                 let free = python.load();
                 assert_eq!(free.value(), 1);
@@ -353,9 +355,9 @@ mod tests {
             }
             let fresh = ResourceLock::open(&name).unwrap();
             for lock in [&own, &fresh] {
-                own.visit_now(&old, crate::lock::protocol::queue::Sweep::All);
+                visit_now(&old, Sweep::All);
                 lock.repair().unwrap();
-                own.visit_now(&old, crate::lock::protocol::queue::Sweep::All);
+                visit_now(&old, Sweep::All);
                 assert!(!replaced || !lock.get_lock(now()).unwrap(), "Python has it");
             }
             if replaced {
@@ -394,7 +396,7 @@ mod tests {
         until("it stands still or is gone", || is_stopped() || doomed.is_gone());
         let pid = doomed.child.id();
         // A remover's hold is worth nothing when the table is gone.
-        let table = own.current().objects.table.inode;
+        let table = own.handle.current().objects.table.inode;
         let stands = crate::lock::shm::files::inode_at(&own.name().table_path()) == Some(table);
         let its_own = is_stopped()
             && stands

@@ -2,10 +2,12 @@
 
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
+use crate::lock::shm::layout::Layout;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::{Objects, Real, go};
+use crate::lock::shm::objects::Objects;
+use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::shm::table::{Layout, Table};
+use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::system::printable_bytes;
 use crate::lock::types::LockName;

@@ -1,12 +1,14 @@
 //! Tests that force one interleaving each, from inside: what only bad luck would show otherwise.
 
-use crate::lock::acquire::wait::watches_every;
-use crate::lock::api::handle::open_objects;
+use crate::lock::acquire::handle::visit_now;
+use crate::lock::acquire::queued::checks_every;
+use crate::lock::api::removal::{claim, seize};
 use crate::lock::protocol::queue::{self, Place};
 use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::opening::open_objects;
 use crate::lock::shm::real::{Real, go};
-use crate::lock::shm::removal::{self, Removal};
 use crate::lock::shm::semaphore::Semaphore;
+use crate::lock::shm::tombstone::{Removal, retire};
 use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use std::sync::atomic::Ordering::SeqCst;
@@ -37,7 +39,7 @@ impl Drop for Own {
 
 /// Puts a living handle into the latch, or takes it out.
 fn occupy(lock: &ResourceLock, occupied: bool) {
-    let objects = lock.current().objects.clone();
+    let objects = lock.handle.current().objects.clone();
     let latch = &objects.table.header.latch;
     latch.store(if occupied { objects.id } else { 0 }, SeqCst);
     sys::futex_wake(latch, i32::MAX);
@@ -59,7 +61,7 @@ fn threads_take_turns_while_the_latch_is_busy() {
     occupy(&inside, true);
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| lock.get_lock(GetOptions::new().wait(Wait::Forever)));
-        let latch = &inside.current().objects.clone();
+        let latch = &inside.handle.current().objects.clone();
         until("it sleeps for the latch", || {
             latch.table.header.latch.load(SeqCst) & crate::lock::protocol::latch::SLEEPERS != 0
         });
@@ -114,7 +116,7 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
             scope.spawn(move || waiter.get_lock(options).unwrap_err());
             until("it waits", || lock.state().waiters.len() == n + 1);
         }
-        let objects = lock.current().objects.clone();
+        let objects = lock.handle.current().objects.clone();
         let mut queued: Vec<(usize, Word)> = (0..objects.table.words.len())
             .map(|i| (i, Word(objects.table.words[i].load(SeqCst))))
             .filter(|(_, word)| word.stage() == Stage::Waiting)
@@ -124,7 +126,7 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
         let real = Real::new(&objects, now, now);
         let places: Vec<Place> = queued
             .iter()
-            .map(|&(i, word)| go(queue::look(&real, i, word, false, &mut 0)).place)
+            .map(|&(i, word)| go(queue::check(&real, i, word, false, &mut 0)).place)
             .collect();
         assert_eq!(places, [Place::Head, Place::Second, Place::Third, Place::Further]);
         cancel.cancel();
@@ -135,7 +137,7 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
         (Place::Further, 3),
         (Place::Further, 999),
     ]
-    .map(|(place, ahead)| watches_every(place, ahead, 0) / 1_000_000)
+    .map(|(place, ahead)| checks_every(place, ahead, 0) / 1_000_000)
     .to_vec();
     assert_eq!(every, [20, 100, 1_000, 9_990]);
 }
@@ -147,10 +149,10 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     let own = Own::new("removal");
     let remover = own.open();
     assert!(remover.get_lock(GetOptions::new()).unwrap());
-    assert!(removal::claim(&remover).unwrap());
+    assert!(claim(&remover.handle).unwrap());
     let paths = remover.name().clone();
     std::fs::remove_file(paths.semaphore_path()).unwrap();
-    let owner = remover.current().objects.semaphore.owner;
+    let owner = remover.handle.current().objects.semaphore.owner;
     let open_at_once = || {
         let opened = open_objects(&paths, &owner, 4096, Duration::ZERO);
         let by = opened.map(|_| ()).unwrap_err();
@@ -171,7 +173,8 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         let opener = scope.spawn(|| own.open());
         std::fs::remove_file(paths.note_path()).unwrap();
         std::fs::remove_file(paths.table_path()).unwrap();
-        remover.leave_everything();
+        remover.handle.leave_everything();
+        drop(remover);
         let opened = opener.join().unwrap();
         let had = opened
             .get_lock(GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
@@ -196,17 +199,18 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
     let (user, force) = (own.open(), UngetOptions::new().force(true));
     let remover = take();
     assert!(user.unget_lock(force).unwrap() && user.get_lock(now()).unwrap());
-    assert!(!removal::claim(&remover).unwrap(), "another has it");
+    assert!(!claim(&remover.handle).unwrap(), "another has it");
     assert!(user.unget_lock(UngetOptions::new()).unwrap());
     let remover = take();
-    let semaphore = remover.current().objects.semaphore.load();
+    let semaphore = remover.handle.current().objects.semaphore.load();
     remover
+        .handle
         .current()
         .objects
         .semaphore
         .swap(semaphore, semaphore.with(1, semaphore.mark()))
         .unwrap();
-    assert!(!removal::claim(&remover).unwrap(), "the Python module has posted it");
+    assert!(!claim(&remover.handle).unwrap(), "the Python module has posted it");
     drop(remover);
     let remover = take();
     let paths = remover.name();
@@ -214,7 +218,7 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
         std::fs::remove_file(path).unwrap();
     }
     assert!(own.open().get_lock(now()).unwrap());
-    assert!(!removal::claim(&remover).unwrap(), "another lock stands there");
+    assert!(!claim(&remover.handle).unwrap(), "another lock stands there");
     assert!(own.open().name().table_path().exists());
 }
 
@@ -223,18 +227,19 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
 fn a_removed_table_stays_retired() {
     let own = Own::new("retired");
     let remover = own.open();
-    let old = own.open().current().objects.clone();
-    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    let old = own.open().handle.current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && claim(&remover.handle).unwrap());
     let id = old.table.header.retired.load(SeqCst);
-    assert_eq!(removal::look(&old.table), Removal::UnderWay(id));
+    assert_eq!(Removal::of(&old.table), Removal::UnderWay(id));
     let aside = remover.name().table_path().with_extension("aside");
     std::fs::rename(remover.name().table_path(), &aside).unwrap();
-    remover.leave_everything();
-    assert_eq!(removal::look(&old.table), Removal::Over);
+    remover.handle.leave_everything();
+    drop(remover);
+    assert_eq!(Removal::of(&old.table), Removal::Over);
     std::fs::rename(&aside, own_table(&own)).unwrap();
-    assert_eq!(removal::look(&old.table), Removal::Abandoned(id), "it died before");
+    assert_eq!(Removal::of(&old.table), Removal::Abandoned(id), "it died before");
     assert!(own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
-    assert_eq!(removal::look(&old.table), Removal::None);
+    assert_eq!(Removal::of(&old.table), Removal::None);
 }
 
 /// A remover has died, and the semaphore is deleted. Whoever has that open must not be able to give it back as soon as
@@ -243,10 +248,11 @@ fn a_removed_table_stays_retired() {
 fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     let own = Own::new("comes-back");
     let (remover, inside) = (own.open(), own.open());
-    let old = inside.current().objects.clone();
-    assert!(remover.get_lock(GetOptions::new()).unwrap() && removal::claim(&remover).unwrap());
+    let old = inside.handle.current().objects.clone();
+    assert!(remover.get_lock(GetOptions::new()).unwrap() && claim(&remover.handle).unwrap());
     std::fs::remove_file(remover.name().semaphore_path()).unwrap();
-    remover.leave_everything();
+    remover.handle.leave_everything();
+    drop(remover);
     occupy(&inside, true);
     let opened = std::thread::scope(|scope| {
         let open = || std::iter::repeat_with(|| ResourceLock::open(&own.0)).find_map(Result::ok);
@@ -261,7 +267,7 @@ fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
         opened
     });
     assert_eq!(old.table.header.retired.load(SeqCst), 0);
-    inside.visit_now(&old, queue::Sweep::All);
+    visit_now(&old, queue::Sweep::All);
     assert_eq!(old.semaphore.load().value(), 0);
     assert!(opened.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
     assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
@@ -273,12 +279,12 @@ fn a_hold_is_not_lost_before_its_lock_is_removed() {
     let own = Own::new("not-lost");
     let (holder, remover, other) = (own.open(), own.open(), own.open());
     let guard = holder.acquire(GetOptions::new()).unwrap();
-    assert!(removal::seize(&remover).unwrap());
+    assert!(seize(&remover.handle).unwrap());
     assert_eq!(guard.lost(), None);
-    let refused = removal::seize(&other);
+    let refused = seize(&other.handle);
     assert!(matches!(refused, Err(Error::BeingRemoved { .. })), "{refused:?}");
-    let objects = remover.current().objects.clone();
-    assert!(removal::retire(&objects.table, objects.id, 0));
+    let objects = remover.handle.current().objects.clone();
+    assert!(retire(&objects.table, objects.id, 0));
     assert!(crate::remove(&own.0, true).unwrap());
     assert_eq!(guard.lost(), Some(crate::Lost::Replaced));
 }
@@ -293,11 +299,11 @@ fn own_table(own: &Own) -> std::path::PathBuf {
 fn nobody_is_granted_a_removed_lock() {
     let own = Own::new("removed");
     let (late, other) = (own.open(), own.open());
-    let old = late.current().objects.clone();
+    let old = late.handle.current().objects.clone();
     assert!(crate::remove(&own.0, false).unwrap());
     for lock in [&late, &other] {
-        lock.current().checked = u64::MAX;
-        lock.visit_now(&old, queue::Sweep::All);
+        lock.handle.current().checked = u64::MAX;
+        visit_now(&old, queue::Sweep::All);
     }
     assert_eq!(
         old.semaphore.load().value(),
@@ -318,7 +324,7 @@ fn nobody_is_granted_a_removed_lock() {
 fn turns_of_another_clock_are_void() {
     let own = Own::new("other-clock");
     let lock = own.open();
-    let objects = lock.current().objects.clone();
+    let objects = lock.handle.current().objects.clone();
     let header = &objects.table.header;
     let free = objects.semaphore.load();
     objects.semaphore.swap(free, free.with_waiters(1)).unwrap();
@@ -339,7 +345,7 @@ fn turns_of_another_clock_are_void() {
 fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
     let own = Own::new("leaks");
     let lock = own.open();
-    let objects = lock.current().objects.clone();
+    let objects = lock.handle.current().objects.clone();
     let free = objects.semaphore.load();
     objects.semaphore.swap(free, free.with_waiters(u16::MAX)).unwrap();
     for _ in 0..3 {

@@ -1,6 +1,6 @@
 //! What a caller can ask for: the request, the release, how to open.
 
-use crate::{Cancel, State};
+use crate::lock::types::{Cancel, State};
 use std::time::Duration;
 
 /// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither

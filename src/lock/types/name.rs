@@ -1,6 +1,6 @@
 //! The one place where a lock's name is checked.
 
-use crate::Error;
+use crate::lock::types::Error;
 use std::fmt;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! What can be seen of a lock: holders, waiters, history, counters. Plain values, copied out without disturbing anyone.
 
-use crate::{LockName, Mode};
+use crate::lock::types::{LockName, Mode};
 use std::time::{Duration, SystemTime};
 
 /// A lock as it was at one instant.

@@ -7,7 +7,7 @@ use super::queue::{self, Request};
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::validity::Standing;
 use crate::lock::engines::{Lease, Validity};
-use crate::lock::shm::table;
+use crate::lock::shm::random::random;
 use crate::lock::sys;
 use crate::{Cancel, Error, LockName, Result};
 use log::Level;
@@ -56,7 +56,7 @@ impl Session {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         loop {
             // A number of our own choice, so that asking twice gives one lease.
-            let lease = (table::random() >> 1) as i64;
+            let lease = (random() >> 1) as i64;
             let begun = sys::boottime();
             let body = json!({"TTL": seconds.to_string(), "ID": lease.to_string()});
             match gateway.call("lease/grant", &body, patience) {

@@ -5,7 +5,7 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
 
 /// Holders that one look examines.
-const LOOK_HOLDERS: usize = 8;
+const HOLDERS_PER_CHECK: usize = 8;
 
 /// Without the latch. The holder's own release: false = it was not held any more. Then [`dispatch`] is due.
 pub(crate) fn let_go<W: World>(w: &W, i: usize, word: Word) -> Result<bool, W::Stop> {
@@ -70,7 +70,7 @@ pub(crate) enum Place {
 
 /// What a waiter's look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct Check {
     pub(crate) place: Place,
     /// Requests that will be served before this one.
     pub(crate) ahead: usize,
@@ -85,13 +85,13 @@ pub(crate) struct Look {
 /// Without the latch. What a waiter has to do: the head looks at semaphore, holders and offers; the second looks at the
 /// head, and if that is late (`head_late`), does its work; all others do so, too, for the case that both are dead or
 /// stopped. `cursor` takes up to 8 holders a look in turn.
-pub(crate) fn look<W: World>(
+pub(crate) fn check<W: World>(
     w: &W,
     i: usize,
     word: Word,
     head_late: bool,
     cursor: &mut usize,
-) -> Result<Look, W::Stop> {
+) -> Result<Check, W::Stop> {
     let top = high_water(w)?;
     let mut head: Option<(usize, Word)> = None;
     let mut ahead = 0usize;
@@ -120,7 +120,7 @@ pub(crate) fn look<W: World>(
         2 => Place::Third,
         _ => Place::Further,
     };
-    let mut found = Look {
+    let mut found = Check {
         place,
         ahead,
         visit: None,
@@ -164,7 +164,7 @@ pub(crate) fn look<W: World>(
 
 /// Without the latch. What a request that found no room in the table has to do when the head of the queue does not:
 /// whether a [`visit`] is due, as far as the semaphore and up to 8 holders, in turn, tell.
-pub(crate) fn look_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
+pub(crate) fn check_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
     let top = high_water(w)?;
     let mut active = 0usize;
     for k in 0..top {
@@ -192,8 +192,12 @@ pub(crate) fn any_gone<W: World>(w: &W) -> Result<bool, W::Stop> {
 
 /// Whether one of the (up to 8, in turn) active requests is dead, expired or does not accept.
 fn any_odd<W: World>(w: &W, top: usize, active: usize, cursor: &mut usize) -> Result<bool, W::Stop> {
-    let skip = if active > LOOK_HOLDERS { *cursor % active } else { 0 };
-    *cursor = cursor.wrapping_add(LOOK_HOLDERS);
+    let skip = if active > HOLDERS_PER_CHECK {
+        *cursor % active
+    } else {
+        0
+    };
+    *cursor = cursor.wrapping_add(HOLDERS_PER_CHECK);
     let mut nth = 0usize;
     let mut examined = 0usize;
     for k in 0..top {
@@ -202,7 +206,7 @@ fn any_odd<W: World>(w: &W, top: usize, active: usize, cursor: &mut usize) -> Re
             continue;
         }
         nth += 1;
-        if nth <= skip || examined == LOOK_HOLDERS {
+        if nth <= skip || examined == HOLDERS_PER_CHECK {
             continue;
         }
         examined += 1;

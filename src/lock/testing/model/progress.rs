@@ -4,7 +4,7 @@ use super::actor::Phase;
 use super::states::{MARK, Process, State};
 use super::world::{Far, Ran, advance, slots, whole};
 use super::{Mutant, Rules};
-use crate::lock::protocol::queue::{Kind, Sweep, look};
+use crate::lock::protocol::queue::{Kind, Sweep, check};
 use crate::lock::protocol::word::Stage;
 
 /// Invariant 1.
@@ -107,7 +107,7 @@ fn served_alone(rules: &Rules, state: &State, me: usize) -> bool {
         state = after;
         if let (true, Phase::Queued((i, word))) = (polled, &state.processes[me].phase) {
             let (i, word) = (*i, *word);
-            let looked = whole(rules, &state, me, |world| look(world, i, word, late, &mut cursor));
+            let looked = whole(rules, &state, me, |world| check(world, i, word, late, &mut cursor));
             if let Some(what) = looked.and_then(|found| found.visit) {
                 let back = Some((i, word));
                 state.processes[me].phase = Phase::Visit { what, back };

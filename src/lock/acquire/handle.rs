@@ -1,0 +1,183 @@
+//! The state of a handle: its open objects and its holds.
+
+use crate::lock::acquire::hold::Hold;
+use crate::lock::protocol::queue::{self, Sweep, Wakes};
+use crate::lock::shm::clock::NoteClock;
+use crate::lock::shm::files::Ownership;
+use crate::lock::shm::latched::NotDone;
+use crate::lock::shm::layout::PackedRequester;
+use crate::lock::shm::objects::Objects;
+use crate::lock::shm::opening::open_objects;
+use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::tombstone::REMOVAL_TAKES;
+use crate::lock::sys;
+use crate::lock::types::{Error, LockName, Result};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+/// Longest uninterrupted wait for the latch, so that the handle's other threads are not held up for long.
+pub(crate) const LATCH_TURN_NS: u64 = 50_000_000;
+/// How long work on the lock as a whole (a forced release, a repair) may wait for the latch.
+const LATCH_NS: u64 = 1_000_000_000;
+/// How often a handle in use checks that the lock's files are still the ones at the lock's paths.
+const CHECK_PATHS_NS: u64 = 10_000_000;
+
+/// See the module. Several threads may use it.
+pub(crate) struct Handle {
+    name: LockName,
+    owner: Ownership,
+    note_size: usize,
+    generation: u32,
+    pid: u32,
+    uid: u32,
+    current: Mutex<Current>,
+}
+
+/// What changes in a handle. Its mutex is also what the handle's threads pass before they enter the latch, which knows
+/// only handles (beacons).
+pub(crate) struct Current {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) holds: Vec<Hold>,
+    /// When the lock's paths were last checked, in monotonic ns.
+    pub(crate) checked: u64,
+    pub(crate) clock: NoteClock,
+}
+
+impl Handle {
+    /// Opens the lock; creates what is missing. Waits only for a process that is just removing it.
+    pub(crate) fn open(name: LockName, owner: Ownership, note_size: usize) -> Result<Self> {
+        let objects = open_objects(&name, &owner, note_size, REMOVAL_TAKES)?;
+        log::debug!("<{name}> opened");
+        Ok(Self {
+            name,
+            owner,
+            note_size,
+            generation: sys::fork_generation(),
+            pid: std::process::id(),
+            uid: nix::unistd::geteuid().as_raw(),
+            current: Mutex::new(Current {
+                objects,
+                holds: Vec::new(),
+                checked: sys::monotonic(),
+                clock: NoteClock::default(),
+            }),
+        })
+    }
+
+    /// The lock's name.
+    pub(crate) fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// This process, under the packed name `command`.
+    pub(crate) fn requester(&self, command: [u64; 2]) -> PackedRequester {
+        PackedRequester {
+            pid: self.pid,
+            uid: self.uid,
+            command,
+        }
+    }
+
+    /// Fails in the child of a fork: a handle of an ancestor process has lost its beacon there.
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if self.generation == sys::fork_generation() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
+    /// Not for the child of a fork, where a thread that exists only in the parent may have locked it for ever.
+    pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for what a child may do as well: `None` = locked for ever, or for a moment by another thread of it.
+    pub(crate) fn current_unless_stuck(&self) -> Option<MutexGuard<'_, Current>> {
+        if self.check_fork().is_ok() {
+            return Some(self.current());
+        }
+        match self.current.try_lock() {
+            Ok(current) => Some(current),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The token of the handle's latest hold.
+    pub(crate) fn held_token(&self) -> Option<u64> {
+        let current = self.current();
+        let mut latest_first = current.holds.iter().rev();
+        latest_first.find(|hold| hold.is_held()).map(|hold| hold.token)
+    }
+
+    /// Opens the objects again, if the lock's paths lead elsewhere. Checks that if `force`d to, or if it has not been
+    /// checked for a while. Waits up to `timeout` for a process that is removing the lock.
+    pub(crate) fn refresh(&self, current: &mut Current, now: u64, force: bool, timeout: Duration) -> Result<()> {
+        let due = self.is_check_due(current, now);
+        if !(force || due) || current.objects.are_current(&self.name) {
+            return Ok(());
+        }
+        self.reopen(current, timeout)
+    }
+
+    /// True if the paths have not been checked for a while. From now on they count as checked.
+    pub(crate) fn is_check_due(&self, current: &mut Current, now: u64) -> bool {
+        let due = now.saturating_sub(current.checked) >= CHECK_PATHS_NS;
+        if due {
+            current.checked = now;
+        }
+        due
+    }
+
+    /// Opens the lock's objects again. Waits up to `timeout` for a process that is removing the lock.
+    pub(crate) fn reopen(&self, current: &mut Current, timeout: Duration) -> Result<()> {
+        current.objects = open_objects(&self.name, &self.owner, self.note_size, timeout)?;
+        log::debug!("<{}> the lock's files were replaced: opened afresh", self.name);
+        Ok(())
+    }
+
+    /// Runs `work` in the latch of the lock that is at the paths now. Blocks for the table up to 1 s.
+    pub(crate) fn in_latch<R>(&self, work: impl Fn(&Real<'_>, &mut Wakes) -> R) -> Result<R> {
+        let mut current = self.current();
+        let now = sys::monotonic();
+        self.refresh(&mut current, now, true, REMOVAL_TAKES)?;
+        loop {
+            let objects = current.objects.clone();
+            let real = Real::new(&objects, now, now.saturating_add(LATCH_NS));
+            let done = real.in_latch(|real, wakes| {
+                real.refresh();
+                work(real, wakes)
+            });
+            match done {
+                Ok(result) => return Ok(result),
+                Err(NotDone::Stale) => self.reopen(&mut current, REMOVAL_TAKES)?,
+                Err(not_done) => return Err(not_done.error(&objects)),
+            }
+        }
+    }
+
+    /// Repairs what crashed processes left behind, and offers the lock to the next in line.
+    pub(crate) fn repair(&self) -> Result<()> {
+        self.in_latch(|real, wakes| go(queue::visit(real, Sweep::All, wakes)))
+    }
+}
+
+/// Repairs now, as far as the table is free. The caller has passed the handle's mutex.
+pub(crate) fn visit_now(objects: &Objects, what: Sweep) {
+    let now = sys::monotonic();
+    let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+    // Busy or stale: the next check tries again, or finds that the lock was replaced.
+    let _ = real.in_latch(|real, wakes| {
+        real.refresh();
+        go(queue::visit(real, what, wakes));
+    });
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! A request in the queue: it sleeps, looks after the lock meanwhile, and leaves.
+
+use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_now};
+use crate::lock::inspect::snapshot;
+use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
+use crate::lock::protocol::staleness;
+use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::ending::Ending;
+use crate::lock::shm::layout::{REQUESTS, pack_what};
+use crate::lock::shm::objects::Objects;
+use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::request::{Request, kind_of};
+use crate::lock::sys::{self, Watched};
+use crate::lock::types::{Cancel, Ended, GetOptions};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const MS: u64 = 1_000_000;
+/// How often the head checks the holders: at first, and after [`HEAD_EAGER_NS`].
+const HEAD_NS: (u64, u64) = (2 * MS, 10 * MS);
+const HEAD_EAGER_NS: u64 = 2_000 * MS;
+/// How often the second checks the head; it does the head's work if that has not been done for [`HEAD_LATE_NS`].
+const SECOND_NS: u64 = 20 * MS;
+pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
+/// How often the third checks both.
+const THIRD_NS: u64 = 100 * MS;
+/// How often all others do. In a long queue, less often the further back they stand: this long for every hundred ahead.
+const FURTHER_NS: u64 = 1_000 * MS;
+/// How often the head checks while a foreign process holds the semaphore and will wake it.
+const FOREIGN_NS: u64 = 100 * MS;
+
+/// How a wait in the queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Granted,
+    TimedOut,
+    /// Through the request's [`Cancel`].
+    Cancelled,
+    /// Start again: the lock's files were replaced, or the request is gone from the table.
+    Again,
+}
+
+/// Why a request leaves the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    TimeIsUp,
+    Cancelled,
+    /// The lock's files were deleted or replaced.
+    Replaced,
+}
+
+/// See the module.
+pub(crate) struct Queued<'a> {
+    handle: &'a Handle,
+    objects: &'a Arc<Objects>,
+    request: &'a Request,
+    i: usize,
+    /// The request's word when it joined the queue.
+    word: Word,
+    /// When to leave, in monotonic ns.
+    deadline: u64,
+    /// Which holders are checked next.
+    cursor: usize,
+    /// Since when it has been the head, in monotonic ns.
+    head_since: Option<u64>,
+    /// The last check led to a visit, which the next one need not repeat.
+    visited: bool,
+    first_check: bool,
+}
+
+impl<'a> Queued<'a> {
+    /// The request in record `i`, that joined the queue as `word`.
+    pub(crate) fn new(
+        handle: &'a Handle,
+        objects: &'a Arc<Objects>,
+        request: &'a Request,
+        (i, word): (usize, Word),
+        deadline: u64,
+    ) -> Self {
+        Self {
+            handle,
+            objects,
+            request,
+            i,
+            word,
+            deadline,
+            cursor: 0,
+            head_since: None,
+            visited: false,
+            first_check: true,
+        }
+    }
+
+    /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled.
+    pub(crate) fn wait(mut self, options: &mut GetOptions<'_>) -> Waited {
+        let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
+            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+            self.request.queued.saturating_add(after)
+        });
+        // There is time for it now; a request that is granted at once may do so later, if at all.
+        Real::new(self.objects, self.request.queued, self.request.queued).name_namespace(self.i);
+        loop {
+            let now = sys::monotonic();
+            let real = Real::new(self.objects, now, now);
+            match go(queue::poll(&real, self.i, self.word)) {
+                Poll::Granted => return Waited::Granted,
+                Poll::Dropped => return Waited::Again,
+                Poll::Unstalled | Poll::Withdrawn => {
+                    self.visit(Sweep::Active);
+                    continue;
+                }
+                Poll::Waiting => {}
+            }
+            if let Some(why) = self.reason_to_leave(options.cancel, now) {
+                return self.leave(now, why);
+            }
+            if now >= tell_at
+                && let Some((_, mut tell)) = options.on_wait.take()
+            {
+                let objects = self.handle.current().objects.clone();
+                let (semaphore, note) = (&objects.semaphore, &objects.note);
+                tell(&snapshot::state(self.handle.name(), semaphore, note, Some(&objects)));
+            }
+            let Some(check) = self.check(&real, now) else {
+                continue;
+            };
+            let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };
+            let latest = self.deadline.min(told);
+            let until = |after: u64| now.saturating_add(after).min(latest);
+            let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
+            self.sleep(&check, options.cancel, next, foreign);
+        }
+    }
+
+    fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64) -> Option<Leave> {
+        if cancel.is_some_and(Cancel::is_cancelled) {
+            Some(Leave::Cancelled)
+        } else if now >= self.deadline {
+            Some(Leave::TimeIsUp)
+        } else if !self.objects.are_current(self.handle.name()) {
+            Some(Leave::Replaced)
+        } else {
+            None
+        }
+    }
+
+    fn visit(&self, what: Sweep) {
+        let _mine = self.handle.current();
+        visit_now(self.objects, what);
+    }
+
+    /// Does what a waiter has to do in its place. `None` = it was a visit: see what that came to.
+    fn check(&mut self, real: &Real<'_>, now: u64) -> Option<Check> {
+        let head_checked = self.objects.table.header.head_checked.load(Relaxed);
+        // A newcomer may have joined behind dead requests only.
+        let late = std::mem::take(&mut self.first_check) || staleness::is_past(head_checked, now, HEAD_LATE_NS);
+        let check = go(queue::check(real, self.i, self.word, late, &mut self.cursor));
+        if let Some(what) = check.visit
+            && !self.visited
+        {
+            self.visited = true;
+            self.visit(what);
+            return None;
+        }
+        self.visited = false;
+        Some(check)
+    }
+
+    /// After how long to check again, in ns, if nothing wakes it until then.
+    fn check_again_after(&mut self, real: &Real<'_>, check: &Check, now: u64) -> u64 {
+        match check.place {
+            Place::Head => {
+                self.objects.table.header.head_checked.store(now, Relaxed);
+                if self.head_since.is_none()
+                    && let Some(second) = check.second
+                {
+                    // We have just become the head: the next one has to know that it is the second now.
+                    real.wake_request(second);
+                }
+                let since = *self.head_since.get_or_insert(now);
+                checks_every(check.place, 0, now.saturating_sub(since))
+            }
+            // Not all at the same time.
+            Place::Further => checks_every(check.place, check.ahead, 0) + (self.i as u64 % 64) * MS,
+            place => checks_every(place, check.ahead, 0),
+        }
+    }
+
+    /// Sleeps until the request's word changes, the wait is cancelled, or `until`. While a foreign process holds the
+    /// semaphore, the head sleeps in that as well, and until `foreign_until`.
+    fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) {
+        let word = &self.objects.table.words[self.i & (REQUESTS - 1)];
+        let own = || Watched::Word(word, self.word.at(Stage::Waiting).0);
+        let cancel = cancel.map(|cancel| Watched::Word(&cancel.0, 0));
+        let semaphore = &self.objects.semaphore;
+        if check.foreign && check.place == Place::Head && semaphore.join() {
+            // As sem_wait(3) does: the process that posts wakes us.
+            let value = Watched::Low(semaphore.word(), 0);
+            match cancel {
+                Some(cancel) => sys::futex_wait(&[value, own(), cancel], foreign_until),
+                None => sys::futex_wait(&[value, own()], foreign_until),
+            }
+            semaphore.leave();
+            return;
+        }
+        match cancel {
+            Some(cancel) => sys::futex_wait(&[own(), cancel], until),
+            None => sys::futex_wait(&[own()], until),
+        }
+    }
+
+    /// Leaves the queue. If the lock was granted at the last moment, a request whose time is up accepts that, and one that
+    /// is no longer wanted releases it.
+    fn leave(&self, now: u64, why: Leave) -> Waited {
+        let real = Real::new(self.objects, now, now.saturating_add(LATCH_TURN_NS));
+        // Before leaving: afterwards the record may be another request's.
+        let record = self.objects.table.requests.get(self.i);
+        let ticket = record.map_or(0, |record| record.ticket.load(Relaxed));
+        let left = go(queue::withdraw(&real, self.i, self.word));
+        if left == Poll::Granted && why == Leave::TimeIsUp {
+            return Waited::Granted;
+        }
+        if left == Poll::Granted {
+            go(queue::let_go(&real, self.i, self.word));
+        }
+        let _mine = self.handle.current();
+        // Busy or stale: what is left undone, the next check by another waiter will do.
+        let _ = real.in_latch(|real, wakes| {
+            if left == Poll::Withdrawn && why != Leave::Replaced {
+                self.objects.table.record_timeout(&self.ending(ticket, now));
+            }
+            // It may have stood in others' way.
+            go(queue::visit(real, Sweep::Active, wakes));
+        });
+        match why {
+            Leave::TimeIsUp => Waited::TimedOut,
+            Leave::Cancelled => Waited::Cancelled,
+            Leave::Replaced => Waited::Again,
+        }
+    }
+
+    fn ending(&self, ticket: u64, now: u64) -> Ending {
+        let (kind, slots) = kind_of(self.request.mode);
+        Ending {
+            ticket,
+            token: 0,
+            queued_wall_us: self.request.queued_wall_us,
+            waited_ns: now.saturating_sub(self.request.queued),
+            held_ns: 0,
+            ended_wall_us: sys::realtime() / 1000,
+            requester: self.request.requester,
+            what: pack_what(kind as u8, Ended::TimedOut, slots),
+        }
+    }
+}
+
+/// How often a waiter in this place checks, in ns, that has so many ahead of it, or has been the head for so long.
+pub(crate) fn checks_every(place: Place, ahead: usize, head_for: u64) -> u64 {
+    match place {
+        Place::Head if head_for < HEAD_EAGER_NS => HEAD_NS.0,
+        Place::Head => HEAD_NS.1,
+        Place::Second => SECOND_NS,
+        Place::Third => THIRD_NS,
+        Place::Further => FURTHER_NS * (ahead as u64).max(100) / 100,
+    }
+}

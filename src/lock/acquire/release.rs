@@ -1,0 +1,184 @@
+//! Releasing: the own hold, or by force the holds of others.
+
+use crate::lock::acquire::handle::Handle;
+use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};
+use crate::lock::inspect::snapshot;
+use crate::lock::protocol::queue::{self, Which};
+use crate::lock::shm::latched::NotDone;
+use crate::lock::shm::objects::Objects;
+use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::tombstone::REMOVAL_TAKES;
+use crate::lock::sys;
+use crate::lock::system::Stat;
+use crate::lock::types::get_options::Target;
+use crate::lock::types::{Detached, Ended, Holder, Result, UngetOptions};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+impl Handle {
+    /// Releases what the options say: false = there was no such hold.
+    pub(crate) fn unget(&self, options: UngetOptions<'_>) -> Result<bool> {
+        self.check_fork()?;
+        let text = options.where_called;
+        match options.target {
+            Target::Own => self.release_own(text),
+            Target::Force => self.release_all(text),
+            Target::Token(token) => self.release_matching(text, |holder| holder.token == Some(token)),
+            Target::BoundTo(pid) => {
+                // The process that has the number now, if any; not one of another time or PID namespace.
+                let start = Stat::of(pid).ok().map(|stat| stat.start_time);
+                self.release_matching(text, |holder| {
+                    holder.bound_pid == Some(pid)
+                        && holder.requester.same_pid_namespace
+                        && (start.is_none() || holder.bound_start == start)
+                })
+            }
+        }
+    }
+
+    fn release_own(&self, text: &str) -> Result<bool> {
+        let name = self.name();
+        let hold = self.current().holds.pop();
+        if let Some(hold) = hold {
+            let released = self.end_hold(hold, true)?;
+            if released {
+                log::debug!("<{name}> lock released  <{text}>");
+            } else {
+                log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
+            }
+            return Ok(released);
+        }
+        if self.current().objects.semaphore.load().value() == 0 {
+            log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
+        } else {
+            log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
+        }
+        Ok(false)
+    }
+
+    fn release_all(&self, text: &str) -> Result<bool> {
+        let released = self.force(|_| Some(Which::Every))?;
+        if released {
+            log::debug!("<{}> lock force released  <{text}>", self.name());
+        } else {
+            log::debug!("<{}> Extraneous lock unget request ignored  <{text}>", self.name());
+        }
+        Ok(released)
+    }
+
+    fn release_matching(&self, text: &str, meant: impl Fn(&Holder) -> bool) -> Result<bool> {
+        let released = self.force(|objects| {
+            let holders = snapshot::holders(objects);
+            let (i, word, holder) = holders.iter().find(|(_, _, holder)| meant(holder))?;
+            // The token once more: another request may have taken the record since.
+            let record = objects.table.requests.get(*i)?;
+            let same = holder.token == Some(record.token.load(Relaxed));
+            same.then_some(Which::One(*i, *word))
+        })?;
+        if released {
+            log::debug!("<{}> lock released  <{text}>", self.name());
+        } else {
+            log::info!(
+                "<{}> lock unget request ignored - not held so any more  <{text}>",
+                self.name()
+            );
+        }
+        Ok(released)
+    }
+
+    fn force(&self, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
+        self.in_latch(|real, wakes| {
+            let table = &real.objects.table;
+            let Some(which) = which(real.objects) else {
+                return false;
+            };
+            // A detached hold has no process that could release it: this is its ordinary end.
+            let how = |i: usize| match table.requests.get(i) {
+                Some(record) if record.holder.load(Relaxed) != 0 => Ended::Forced,
+                _ => Ended::Released,
+            };
+            let released = go(queue::force(real, which, how, wakes));
+            table.header.abandoned.store(0, Relaxed); // somebody has attended to it
+            released
+        })
+    }
+
+    /// Releases a hold of this handle: false = it was no longer held. `repaired`: the mark that an earlier holder died is
+    /// cleared, because this holder has finished well.
+    ///
+    /// The release is one compare-exchange, which works even while a process is stopped in the latch. What follows
+    /// (history, the next in line) is skipped if the table stays busy; the next process that checks makes up for it.
+    pub(crate) fn end_hold(&self, hold: Hold, repaired: bool) -> Result<bool> {
+        let mut current = self.current();
+        let now = sys::monotonic();
+        let wall_us = current.clock.wall_us(now);
+        let table = &hold.objects.table;
+        let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
+        let done = real.in_latch(|real, wakes| {
+            let owned = go(queue::settle(real));
+            let released = go(queue::let_go(real, hold.i, hold.word()));
+            if released {
+                table.record_end(&hold.ending(now, wall_us));
+            }
+            let abandoned = &table.header.abandoned;
+            if repaired && hold.abandoned != 0 && abandoned.load(Relaxed) == hold.abandoned {
+                abandoned.store(0, Relaxed);
+            }
+            go(queue::dispatch(real, None, owned, false, wakes));
+            released
+        });
+        let not_done = match done {
+            Ok(released) => return Ok(released),
+            Err(not_done) => not_done,
+        };
+        let released = go(queue::let_go(&real, hold.i, hold.word()));
+        if not_done != NotDone::Stale {
+            log::warn!(
+                "<{}> released, but the next in line has to find out by itself: {}",
+                self.name(),
+                not_done.error(&hold.objects)
+            );
+        } else if table.header.retired.load(SeqCst) == 0 {
+            // The table has a new semaphore: whoever is next is served with that one.
+            let reopened = self.reopen(&mut current, REMOVAL_TAKES);
+            drop(current);
+            if let Err(error) = reopened.and_then(|()| self.repair()) {
+                log::warn!("<{}> released, but {error}", self.name());
+            }
+        } // else removed by force, or just about to be: there is nobody to pass the old semaphore on to
+        Ok(released)
+    }
+
+    /// Turns the latest hold into a detached one: false = there was none.
+    pub(crate) fn leave_taken(&self) -> Result<bool> {
+        self.check_fork()?;
+        let mut current = self.current();
+        let Some(hold) = current.holds.last() else {
+            return Ok(false);
+        };
+        let detached = hold.detach(Detached::default(), 0)?;
+        current.holds.pop();
+        Ok(detached)
+    }
+
+    /// Leaves its holds to themselves: they are not released with the handle.
+    pub(crate) fn leave_everything(&self) {
+        for hold in &mut self.current().holds {
+            hold.left = true;
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// Releases what this handle still holds.
+    fn drop(&mut self) {
+        if self.check_fork().is_err() {
+            return;
+        }
+        let holds = std::mem::take(&mut self.current().holds);
+        for hold in holds {
+            if !hold.left {
+                let _ = self.end_hold(hold, true);
+            }
+        }
+    }
+}

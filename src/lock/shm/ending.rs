@@ -1,0 +1,77 @@
+//! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants.
+
+use crate::lock::shm::layout::{GAVE_UP, HISTORY, PackedRequester, Past};
+use crate::lock::shm::table::Table;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+/// What the history keeps of an ended request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) ticket: u64,
+    /// 0 = never granted.
+    pub(crate) token: u64,
+    pub(crate) queued_wall_us: u64,
+    pub(crate) waited_ns: u64,
+    pub(crate) held_ns: u64,
+    pub(crate) ended_wall_us: u64,
+    pub(crate) requester: PackedRequester,
+    /// See [`pack_what`](crate::lock::shm::layout::pack_what).
+    pub(crate) what: u64,
+}
+
+impl Table {
+    /// Adds a grant to the sums. A queued request counts its own grant when it accepts, outside the latch.
+    pub(crate) fn count_grant(&self, waited_ns: u64) {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        let header = &self.header;
+        header.acquisitions.fetch_add(1, Relaxed);
+        if waited_ns != 0 {
+            header.waited_ns.fetch_add(waited_ns, Relaxed);
+        }
+        if header.consecutive_timeouts.load(Relaxed) != 0 {
+            header.consecutive_timeouts.store(0, Relaxed);
+        }
+    }
+
+    /// Records the end of a hold.
+    pub(crate) fn record_end(&self, hold: &Ending) {
+        add(&self.header.held_ns, hold.held_ns);
+        write(&self.header.history_next, &self.history, HISTORY, hold);
+    }
+
+    /// Records that a request gave up.
+    pub(crate) fn record_timeout(&self, request: &Ending) {
+        write(&self.header.gave_up_next, &self.gave_up, GAVE_UP, request);
+    }
+}
+
+/// Adds to a sum that changes in the latch only.
+pub(crate) fn add(sum: &AtomicU64, n: u64) {
+    sum.store(sum.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+fn write(next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
+    #[cfg(test)]
+    crate::lock::testing::failpoint::here();
+    let number = next.load(Relaxed);
+    next.store(number.wrapping_add(1), Relaxed);
+    let Some(past) = ring.get(number as usize % len) else {
+        return;
+    };
+    past.sequence.store(0, Relaxed);
+    // Readers that see a field of the new record also see that its sequence is no longer the old one.
+    std::sync::atomic::fence(Release);
+    past.ticket.store(end.ticket, Relaxed);
+    past.token.store(end.token, Relaxed);
+    past.queued_wall_us.store(end.queued_wall_us, Relaxed);
+    past.waited_ns.store(end.waited_ns, Relaxed);
+    past.held_ns.store(end.held_ns, Relaxed);
+    past.ended_wall_us.store(end.ended_wall_us, Relaxed);
+    past.set_requester(end.requester);
+    past.what.store(end.what, Relaxed);
+    #[cfg(test)]
+    crate::lock::testing::failpoint::here();
+    past.sequence.store(number.wrapping_add(1), Release);
+}

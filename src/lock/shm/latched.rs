@@ -1,0 +1,130 @@
+//! Work in the latch of the real table.
+
+use crate::lock::protocol::latch::{self, Entry, LatchWorld, Slept};
+use crate::lock::protocol::queue::{Sweep, Wakes, visit};
+use crate::lock::shm::objects::Objects;
+use crate::lock::shm::real::{Real, go};
+use crate::lock::sys::{self, Watched};
+use crate::lock::types::Error;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+
+/// Longest uninterrupted sleep for the latch: how soon it is noticed that the process inside is dead.
+const SLICE_NS: u64 = 10_000_000;
+/// Tries for the latch before sleeping; each is a few dozen pauses.
+const SPINS: u32 = 24;
+
+/// Why work in the latch was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotDone {
+    /// The latch stayed taken, by the process with this beacon.
+    Busy(u32),
+    /// The table has another semaphore by now (ours was deleted), so what our semaphore says of the table's holds means
+    /// nothing; or the table is retired. The lock has to be opened again.
+    Stale,
+}
+
+impl NotDone {
+    /// The error of a table that stayed busy.
+    pub(crate) fn error(self, objects: &Objects) -> Error {
+        let pid = match self {
+            Self::Busy(id) => objects.table.pid_of(id),
+            Self::Stale => None,
+        };
+        Error::Busy { pid }
+    }
+}
+
+impl Real<'_> {
+    /// Runs `work` in the latch; if a process has died inside, that is repaired first. Blocks until the deadline. In a
+    /// table that is retired nothing is decided: its semaphore stays at 0.
+    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
+        self.in_latch_of_any(|real, entry, wakes| {
+            let header = &real.table().header;
+            if header.semaphore_inode.load(Relaxed) != real.objects.semaphore.inode || header.retired.load(SeqCst) != 0
+            {
+                return Err(NotDone::Stale);
+            }
+            if entry == Entry::Repair {
+                go(visit(real, Sweep::All, wakes));
+            }
+            Ok(work(real, wakes))
+        })?
+    }
+
+    /// The same without checking that the table is in use with our semaphore, and without repairing.
+    pub(crate) fn in_latch_of_any<R>(&self, work: impl FnOnce(&Self, Entry, &mut Wakes) -> R) -> Result<R, NotDone> {
+        let mut wakes = Wakes::default();
+        let entry = go(latch::enter(self));
+        if let Entry::Busy(id) = entry {
+            return Err(NotDone::Busy(id));
+        }
+        let result = work(self, entry, &mut wakes);
+        go(latch::leave(self));
+        wakes.deliver(self);
+        let excess = self.excess.take();
+        if excess > 1 {
+            log::warn!(
+                "the lock's semaphore stood at {excess} (released by force more than once); it counts as 1 = free"
+            );
+        }
+        self.table().announce();
+        Ok(result)
+    }
+}
+
+impl LatchWorld for Real<'_> {
+    fn me(&self) -> u32 {
+        self.objects.id
+    }
+
+    fn latch(&self) -> Result<u32, Infallible> {
+        Ok(self.table().header.latch.load(Relaxed))
+    }
+
+    fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Infallible> {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        let latch = &self.table().header.latch;
+        // AcqRel: what is done in the latch stays between entering and leaving it.
+        Ok(latch.compare_exchange(from, to, AcqRel, Relaxed).is_ok())
+    }
+
+    fn spin(&self) -> bool {
+        let spins = self.spins.get();
+        self.spins.set(spins + 1);
+        for _ in 0..(8 << (spins / 4).min(4)) {
+            sys::pause();
+        }
+        spins < SPINS
+    }
+
+    fn sleep_on_latch(&self, seen: u32) -> Result<Slept, Infallible> {
+        let now = self.refresh();
+        if now >= self.deadline {
+            return Ok(Slept::Deadline);
+        }
+        let latch = &self.table().header.latch;
+        let slice = now.saturating_add(SLICE_NS);
+        sys::futex_wait(&[Watched::Word(latch, seen)], slice.min(self.deadline));
+        let unchanged = latch.load(Acquire) == seen;
+        let now = self.refresh();
+        Ok(if unchanged && now >= slice {
+            Slept::Slice
+        } else if unchanged && now >= self.deadline {
+            Slept::Deadline
+        } else {
+            Slept::Woken
+        })
+    }
+
+    fn wake_latch(&self) {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        sys::futex_wake(&self.table().header.latch, 1);
+    }
+
+    fn is_id_gone(&self, id: u32) -> Result<bool, Infallible> {
+        Ok(self.objects.is_out(id))
+    }
+}

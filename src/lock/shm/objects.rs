@@ -1,0 +1,39 @@
+//! A lock's three objects, open.
+
+use crate::lock::shm::beacon::{self, Beacon};
+use crate::lock::shm::files;
+use crate::lock::shm::note::Note;
+use crate::lock::shm::semaphore::Semaphore;
+use crate::lock::shm::table::Table;
+use crate::lock::types::LockName;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// The lock's three objects, and this handle's beacon.
+pub(crate) struct Objects {
+    pub(crate) semaphore: Semaphore,
+    pub(crate) note: Note,
+    pub(crate) table: Table,
+    /// Id of the handle's beacon; 0 in objects that are only read.
+    pub(crate) id: u32,
+    pub(crate) beacon: Option<Beacon>,
+}
+
+impl Objects {
+    /// True if nobody keeps the beacon with this id lit.
+    pub(crate) fn is_out(&self, id: u32) -> bool {
+        // The beacon of this very handle, in the process that opened it, is lit: no need to ask.
+        let own = id == self.id && self.beacon.as_ref().is_none_or(Beacon::is_own);
+        !own && beacon::is_out(&self.table, id)
+    }
+
+    /// True if the lock's paths still lead to these objects.
+    pub(crate) fn are_at_their_paths(&self, name: &LockName) -> bool {
+        files::inode_at(&name.semaphore_path()) == Some(self.semaphore.inode)
+            && files::inode_at(&name.table_path()) == Some(self.table.inode)
+    }
+
+    /// True if the lock's paths still lead to these objects, and nobody is about to change that.
+    pub(crate) fn are_current(&self, name: &LockName) -> bool {
+        self.table.header.retired.load(SeqCst) == 0 && self.are_at_their_paths(name)
+    }
+}
