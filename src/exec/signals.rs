@@ -17,6 +17,11 @@ const INTERRUPTS: [c_int; 7] = [
     libc::SIGALRM,
 ];
 
+/// True for a signal that asks a program to end, or kills it unless it handles that, such as TERM.
+pub fn asks_to_end(signal: c_int) -> bool {
+    INTERRUPTS.contains(&signal)
+}
+
 /// Blocked from the beginning: real-time signals (one that comes early reaches the command when it starts), and
 /// SIGPIPE (a message to a closed pipe must not kill the program while it holds something).
 const EARLY: SignalSet = SignalSet::real_time().union(SignalSet::of(&[libc::SIGPIPE]));

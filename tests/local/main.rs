@@ -23,6 +23,7 @@ mod example_demo;
 mod example_sensor;
 mod fault_12;
 mod fault_16;
+mod fault_19;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;

@@ -65,10 +65,8 @@ fn other_holds_prove_nothing() {
     assert!(worker.wait().success());
 }
 
-/// Programs that overwrite their environment are recognized by their parent.
-#[test]
-fn an_emptied_environment() {
-    let lock = TestLock::new("t4");
+/// A run whose command has emptied its environment, and that command's PID.
+fn without_environment(lock: &TestLock) -> (LineChild, u32) {
     let script = "echo $$; exec env -i sleep 600";
     let mut run = LineChild::spawn(&mut lock.command(&["run", "--", "sh", "-c", script]));
     let pid: u32 = run.line().parse().unwrap();
@@ -76,6 +74,14 @@ fn an_emptied_environment() {
         let recorded = lock.state().holders.iter().any(|holder| holder.bound_pid == Some(pid));
         recorded && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.is_empty())
     });
+    (run, pid)
+}
+
+/// Programs that overwrite their environment are recognized by their parent.
+#[test]
+fn an_emptied_environment() {
+    let lock = TestLock::new("t4");
+    let (mut run, pid) = without_environment(&lock);
     let output = lock.command(&["run", "--replace", "echo", "ran"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ran\n", "{output:?}");
     run.wait();
@@ -86,13 +92,7 @@ fn an_emptied_environment() {
 #[test]
 fn an_emptied_environment_without_its_parent() {
     let lock = TestLock::new("t4");
-    let script = "echo $$; exec env -i sleep 600";
-    let mut run = LineChild::spawn(&mut lock.command(&["run", "--", "sh", "-c", script]));
-    let pid: u32 = run.line().parse().unwrap();
-    wait_until("it is recorded, and has emptied its environment", || {
-        let recorded = lock.state().holders.iter().any(|holder| holder.bound_pid == Some(pid));
-        recorded && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.is_empty())
-    });
+    let (mut run, pid) = without_environment(&lock);
     run.kill();
     let said = replace(&lock);
     assert!(

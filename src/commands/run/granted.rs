@@ -2,7 +2,7 @@
 
 use super::checked::{Checked, Watching};
 use super::prepared::Prepared;
-use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until};
+use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until, signal_name};
 use crate::commands::Failure;
 use crate::commands::job::Variable;
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
@@ -70,9 +70,9 @@ impl<'r> Granted<'r> {
             return Err(self.not_kept(error));
         }
         if let (true, Some(text)) = (self.abandoned, &run.args.recover)
-            && let Err(failure) = self.recover(text)
+            && let Err(stop) = self.recover(text)
         {
-            return Err(self.give_up(failure.into()));
+            return Err(self.give_up(stop));
         }
         if run.args.no_fork
             && let Err(error) = self.keep_without_this_program()
@@ -120,9 +120,9 @@ impl<'r> Granted<'r> {
     }
 
     /// `--recover`: repairs the resource before the command, under the lock.
-    fn recover(&mut self, text: &OsStr) -> Result<(), Failure> {
+    fn recover(&mut self, text: &OsStr) -> Result<(), Stop> {
         let run = self.run();
-        let about = |what: String| Failure::about(&run.args.name, what);
+        let about = |what: String| Stop::Failed(Failure::about(&run.args.name, what));
         let program = Program::shell(text.to_owned()).map_err(|e| about(format!("--recover: {e}")))?;
         let plan = Plan {
             limit: None,
@@ -140,9 +140,18 @@ impl<'r> Granted<'r> {
             How::Exited(status) => Err(about(format!(
                 "--recover ended with status {status}: the command was not run, the lock stays marked as abandoned"
             ))),
-            How::Killed(signal) => Err(about(format!(
-                "--recover was killed by signal {signal}: the command was not run, the lock stays marked as abandoned"
-            ))),
+            How::Killed(signal) => {
+                let what = format!(
+                    "--recover was killed by {}: the command was not run, the lock stays marked as abandoned",
+                    signal_name(signal)
+                );
+                if !exec::asks_to_end(signal) {
+                    return Err(about(what));
+                }
+                // It was sent to this program, which passed it on, or to both.
+                run.say(&what);
+                Err(Stop::With(Exit::Signal(signal)))
+            }
         }
     }
 
