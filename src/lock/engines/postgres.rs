@@ -42,9 +42,12 @@
 
 mod connect;
 mod password;
+mod pooler;
 mod session;
 mod settings;
+mod socket;
 mod sql;
+mod target;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
@@ -52,14 +55,13 @@ mod tls_absent;
 #[cfg(not(feature = "tls"))]
 use tls_absent as tls;
 mod views;
-mod wire;
 
 use super::requester::Who;
 use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, SHORTEST_TTL, USUAL_TTL};
 use crate::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
-use connect::Target;
 use session::Session;
 use std::sync::Arc;
+use target::Target;
 
 /// Opens it; does not connect yet.
 pub(super) fn open(url: &str) -> Result<Box<dyn Engine>> {

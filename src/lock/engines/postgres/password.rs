@@ -1,12 +1,12 @@
 //! The password, where the URL has none: as libpq finds it.
 
-use super::settings::{Place, SOCKETS, environment};
+use super::settings::{SOCKETS, Server, environment};
 use std::path::{Path, PathBuf};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 /// From `PGPASSWORD`, else from the password file.
-pub(super) fn find(config: &Config, place: &Place) -> Option<String> {
+pub(super) fn find(config: &Config, server: &Server) -> Option<String> {
     if let Some(password) = environment("PGPASSWORD") {
         return Some(password);
     }
@@ -17,10 +17,10 @@ pub(super) fn find(config: &Config, place: &Place) -> Option<String> {
         log::warn!("{} is readable by others and was ignored: chmod 600", path.display());
         return None;
     }
-    let host = host_in_file(&place.host);
+    let host = host_in_file(&server.host);
     let user = config.get_user().unwrap_or_default();
     let database = config.get_dbname().unwrap_or(user);
-    let wanted = [host.as_str(), &place.port.to_string(), database, user];
+    let wanted = [host.as_str(), &server.port.to_string(), database, user];
     let text = std::fs::read_to_string(&path).ok()?;
     text.lines().find_map(|line| password_in(line, wanted))
 }

@@ -1,6 +1,7 @@
 //! One request, from its connection to its end: a thread that keeps the connection, and the handle to it.
 
-use super::connect::{BUDGET, Link, Target};
+use super::connect::Link;
+use super::target::{ANSWER_TIMEOUT, Target};
 use super::{sql, views};
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::requester::Who;
@@ -151,7 +152,7 @@ impl Session {
             shared,
             target: target.clone(),
             hold: None,
-            leave_within: BUDGET + BUDGET,
+            leave_within: ANSWER_TIMEOUT + ANSWER_TIMEOUT,
         })
     }
 
@@ -232,7 +233,7 @@ impl Session {
             }
             drop(phase);
             if sys::monotonic() >= until {
-                return Err(self.target.unreachable("no answer in time"));
+                return Err(self.target.no_answer());
             }
             background::sleep(&[&self.shared.news], None, until);
         }
@@ -341,7 +342,7 @@ impl Request {
     /// has been taken.
     async fn ready(&self) -> Result<(Link, bool, bool)> {
         let target = &self.target;
-        let until = tokio::time::Instant::now() + BUDGET;
+        let until = tokio::time::Instant::now() + ANSWER_TIMEOUT;
         let ready = async {
             let (before, after) = self.application();
             let link = target.connect_until(until, &(before + &after)).await?;
@@ -352,7 +353,7 @@ impl Request {
         };
         match timeout_at(until, ready).await {
             Ok(link) => link,
-            Err(_) => Err(target.unreachable("no answer in time")),
+            Err(_) => Err(target.no_answer()),
         }
     }
 
@@ -421,7 +422,7 @@ impl Request {
                     // Nobody need wait for it; but while this program runs it is tried: a server that does not look
                     // whether its clients are there would keep the request.
                     shared.tell(Phase::NotHad);
-                    let _ = timeout(BUDGET, leave).await;
+                    let _ = timeout(ANSWER_TIMEOUT, leave).await;
                 }
                 Ok(false)
             }
@@ -436,7 +437,7 @@ impl Request {
             tokio::time::sleep(if failing_since.is_none() { self.ttl } else { PAUSE }).await;
             let since = failing_since.unwrap_or_else(Instant::now);
             // The last look ends with the TTL, or it is a short one.
-            let time = self.ttl.saturating_sub(since.elapsed()).clamp(BRIEF, BUDGET);
+            let time = self.ttl.saturating_sub(since.elapsed()).clamp(BRIEF, ANSWER_TIMEOUT);
             match self.target.still_serves(link, views::APPLICATION, time).await {
                 Ok(()) => failing_since = None,
                 Err(error) if since.elapsed() >= self.ttl => return error,
@@ -507,7 +508,7 @@ impl Request {
                 _ = &mut link.ended => return ended(),
                 answer = timeout(third, sql::still_held(target, &link.client, key)) => answer,
             };
-            match answer.unwrap_or_else(|_| Err(target.unreachable("no answer in time"))) {
+            match answer.unwrap_or_else(|_| Err(target.no_answer())) {
                 Ok(true) => {
                     standing.renewed(begun);
                     outage = false;
@@ -571,7 +572,7 @@ mod tests {
             shared,
             target,
             hold: None,
-            leave_within: BUDGET + BUDGET,
+            leave_within: ANSWER_TIMEOUT + ANSWER_TIMEOUT,
         };
         let told = session.wait(&mut GetOptions::new(), || None);
         assert!(matches!(told, Err(Error::Refused { .. })));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireMode, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, Host};
 
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
@@ -56,17 +56,27 @@ pub(super) struct Encryption {
 
 /// One server to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Server {
     pub(super) host: Host,
     /// Where the name need not be looked up.
     pub(super) address: Option<IpAddr>,
     pub(super) port: u16,
 }
 
+impl Server {
+    /// Its name, for messages.
+    pub(super) fn name(&self) -> String {
+        match &self.host {
+            Host::Tcp(name) => printable(name),
+            Host::Unix(path) => path.display().to_string(),
+        }
+    }
+}
+
 pub(super) struct Settings {
     /// User, database, password and the like.
     pub(super) config: Config,
-    pub(super) places: Vec<Place>,
+    pub(super) servers: Vec<Server>,
     pub(super) encryption: Encryption,
 }
 
@@ -246,7 +256,8 @@ impl Settings {
                 Err(_) => return refuse("PGCONNECT_TIMEOUT is not a number of seconds".to_owned()),
             };
         }
-        let places = places(&config, names_port(&url_left), environment).map_err(|reason| wrong(reason.to_owned()))?;
+        let servers =
+            servers(&config, names_port(&url_left), environment).map_err(|reason| wrong(reason.to_owned()))?;
         // The server that is wanted is always one that can be written to: a standby keeps locks of its own.
         options.word(
             "target_session_attrs",
@@ -264,13 +275,9 @@ impl Settings {
         if let Some(binding) = options.word("channel_binding", &binding)? {
             config.channel_binding(binding);
         }
-        // Encryption is set up before the connection is handed over (`connect.rs`).
-        config
-            .ssl_mode(WireMode::Disable)
-            .ssl_negotiation(SslNegotiation::Direct);
         Ok(Self {
             encryption: encryption(&options, home)?,
-            places,
+            servers,
             config,
         })
     }
@@ -320,11 +327,11 @@ fn names_port(url: &str) -> bool {
 }
 
 /// Hosts with their addresses and ports, in the order in which they are tried.
-fn places(
+fn servers(
     config: &Config,
     names_port: bool,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Place>, &'static str> {
+) -> Result<Vec<Server>, &'static str> {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
         return Err("there have to be as many hostaddr as hosts");
@@ -350,7 +357,7 @@ fn places(
         }
         let ports = config.get_ports();
         let named = ports.get(i).or(ports.first()).copied();
-        Ok(Place {
+        Ok(Server {
             address: address.or_else(|| match &host {
                 Host::Tcp(name) => name.parse().ok(),
                 Host::Unix(_) => None,
@@ -547,12 +554,12 @@ mod tests {
             SslMode::Disable
         );
         let named = of(&[("PGHOSTADDR", "10.0.0.1")]);
-        assert_eq!(named.places[0].host, Host::Tcp("h".to_owned()));
-        assert_eq!(named.places[0].address, Some([10, 0, 0, 1].into()));
+        assert_eq!(named.servers[0].host, Host::Tcp("h".to_owned()));
+        assert_eq!(named.servers[0].address, Some([10, 0, 0, 1].into()));
         let other = read("postgres://h/d?hostaddr=10.0.0.2", &[("PGHOSTADDR", "10.0.0.1")]).unwrap();
-        assert_eq!(other.places[0].address, Some([10, 0, 0, 2].into()));
+        assert_eq!(other.servers[0].address, Some([10, 0, 0, 2].into()));
         let alone = read("postgres:///d", &[("PGHOSTADDR", "10.0.0.1")]).unwrap();
-        assert_eq!(alone.places[0].host, Host::Tcp("10.0.0.1".to_owned()));
+        assert_eq!(alone.servers[0].host, Host::Tcp("10.0.0.1".to_owned()));
         assert!(error("postgres://h/d", &[("PGHOSTADDR", "h")]).contains("PGHOSTADDR"));
         assert!(error("postgres://h/d", &[("PGCONNECT_TIMEOUT", "soon")]).contains("PGCONNECT_TIMEOUT"));
         for (url, variable, limit) in [
@@ -571,9 +578,9 @@ mod tests {
     #[test]
     fn places_with_ports_and_addresses() {
         let list = |url: &str, environment: &[(&str, &str)]| -> Vec<(Option<String>, u16)> {
-            let places = read(url, environment).unwrap().places;
-            let text = |place: Place| (place.address.map(|address| address.to_string()), place.port);
-            places.into_iter().map(text).collect()
+            let servers = read(url, environment).unwrap().servers;
+            let text = |server: Server| (server.address.map(|address| address.to_string()), server.port);
+            servers.into_iter().map(text).collect()
         };
         assert_eq!(list("postgres://h/d", &[]), [(None, 5432)]);
         assert_eq!(list("postgres://h/d", &[("PGPORT", "6000")]), [(None, 6000)]);

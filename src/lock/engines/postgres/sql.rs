@@ -5,7 +5,7 @@
 //! ([`NOWHERE_ELSE`]), what is sent before has no operators and full names, and our own table and sequence are used
 //! only if nobody else can have them run something ([`are_there`]).
 
-use super::connect::{BUDGET, Target};
+use super::target::{ANSWER_TIMEOUT, Target};
 use crate::lock::engines::requester::Who;
 use crate::lock::system::printable;
 use crate::{Error, LockName, Mode, Result};
@@ -74,18 +74,12 @@ pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Runs a statement that answers soon.
 pub(super) async fn query(target: &Target, client: &Client, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
-    match timeout(BUDGET, client.query_typed(text, values)).await {
-        Ok(result) => result.map_err(|error| target.error(&error)),
-        Err(_) => Err(target.unreachable("no answer in time")),
-    }
+    target.answer(client.query_typed(text, values)).await
 }
 
 /// Runs statements without values that answer soon.
 async fn execute(target: &Target, client: &Client, text: &str) -> Result<()> {
-    match timeout(BUDGET, client.batch_execute(text)).await {
-        Ok(result) => result.map_err(|error| target.error(&error)),
-        Err(_) => Err(target.unreachable("no answer in time")),
-    }
+    target.answer(client.batch_execute(text)).await
 }
 
 /// Whether the first row, if there is one, says yes.
@@ -317,7 +311,7 @@ pub(super) async fn grant(
             }
             continue;
         }
-        let error = match timeout(BUDGET, client.query_typed_one(&text, &values)).await {
+        let error = match timeout(ANSWER_TIMEOUT, client.query_typed_one(&text, &values)).await {
             Ok(Ok(row)) => match target.value::<Option<i64>>(&row, 0)? {
                 Some(token) => {
                     let left: Vec<i64> = target.value(&row, 2)?;
@@ -337,7 +331,7 @@ pub(super) async fn grant(
                 }
             },
             Ok(Err(error)) => error,
-            Err(_) => return Err(target.unreachable("no answer in time")),
+            Err(_) => return Err(target.no_answer()),
         };
         match error.code() {
             Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => there = false,
@@ -387,11 +381,11 @@ async fn move_on(target: &Target, client: &Client) -> Result<()> {
         FROM first"
     );
     let values: [Value<'_>; 1] = [(&LEAP, Type::INT8)];
-    match timeout(BUDGET, client.query_typed(&text, &values)).await {
+    match timeout(ANSWER_TIMEOUT, client.query_typed(&text, &values)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(no_right(target, &error)),
         Ok(Err(error)) => Err(target.error(&error)),
-        Err(_) => Err(target.unreachable("no answer in time")),
+        Err(_) => Err(target.no_answer()),
     }
 }
 
@@ -423,7 +417,7 @@ async fn bare_token(target: &Target, client: &Client, before: &str, after: &str)
 /// Whether the table and the sequence are there now.
 async fn make_objects(client: &Client) -> bool {
     // Together: both or none.
-    match timeout(BUDGET, client.batch_execute(OBJECTS)).await {
+    match timeout(ANSWER_TIMEOUT, client.batch_execute(OBJECTS)).await {
         Ok(Ok(())) => true,
         // Another one has made it in the same instant.
         Ok(Err(error)) => matches!(

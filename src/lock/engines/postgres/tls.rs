@@ -6,8 +6,8 @@
 //! | `require` and weaker with `sslrootcert`, `verify-ca` | signed by it, whatever name it bears |
 //! | `verify-full` | the same, and for the host that was asked for |
 
-use super::settings::{Encryption, Place, Roots, SslMode};
-use super::wire::Wire;
+use super::connect::HandshakeFailed;
+use super::settings::{Encryption, Roots, Server, SslMode};
 use crate::lock::system::trusted_certificates;
 use crate::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
@@ -18,10 +18,14 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::Host;
+use tokio_postgres::tls::{ChannelBinding, TlsConnect};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
 pub(super) struct Tls {
@@ -65,39 +69,78 @@ impl Tls {
         }))
     }
 
-    /// Makes `wire` a secret one. With it comes what ties a password's proof to this certificate, if the certificate
-    /// has it.
-    pub(super) async fn secure(
-        &self,
-        wire: Box<dyn Wire>,
-        place: &Place,
-        address: IpAddr,
-    ) -> io::Result<(Box<dyn Wire>, Option<Vec<u8>>)> {
-        let Host::Tcp(name) = &place.host else {
-            return Err(io::Error::other("a local socket is not encrypted"));
+    /// What sets up TLS on one connection to this server.
+    pub(super) fn handshake(&self, server: &Server) -> Handshake {
+        let name = match &server.host {
+            Host::Tcp(name) => ServerName::try_from(name.clone()).ok(),
+            Host::Unix(_) => None,
         };
-        let name = match ServerName::try_from(name.clone()) {
-            Ok(name) => name,
-            // Nobody looks at it.
-            Err(_) if !self.full => ServerName::IpAddress(address.into()),
-            Err(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "this name can stand in no certificate",
-                ));
-            }
-        };
-        let stream = TlsConnector::from(self.config.clone()).connect(name, wire).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
-        let binding = shown.and_then(|certificate| binding(certificate));
-        Ok((Box::new(stream), binding))
+        // Unless it is to be checked, the address will do.
+        let address = || server.address.filter(|_| !self.full);
+        Handshake {
+            connector: TlsConnector::from(self.config.clone()),
+            name: name.or_else(|| address().map(|address| ServerName::IpAddress(address.into()))),
+        }
     }
 }
 
-/// Whether the fault lies in what the two sides want of each other, and not in the way between them.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    tls || error.kind() == io::ErrorKind::InvalidData
+/// Sets up TLS on one connection.
+pub(super) struct Handshake {
+    connector: TlsConnector,
+    /// The server's; `None`: it cannot stand in a certificate.
+    name: Option<ServerName<'static>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Handshake {
+    type Stream = Encrypted<S>;
+    type Error = HandshakeFailed;
+    type Future = Pin<Box<dyn Future<Output = Result<Encrypted<S>, HandshakeFailed>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        let refused = |why: &dyn ToString| HandshakeFailed(io::Error::new(io::ErrorKind::InvalidData, why.to_string()));
+        Box::pin(async move {
+            let name = self
+                .name
+                .ok_or_else(|| refused(&"this name can stand in no certificate"))?;
+            match self.connector.connect(name, stream).await {
+                Ok(stream) => Ok(Encrypted(stream)),
+                // Whatever rustls finds is what the two sides want of each other.
+                Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Err(refused(&error)),
+                Err(error) => Err(HandshakeFailed(error)),
+            }
+        })
+    }
+}
+
+/// A connection that is encrypted.
+pub(super) struct Encrypted<S>(TlsStream<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Encrypted<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        let shown = self.0.get_ref().1.peer_certificates().and_then(|shown| shown.first());
+        let binding = shown.and_then(|certificate| binding(certificate));
+        binding.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// Who checks chains; `None` = any chain will do.

@@ -1,14 +1,11 @@
 //! In place of TLS, in a build without it.
 
-use super::settings::{Encryption, Place, SslMode};
-use super::wire::Wire;
+use super::settings::{Encryption, Server, SslMode};
 use crate::{Error, Result};
-use std::convert::Infallible;
-use std::io;
-use std::net::IpAddr;
+use tokio_postgres::NoTls;
 
 /// There is none.
-pub(super) struct Tls(Infallible);
+pub(super) enum Tls {}
 
 impl Tls {
     /// Refuses what asks for encryption.
@@ -19,16 +16,7 @@ impl Tls {
         Ok(None)
     }
 
-    pub(super) async fn secure(
-        &self,
-        _wire: Box<dyn Wire>,
-        _place: &Place,
-        _address: IpAddr,
-    ) -> io::Result<(Box<dyn Wire>, Option<Vec<u8>>)> {
-        match self.0 {}
+    pub(super) fn handshake(&self, _: &Server) -> NoTls {
+        match *self {}
     }
-}
-
-pub(super) fn is_refusal(_error: &io::Error) -> bool {
-    false
 }

@@ -1,7 +1,8 @@
 //! Looking at locks from outside, and breaking a hold.
 
-use super::connect::{Link, Target};
+use super::connect::Link;
 use super::sql::{self, Value};
+use super::target::Target;
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::follow::Looks;
 use crate::lock::engines::requester::{self, Who};
@@ -200,7 +201,7 @@ pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
 /// The same, if it can be had soon.
 pub(super) async fn glance(target: &Target, name: &LockName) -> Result<State> {
     let looked = timeout(GLANCE, state(target, name)).await;
-    looked.unwrap_or_else(|_| Err(target.unreachable("no answer in time")))
+    looked.unwrap_or_else(|_| Err(target.no_answer()))
 }
 
 /// Locks in use whose names the table knows.
