@@ -497,14 +497,14 @@ impl Request {
         loop {
             tokio::select! {
                 biased;
-                _ = orders.recv() => return self.release(&link).await,
+                _ = orders.recv() => return self.release(link).await,
                 _ = &mut link.ended => return ended(),
                 () = tokio::time::sleep_until(next) => {}
             }
             let begun = sys::boottime();
             let answer = tokio::select! {
                 biased;
-                _ = orders.recv() => return self.release(&link).await,
+                _ = orders.recv() => return self.release(link).await,
                 _ = &mut link.ended => return ended(),
                 answer = timeout(third, sql::still_held(target, &link.client, key)) => answer,
             };
@@ -534,12 +534,13 @@ impl Request {
         }
     }
 
-    async fn release(&self, link: &Link) -> Result<bool> {
+    async fn release(&self, mut link: Link) -> Result<bool> {
         let unlocked = sql::unlock(&self.target, &link.client, &self.name, self.mode, self.told).await;
-        self.restore(link).await;
+        self.restore(&link).await;
         match unlocked {
-            // Nobody else closes it: the session has ended, before this or in the same instant.
-            Err(error) if link.client.is_closed() => {
+            // The server's last word may come before the connection's end. Nobody else closes it: the session has ended,
+            // before this or in the same instant.
+            Err(error) if timeout(BRIEF, &mut link.ended).await.is_ok() => {
                 log::warn!("<{}> {error}: the lock has ended with it", self.name);
                 Ok(false)
             }
