@@ -48,6 +48,7 @@ mod stopped_inside;
 mod taken_anew;
 mod trust_t10;
 mod trust_t4;
+mod trust_t5;
 mod trust_t8;
 mod wall_clock;
 

@@ -210,7 +210,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     fn granted(&self, mut current: MutexGuard<'h, Current>, hold: Hold) -> Result<Next> {
         let check = self.options.queue_at_once || self.handle.is_check_due(&mut current, hold.granted);
         let objects = &hold.objects;
-        if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current(self.handle.name())) {
+        if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current()) {
             // The lock's files were replaced: this was a grant of the old ones. It goes first; opened again, the same
             // table with another semaphore would take it for a hold.
             let real = Real::new(objects, hold.granted, hold.granted);

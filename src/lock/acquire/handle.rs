@@ -115,7 +115,7 @@ impl Handle {
     /// checked for a while. Waits up to `timeout` for a process that is removing the lock.
     pub(crate) fn refresh(&self, current: &mut Current, now: u64, force: bool, timeout: Duration) -> Result<()> {
         let due = self.is_check_due(current, now);
-        if !(force || due) || current.objects.are_current(&self.name) {
+        if !(force || due) || current.objects.are_current() {
             return Ok(());
         }
         self.reopen(current, timeout)

@@ -137,7 +137,7 @@ impl<'a> Queued<'a> {
             Some(Leave::Cancelled)
         } else if now >= self.deadline {
             Some(Leave::TimeIsUp)
-        } else if !self.objects.are_current(self.handle.name()) {
+        } else if !self.objects.are_current() {
             Some(Leave::Replaced)
         } else {
             None

@@ -6,7 +6,7 @@ use crate::lock::shm::beacon::{self, Keeper};
 use crate::lock::shm::process;
 use crate::lock::types::{Error, GetOptions, Result};
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A hold: released on drop.
 ///
@@ -106,7 +106,7 @@ impl Guard<'_> {
         let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
             return self.owned.then_some(Lost::Forced);
         };
-        if !objects.are_at_their_paths(handle.name()) {
+        if !objects.are_at_their_paths() {
             return Some(Lost::Replaced);
         }
         let semaphore = objects.semaphore.load();
@@ -120,7 +120,8 @@ impl Guard<'_> {
 
     /// Makes a second proof of life for a child process to inherit: a descriptor without close-on-exec, numbered 100 or
     /// above where the limit on descriptors allows. If this process dies, the hold lasts as long as any process has that
-    /// descriptor open. The caller's copy is closed when the hold is released.
+    /// descriptor open. It is the semaphore's, open for reading only: nobody can change the lock through it. The caller's
+    /// copy is closed when the hold is released.
     ///
     /// Waits up to 1 s for the table.
     ///
@@ -130,10 +131,10 @@ impl Guard<'_> {
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
         self.lock.handle.check_fork()?;
         self.with(|hold| {
-            let keeper = Keeper::light(&hold.objects.table)?;
+            let keeper = Keeper::light(&hold.objects.semaphore, &hold.objects.table)?;
             let id = keeper.id;
             // A hold that was released by force meanwhile has nothing to keep: see `lost`.
-            hold.change(RELEASE_LATCH_NS, |_, record| record.keeper.store(id, Release))?;
+            hold.change(RELEASE_LATCH_NS, |real, _| real.keep(hold.i, id))?;
             let raw = keeper.raw();
             hold.keeper = Some(keeper);
             Ok(raw)
@@ -148,7 +149,9 @@ impl Guard<'_> {
         self.with(|hold| {
             let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
             hold.kept = id;
-            id != 0 && !beacon::is_out(&hold.objects.table, id)
+            // On a semaphore that was deleted nobody can be asked about; and there is no lock to be kept.
+            let semaphore = &hold.objects.semaphore;
+            id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id)
         })
         .unwrap_or(false)
     }

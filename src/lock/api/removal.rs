@@ -102,7 +102,7 @@ pub(crate) fn claim(handle: &Handle) -> Result<bool> {
         let semaphore = objects.semaphore.load();
         hold.is_held()
             && (semaphore.value(), semaphore.waiters(), semaphore.mark()) == (0, 0, objects.table.mark())
-            && objects.are_current(handle.name())
+            && objects.are_current()
             && retire(&objects.table, 0, objects.id)
     });
     match claimed {

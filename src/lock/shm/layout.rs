@@ -15,6 +15,8 @@ pub(crate) const HISTORY: usize = 256;
 /// Requests that gave up that are remembered. They have a ring of their own, so that a process that polls does not push
 /// out the holds.
 pub(crate) const GAVE_UP: usize = 64;
+/// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be asked about any more.
+pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x01");
 
@@ -81,7 +83,7 @@ sys::shared! {
         pub(crate) expires: AtomicU64,
         /// The handle's beacon; 0 = detached.
         pub(crate) holder: AtomicU32,
-        /// The beacon that a command inherits; 0 = none.
+        /// The beacon that a command inherits; 0 = none. May bear [`KEEPER_LEFT_BEHIND`].
         pub(crate) keeper: AtomicU32,
         pub(crate) pid: AtomicU32,
         pub(crate) uid: AtomicU32,

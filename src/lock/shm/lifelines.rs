@@ -12,8 +12,9 @@ struct Lifelines {
     bound: u32,
 }
 
-/// True if everything that the request in `record` depends on is proven to be gone. `is_out` tells that of a beacon.
-pub(crate) fn are_gone(record: &Record, is_out: impl Fn(u32) -> bool) -> bool {
+/// True if everything that the request in `record` depends on is proven to be gone. `is_out` tells that of a handle's
+/// beacon, `is_keeper_out` of what stands in the record for the beacon that a command inherits.
+pub(crate) fn are_gone(record: &Record, is_out: impl Fn(u32) -> bool, is_keeper_out: impl Fn(u32) -> bool) -> bool {
     let read = || Lifelines {
         holder: record.holder.load(Acquire),
         keeper: record.keeper.load(Acquire),
@@ -21,7 +22,7 @@ pub(crate) fn are_gone(record: &Record, is_out: impl Fn(u32) -> bool) -> bool {
     };
     proven_gone(read, |on| {
         (on.holder == 0 || is_out(on.holder))
-            && (on.keeper == 0 || is_out(on.keeper))
+            && (on.keeper == 0 || is_keeper_out(on.keeper))
             && (on.bound == 0
                 || process::is_gone(
                     on.bound,

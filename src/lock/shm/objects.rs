@@ -1,11 +1,9 @@
 //! A lock's three objects, open.
 
 use crate::lock::shm::beacon::{self, Beacon};
-use crate::lock::shm::files;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
-use crate::lock::types::LockName;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// The lock's three objects, and this handle's beacon.
@@ -19,7 +17,7 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// True if nobody keeps the beacon with this id lit.
+    /// True if nobody keeps a handle's beacon with this id lit.
     pub(crate) fn is_out(&self, id: u32) -> bool {
         // The beacon of this very handle, in the process that opened it, is lit: no need to ask.
         let own = id == self.id && self.beacon.as_ref().is_none_or(Beacon::is_own);
@@ -27,13 +25,12 @@ impl Objects {
     }
 
     /// True if the lock's paths still lead to these objects.
-    pub(crate) fn are_at_their_paths(&self, name: &LockName) -> bool {
-        files::inode_at(&name.semaphore_path()) == Some(self.semaphore.inode)
-            && files::inode_at(&name.table_path()) == Some(self.table.inode)
+    pub(crate) fn are_at_their_paths(&self) -> bool {
+        self.semaphore.is_at_its_path() && self.table.is_at_its_path()
     }
 
     /// True if the lock's paths still lead to these objects, and nobody is about to change that.
-    pub(crate) fn are_current(&self, name: &LockName) -> bool {
-        self.table.header.retired.load(SeqCst) == 0 && self.are_at_their_paths(name)
+    pub(crate) fn are_current(&self) -> bool {
+        self.table.header.retired.load(SeqCst) == 0 && self.are_at_their_paths()
     }
 }

@@ -3,6 +3,7 @@
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::files::{self, NewFile, Ownership};
+use crate::lock::shm::layout::KEEPER_LEFT_BEHIND;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::objects::Objects;
 use crate::lock::shm::real::Real;
@@ -110,6 +111,7 @@ fn adopt_semaphore(name: &LockName, objects: &Objects, dead_remover: u32) -> Res
                 return false;
             }
             take_for_holds(objects);
+            leave_keepers_behind(objects);
             recorded.store(objects.semaphore.inode, Relaxed);
             real.refresh();
         }
@@ -132,6 +134,16 @@ fn take_for_holds(objects: &Objects) {
         {
             Ok(()) => break,
             Err(seen) => semaphore = seen,
+        }
+    }
+}
+
+/// In the latch. The beacons that commands have inherited lie on the old semaphore, where nobody can ask about them any
+/// more: what cannot be proven dead is alive.
+fn leave_keepers_behind(objects: &Objects) {
+    for record in &objects.table.requests {
+        if record.keeper.load(Relaxed) != 0 {
+            record.keeper.fetch_or(KEEPER_LEFT_BEHIND, Relaxed);
         }
     }
 }

@@ -3,8 +3,9 @@
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Word};
+use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
-use crate::lock::shm::layout::{REQUESTS, Record, pack_what};
+use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, REQUESTS, Record, pack_what};
 use crate::lock::shm::lifelines;
 use crate::lock::shm::objects::Objects;
 use crate::lock::shm::process;
@@ -88,6 +89,15 @@ impl<'a> Real<'a> {
             record.time_namespace.store(process::time_namespace(), Relaxed);
             record.bound_start.store(start, Relaxed);
             record.bound_pid.store(pid, Release);
+        }
+    }
+
+    /// Has the own hold last as long as a command that inherits this keeper.
+    pub(crate) fn keep(&self, i: usize, keeper: u32) {
+        let left_behind = self.table().header.semaphore_inode.load(Relaxed) != self.objects.semaphore.inode;
+        if let Some(record) = self.record(i) {
+            let keeper = keeper | if left_behind { KEEPER_LEFT_BEHIND } else { 0 };
+            record.keeper.store(keeper, Release);
         }
     }
 
@@ -224,7 +234,9 @@ impl World for Real<'_> {
 
     fn is_gone(&self, i: usize) -> Result<bool, Infallible> {
         let is_out = |id: u32| self.objects.is_out(id);
-        Ok(self.record(i).is_some_and(|record| lifelines::are_gone(record, is_out)))
+        let is_keeper_out = |keeper: u32| beacon::is_keeper_out(&self.objects.semaphore, keeper);
+        let record = self.record(i);
+        Ok(record.is_some_and(|record| lifelines::are_gone(record, is_out, is_keeper_out)))
     }
 
     fn lapses(&self, i: usize) -> Result<bool, Infallible> {

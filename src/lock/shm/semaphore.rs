@@ -6,11 +6,13 @@ use crate::lock::sys::{self, Mapping};
 use crate::lock::types::{Error, LockName, Result};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An open semaphore.
 pub(crate) struct Semaphore {
     map: Mapping<AtomicU64>,
+    pub(crate) path: PathBuf,
     pub(crate) inode: u64,
     /// Whom it belongs to: table and note follow.
     pub(crate) owner: Ownership,
@@ -52,7 +54,7 @@ impl Semaphore {
             let what = format!("it has {size} bytes where a semaphore has {expected}");
             return Err(Error::WrongObject { path, what });
         }
-        Self::from_file(&file, inode, writable).map_err(|source| Error::Os {
+        Self::from_file(&file, path.clone(), inode, writable).map_err(|source| Error::Os {
             doing: "map",
             path,
             source,
@@ -60,13 +62,19 @@ impl Semaphore {
     }
 
     /// Maps an open semaphore.
-    pub(crate) fn from_file(file: &OwnedFd, inode: u64, writable: bool) -> io::Result<Self> {
+    pub(crate) fn from_file(file: &OwnedFd, path: PathBuf, inode: u64, writable: bool) -> io::Result<Self> {
         let owner = files::ownership(file)?;
         Ok(Self {
             map: Mapping::<AtomicU64>::new(file.as_fd(), writable)?,
+            path,
             inode,
             owner,
         })
+    }
+
+    /// True if the file at the semaphore's path is still this one.
+    pub(crate) fn is_at_its_path(&self) -> bool {
+        files::inode_at(&self.path) == Some(self.inode)
     }
 
     pub(crate) fn word(&self) -> &AtomicU64 {

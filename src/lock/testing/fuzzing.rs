@@ -39,7 +39,7 @@ pub fn table(bytes: &[u8]) {
     let Some(semaphore) = in_memory(word, 32) else { return };
     let (Ok(table), Ok(semaphore)) = (
         Table::from_file(file, 1, size as u64, true, &name),
-        Semaphore::from_file(&semaphore, 1, true),
+        Semaphore::from_file(&semaphore, name.semaphore_path(), 1, true),
     ) else {
         return;
     };
