@@ -94,6 +94,7 @@ fn an_emptied_environment_without_its_parent() {
     let lock = TestLock::new("t4");
     let (mut run, pid) = without_environment(&lock);
     run.kill();
+    run.wait();
     let said = replace(&lock);
     assert!(
         said.contains(&format!("process {pid} is not proven to run under the lock")),
