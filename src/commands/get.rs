@@ -9,6 +9,7 @@ use crate::exit::Exit;
 use crate::output::{self, view};
 use resourcelock::engines::{Engine, Held, Validity};
 use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, State, UngetOptions};
+use std::io;
 use std::time::{Duration, Instant};
 
 /// Ends the wait; triggered by the signal handler.
@@ -203,18 +204,25 @@ impl Get<'_> {
     /// Acquired: says so.
     fn report(&self, token: u64, what: &str) -> Result<Exit, Failure> {
         let name = self.name();
-        if self.args.json {
+        let read = if self.args.json {
             output::print_json(&view::GotView {
                 version: view::VERSION,
                 lock: name.to_owned(),
                 got: true,
                 token: Some(token),
                 state: None,
-            })?;
-        } else if !self.common.quiet {
-            output::print(&format!("{name}: {what} (token {token})\n"))?;
+            })?
+        } else if self.common.quiet {
+            true
+        } else {
+            output::print(&format!("{name}: {what} (token {token})\n"))?
+        };
+        if read {
+            Ok(Exit::Done)
+        } else {
+            // Whoever should have read it does not know that the lock is taken.
+            Err(io::Error::from_raw_os_error(libc::EPIPE).into())
         }
-        Ok(Exit::Done)
     }
 
     /// Reports that the lock is taken, and leaves it so. If that cannot be printed, releases it: nobody expects to hold a
