@@ -10,6 +10,7 @@
 //! | `usage.rs` | what is wrong with a command line, and what was probably meant |
 //! | `help.rs` | help |
 //! | `complete.rs`, `bash_words.rs` | what may stand at the cursor |
+//! | `shell_words.rs` | words and names quoted for the shell, for advice that can be pasted |
 
 mod args;
 mod bash_words;
@@ -22,6 +23,7 @@ mod options;
 mod parse;
 #[cfg(test)]
 mod seed_parser;
+mod shell_words;
 mod usage;
 mod values;
 mod words;
@@ -34,3 +36,4 @@ pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};
 pub use complete::{Candidate, Offer, offer, typed_name};
 pub use options::Need;
 pub use parse::{Invocation, Parsed, parse};
+pub use shell_words::{quoted, shell_word};

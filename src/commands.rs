@@ -53,6 +53,8 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
 pub struct Failure {
     name: Option<String>,
     cause: Cause,
+    /// What to do, where that is more than the error itself tells.
+    advice: Option<String>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Failure {
         Self {
             name: Some(name.to_owned()),
             cause: Cause::Lock(error),
+            advice: None,
         }
     }
 
@@ -75,6 +78,7 @@ impl Failure {
         Self {
             name: None,
             cause: Cause::Lock(error),
+            advice: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Failure {
         Self {
             name: Some(name.to_owned()),
             cause: Cause::Other(what.into()),
+            advice: None,
         }
     }
 
@@ -91,13 +96,20 @@ impl Failure {
         Self {
             name: None,
             cause: Cause::Other(what.into()),
+            advice: None,
         }
+    }
+
+    /// With what to do about it.
+    pub fn advising(mut self, what: String) -> Self {
+        self.advice = Some(what);
+        self
     }
 
     /// The exit status that goes with it.
     pub fn exit(&self) -> Exit {
         match self.cause {
-            Cause::Lock(Error::Unreachable { .. }) => Exit::Unavailable,
+            Cause::Lock(Error::Unreachable { .. } | Error::MayStayTaken { .. }) => Exit::Unavailable,
             _ => Exit::Failed,
         }
     }
@@ -115,15 +127,16 @@ impl fmt::Display for Failure {
         match (&self.cause, &self.name) {
             // This error names the lock itself.
             (Cause::Lock(error @ Error::Name { .. }), _) => write!(f, "{error}")?,
-            (cause, Some(name)) => write!(f, "{}: {cause}", bare(name).escape_debug())?,
+            (cause, Some(name)) => write!(f, "{}: {cause}", bare(name))?,
             (cause, None) => write!(f, "{cause}")?,
         }
-        match &self.cause {
-            Cause::Lock(error) => match advice::advice(error, self.name.as_deref().map(bare)) {
-                Some(advice) => write!(f, "; {advice}"),
-                None => Ok(()),
-            },
-            Cause::Other(_) => Ok(()),
+        let of_error = match &self.cause {
+            Cause::Lock(error) => advice::advice(error, self.name.as_deref().map(bare)),
+            Cause::Other(_) => None,
+        };
+        match self.advice.as_ref().or(of_error.as_ref()) {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
         }
     }
 }
@@ -158,8 +171,7 @@ pub fn not_acquired(name: &str, create: &Create, error: Error) -> Failure {
         (Error::NotInGroup { .. }, Some(group)) => Failure::about(
             name,
             format!(
-                "you are not a member of group '{}', and only its members and root can give it a lock; {}",
-                group.escape_debug(),
+                "you are not a member of group '{group}', and only its members and root can give it a lock; {}",
                 advice::JOIN_GROUP
             ),
         ),

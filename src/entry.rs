@@ -12,6 +12,7 @@ use crate::exec;
 use crate::exec::sys::{bus_error, command_line, streams};
 use crate::exit::Exit;
 use resourcelock::engines::passwords_in;
+use resourcelock::system::printable;
 use std::ffi::{OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
@@ -22,7 +23,7 @@ static PREFIX: OnceLock<String> = OnceLock::new();
 
 /// Names the lock in the message of a SIGBUS or a panic. Later calls change nothing.
 pub fn set_subject(name: &str) {
-    let _ = PREFIX.set(format!("resourcelock: {name}: "));
+    let _ = PREFIX.set(printable(&format!("resourcelock: {name}: ")));
 }
 
 fn prefix() -> &'static str {
@@ -75,7 +76,7 @@ fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
         let line = format!(
             "{}this program failed{place}: {}; please report it\n",
             prefix(),
-            what.escape_debug()
+            printable(what)
         );
         streams::write_error(line.as_bytes());
     }));

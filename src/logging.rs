@@ -8,6 +8,7 @@ use crate::cli::Common;
 use crate::output;
 use env_logger::{Builder, Logger};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use resourcelock::system::printable;
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
@@ -42,7 +43,12 @@ impl Log for Chosen {
 
     fn log(&self, record: &Record<'_>) {
         if is_own(record.metadata()) {
-            self.0.log(record);
+            let text = printable(&record.args().to_string());
+            let mut shown = Record::builder();
+            shown
+                .metadata(record.metadata().clone())
+                .module_path(record.module_path());
+            self.0.log(&shown.args(format_args!("{text}")).build());
         }
     }
 
@@ -60,7 +66,6 @@ fn filters(common: &Common) -> Option<String> {
         None => Some(filters).filter(|filters| !filters.is_empty()),
         Some(part) => {
             if !common.quiet {
-                let part = part.escape_debug();
                 output::message(&format!(
                     "resourcelock: RESOURCELOCK_LOG: '{part}' is not a level: use error, warn, info, debug or trace"
                 ));

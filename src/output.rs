@@ -12,16 +12,23 @@ pub mod view;
 pub const ABANDONED: &str =
     "the previous holder died while holding the lock; the protected resource may be inconsistent";
 
-pub use sentence::{brief, duration, holder, quoted, refusal, shell_word, waiting};
+pub use sentence::{brief, duration, holder, refusal, waiting};
 
 use crate::exit::Exit;
+use resourcelock::system::printable;
 use serde::Serialize;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a line on standard error, in one piece, since other processes write there, too. If it cannot be written, there
-/// is nobody left to tell.
+/// A lock's name, or other text that somebody else has chosen, for display.
+pub fn shown(text: impl Display) -> String {
+    printable(&text.to_string())
+}
+
+/// Prints a line on standard error, in one piece, since other processes write there, too. Whatever could disturb a reader
+/// is escaped. If it cannot be written, there is nobody left to tell.
 pub fn message(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
 }
 
 /// Prints text on standard output. False if the reader has gone away: there is no point in printing more.

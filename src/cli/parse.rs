@@ -360,14 +360,14 @@ mod tests {
             (&["bus", "gte"], "did you mean 'get'?"),
             (&["bus", "unlock"], "did you mean 'unget'?"),
             (&["bus", "status"], "did you mean 'state'?"),
-            (&["sate", "bus"], "did you mean 'resourcelock bus state'?"),
+            (&["sate", "bus"], "did you mean: resourcelock bus state"),
             (
                 &["bus", "sleep", "5"],
                 "to run a program: resourcelock bus run -- sleep",
             ),
             (
                 &["bus", "list"],
-                "no command 'list' for a lock: did you mean 'resourcelock list'?",
+                "no command 'list' for a lock; did you mean: resourcelock list",
             ),
             (&["ls"], "or did you mean 'list'?"),
             (&["bus", "get", "--mesage", "x"], "did you mean '--message'?"),

@@ -2,7 +2,9 @@
 
 use super::command::Command;
 use super::options::options_of;
+use super::shell_words::{quoted, shell_word};
 use super::words::Disorder;
+use resourcelock::system::printable;
 use std::ffi::OsStr;
 use std::fmt;
 
@@ -10,14 +12,27 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     what: String,
-    command: Option<Command>,
+    more: More,
+}
+
+/// Where there is more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    /// In a command's help.
+    Of(Command),
+    /// In the general help.
+    General,
+    /// Nowhere: the line ends with a command line that can be pasted.
+    Nothing,
 }
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.command {
-            Some(command) => write!(f, "{} (see 'resourcelock help {}')", self.what, command.word()),
-            None => write!(f, "{} (see 'resourcelock --help')", self.what),
+        f.write_str(&self.what)?;
+        match self.more {
+            More::Of(command) => write!(f, " (see 'resourcelock help {}')", command.word()),
+            More::General => f.write_str(" (see 'resourcelock --help')"),
+            More::Nothing => Ok(()),
         }
     }
 }
@@ -27,14 +42,22 @@ impl Usage {
     pub(super) fn new(command: Command, what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            command: Some(command),
+            more: More::Of(command),
         }
     }
 
     fn general(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            command: None,
+            more: More::General,
+        }
+    }
+
+    /// `line` is what was meant: a command line that can be pasted.
+    fn meant(what: &str, line: &str) -> Self {
+        Self {
+            what: format!("{what}: {line}"),
+            more: More::Nothing,
         }
     }
 
@@ -49,7 +72,7 @@ impl Usage {
             Disorder::ValueUnwanted(option) => format!("'{option}' takes no value"),
             Disorder::Empty => "which lock, and what to do with it? resourcelock NAME COMMAND".to_owned(),
             Disorder::CommandMissing(name) => command_missing(&name),
-            Disorder::UnknownCommand { name, word } => unknown_command(&name, &word),
+            Disorder::UnknownCommand { name, word } => return unknown_command(&name, &word),
             Disorder::UnknownHelp(word) => match nearest_command(&word) {
                 Some(near) => format!("there is no command '{}': did you mean '{}'?", show(&word), near.word()),
                 None => format!("there is no command '{}': {}", show(&word), all_commands()),
@@ -75,9 +98,9 @@ impl Usage {
     }
 }
 
-/// A word for display: control characters are escaped.
+/// A word for display: what could disturb a reader is escaped.
 pub(super) fn show(word: &OsStr) -> String {
-    word.to_string_lossy().escape_debug().to_string()
+    printable(&word.to_string_lossy())
 }
 
 /// An option that no command has.
@@ -126,31 +149,33 @@ fn command_missing(name: &OsStr) -> String {
     }
 }
 
-fn unknown_command(name: &OsStr, word: &OsStr) -> String {
+fn unknown_command(name: &OsStr, word: &OsStr) -> Usage {
     if let Some(command) = Command::ALL.into_iter().find(|command| name == command.word()) {
-        return format!(
-            "the lock's name comes first: resourcelock {} {}",
-            show(word),
-            command.word()
-        );
+        let line = format!("resourcelock {} {}", typed(word), command.word());
+        return Usage::meant("the lock's name comes first", &line);
     }
     let unknown = format!("{}: there is no command '{}'", show(name), show(word));
     match (nearest_command(word), nearest_command(name)) {
-        (Some(near), _) if !near.takes_name() => {
-            format!("{unknown} for a lock: did you mean 'resourcelock {}'?", near.word())
-        }
-        (Some(near), _) => format!("{unknown}: did you mean '{}'?", near.word()),
-        (None, Some(near)) if near.takes_name() => {
-            format!("{unknown}: did you mean 'resourcelock {} {}'?", show(word), near.word())
-        }
+        (Some(near), _) if !near.takes_name() => Usage::meant(
+            &format!("{unknown} for a lock; did you mean"),
+            &format!("resourcelock {}", near.word()),
+        ),
+        (Some(near), _) => Usage::general(format!("{unknown}: did you mean '{}'?", near.word())),
+        (None, Some(near)) if near.takes_name() => Usage::meant(
+            &format!("{unknown}; did you mean"),
+            &format!("resourcelock {} {}", typed(word), near.word()),
+        ),
         // As with flock(1), where the program follows the lock.
-        _ => format!(
-            "{unknown}: {}; to run a program: resourcelock {} run -- {}",
-            lock_commands(),
-            show(name),
-            show(word)
+        _ => Usage::meant(
+            &format!("{unknown}: {}; to run a program", lock_commands()),
+            &format!("resourcelock {} run -- {}", typed(name), quoted(word)),
         ),
     }
+}
+
+/// A lock's name as it can be typed.
+fn typed(name: &OsStr) -> String {
+    name.to_str().map_or_else(|| quoted(name), shell_word)
 }
 
 fn lock_commands() -> String {
@@ -197,7 +222,8 @@ const SYNONYMS: [(&str, Command); 25] = [
 
 /// The command that was probably meant: another tool's name for it, or a similar word.
 fn nearest_command(word: &OsStr) -> Option<Command> {
-    let word = word.to_str()?;
+    // With a slash it is a lock's name, or a program.
+    let word = word.to_str().filter(|word| !word.contains('/'))?;
     let synonym = SYNONYMS.into_iter().find(|(other, _)| *other == word);
     synonym
         .map(|(_, command)| command)

@@ -1,7 +1,8 @@
 //! What to do about an error of the library: it states the fact, and the program adds the advice.
 
-use crate::output::shell_word;
+use crate::cli::{Common, quoted, shell_word};
 use resourcelock::Error;
+use resourcelock::engines::passwords_in;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -10,6 +11,19 @@ pub const JOIN_GROUP: &str =
     "have yourself added to it (usermod -aG) and log in again, or choose one of your groups (id -Gn)";
 
 const SHM: &str = "/dev/shm";
+
+/// A command line about a lock on the engine that this one was about, to be pasted. A password is crossed out.
+pub fn command_line(common: &Common, lock: &str, words: &str) -> String {
+    let mut line = format!("resourcelock {} {words}", shell_word(lock));
+    if let Some(url) = &common.backend {
+        let mut bytes = url.clone().into_bytes();
+        for place in passwords_in(url.as_bytes()) {
+            bytes[place].fill(b'x');
+        }
+        line.push_str(&format!(" --backend {}", quoted(&*String::from_utf8_lossy(&bytes))));
+    }
+    line
+}
 
 /// What the user can do about `error`, in the words of the command line. `lock` is the lock's name.
 pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
@@ -58,6 +72,22 @@ mod tests {
         };
         let said = advice(&error, Some("a b")).unwrap();
         assert!(said.ends_with("resourcelock 'a b' remove --force"), "{said}");
+    }
+
+    #[test]
+    fn the_engine_is_named_without_its_password() {
+        let on = |url: &str| Common {
+            backend: Some(url.to_owned()),
+            ..Common::default()
+        };
+        for (url, named) in [
+            ("local:", "local:"),
+            ("etcd://a:b;c@h/x y", "'etcd://a:xxx@h/x y'"),
+            ("postgres://u:password=x@h", "postgres://u:xxxxxxxxxxxx"),
+        ] {
+            let line = command_line(&on(url), "a b", "unget");
+            assert_eq!(line, format!("resourcelock 'a b' unget --backend {named}"));
+        }
     }
 
     #[test]

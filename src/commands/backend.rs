@@ -56,8 +56,8 @@ fn local(name: &str, create: &Create) -> Result<Local, Failure> {
         local = local.mode(mode);
     }
     if let Some(group) = &create.group {
-        let gid = system::group_number(group)
-            .ok_or_else(|| Failure::about(name, format!("there is no group '{}'", group.escape_debug())))?;
+        let gid =
+            system::group_number(group).ok_or_else(|| Failure::about(name, format!("there is no group '{group}'")))?;
         local = local.group(gid);
     }
     Ok(local)

@@ -14,6 +14,7 @@ use crate::cli::{Candidate, CompletionsArgs, Offer, bash_meaning, bash_replaceme
 use crate::exit::Exit;
 use crate::output;
 use resourcelock::engines::{Engine, Local};
+use resourcelock::system::disturbs;
 use std::ffi::{OsStr, OsString};
 
 /// Carries it out.
@@ -82,7 +83,8 @@ fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>)
     text
 }
 
-/// The locks of this machine with their states; none if they cannot be listed, since completion is silent.
+/// The locks of this machine with their states; none if they cannot be listed, since completion is silent. A name that
+/// the user could not read on the command line is not put there.
 fn locks(current: &OsStr) -> Vec<Candidate> {
     if std::env::var_os(VARIABLE).is_some_and(|url| !url.is_empty()) {
         return Vec::new();
@@ -99,6 +101,7 @@ fn locks(current: &OsStr) -> Vec<Candidate> {
     let mut all: Vec<_> = readable.chain(others).collect();
     all.sort();
     all.into_iter()
+        .filter(|(name, _)| !name.contains(disturbs))
         .map(|(name, state)| Candidate::new(typed_name(name, current), state))
         .collect()
 }

@@ -7,9 +7,9 @@ mod objects;
 
 use super::Failure;
 use super::list::reasons;
-use crate::cli::{Common, DoctorArgs};
+use crate::cli::{Common, DoctorArgs, shell_word};
 use crate::exit::Exit;
-use crate::output::{self, view};
+use crate::output::{self, shown, view};
 use resourcelock::engines::{Engine, Listing};
 use resourcelock::{GetOptions, ResourceLock, State, Wait};
 
@@ -100,12 +100,14 @@ fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>) ->
         let lock = finding
             .lock
             .as_ref()
-            .map(|lock| format!("{lock}: "))
+            .map(|lock| format!("{}: ", shown(lock)))
             .unwrap_or_default();
         let mended = if finding.mended { " (mended)" } else { "" };
         text.push_str(&format!(
             "{lock}{}{mended}\n  why:  {}\n  mend: {}\n",
-            finding.what, finding.why, finding.mend
+            shown(&finding.what),
+            finding.why,
+            shown(&finding.mend)
         ));
     }
     if findings.is_empty() {
@@ -135,10 +137,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
             lock: Some(name.clone()),
             what: format!("the holder with token {token} died holding it, and no command has ended well since"),
             why: "the protected resource may be inconsistent",
-            mend: format!(
-                "repair the resource, then: resourcelock {} unget",
-                output::shell_word(&name)
-            ),
+            mend: format!("repair the resource, then: resourcelock {} unget", shell_word(&name)),
             remedy: Remedy::None,
         });
     }

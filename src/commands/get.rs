@@ -2,11 +2,11 @@
 
 use super::job::Job;
 use super::waiting::Waiting;
-use super::{Failure, bare, interrupted, not_acquired};
+use super::{Failure, advice, bare, interrupted, not_acquired};
 use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
-use crate::output::{self, view};
+use crate::output::{self, shown, view};
 use resourcelock::engines::{Engine, Held, Validity};
 use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, State, UngetOptions};
 use std::io;
@@ -54,11 +54,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     };
     get.waiting.over();
     if hold.abandoned() && !common.quiet {
-        output::message(&format!(
-            "resourcelock: {}: {}",
-            get.name().escape_debug(),
-            output::ABANDONED
-        ));
+        output::message(&format!("resourcelock: {}: {}", get.name(), output::ABANDONED));
     }
     match (exec::interrupt(), args.auto_unget) {
         // It came when the lock was being granted.
@@ -140,7 +136,18 @@ impl Get<'_> {
     }
 
     fn failed(&self, error: Error) -> Failure {
-        not_acquired(&self.args.name, &self.args.request.create, error)
+        let advice = match &error {
+            Error::MayStayTaken { token, .. } => {
+                let words = format!("unget --token {token}");
+                Some(advice::command_line(self.common, self.name(), &words))
+            }
+            _ => None,
+        };
+        let failure = not_acquired(&self.args.name, &self.args.request.create, error);
+        match advice {
+            Some(line) => failure.advising(format!("to release it: {line}")),
+            None => failure,
+        }
     }
 
     /// True if the hold is to outlive this process. With `-a`, `--ttl` is the length of a lease where there are leases.
@@ -215,7 +222,7 @@ impl Get<'_> {
         } else if self.common.quiet {
             true
         } else {
-            output::print(&format!("{name}: {what} (token {token})\n"))?
+            output::print(&format!("{}: {what} (token {token})\n", shown(name)))?
         };
         if read {
             Ok(Exit::Done)
@@ -267,7 +274,7 @@ impl Get<'_> {
                 (false, true) => "it was lost before",
                 (false, false) => "somebody else had released it already",
             };
-            output::print(&format!("{}: {what}\n", self.name()))?;
+            output::print(&format!("{}: {what}\n", shown(self.name())))?;
         }
         Ok(if was_ours || !leased { Exit::Done } else { Exit::Lost })
     }

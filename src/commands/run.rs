@@ -20,7 +20,7 @@ mod replace;
 
 use super::waiting::Waiting;
 use super::{Failure, bare, not_acquired};
-use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until};
+use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until, quoted};
 use crate::entry;
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Sent};
 use crate::exit::Exit;
@@ -85,7 +85,7 @@ impl Run<'_> {
         if let Some(message) = &self.args.message {
             return message.clone();
         }
-        let quoted = |word: &OsString| output::quoted(&word.to_string_lossy());
+        let quoted = |word: &OsString| quoted(word);
         match &self.args.payload {
             Payload::Words(words) if self.args.show_args => words.iter().map(quoted).collect::<Vec<_>>().join(" "),
             Payload::Shell(text) if self.args.show_args => format!("{command} -c {}", quoted(text)),
@@ -103,7 +103,7 @@ impl Run<'_> {
 
     /// One line about the lock on standard error.
     fn say(&self, what: &str) {
-        output::message(&format!("resourcelock: {}: {what}", self.lock.as_str().escape_debug()));
+        output::message(&format!("resourcelock: {}: {what}", self.lock));
     }
 
     /// Says what was done about a command that reached its limit: cron mails what is said, not statuses.

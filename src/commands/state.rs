@@ -4,7 +4,7 @@ use super::job::Job;
 use super::{Failure, bare, name};
 use crate::cli::{Common, StateArgs};
 use crate::exit::Exit;
-use crate::output::{self, Style, text, view};
+use crate::output::{self, Style, shown, text, view};
 use resourcelock::Cancel;
 use resourcelock::engines::Engine;
 
@@ -22,7 +22,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result
     } else if !common.quiet {
         output::print(&match &state {
             Some(state) => text::state(state, Style::of_stdout()),
-            None => format!("{}: free (never used)\n", bare(&args.name)),
+            None => format!("{}: free (never used)\n", shown(bare(&args.name))),
         })?;
     }
     let holds = if args.mine {

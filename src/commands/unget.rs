@@ -3,7 +3,7 @@
 use super::{Failure, bare, name};
 use crate::cli::{Common, UngetArgs};
 use crate::exit::Exit;
-use crate::output::{self, view};
+use crate::output::{self, shown, view};
 use resourcelock::engines::Engine;
 use resourcelock::{Holder, State, UngetOptions};
 
@@ -50,7 +50,7 @@ fn report_unprotected(args: &UngetArgs, before: &State) {
     {
         output::message(&format!(
             "resourcelock: {}: {}{} goes on without the lock",
-            bare(&args.name).escape_debug(),
+            bare(&args.name),
             output::holder(holder),
             holder
                 .since
@@ -76,7 +76,7 @@ fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failu
     }
     match (released, args.pid, args.token) {
         (true, ..) => {
-            output::print(&format!("{name}: released\n"))?;
+            output::print(&format!("{}: released\n", shown(name)))?;
         }
         (false, Some(pid), _) => {
             output::message(&format!(
@@ -89,7 +89,7 @@ fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failu
             ));
         }
         (false, None, None) => {
-            output::print(&format!("{name}: was not taken\n"))?;
+            output::print(&format!("{}: was not taken\n", shown(name)))?;
         }
     }
     Ok(())

@@ -1,7 +1,6 @@
 //! What `get` and `run` say about a wait: that it would never end, that it lasts, that it timed out.
 
-use super::job;
-use super::{Failure, bare};
+use super::{Failure, advice, bare, job};
 use crate::cli::Common;
 use crate::exit::Exit;
 use crate::output;
@@ -16,19 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The messages about one wait.
 pub struct Waiting<'a> {
     name: &'a str,
-    quiet: bool,
-    wordy: bool,
+    common: &'a Common,
     since: Instant,
     said: AtomicBool,
 }
 
 impl<'a> Waiting<'a> {
     /// For the lock `name`, which is asked for now.
-    pub fn new(common: &Common, name: &'a str) -> Self {
+    pub fn new(common: &'a Common, name: &'a str) -> Self {
         Self {
             name: bare(name),
-            quiet: common.quiet,
-            wordy: common.verbose > 0,
+            common,
             since: Instant::now(),
             said: AtomicBool::new(false),
         }
@@ -36,7 +33,7 @@ impl<'a> Waiting<'a> {
 
     /// One line about the lock on standard error.
     fn say(&self, what: &str) {
-        output::message(&format!("resourcelock: {}: {what}", self.name.escape_debug()));
+        output::message(&format!("resourcelock: {}: {what}", self.name));
     }
 
     /// A request that this job's own holds (with the tokens `own`) exclude: refused without a time limit, else worth a
@@ -50,7 +47,7 @@ impl<'a> Waiting<'a> {
                 self.name,
                 "this job already holds the lock and would wait for itself: use --same-process-ok, or limit the wait (-t)",
             )),
-            Wait::For(_) if !self.quiet => {
+            Wait::For(_) if !self.common.quiet => {
                 self.say("this job already holds the lock: it waits for itself until the time is up");
                 Ok(())
             }
@@ -75,14 +72,14 @@ impl<'a> Waiting<'a> {
 
     /// True if messages about the wait are wanted.
     fn is_read(&self) -> bool {
-        !self.quiet && (self.wordy || io::stderr().is_terminal())
+        !self.common.quiet && (self.common.verbose > 0 || io::stderr().is_terminal())
     }
 
     /// Says how long it took, if it was said that the wait lasts.
     pub fn over(&self) {
         if self.said.load(Ordering::Relaxed) {
             let waited = output::duration(self.since.elapsed());
-            output::message(&format!("acquired {} after {waited}", self.name.escape_debug()));
+            output::message(&format!("acquired {} after {waited}", self.name));
         }
     }
 
@@ -90,9 +87,12 @@ impl<'a> Waiting<'a> {
     /// cannot be read is said in any case.
     pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
         match state {
-            _ if self.quiet => {}
+            _ if self.common.quiet => {}
             Ok(_) if conflict_exit_code == Some(0) => {}
-            Ok(Some(state)) => self.say(&output::refusal(state)),
+            Ok(Some(state)) => {
+                let more = advice::command_line(self.common, self.name, "state");
+                self.say(&output::refusal(state, &more));
+            }
             Ok(None) => self.say("not acquired in time; it has been removed since"),
             Err(why) => self.say(&format!("not acquired in time; who has it cannot be read: {why}")),
         }

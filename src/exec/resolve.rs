@@ -127,7 +127,6 @@ impl NotRun {
 impl fmt::Display for NotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let command = self.command.to_string_lossy();
-        let command = command.escape_debug();
         match &self.failure {
             Failure::NoChild(e) => write!(f, "cannot create a process for '{command}': {e}"),
             Failure::NotExecuted(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -12,7 +12,7 @@ mod proc_stat;
 
 pub use super::sys::boottime;
 pub use accounts::{group_number, user_name, user_names};
-pub use escape::{printable, printable_bytes};
+pub use escape::{disturbs, printable, printable_bytes};
 #[cfg(feature = "remote")]
 pub(crate) use machine::boot_id;
 pub use machine::host_name;

@@ -1,5 +1,6 @@
 //! Metrics in the Prometheus text exposition format, for node_exporter's textfile collector.
 
+use resourcelock::system::{disturbs, printable};
 use resourcelock::{Counters, State};
 use std::fmt::Write;
 
@@ -111,7 +112,14 @@ fn block<'a, T: 'a>(text: &mut String, metric: &Metric<T>, of: impl Iterator<Ite
     }
 }
 
-/// A label's value, as the format wants it.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// A lock's name as a label's value. What disturbs is escaped; where a name holds that, or looks as if it did, its
+/// backslashes are doubled, so that no two names have the same label: a collector refuses a file in which a line stands
+/// twice.
+fn escape(name: &str) -> String {
+    let name = if name.contains(disturbs) || name.contains(r"\u{") {
+        printable(&name.replace('\\', r"\\"))
+    } else {
+        name.to_owned()
+    };
+    name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }

@@ -1,5 +1,6 @@
 //! Names of users, and of those who hold and wait.
 
+use super::shown;
 use resourcelock::system;
 use resourcelock::{Host, Requester};
 use std::collections::HashMap;
@@ -10,9 +11,7 @@ pub fn user(uid: u32) -> String {
     static USERS: OnceLock<HashMap<u32, String>> = OnceLock::new();
     let users = USERS.get_or_init(|| {
         let names = system::user_names().into_iter();
-        names
-            .map(|(uid, name)| (uid, name.escape_debug().to_string()))
-            .collect()
+        names.map(|(uid, name)| (uid, shown(name))).collect()
     });
     users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
 }

@@ -1,13 +1,12 @@
 //! Sentences about a lock: why it was not acquired, whom a request waits for.
 
-use super::names;
+use super::{names, shown};
 use resourcelock::{Holder, Mode, State};
-use std::ffi::OsStr;
 use std::time::Duration;
 
-/// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, where to
-/// read more. Without the lock's name in front.
-pub fn refusal(state: &State) -> String {
+/// For a request that was not granted in time: who holds the lock, for how long, what for, how many wait, and the command
+/// line that shows more. Without the lock's name in front.
+pub fn refusal(state: &State, more: &str) -> String {
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
     } else {
@@ -16,10 +15,7 @@ pub fn refusal(state: &State) -> String {
     if !state.waiters.is_empty() {
         text.push_str(&format!("; {} waiting", state.waiters.len()));
     }
-    text.push_str(&format!(
-        "; see 'resourcelock {} state'",
-        shell_word(state.name.as_str())
-    ));
+    text.push_str(&format!("; see: {more}"));
     text
 }
 
@@ -32,7 +28,7 @@ pub fn waiting(state: &State) -> String {
         .iter()
         .position(|waiter| waiter.requester.pid == Some(own) && waiter.requester.same_pid_namespace)
         .unwrap_or(state.waiters.len());
-    let mut text = format!("waiting for {}", state.name);
+    let mut text = format!("waiting for {}", shown(&state.name));
     if state.locked || !state.holders.is_empty() {
         text.push_str(&format!(": held by {}", holders(state)));
     }
@@ -127,21 +123,6 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// A lock's name as a word for the shell: with a slash where it would be taken for an option or a command.
-pub fn shell_word(name: &str) -> String {
-    quoted(&crate::cli::typed_name(name, OsStr::new("")))
-}
-
-/// Any word for the shell.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+,:@%/=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,12 +147,5 @@ mod tests {
         assert_eq!(note_text("2024-10-20 16:01:39.571127 - cli - x"), "cli - x");
         assert_eq!(note_text("free text - here"), "free text - here");
         assert_eq!(note_text(""), "");
-    }
-
-    #[test]
-    fn words_for_the_shell() {
-        assert_eq!(shell_word("i2c"), "i2c");
-        assert_eq!(shell_word("a b"), "'a b'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

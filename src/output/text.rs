@@ -2,7 +2,7 @@
 
 use super::sentence::{self, duration, held, note_text};
 use super::table::Table;
-use super::{Style, names, view};
+use super::{Style, names, shown, view};
 use chrono::{DateTime, Local};
 use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 /// Everything about one lock, for `state`.
 pub fn state(state: &State, style: Style) -> String {
-    let mut text = format!("{}: {}\n", state.name, headline(state, style));
+    let mut text = format!("{}: {}\n", shown(&state.name), headline(state, style));
     for holder in &state.holders {
         let _ = writeln!(text, "  held by    {}", holder_line(holder));
     }
@@ -123,7 +123,7 @@ fn waiter_line(waiter: &Waiter) -> String {
 
 /// A line for `trace`: the time, the lock, who holds it.
 pub fn trace(state: &State) -> String {
-    let mut text = format!("{} {}: ", precise_clock(state.read_at), state.name);
+    let mut text = format!("{} {}: ", precise_clock(state.read_at), shown(&state.name));
     text.push_str(&summary(state));
     if !state.waiters.is_empty() {
         let _ = write!(text, "; {} waiting", state.waiters.len());
@@ -136,7 +136,11 @@ pub fn trace(state: &State) -> String {
 
 /// The same for a lock that does not exist.
 pub fn trace_absent(name: &str) -> String {
-    format!("{} {name}: free (never used)", precise_clock(SystemTime::now()))
+    format!(
+        "{} {}: free (never used)",
+        precise_clock(SystemTime::now()),
+        shown(name)
+    )
 }
 
 /// A line for `trace -f`: the time, what happened, to whom.
@@ -188,7 +192,7 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
     for state in states {
         table.push([
-            state.name.to_string(),
+            shown(&state.name),
             word(state).to_owned(),
             longest(state).map(duration).unwrap_or_default(),
             holder_cell(state),
@@ -202,12 +206,12 @@ pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<u
     for (name, reason) in unreadable {
         let nothing = String::new;
         table.push([
-            name.to_string(),
+            shown(name),
             "?".to_owned(),
             nothing(),
             nothing(),
             nothing(),
-            reason.clone(),
+            shown(reason),
         ]);
     }
     table.render(width)

@@ -6,6 +6,7 @@
 use super::sentence::duration;
 use super::{names, view};
 use chrono::{DateTime, Local};
+use resourcelock::system::disturbs;
 use resourcelock::{Ended, HistoryRecord, Holder, Requester, State, Waiter};
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime};
@@ -378,7 +379,8 @@ fn precise(time: SystemTime) -> impl Display {
     DateTime::<Local>::from(time).format("%Y-%m-%d %H:%M:%S%.6f")
 }
 
-/// Escapes text for XML and HTML. Control characters, which XML does not allow at all, become replacement characters.
+/// Escapes text for XML and HTML. Control characters, which XML does not allow at all, become replacement characters;
+/// what else disturbs is written as a number.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -390,6 +392,7 @@ fn escape(text: &str) -> String {
             '\'' => escaped.push_str("&#39;"),
             '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             c if c.is_control() => escaped.push('\u{fffd}'),
+            c if disturbs(c) => escaped.extend(c.escape_unicode()),
             c => escaped.push(c),
         }
     }

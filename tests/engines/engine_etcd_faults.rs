@@ -624,7 +624,7 @@ fn a_get_whose_end_is_not_known() {
     let output = journal.command(&["get", "--forever"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(69));
     let said = String::from_utf8_lossy(&output.stderr);
-    let advice = format!("'resourcelock {} unget --token ", journal.name());
+    let advice = format!("; to release it: resourcelock {} unget --token ", journal.name());
     assert!(said.contains(&advice), "{said}");
     relay.let_go();
 }

@@ -32,7 +32,7 @@ fn it_stays_taken_until_unget() {
     assert_eq!(refused.status.code(), Some(75));
     let line = stderr(&refused);
     assert_eq!(line.lines().count(), 1, "{line}");
-    for part in [lock.name(), "held by", "bus scan", "see 'resourcelock"] {
+    for part in [lock.name(), "held by", "bus scan", "; see: resourcelock "] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let released = run(&lock, &["unget"]);

@@ -12,7 +12,7 @@ fn a_refusal_says_where_to_read_more() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(75));
         assert!(
-            said.contains(&format!("; see 'resourcelock {} state'\n", lock.name())),
+            said.contains(&format!("; see: resourcelock {} state\n", lock.name())),
             "{said}"
         );
         assert!(!said.contains("unget"), "{said}");

@@ -51,6 +51,7 @@ mod trust_t10;
 mod trust_t4;
 mod trust_t5;
 mod trust_t8;
+mod trust_t9;
 mod wall_clock;
 
 /// What a worker process runs, see `common::worker`; run as a test, it tries one out.

@@ -1,6 +1,7 @@
 //! Holders that wait for each other: A waits for B's holder, B for A's.
 
 use super::{Finding, Remedy};
+use crate::cli::shell_word;
 use crate::output;
 use resourcelock::system::Stat;
 use resourcelock::{Holder, State};
@@ -72,8 +73,8 @@ fn finding(cycle: &[(&State, &Holder)]) -> Finding {
         what: chain.join("; "),
         why: "none of them can continue",
         mend: format!(
-            "resourcelock {} unget, or end one of them; then have all of them acquire the locks in the same order",
-            output::shell_word(first.name.as_str())
+            "have all of them acquire the locks in the same order; now end one of them, or: resourcelock {} unget",
+            shell_word(first.name.as_str())
         ),
         remedy: Remedy::None,
     }

@@ -1,6 +1,7 @@
 //! What this machine does to everything in /dev/shm.
 
 use super::{Finding, Remedy};
+use crate::cli::quoted;
 use crate::output::names;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::getuid;
@@ -41,7 +42,10 @@ fn remove_ipc() -> Option<Finding> {
             "remove-ipc",
             format!("systemd deletes all locks of {user} when {user} logs out"),
             "a job that goes on in the background believes that it holds a lock, but others can take it",
-            &format!("loginctl enable-linger {user}, or RemoveIPC=no in /etc/systemd/logind.conf"),
+            &format!(
+                "RemoveIPC=no in /etc/systemd/logind.conf, or: loginctl enable-linger {}",
+                quoted(&user)
+            ),
         )
     })
 }

@@ -1,8 +1,9 @@
 //! Problems with locks' files: other versions, wrong kinds, owners and permissions that do not match.
 
 use super::{Finding, Remedy};
+use crate::cli::{quoted, shell_word};
 use crate::commands::list::NO_PERMISSION;
-use crate::output::{self, names};
+use crate::output::names;
 use resourcelock::{LockName, State};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +19,7 @@ pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Find
             lock: Some(name.to_string()),
             what: reason.clone(),
             why: "nobody can acquire the lock",
-            mend: format!("resourcelock {} remove --force", output::shell_word(name.as_str())),
+            mend: format!("resourcelock {} remove --force", shell_word(name.as_str())),
             remedy: Remedy::None,
         });
     }
@@ -43,11 +44,8 @@ fn other_versions() -> Vec<Finding> {
         .into_iter()
         .map(|file| Finding {
             kind: "other version",
-            lock: file.split_once('.').map(|(_, name)| name.escape_debug().to_string()),
-            what: format!(
-                "/dev/shm/{} is the table of another version of this program",
-                file.escape_debug()
-            ),
+            lock: file.split_once('.').map(|(_, name)| name.to_owned()),
+            what: format!("/dev/shm/{file} is the table of another version of this program"),
             why: "both versions exclude each other, but do not see each other's queue, so the order is not kept",
             mend: "use one version; a restart of the machine removes the file".to_owned(),
             remedy: Remedy::None,
@@ -73,8 +71,8 @@ fn permissions(name: &LockName) -> Option<Finding> {
                 ),
                 "some users can use only one of them: they fail, or hold the lock without being seen",
                 format!(
-                    "resourcelock {} remove, as its owner, when it is idle",
-                    output::shell_word(name.as_str())
+                    "as its owner, when it is idle: resourcelock {} remove",
+                    shell_word(name.as_str())
                 ),
             ));
         }
@@ -85,7 +83,10 @@ fn permissions(name: &LockName) -> Option<Finding> {
             name,
             format!("its semaphore is {}: some may only read it", describe(&flag)),
             "whoever can read a lock's files can make a dead holder look alive, and nobody else can tell",
-            format!("chmod 660 or 600 {}", name.semaphore_path().display()),
+            format!(
+                "let its group write it as well (660), or nobody else: chmod 600 {}",
+                quoted(name.semaphore_path())
+            ),
         )
     })
 }

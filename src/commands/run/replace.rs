@@ -20,7 +20,7 @@ const VIEW_EVERY_MS: u8 = 2;
 pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop> {
     let say = |what: &str| {
         if !run.common.quiet {
-            run.say(&format!("{what}; waiting for it"));
+            run.say(&format!("waiting for {what}"));
         }
     };
     let state = run
@@ -29,7 +29,7 @@ pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop>
         .map_err(|error| run.failed(error))?;
     let Some(state) = state else { return Ok(()) };
     if state.foreign {
-        say("its holder uses the Python module and cannot be asked to end");
+        say("its holder, which uses the Python module and cannot be asked to end");
     }
     // One deadline for all of them, on this process's clock: what a table says of times makes nobody wait longer.
     let starting = match run.args.request.wait {
@@ -46,7 +46,7 @@ pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop>
         if let Err(why) = ask::to_end(&run.lock, &holder, libc::SIGTERM) {
             let pid = output::names::pid(&holder.requester);
             let command = holder.requester.command.as_deref().unwrap_or("?");
-            say(&format!("{pid} ({command}) was not asked to end: {why}"));
+            say(&format!("{pid} ({command}), which was not asked to end: {why}"));
         }
     }
     Ok(())

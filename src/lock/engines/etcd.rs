@@ -501,12 +501,10 @@ impl Place {
                 if let (Err(Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) = (deleted, &other) {
                     // Nor is it known whether that was done. Nothing else is worth asking.
                     self.given_up = true;
-                    let (name, token) = (&self.name, self.created);
-                    return Err(Error::Unreachable {
+                    return Err(Error::MayStayTaken {
                         engine: engine.clone(),
-                        what: format!(
-                            "{what}; if the lock stays taken, 'resourcelock {name} unget --token {token}' frees it"
-                        ),
+                        what: what.clone(),
+                        token: self.created,
                     });
                 }
                 if let Some(own) = &mut own {

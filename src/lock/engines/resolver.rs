@@ -7,7 +7,7 @@
 
 use super::background;
 use crate::lock::sys;
-use crate::lock::system::Process;
+use crate::lock::system::{Process, printable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -55,7 +55,7 @@ pub(crate) fn look_up(
             false => Ok(addresses),
         });
         tell(found.map_err(|why| {
-            let host = host.escape_debug();
+            let host = printable(&host);
             io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("the address of {host} is not known: {why}"),
@@ -85,7 +85,7 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
     let _ = child.wait();
     let addresses = addresses(&answer?, port);
     if addresses.is_empty() {
-        let host = host.escape_debug();
+        let host = printable(host);
         return Err(format!("'getent ahosts {host}' finds none"));
     }
     Ok(addresses)

@@ -1,7 +1,13 @@
 //! Everything that can go wrong in the library, as one typed enum that keeps the cause.
 
+use crate::lock::system::{printable, printable_bytes};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+fn shown(path: &Path) -> String {
+    printable_bytes(path.as_os_str().as_bytes())
+}
 
 /// Why a call of this library failed. A lock that was not acquired in time is not an error: see
 /// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock).
@@ -9,7 +15,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The lock's name cannot be.
-    #[error("'{}' cannot be a lock's name: {reason}", name.escape_debug())]
+    #[error("'{}' cannot be a lock's name: {reason}", printable(name))]
     Name {
         /// The name as given.
         name: String,
@@ -17,7 +23,7 @@ pub enum Error {
         reason: String,
     },
     /// An object of the lock may not be opened by this user.
-    #[error("no permission for {}{}", path.display(), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
+    #[error("no permission for {}{}", shown(path), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
     Permission {
         /// The object.
         path: PathBuf,
@@ -35,13 +41,13 @@ pub enum Error {
         source: io::Error,
     },
     /// An object of the lock does not exist and was not to be created.
-    #[error("there is no lock here: {} does not exist", path.display())]
+    #[error("there is no lock here: {} does not exist", shown(path))]
     NotFound {
         /// The object.
         path: PathBuf,
     },
     /// An object at one of the lock's paths is not what it should be; nothing was changed.
-    #[error("{} is not usable: {what}", path.display())]
+    #[error("{} is not usable: {what}", shown(path))]
     WrongObject {
         /// The object.
         path: PathBuf,
@@ -49,7 +55,7 @@ pub enum Error {
         what: String,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}", shown(path))]
     Os {
         /// What was tried.
         doing: &'static str,
@@ -60,7 +66,10 @@ pub enum Error {
     },
     /// Each byte of the lock's table that could show this process to be alive is locked by somebody else, who must have
     /// taken them all on purpose.
-    #[error("another process keeps every byte of {} locked that could show this one to be alive", path.display())]
+    #[error(
+        "another process keeps every byte of {} locked that could show this one to be alive",
+        shown(path)
+    )]
     BeaconsTaken {
         /// The table.
         path: PathBuf,
@@ -114,6 +123,17 @@ pub enum Error {
         engine: String,
         /// What happened.
         what: String,
+    },
+    /// The engine could not be reached any more while a hold was being detached from this process: whether the lock stays
+    /// taken is not known.
+    #[error("{engine} cannot be reached: {what}; the lock may stay taken, under token {token}")]
+    MayStayTaken {
+        /// The engine and where it is, without a password.
+        engine: String,
+        /// What happened.
+        what: String,
+        /// The hold's token, if it stays.
+        token: u64,
     },
     /// The engine was reached and refuses.
     #[error("{engine} refuses: {what}")]

@@ -116,7 +116,7 @@ fn are_there(target: &Target, standing: &[Row]) -> Result<bool> {
             return Err(target.refused(format!(
                 "public.{name} belongs to the role {}, who could do through it what only this one may: have it dropped, \
                  and have the schema's owner run: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-                owner.escape_debug()
+                printable(owner)
             )));
         }
         if !fits || acts {

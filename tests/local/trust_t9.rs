@@ -1,0 +1,235 @@
+//! T9: what is printed can be pasted, and shows what it is. Locks, notes, commands and users with names that a shell, a
+//! terminal or a reader could misread go through every output; the advice in it is pasted into real shells.
+
+use crate::common::private_shm;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Names of locks. Any of them would leave the file `pasted` behind if a shell executed more than it should.
+const NAMES: [&str; 26] = [
+    "plain",
+    "$(touch pasted)",
+    "`touch pasted`",
+    "a;touch pasted;#",
+    "a' ; touch pasted ; '",
+    "a\" ; touch pasted ; \"",
+    "a\\'; touch pasted; '",
+    "a\\",
+    "a&touch pasted&",
+    "a|touch pasted",
+    "a b",
+    "-q",
+    "-1",
+    "list",
+    "help",
+    "get",
+    "~root",
+    "a!b!!",
+    "=ls",
+    "*?[a]{b,c}",
+    "größe",
+    "a\u{202e}b",
+    "\u{200b}\u{2066}$(touch pasted)\u{2069}",
+    "a\u{2028}touch pasted\u{2028}b",
+    "\u{feff}\u{ad}\u{3164}'\u{e0041}\u{200d}",
+    "a\\u{202e}b",
+];
+
+/// A note, a program's and a user's name. (A name of a program is cut to 15 bytes.)
+const NOTE: &str = "note\u{202e}\u{200b}\x1b[31m$(touch pasted)";
+const PROGRAM: &str = "p\u{202e};\u{feff}x";
+const USER: &str = "u\u{2067}$(id)";
+
+/// Everything that is printed about one lock. `$NAME` is its name, with a slash. What is not to be looked at goes away.
+const EVERYTHING: &str = r#"
+cd "$FOLDER" || exit 97
+exec 2>&1
+mount --bind passwd /etc/passwd || exit 96
+$RL "$NAME" get -m "$NOTE"
+$RL "$NAME" get -t 0; $RL "$NAME" get -t 0 -v; $RL "$NAME" run -t 0 -- true; $RL "$NAME" remove
+$RL "$NAME" state; $RL list; $RL list --prometheus; $RL doctor
+timeout -s INT 0.2 $RL "$NAME" trace
+for shell in bash zsh fish; do $RL completions $shell -- "" ""; $RL completions $shell -- / ""; done
+$RL "$NAME" unget; $RL "$NAME" unget; $RL "$NAME" unget --pid 1; $RL "$NAME" unget --token 1
+RESOURCELOCK_LOG=trace $RL "$NAME" run -- "./$PROGRAM" "$NAME"
+$RL "$NAME" run -- "./$PROGRAM" no; $RL "$NAME" run -- "./no$NOTE"; $RL "$NAME" run --group "$NOTE" -- true
+$RL "$NAME" run -- sh -c 'kill -9 $PPID'; $RL "$NAME" run -- false; $RL doctor; $RL "$NAME" unget
+$RL "$NAME" trace -f > events & follower=$!
+until grep -q released events; do $RL "$NAME" run -- "./$PROGRAM" "$NAME" > /dev/null; done
+kill $follower; wait $follower; cat events
+$RL "$NAME" history; $RL "$NAME" history --svg -; $RL "$NAME" history --html -; $RL "$NAME" history --svg "no/$NOTE"
+$RL get "$NAME"; $RL "$NAME" frobnicate; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
+chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
+chmod 640 "/dev/shm/resourcelock.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
+echo short > "/dev/shm/resourcelock.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
+rm "/dev/shm/resourcelock.${NAME#/}"; mkdir "/dev/shm/resourcelock.${NAME#/}"; $RL "$NAME" get; $RL doctor
+"#;
+
+fn everything_about(name: &str, folder: &Path) -> String {
+    let program = folder.join(PROGRAM);
+    fs::write(&program, "#!/bin/sh\nexec true\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.join("passwd"), format!("{USER}:x:0:0:root:/root:/bin/sh\n")).unwrap();
+    let output = private_shm(EVERYTHING)
+        .env("NAME", format!("/{name}"))
+        .envs([("NOTE", NOTE), ("PROGRAM", PROGRAM), ("LC_ALL", "C.UTF-8")])
+        .env("FOLDER", folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        !matches!(output.status.code(), Some(96..=99)),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(!folder.join("pasted").exists());
+    String::from_utf8(output.stdout).expect("what is shown is UTF-8")
+}
+
+/// True for a character that a reader does not see, or that changes what he sees elsewhere: the same list once more, by
+/// Unicode's names for its parts.
+fn misleads(c: char) -> bool {
+    let bidirectional =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{3164}' | '\u{feff}');
+    let tags = ('\u{e0000}'..'\u{e1000}').contains(&c);
+    let separators = matches!(c, '\u{2028}' | '\u{2029}');
+    // Between the words of an answer to a completion script there are tabs.
+    let control = c.is_control() && c != '\n' && c != '\t';
+    bidirectional || invisible || tags || separators || control
+}
+
+/// The command lines that are advised: what stands at the end of a line, behind a colon.
+fn advised(text: &str) -> Vec<&str> {
+    let programs = ["resourcelock ", "chmod ", "kill ", "loginctl "];
+    let starts = |line: &str| {
+        let places = programs
+            .iter()
+            .filter_map(|program| line.rfind(&format!(": {program}")));
+        places.max().map(|at| at + 2)
+    };
+    text.lines()
+        .filter_map(|line| starts(line).map(|at| &line[at..]))
+        .collect()
+}
+
+/// Pastes lines into a shell; returns the command lines that it executed with the programs that are advised.
+fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    for program in ["resourcelock", "chmod", "kill", "loginctl"] {
+        let path = bin.join(program);
+        fs::write(
+            &path,
+            "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >> \"$LOG\"; printf '\\1' >> \"$LOG\"\n",
+        )
+        .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let input = folder.path().join("input");
+    fs::write(&input, lines.join("\n") + "\n").unwrap();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let log = folder.path().join("log");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let output = Command::new(shell[0])
+        .args(&shell[1..])
+        .current_dir(&empty)
+        .stdin(fs::File::open(&input).unwrap())
+        .envs([("PATH", path.as_str()), ("LC_ALL", "C.UTF-8"), ("TERM", "dumb")])
+        .env("LOG", &log)
+        .env("HOME", &empty)
+        .output()
+        .unwrap();
+    // fish makes itself at home.
+    let left: Vec<_> = fs::read_dir(&empty)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    let left: Vec<_> = left
+        .iter()
+        .filter(|name| !name.to_string_lossy().starts_with('.'))
+        .collect();
+    assert!(
+        left.is_empty(),
+        "{shell:?} has executed something else: {left:?}\n{lines:#?}"
+    );
+    let log = fs::read_to_string(&log).unwrap_or_else(|_| panic!("{shell:?} executes nothing: {output:?}"));
+    let words = |line: &str| line.split_terminator('\0').map(str::to_owned).collect();
+    log.split_terminator('\u{1}').map(words).collect()
+}
+
+#[test]
+fn advice_is_pasted_into_real_shells() {
+    for name in NAMES {
+        let folder = tempfile::tempdir().unwrap();
+        let text = everything_about(name, folder.path());
+        let lines = advised(&text);
+        for part in [
+            " unget",
+            " remove",
+            " remove --force",
+            " get",
+            " run -- frobnicate",
+            " state",
+        ] {
+            assert!(
+                lines.iter().any(|line| line.ends_with(part)),
+                "no advice '{part}': {text}"
+            );
+        }
+        assert!(lines.iter().any(|line| line.starts_with("chmod")), "{text}");
+        for shell in [
+            &["sh"][..],
+            &["bash", "--norc", "-i"],
+            &["zsh", "-f", "-i"],
+            &["fish", "--no-config"],
+        ] {
+            let executed = pasted(shell, &lines);
+            assert_eq!(executed.len(), lines.len(), "{shell:?}: {lines:#?}: {executed:?}");
+            for (line, words) in lines.iter().zip(&executed) {
+                assert!(line.starts_with(&words[0]), "{shell:?}: {line}: {words:?}");
+                let meant = [name.to_owned(), format!("/{name}"), format!("/dev/shm/sem.{name}")];
+                let named = words.iter().filter(|word| meant.contains(word)).count();
+                assert!(named == 1 || name == "get", "{shell:?}: {line}: {words:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_misleads_is_printed() {
+    for name in NAMES {
+        let folder = tempfile::tempdir().unwrap();
+        let text = everything_about(name, folder.path());
+        let line = text.lines().find(|line| line.contains(misleads));
+        assert_eq!(
+            line.map(str::escape_debug).map(|line| line.to_string()),
+            None,
+            "{name:?}"
+        );
+        assert!(text.contains("note\\u{202e}\\u{200b}\\u{1b}[31m"), "{text}");
+        assert!(
+            text.contains("p\\u{202e};\\u{feff}x") && text.contains("u\\u{2067}$(id)"),
+            "{text}"
+        );
+    }
+}
+
+/// A collector of metrics refuses a file in which two lines are about the same lock.
+#[test]
+fn no_two_names_have_one_label() {
+    let script = r#"
+        for name in 'a\u{202e}b' "$(printf 'a\342\200\256b')" 'a\\u{202e}b'; do $RL "/$name" get -q; done
+        $RL list --prometheus | grep '^resourcelock_held{'"#;
+    let output = private_shm(script).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 3, "{text}");
+}
