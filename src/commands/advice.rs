@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn the_lock_is_named_as_the_shell_wants_it() {
         let error = Error::WrongObject {
-            path: "/dev/shm/resourcelock.a b".into(),
+            path: "/dev/shm/resourcelock2.a b".into(),
             what: "it has 7 bytes where a table has more".to_owned(),
         };
         let said = advice(&error, Some("a b")).unwrap();

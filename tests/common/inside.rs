@@ -6,7 +6,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-/// Where the latch stands in the table, see `Header` in `src/lock/shm/table.rs`.
+/// Where the latch stands in the table, see `Header` in `src/lock/shm/layout.rs`.
 const LATCH: u64 = 64;
 /// Where the beacons' bytes begin, see `src/lock/shm/beacon.rs`.
 const BEACONS: i64 = 1 << 40;

@@ -378,7 +378,7 @@ fn doctor_finds_and_mends() {
          {python} -c \"import posix_ipc; posix_ipc.Semaphore('/high').release()\"
          $RL fine get -q; $RL fine unget -q
          $RL open get -q; chmod 644 /dev/shm/sem.open
-         cp /dev/shm/resourcelock.fine /dev/shm/resourcelock7.other
+         cp /dev/shm/resourcelock2.fine /dev/shm/resourcelock7.other; cp /dev/shm/resourcelock2.fine \"/dev/shm/resourcelock.first one\"
          $RL doctor; echo status $?; echo ------; $RL doctor --fix; echo status $?; echo ------; $RL doctor
          $RL dead state -q || echo dead is free; $RL high state | grep value || echo value is right",
         python = python.display()
@@ -391,6 +391,8 @@ fn doctor_finds_and_mends() {
         "high: its semaphore is at 2\n",
         "open: /dev/shm/open is 600 of user ",
         "other: /dev/shm/resourcelock7.other is the table of another version",
+        "first one: /dev/shm/resourcelock.first one is the table of another version",
+        "delete it: rm '/dev/shm/resourcelock.first one'",
         "status 1\n",
     ] {
         assert!(parts[0].contains(part), "{part}: {}", parts[0]);

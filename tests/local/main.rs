@@ -52,6 +52,7 @@ mod trust_t4;
 mod trust_t5;
 mod trust_t8;
 mod trust_t9;
+mod versions;
 mod wall_clock;
 
 /// What a worker process runs, see `common::worker`; run as a test, it tries one out.

@@ -237,7 +237,7 @@ fn a_head_of_another_clock_is_late_when_it_is_stopped() {
     let looked = || {
         let mut looked = [0; 8];
         let table = File::open(lock.paths().table_path()).unwrap();
-        table.read_exact_at(&mut looked, 224).unwrap(); // `head_looked` in `src/lock/shm/table.rs`
+        table.read_exact_at(&mut looked, 224).unwrap(); // `head_checked` in `src/lock/shm/layout.rs`
         u64::from_ne_bytes(looked)
     };
     wait_until("it watches", || looked() > 864_000_000_000_000);

@@ -26,28 +26,32 @@ pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Find
     findings
 }
 
-/// Tables of another layout: named `resourcelock`, digits, a dot.
+/// Tables of another layout: named `resourcelock`, its number (none for the first one), a dot, the lock's name.
 fn other_versions() -> Vec<Finding> {
-    let mut names: Vec<String> = fs::read_dir("/dev/shm")
+    let mut files: Vec<(PathBuf, String)> = fs::read_dir("/dev/shm")
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|file| {
-            file.strip_prefix("resourcelock")
-                .and_then(|rest| rest.split_once('.'))
-                .is_some_and(|(version, _)| !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter_map(|entry| {
+            let file = entry.file_name().into_string().ok()?;
+            let (version, name) = file.strip_prefix("resourcelock")?.split_once('.')?;
+            let is_table = version.bytes().all(|byte| byte.is_ascii_digit());
+            let is_ours = LockName::new(name).is_ok_and(|name| name.table_path() == entry.path());
+            (is_table && !is_ours).then(|| (entry.path(), name.to_owned()))
         })
         .collect();
-    names.sort();
-    names
+    files.sort();
+    files
         .into_iter()
-        .map(|file| Finding {
+        .map(|(path, name)| Finding {
             kind: "other version",
-            lock: file.split_once('.').map(|(_, name)| name.to_owned()),
-            what: format!("/dev/shm/{file} is the table of another version of this program"),
+            lock: Some(name),
+            what: format!("{} is the table of another version of this program", path.display()),
             why: "both versions exclude each other, but do not see each other's queue, so the order is not kept",
-            mend: "use one version; a restart of the machine removes the file".to_owned(),
+            mend: format!(
+                "use one version; when no program of the other one runs any more, delete it: rm {}",
+                output::shell_word(&path.to_string_lossy())
+            ),
             remedy: Remedy::None,
         })
         .collect()

@@ -3,6 +3,7 @@
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::shm::beacon::{self, Keeper};
+use crate::lock::shm::layout::LAPSES;
 use crate::lock::shm::process;
 use crate::lock::types::{Error, GetOptions, Result};
 use std::os::fd::RawFd;
@@ -207,7 +208,7 @@ impl Guard<'_> {
     /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy.
     pub fn let_lapse(&self) -> Result<()> {
         self.lock.handle.check_fork()?;
-        self.with(|hold| hold.change(RELEASE_LATCH_NS, |_, record| record.lapses.store(1, Relaxed)))
+        self.with(|hold| hold.change(RELEASE_LATCH_NS, |_, record| _ = record.flags.fetch_or(LAPSES, Relaxed)))
             .transpose()
             .map(drop)
     }

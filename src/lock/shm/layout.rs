@@ -2,10 +2,23 @@
 //!
 //! Every field is an atomic; there are no pointers, and no lengths that are trusted. A process that may write the table
 //! can break the lock, but cannot corrupt this process's memory.
+//!
+//! | pages | what |
+//! |---|---|
+//! | 0 to 33 | header, the requests' words and kinds, the seal, then the requests' records |
+//! | 34 to 44 | the last 256 holds |
+//! | 45 to 47 | the last 64 requests that gave up |
+//!
+//! Each part but the first begins with a page, and `room_…` in the header tells how many pages each has, so that a later
+//! version can make small tables that grow. Here all pages have their room from the beginning.
+//!
+//! A table that was truncated and then extended again contains zeros from where it was cut. The magic is in its first
+//! page and the seal in its second, so that this is seen wherever it was cut before anything that decides.
 
 use crate::lock::sys;
 use crate::lock::system::printable_bytes;
 use crate::lock::types::{Ended, Host, Requester};
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Requests (holders and waiters) at once.
@@ -18,7 +31,11 @@ pub(crate) const GAVE_UP: usize = 64;
 /// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be asked about any more.
 pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x01");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
+/// What room is counted in.
+const PAGE: usize = 4096;
+/// In [`Record::flags`]: the hold is meant to end with its process.
+pub(crate) const LAPSES: u32 = 1;
 
 sys::shared! {
     /// The head of the table. What is written once, what the latch guards, and what different processes write often lie
@@ -32,7 +49,12 @@ sys::shared! {
         pub(crate) retired: AtomicU32,
         /// Inode of the semaphore that belongs to this table.
         pub(crate) semaphore_inode: AtomicU64,
-        _line0: [AtomicU64; 5],
+        /// Pages that have their room: from the file's beginning for records, then of each of the other parts.
+        pub(crate) room_records: AtomicU32,
+        pub(crate) room_history: AtomicU32,
+        pub(crate) room_gave_up: AtomicU32,
+        _spare0: AtomicU32,
+        _line0: [AtomicU64; 3],
         pub(crate) latch: AtomicU32,
         /// Bit 0: a watcher sleeps until something happens. The rest is a count.
         pub(crate) events: AtomicU32,
@@ -50,7 +72,10 @@ sys::shared! {
         pub(crate) waited_ns: AtomicU64,
         pub(crate) held_ns: AtomicU64,
         pub(crate) consecutive_timeouts: AtomicU64,
-        _line2: [AtomicU64; 2],
+        /// Holds whose command crashed. (Nothing counts them yet.)
+        _crashes: AtomicU64,
+        /// Requests in a row that ended without the lock since a run ended well. (Nothing counts them yet.)
+        _skips: AtomicU64,
         pub(crate) conflicts: AtomicU64,
         pub(crate) timeouts: AtomicU64,
         pub(crate) abandonments: AtomicU64,
@@ -65,6 +90,15 @@ sys::shared! {
         pub(crate) gave_up_next: AtomicU64,
         /// The time zone's offset, as last looked up: see `clock.rs`.
         pub(crate) zone: AtomicU64,
+        /// The last run that ended well: when it began, in boot-time ns and by the wall clock in µs. The same of the last
+        /// one that is to run once in a while, and who that was. (Nothing is written here yet.)
+        _success_boot_ns: AtomicU64,
+        _success_wall_us: AtomicU64,
+        _once_boot_ns: AtomicU64,
+        _once_wall_us: AtomicU64,
+        _once_pid: AtomicU32,
+        _once_time_namespace: AtomicU32,
+        _line4: [AtomicU64; 3],
     }
 }
 
@@ -93,11 +127,13 @@ sys::shared! {
         pub(crate) bound_pid: AtomicU32,
         pub(crate) slots: AtomicU32,
         pub(crate) command: [AtomicU64; 2],
-        /// 1 = the hold is meant to end with its process.
-        pub(crate) lapses: AtomicU32,
+        /// Bit 0: [`LAPSES`]. Bits 1 and 2 are for requests that came to replace others, and for holds whose process has to
+        /// release them before it ends.
+        pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.
         pub(crate) time_namespace: AtomicU32,
-        _pad: [AtomicU32; 2],
+        /// When its owner was last found alive. (Nothing is written here yet.)
+        _seen_alive: AtomicU64,
     }
 }
 
@@ -116,6 +152,11 @@ sys::shared! {
         pub(crate) command: [AtomicU64; 2],
         /// kind | how << 8 | slots << 16
         pub(crate) what: AtomicU64,
+        /// How the command ended: 1 << 32 | its exit status, or 2 << 32 | the signal that killed it; 0 = unknown. (Nothing
+        /// is written here yet.)
+        _end: AtomicU64,
+        /// The beginning of the note, padded with zeros. (Nothing is written here yet.)
+        _note: [AtomicU64; 10],
     }
 }
 
@@ -126,9 +167,49 @@ sys::shared! {
         /// The requests' words lie together: they are what every decision scans.
         pub(crate) words: [AtomicU32; REQUESTS],
         pub(crate) kinds: [AtomicU8; REQUESTS],
+        /// The magic once more.
+        pub(crate) seal: AtomicU64,
+        _seal: [AtomicU64; 7],
         pub(crate) requests: [Record; REQUESTS],
+        _to_history: [AtomicU64; 336],
         pub(crate) history: [Past; HISTORY],
         pub(crate) gave_up: [Past; GAVE_UP],
+        _to_end: [AtomicU64; 128],
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 320 && offset_of!(Header, latch) == 64);
+    assert!(size_of::<Record>() == 128 && size_of::<Past>() == 176);
+    assert!(
+        offset_of!(Layout, words) == 320 && offset_of!(Layout, seal) == 5440 && offset_of!(Layout, requests) == 5504
+    );
+    // The magic and the seal are in different pages; 21 records fill the rest of the second one.
+    assert!(
+        offset_of!(Layout, seal) / PAGE == 1 && 2 * PAGE - offset_of!(Layout, requests) == 21 * size_of::<Record>()
+    );
+    assert!(offset_of!(Layout, history) == 34 * PAGE && offset_of!(Layout, gave_up) == 45 * PAGE);
+    assert!(size_of::<Layout>() == 48 * PAGE);
+};
+
+impl Layout {
+    /// The beginning of a new table's file, for the semaphore with this inode. The rest is zero.
+    pub(crate) fn initial(mark: u16, semaphore_inode: u64, first_token: u64) -> Vec<u8> {
+        let mut bytes = vec![0u8; offset_of!(Self, requests)];
+        let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
+        put(offset_of!(Header, magic), &MAGIC.to_ne_bytes());
+        put(offset_of!(Header, mark), &u32::from(mark).to_ne_bytes());
+        put(offset_of!(Header, semaphore_inode), &semaphore_inode.to_ne_bytes());
+        put(offset_of!(Header, next_ticket), &1u64.to_ne_bytes());
+        put(offset_of!(Header, next_token), &first_token.to_ne_bytes());
+        let pages = |bytes: usize| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX).to_ne_bytes();
+        put(offset_of!(Header, room_records), &pages(offset_of!(Self, history)));
+        let history = offset_of!(Self, gave_up) - offset_of!(Self, history);
+        put(offset_of!(Header, room_history), &pages(history));
+        let gave_up = size_of::<Self>() - offset_of!(Self, gave_up);
+        put(offset_of!(Header, room_gave_up), &pages(gave_up));
+        put(offset_of!(Self, seal), &MAGIC.to_ne_bytes());
+        bytes
     }
 }
 
@@ -239,15 +320,6 @@ fn unpack_command(words: [u64; 2]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn layout_has_no_surprises() {
-        assert_eq!(size_of::<Header>(), 256);
-        assert_eq!(size_of::<Record>(), 128);
-        assert_eq!(size_of::<Past>(), 88);
-        assert_eq!(std::mem::offset_of!(Header, latch), 64);
-        assert_eq!(std::mem::offset_of!(Layout, words), 256);
-    }
 
     #[test]
     fn commands_are_cut_at_a_character() {

@@ -54,7 +54,7 @@ fn open_once(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Opt
     // The semaphore is the first object of a new lock and cannot be taken back: somebody may use it at once.
     let semaphore = Semaphore::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
     let note = Note::open_or_create(name, note_size, &semaphore.owner)?;
-    let table = Table::open_or_create(name, semaphore.inode, &semaphore.owner)?;
+    let table = Table::open_or_create(name, &semaphore)?;
     let dead_remover = match Removal::of(&table) {
         Removal::None => 0,
         Removal::Abandoned(remover) => remover,

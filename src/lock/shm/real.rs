@@ -5,7 +5,7 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
-use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, REQUESTS, Record, pack_what};
+use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REQUESTS, Record, pack_what};
 use crate::lock::shm::lifelines;
 use crate::lock::shm::objects::Objects;
 use crate::lock::shm::process;
@@ -209,7 +209,7 @@ impl World for Real<'_> {
         record.keeper.store(0, Relaxed);
         record.expires.store(0, Relaxed);
         record.bound_pid.store(0, Relaxed);
-        record.lapses.store(0, Relaxed);
+        record.flags.store(0, Relaxed);
         match request.detached {
             // While it waits, a request that will be detached lives by its beacon like any other.
             Some(detached) if held => self.detach(i, detached, request.bound_start),
@@ -240,7 +240,9 @@ impl World for Real<'_> {
     }
 
     fn lapses(&self, i: usize) -> Result<bool, Infallible> {
-        Ok(self.record(i).is_some_and(|record| record.lapses.load(Relaxed) == 1))
+        Ok(self
+            .record(i)
+            .is_some_and(|record| record.flags.load(Relaxed) & LAPSES != 0))
     }
 
     fn is_expired(&self, i: usize) -> Result<bool, Infallible> {

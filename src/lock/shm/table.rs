@@ -1,15 +1,17 @@
-//! The table: opening, creating and checking it. One file of fixed size per lock, `/dev/shm/resourcelock.NAME`, laid
+//! The table: opening, creating and checking it. One file of fixed size per lock, `/dev/shm/resourcelock2.NAME`, laid
 //! out as [`Layout`] says.
 //!
-//! A new layout gets a new file name prefix: then versions are foreign to each other, and exclude each other through the
-//! semaphore.
+//! A new layout gets a new file name prefix and a new magic: then versions are foreign to each other, and exclude each
+//! other through the semaphore, where each table has its own mark.
 
-use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
-use crate::lock::shm::layout::{Header, Layout, MAGIC};
+use crate::lock::shm::files::{self, NewFile, Opened};
+use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::random::random;
+use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::types::{Error, LockName, Result};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,6 +26,26 @@ pub(crate) struct Table {
     mark: u16,
 }
 
+/// Draws a mark. Not the one that the semaphore bears, nor that of an older version's table of this lock: holds of that
+/// version would look like those of this table.
+fn new_mark(name: &LockName, semaphore: &Semaphore) -> u16 {
+    let others = [semaphore.load().mark(), older_mark(name).unwrap_or(0)];
+    loop {
+        let mark = (random() % u64::from(u16::MAX) + 1) as u16;
+        if !others.contains(&mark) {
+            return mark;
+        }
+    }
+}
+
+/// The mark of the table that version 1 of this layout has made for the lock, if there is one.
+fn older_mark(name: &LockName) -> Option<u16> {
+    let opened = files::open(&name.older_table_path(), false).ok()?;
+    let mut bytes = [0; 2];
+    std::fs::File::from(opened.file).read_exact_at(&mut bytes, 8).ok()?;
+    Some(u16::from_ne_bytes(bytes))
+}
+
 impl std::ops::Deref for Table {
     type Target = Layout;
     fn deref(&self) -> &Layout {
@@ -35,20 +57,21 @@ impl Table {
     /// Size of the file in bytes.
     pub(crate) const SIZE: usize = size_of::<Layout>();
 
-    /// Opens the table at `name`'s path, or creates one for the semaphore with this inode.
-    pub(crate) fn open_or_create(name: &LockName, semaphore_inode: u64, owner: &Ownership) -> Result<Self> {
+    /// Opens the table at `name`'s path, or creates one for this semaphore.
+    pub(crate) fn open_or_create(name: &LockName, semaphore: &Semaphore) -> Result<Self> {
         loop {
             match Self::open(name, true) {
                 Err(Error::NotFound { .. }) => {}
                 other => return other,
             }
             let path = name.table_path();
-            let bytes = Self::initial(semaphore_inode);
+            // Tokens grow across reboots, too, as far as the clock does.
+            let first_token = sys::realtime() / 1000;
             files::publish(&NewFile {
                 path: &path,
-                size: size_of::<Layout>() as u64,
-                content: &bytes,
-                owner,
+                size: Self::SIZE as u64,
+                content: &Layout::initial(new_mark(name, semaphore), semaphore.inode, first_token),
+                owner: &semaphore.owner,
             })?;
         }
     }
@@ -66,11 +89,8 @@ impl Table {
             path: path.clone(),
             what,
         };
-        if size < size_of::<Layout>() as u64 {
-            return Err(wrong(format!(
-                "it has {size} bytes where a table has {}",
-                size_of::<Layout>()
-            )));
+        if size < Self::SIZE as u64 {
+            return Err(wrong(format!("it has {size} bytes where a table has {}", Self::SIZE)));
         }
         let map = Mapping::<Layout>::new(file.as_fd(), writable).map_err(|source| Error::Os {
             doing: "map",
@@ -79,7 +99,7 @@ impl Table {
         })?;
         let magic = map.header.magic.load(Relaxed);
         let mark = map.header.mark.load(Relaxed);
-        if magic != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
+        if magic != MAGIC || map.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
             return Err(wrong(format!(
                 "it is not a lock table of this version (it begins with {magic:#018x})"
             )));
@@ -96,19 +116,6 @@ impl Table {
             map,
             mark: mark as u16,
         })
-    }
-
-    /// The beginning of a new table's file. The rest is zero.
-    fn initial(semaphore_inode: u64) -> Vec<u8> {
-        let mut bytes = vec![0u8; size_of::<Header>()];
-        let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
-        let mark = random() % u64::from(u16::MAX) + 1;
-        put(std::mem::offset_of!(Header, magic), MAGIC);
-        put(std::mem::offset_of!(Header, mark), mark); // `retired` behind it stays 0
-        put(std::mem::offset_of!(Header, semaphore_inode), semaphore_inode);
-        put(std::mem::offset_of!(Header, next_ticket), 1);
-        put(std::mem::offset_of!(Header, next_token), sys::realtime() / 1000);
-        bytes
     }
 
     /// This table's mark on the semaphore.

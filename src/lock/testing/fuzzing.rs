@@ -2,7 +2,7 @@
 
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
-use crate::lock::shm::layout::Layout;
+use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::objects::Objects;
 use crate::lock::shm::real::{Real, go};
@@ -12,7 +12,9 @@ use crate::lock::sys;
 use crate::lock::system::printable_bytes;
 use crate::lock::types::LockName;
 use chrono::{DateTime, Local};
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
     let fd = nix::sys::memfd::memfd_create("fuzz", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
@@ -36,9 +38,19 @@ pub fn table(bytes: &[u8]) {
         size_of::<Layout>()
     };
     let Some(file) = in_memory(bytes, size) else { return };
+    // Too far behind the beginning to be found by chance.
+    let sealed = size == size_of::<Layout>();
+    let file = std::fs::File::from(file);
+    if sealed
+        && file
+            .write_all_at(&MAGIC.to_ne_bytes(), offset_of!(Layout, seal) as u64)
+            .is_err()
+    {
+        return;
+    }
     let Some(semaphore) = in_memory(word, 32) else { return };
     let (Ok(table), Ok(semaphore)) = (
-        Table::from_file(file, 1, size as u64, true, &name),
+        Table::from_file(file.into(), 1, size as u64, true, &name),
         Semaphore::from_file(&semaphore, name.semaphore_path(), 1, true),
     ) else {
         return;

@@ -10,8 +10,10 @@ pub(crate) const MAX_LEN: usize = 200;
 /// The folder of POSIX shared memory and named semaphores on Linux (shm_overview(7), sem_overview(7)).
 pub(crate) const SHM: &str = "/dev/shm";
 
-/// File name prefix of a lock's table. A new table layout gets a new prefix.
-pub(crate) const TABLE_PREFIX: &str = "resourcelock.";
+/// File name prefix of a lock's table. A new table layout gets a new prefix: `resourcelock`, its number, a dot.
+pub(crate) const TABLE_PREFIX: &str = "resourcelock2.";
+/// The prefix of layout 1.
+const OLDER_TABLE_PREFIX: &str = "resourcelock.";
 
 /// A checked lock name: what all processes that share a resource agree on.
 ///
@@ -77,6 +79,11 @@ impl LockName {
     /// Path of the table (holders, queue, history).
     pub fn table_path(&self) -> PathBuf {
         PathBuf::from(format!("{SHM}/{TABLE_PREFIX}{}", self.0))
+    }
+
+    /// Path of the table that the first version has made, if that is used beside this one.
+    pub(crate) fn older_table_path(&self) -> PathBuf {
+        PathBuf::from(format!("{SHM}/{OLDER_TABLE_PREFIX}{}", self.0))
     }
 }
 
