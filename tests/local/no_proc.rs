@@ -18,7 +18,10 @@ fn a_lock_is_made_and_used() {
         $RL bus unget -q; $RL bus state -q || echo free
         ls -A /dev/shm | LC_ALL=C sort",
     );
-    assert_eq!(said, "inside\nagain\nlocked\n7\nfree\nbus\nresourcelock2.bus\nsem.bus\n");
+    assert_eq!(
+        said,
+        "inside\nagain\nlocked\n7\nfree\nbus\nresourcelock2.bus\nsem.bus\n"
+    );
 }
 
 #[test]

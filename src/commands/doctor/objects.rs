@@ -50,7 +50,7 @@ fn other_versions() -> Vec<Finding> {
             why: "both versions exclude each other, but do not see each other's queue, so the order is not kept",
             mend: format!(
                 "use one version; when no program of the other one runs any more, delete it: rm {}",
-                output::shell_word(&path.to_string_lossy())
+                quoted(&path)
             ),
             remedy: Remedy::None,
         })
