@@ -62,9 +62,9 @@ kill $follower; wait $follower; cat events
 $RL "$NAME" history; $RL "$NAME" history --svg -; $RL "$NAME" history --html -; $RL "$NAME" history --svg "no/$NOTE"
 $RL get "$NAME"; $RL "$NAME" frobnicate; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
 chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
-chmod 640 "/dev/shm/resourcelock.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
-echo short > "/dev/shm/resourcelock.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
-rm "/dev/shm/resourcelock.${NAME#/}"; mkdir "/dev/shm/resourcelock.${NAME#/}"; $RL "$NAME" get; $RL doctor
+chmod 640 "/dev/shm/resourcelock2.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
+echo short > "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
+rm "/dev/shm/resourcelock2.${NAME#/}"; mkdir "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" get; $RL doctor
 "#;
 
 fn everything_about(name: &str, folder: &Path) -> String {
