@@ -1,7 +1,7 @@
-//! Named locks between processes on Linux: taken in turn, given back when their holder dies, and open to view.
+//! Named locks for processes on Linux: acquired in turn, released when their holder dies, and open to inspection.
 //!
-//! A [`ResourceLock`] is opened by name. Whoever opens the same name on this machine, with this crate, with the command
-//! `resourcelock`, or with the Python module `cjnfuncs.resourcelock`, competes for the same lock.
+//! A [`ResourceLock`] is opened by name. All processes of this machine that open the same name, with this crate, with the
+//! command `resourcelock`, or with the Python module `cjnfuncs.resourcelock`, compete for the same lock.
 //!
 //! ```
 //! use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
@@ -12,21 +12,21 @@
 //! # let name = name.as_str();
 //! let lock = ResourceLock::open(name)?; // e.g. "i2c"
 //!
-//! // With a guard: released when it goes out of scope.
+//! // With a guard: the lock is released when it goes out of scope.
 //! if let Some(guard) = lock.try_acquire(GetOptions::new().wait(Wait::For(Duration::from_millis(200))))? {
 //!     println!("mine, under token {}", guard.token());
 //! } else {
 //!     println!("taken: {}", lock.get_lock_info());
 //! }
 //!
-//! // In the words of the Python module.
+//! // In the Python module's words.
 //! assert!(lock.get_lock(GetOptions::new().lock_info("bus scan"))?);
 //! assert!(lock.have_the_lock() && lock.is_locked() && lock.lock_value() == 0);
 //! assert!(lock.get_lock_info().ends_with(" - bus scan"));
 //! assert!(lock.unget_lock(UngetOptions::new().where_called("end of scan"))?);
 //! assert!(!lock.unget_lock(UngetOptions::new())?); // nothing to release: false, and harmless
 //!
-//! // Who has it, who waits, and what was.
+//! // Who holds it, who waits, and what happened before.
 //! let state = lock.state();
 //! assert!(!state.locked && state.holders.is_empty() && state.waiters.is_empty());
 //! assert_eq!(lock.history().len(), 2);
@@ -37,22 +37,23 @@
 //! ```
 //!
 //! # Guarantees
-//! - At most one exclusive hold, or holds that are compatible ([`Mode`]), at every instant, also against users of the
-//!   Python module.
-//! - A holder that dies, in whatever way, loses the lock within milliseconds to the next in line. Nobody else does:
-//!   what cannot be proven dead is alive, a stopped process keeps what it holds.
-//! - Requests that have waited for a millisecond are served in the order of asking.
+//! - At every instant there is at most one exclusive hold, or there are only compatible holds ([`Mode`]), also with users
+//!   of the Python module.
+//! - A holder that dies, in whatever way, loses the lock within milliseconds to the next in line. No other holder does:
+//!   what cannot be proven dead is alive, and a stopped process keeps what it holds.
+//! - Requests that have waited for a millisecond are served in the order in which they were made.
 //! - Waits end at their deadline, counted on the monotonic clock.
-//! - [`Guard::token`]s grow with every grant: give them to the resource, and let it refuse lower ones.
-//! - The next holder is told if the previous one died holding ([`Guard::abandoned`]).
+//! - [`Guard::token`]s grow with every grant: pass them to the resource, and let it refuse lower ones.
+//! - The next holder is told if the previous one died while holding the lock ([`Guard::abandoned`]).
 //!
 //! # Not guaranteed
-//! - Locks are advisory: who does not ask is not kept out, and who may write the lock's files can release it by force.
-//! - Exclusion across the deletion of the lock's files during a hold, or, unless by [`remove`], in the 10 ms before a
-//!   grant: a handle in use looks at its files every 10 ms only. [`Guard::lost`] tells the holder.
-//! - Recovery from the crash of a holder that uses only the Python module.
-//! - Exclusion after a forced release by the Python module that it follows up with a take of its own, until one of ours
-//!   has looked at the lock.
+//! - Locks are advisory: a process that does not use them is not kept out, and one that may write the lock's files can
+//!   release it by force.
+//! - There is no exclusion across the deletion of the lock's files during a hold, nor, unless [`remove`] deletes them, in
+//!   the 10 ms before a grant: a handle in use checks its files only every 10 ms. [`Guard::lost`] tells the holder.
+//! - If a holder that uses only the Python module crashes, the lock stays taken.
+//! - After a forced release by the Python module that is followed by its own take, there is no exclusion until a process
+//!   that uses this crate has checked the lock.
 //!
 //! # Shared, slots, detached, watching
 //! ```
@@ -78,7 +79,7 @@
 //! assert!(!one.have_the_lock() && one.is_locked());
 //! assert!(other.unget_lock(UngetOptions::new().bound_to(std::process::id()))?);
 //!
-//! // Following what happens:
+//! // Follow what happens:
 //! let viewer = ResourceLock::builder(name).open_existing()?;
 //! let mut watch = viewer.watch();
 //! drop(one.acquire(GetOptions::new())?);

@@ -72,9 +72,9 @@ fn map(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<NonNull<l
 }
 
 impl<T: Shared> Mapping<T> {
-    /// Maps one `T` at the file's beginning. The file must be at least that long (else: SIGBUS on use).
+    /// Maps one `T` at the file's beginning. The file must be at least that long, or using it is a SIGBUS.
     ///
-    /// A mapping that is not writable must only be read through atomic loads.
+    /// A mapping that is not writable may only be read, through atomic loads.
     pub(crate) fn new(file: BorrowedFd<'_>, writable: bool) -> io::Result<Self> {
         let len = size_of::<T>();
         let at = map(file, len, writable)?.cast::<T>();
@@ -96,8 +96,8 @@ impl Mapping<[AtomicU8]> {
 impl<T: ?Sized> Deref for Mapping<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: mapped page-aligned for `len` bytes until drop; `T: Shared` (the constructors ask for it) makes any
-        // content valid and concurrent changes by other processes defined.
+        // SAFETY: mapped page-aligned for `len` bytes until drop; `T: Shared`, which the constructors require, makes
+        // any content valid and concurrent changes by other processes defined.
         unsafe { self.at.as_ref() }
     }
 }
@@ -109,12 +109,12 @@ impl<T: ?Sized> Drop for Mapping<T> {
     }
 }
 
-/// The low half of a 64-bit word: where a futex on glibc's semaphore value sleeps (little-endian).
+/// The low half of a 64-bit word: where a futex on the value of glibc's semaphore sleeps (little-endian).
 fn low_half(word: &AtomicU64) -> *const u32 {
     word.as_ptr().cast::<u32>().cast_const()
 }
 
-/// What to wait on, as long as it has the value.
+/// What to sleep on, as long as it has this value.
 pub(crate) enum Watched<'a> {
     /// A futex word.
     Word(&'a AtomicU32, u32),
@@ -131,11 +131,11 @@ impl Watched<'_> {
     }
 }
 
-/// Longest sleep on the first word alone, where the kernel cannot wait for several (before Linux 5.16).
+/// Longest sleep on the first word alone, if the kernel cannot wait for several (before Linux 5.16).
 const FALLBACK_SLICE_NS: u64 = 10_000_000;
 
 /// Sleeps until one of `on` (at most 4) is woken, until one does not have its value, until the monotonic clock (ns)
-/// reaches `until`, or until a signal handler has run. May return early for no reason: callers look again.
+/// reaches `until`, or until a signal handler has run. May return early for no reason: callers check again.
 pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
     static NO_WAITV: AtomicU32 = AtomicU32::new(0);
     if on.len() > 1 && NO_WAITV.load(Ordering::Relaxed) == 0 {
@@ -256,7 +256,7 @@ pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
-/// The bytes of a process-shared semaphore with value 1, as sem_open(3) writes them into a new file.
+/// The bytes of a process-shared semaphore with value 1, as sem_open(3) writes them to a new file.
 pub(crate) fn new_semaphore() -> [u8; size_of::<libc::sem_t>()] {
     let mut bytes = [0u8; size_of::<libc::sem_t>()];
     let mut sem = std::mem::MaybeUninit::<libc::sem_t>::zeroed();
@@ -291,7 +291,7 @@ pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Res
     }
 }
 
-/// Has a program that is started by `command` killed when the thread that has started it ends.
+/// Has a program that `command` starts killed when the thread that has started it ends.
 #[cfg(feature = "remote")]
 pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
@@ -304,10 +304,10 @@ pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
     unsafe { command.pre_exec(ask) };
 }
 
-/// Whether this program is linked statically: the kernel has loaded no dynamic linker for it.
+/// True if this program is linked statically: the kernel has loaded no dynamic linker for it.
 #[cfg(feature = "remote")]
 pub(crate) fn is_static() -> bool {
-    // SAFETY: reads what the kernel has told this process at its start.
+    // SAFETY: reads what the kernel passed to this process at its start.
     unsafe { libc::getauxval(libc::AT_BASE) == 0 }
 }
 
@@ -317,8 +317,8 @@ pub(crate) fn own(fd: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Has the kernel probe a TCP connection on which nothing comes for `idle` seconds: every `interval` seconds, and end it
-/// after `count` probes without an answer. Where that cannot be had, the connection works all the same.
+/// Has the kernel probe a TCP connection on which nothing has arrived for `idle` seconds, every `interval` seconds, and
+/// end it after `count` probes without an answer. If that is not possible, the connection works all the same.
 #[cfg(feature = "postgres")]
 pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count: i32) {
     for (level, option, value) in [
@@ -340,7 +340,7 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count
     }
 }
 
-/// A pause of the processor for loops that wait for another core, some tens of nanoseconds.
+/// Pauses the processor for some tens of nanoseconds, in loops that wait for another core.
 pub(crate) fn pause() {
     std::hint::spin_loop();
 }

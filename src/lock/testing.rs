@@ -1,5 +1,7 @@
-//! What the tests look at the lock with.
+//! What the tests examine the lock with.
 
+#[cfg(test)]
+mod documents;
 #[cfg(test)]
 pub(crate) mod failpoint;
 pub mod fuzzing;

@@ -244,7 +244,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         Ok(Next::Acquired(grant))
     }
 
-    /// It stands in the queue: waits there until it is granted, or leaves.
+    /// It has joined the queue: waits there until it is granted, or leaves.
     fn queued(&mut self, current: MutexGuard<'h, Current>, i: usize, word: Word) -> Result<Next> {
         let objects = current.objects.clone();
         drop(current);
@@ -388,8 +388,8 @@ fn can_detach(detached: Detached) -> Result<u64> {
     Ok(start)
 }
 
-/// The hold that a queued request has become; `None` = it was released by force before we could look. One that is to be
-/// detached and cannot be, because the table stays busy, is released.
+/// The hold that a queued request has become; `None` = it was released by force before we could use it. One that is to
+/// be detached and cannot be, because the table stays busy, is released.
 fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Request) -> Result<Option<Hold>> {
     let now = sys::monotonic();
     let table = &objects.table;

@@ -1,4 +1,4 @@
-//! Releasing: the own hold, or by force the holds of others.
+//! Releasing: a hold of this handle, or by force the holds of others.
 
 use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};

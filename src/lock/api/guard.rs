@@ -77,8 +77,8 @@ impl ResourceLock {
 }
 
 impl Guard<'_> {
-    /// The grant's number, which grows strictly with every grant of this lock (a fencing token). Across reboots it grows
-    /// if the wall clock was not set back: a new table counts on from the clock's microseconds.
+    /// The grant's number, which grows strictly with every grant of this lock (a fencing token). Across reboots it
+    /// grows if the wall clock was not set back: a new table counts on from the clock's microseconds.
     pub fn token(&self) -> u64 {
         self.token
     }
@@ -95,9 +95,9 @@ impl Guard<'_> {
         self.with(|hold| hold.abandoned != 0).unwrap_or(false)
     }
 
-    /// How the hold was taken away, if it was: released by force, or its files deleted. Checks the semaphore as well, so
-    /// that it notices a forced release by the Python module. If that module's user has taken the lock in the meantime,
-    /// that cannot be told from our own hold. Blocks for the table up to 1 s.
+    /// How the hold was taken away, if it was: released by force, or its files deleted. Checks the semaphore as well,
+    /// so that it notices a forced release by the Python module. If that module's user has taken the lock in the
+    /// meantime, that cannot be told from our own hold. Blocks for the table up to 1 s.
     pub fn lost(&self) -> Option<Lost> {
         let handle = &self.lock.handle;
         if handle.check_fork().is_err() {
@@ -120,15 +120,15 @@ impl Guard<'_> {
     }
 
     /// Makes a second proof of life for a child process to inherit: a descriptor without close-on-exec, numbered 100 or
-    /// above where the limit on descriptors allows. If this process dies, the hold lasts as long as any process has that
-    /// descriptor open. It is the semaphore's, open for reading only: nobody can change the lock through it. The caller's
-    /// copy is closed when the hold is released.
+    /// above where the limit on descriptors allows. If this process dies, the hold lasts as long as any process has
+    /// that descriptor open. It is the semaphore's, open for reading only: nobody can change the lock through it. The
+    /// caller's copy is closed when the hold is released.
     ///
     /// Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// [`Error::Os`] if there is no descriptor left; [`Error::Busy`] if the table stayed busy: then the descriptor would
-    /// keep nothing alive; [`Error::NotHeld`] if the hold was released by force.
+    /// [`Error::Os`] if there is no descriptor left; [`Error::Busy`] if the table stayed busy: then the descriptor
+    /// would keep nothing alive; [`Error::NotHeld`] if the hold was released by force.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
         self.lock.handle.check_fork()?;
         self.with(|hold| {
@@ -150,7 +150,7 @@ impl Guard<'_> {
         self.with(|hold| {
             let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
             hold.kept = id;
-            // On a semaphore that was deleted nobody can be asked about; and there is no lock to be kept.
+            // On a semaphore that was deleted nobody can be probed, and there is no lock to keep.
             let semaphore = &hold.objects.semaphore;
             id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id)
         })
@@ -161,8 +161,8 @@ impl Guard<'_> {
     /// hold lasts at least as long as that one. Waits up to 0.25 s for the table.
     ///
     /// # Errors
-    /// [`Error::NoProcess`] if it has ended, or cannot be examined; [`Error::Busy`] if the table stayed busy: the hold is
-    /// not bound, and this can be tried again.
+    /// [`Error::NoProcess`] if it has ended, or cannot be examined; [`Error::Busy`] if the table stayed busy: the hold
+    /// is not bound, and this can be tried again.
     pub fn bind(&self, pid: u32) -> Result<()> {
         self.lock.handle.check_fork()?;
         let start = process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?;

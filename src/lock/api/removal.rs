@@ -1,5 +1,5 @@
-//! Removing a lock: deleting its files such that nobody is granted the old one beside a holder of the new one. How that
-//! is made sure of: see `shm/tombstone.rs`.
+//! Removing a lock: deleting its files so that nobody is granted the old one beside a holder of the new one. How that
+//! works is described in `shm/tombstone.rs`.
 
 use crate::lock::acquire::handle::{Handle, visit_now};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
@@ -174,7 +174,7 @@ fn give_up(handle: &Handle, semaphore_path: &std::path::Path) {
     }
 }
 
-/// Has all who wait for the lock, or watch it, find out that it was deleted.
+/// Lets all that wait for the lock, or watch it, find out that it was deleted.
 fn wake_everybody(handle: &Handle) {
     let current = handle.current();
     let table = &current.objects.table;

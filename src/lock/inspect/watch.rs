@@ -287,7 +287,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Where a change whose time is not known (in a damaged table) stands among the others.
+/// The time of a change for sorting: one that is not known (in a damaged table) comes first.
 fn time(known: Option<SystemTime>) -> SystemTime {
     known.unwrap_or(SystemTime::UNIX_EPOCH)
 }

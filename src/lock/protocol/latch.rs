@@ -1,11 +1,11 @@
-//! The latch: a 32-bit futex word in the table (holder's id, and a bit that says that somebody sleeps) that guards the
-//! table for well under a microsecond. Whoever dies inside is found out by its beacon; the next one takes the latch
-//! over and repairs. Pure, like [`queue`](crate::lock::protocol::queue).
+//! The latch: a 32-bit futex word in the table that guards the table for well under a microsecond. It holds the id of
+//! the handle inside, and a bit that says that somebody sleeps. If a process dies inside, its beacon tells; the next
+//! one takes the latch over and repairs. Pure, like [`queue`](crate::lock::protocol::queue).
 
 /// Set while somebody sleeps for the latch.
 pub(crate) const SLEEPERS: u32 = 1 << 31;
 
-/// What the latch needs of the world; each call is one action.
+/// What the latch needs of the world. Each call is one action.
 pub(crate) trait LatchWorld: crate::lock::protocol::queue::World {
     /// The caller's id, never 0, below 2^31.
     fn me(&self) -> u32;
@@ -13,13 +13,13 @@ pub(crate) trait LatchWorld: crate::lock::protocol::queue::World {
     fn latch(&self) -> Result<u32, Self::Stop>;
     /// Compare-exchange of the latch: true = changed.
     fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Self::Stop>;
-    /// Lets some time pass before another try (a few dozen cycles); false = enough of that, sleep.
+    /// Lets some time pass before another try (a few dozen cycles); false = that is enough, sleep.
     fn spin(&self) -> bool;
     /// Sleeps while the latch is `seen`, for at most 10 ms.
     fn sleep_on_latch(&self, seen: u32) -> Result<Slept, Self::Stop>;
     /// Wakes one sleeper.
     fn wake_latch(&self);
-    /// Whether the process with this id is proven to be gone.
+    /// True if the process with this id is proven to be gone.
     fn is_id_gone(&self, id: u32) -> Result<bool, Self::Stop>;
 }
 
@@ -37,17 +37,17 @@ pub(crate) enum Slept {
 /// How the latch was entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// In the ordinary way.
+    /// As usual.
     Clean,
-    /// Its holder died inside: repair everything.
+    /// The process inside has died: repair everything.
     Repair,
-    /// Not at all: it stayed taken until the deadline, by this id.
+    /// Not at all: it stayed taken until the deadline, under this id.
     Busy(u32),
 }
 
 /// Enters the latch; blocks until the deadline that [`LatchWorld::sleep_on_latch`] knows.
 pub(crate) fn enter<W: LatchWorld>(w: &W) -> Result<Entry, W::Stop> {
-    let mut slept = 0; // SLEEPERS once we have slept: others may be asleep, too
+    let mut slept = 0; // SLEEPERS once we have slept: others may still be asleep
     loop {
         let seen = w.latch()?;
         if seen & !SLEEPERS == 0 {
@@ -68,7 +68,7 @@ pub(crate) fn enter<W: LatchWorld>(w: &W) -> Result<Entry, W::Stop> {
             Slept::Woken => {}
             Slept::Deadline => return Ok(Entry::Busy(marked & !SLEEPERS)),
             Slept::Slice => {
-                // Dead: nobody but a takeover changes the word any more.
+                // Once it is dead, only a takeover changes the word.
                 if w.is_id_gone(marked & !SLEEPERS)? && w.swap_latch(marked, w.me() | SLEEPERS)? {
                     return Ok(Entry::Repair);
                 }
@@ -82,7 +82,7 @@ pub(crate) fn leave<W: LatchWorld>(w: &W) -> Result<(), W::Stop> {
     loop {
         let seen = w.latch()?;
         if seen & !SLEEPERS != w.me() {
-            return Ok(()); // taken from us as from a dead one (our beacon was closed from outside)
+            return Ok(()); // taken over: we were taken for dead (our beacon was closed from outside)
         }
         if w.swap_latch(seen, 0)? {
             if seen & SLEEPERS != 0 {

@@ -1,57 +1,62 @@
-//! The protocol: who gets the lock next, and what is mended after a crash. Pure: every access to the shared objects,
-//! the clock and the other processes goes through [`World`], so that the same code runs on the real table and under
-//! the model checker (`src/lock/testing/model.rs`), which stops or kills a process between any two actions.
+//! The protocol: who gets the lock next, and what is repaired after a crash. Pure: every access to the shared objects,
+//! the clock and other processes goes through [`World`], so that the same code runs on the real table and under the
+//! model checker (`src/lock/testing/model.rs`), which stops or kills a process between any two actions.
 //!
 //! # Objects
-//! The *semaphore* (glibc's semaphore word, shared with users of the Python module), and the *table*: the latch, a few
+//! The *semaphore* is glibc's semaphore word, shared with users of the Python module. The *table* is the latch, a few
 //! fields, and up to 1,024 request records, each with a *word* (stage and ticket, [`Word`]).
 //!
 //! # State table of a request's word
-//! | from | to | by whom | when |
+//! | from | to | by | when |
 //! |---|---|---|---|
-//! | Vacant | Waiting, Held | its owner, in the latch | [`request`] |
-//! | Waiting | Offered | anyone in the latch | [`dispatch`]: it is the head and fits |
-//! | Waiting | Held | its owner, in the latch | the same, for the own request |
-//! | Offered | Held | its owner, **without** the latch | [`poll`], [`withdraw`] |
-//! | Offered | Stalled | anyone in the latch | not accepted within 100 ms |
-//! | Stalled | Waiting | its owner, without the latch | it runs again |
-//! | Waiting, Stalled | Vacant | its owner, without the latch | [`withdraw`] |
-//! | Held | Vacant | its owner, without the latch | [`let_go`] |
-//! | Offered | Waiting | anyone in the latch | the semaphore was released by force |
-//! | Held | Vacant | anyone in the latch | its holder is gone; it expired; the semaphore was released by force |
-//! | any | Vacant | anyone in the latch | its owner is gone |
+//! | Vacant | Waiting, Held | its owner, in the latch | it requests the lock (`request`) |
+//! | Waiting | Offered | anyone, in the latch | it is the head of the queue and fits (`dispatch`) |
+//! | Waiting | Held | its owner, in the latch | the same, for the caller's own request |
+//! | Offered | Held | its owner, **without** the latch | it accepts (`poll`, `withdraw`) |
+//! | Offered | Stalled | anyone, in the latch | it has not accepted for 100 ms: its process is stopped |
+//! | Stalled | Waiting | its owner, **without** the latch | it runs again; it has kept its ticket |
+//! | Waiting, Stalled | Vacant | its owner, **without** the latch | it gives up (`withdraw`) |
+//! | Held | Vacant | its owner, if need be **without** the latch | it releases (`let_go`) |
+//! | Offered | Waiting | anyone, in the latch | the semaphore was released by force |
+//! | Held | Vacant | anyone, in the latch | its holder is gone; it has expired; it was released by force |
+//! | any | Vacant | anyone, in the latch | its owner is gone |
 //!
-//! # State table of the semaphore (value, mark)
-//! | state | means | we change it to |
+//! # State table of the semaphore
+//! | value, mark | meaning | what we change it to |
 //! |---|---|---|
-//! | 1, any mark but ours | free | 0, ours: before the first grant |
-//! | 0, ours | taken on behalf of this table | 1, none: when nothing is held or offered |
-//! | 0, another or none | a foreign holder | nothing (1, none: only by a forced release) |
-//! | ≥ 1, ours | released by force | 1, none: **before** the holds are ended, see invariant 2 |
+//! | ≥ 1, not ours | free | 0, ours: before the first grant (a value above 1, left by several forced releases at once, is reported) |
+//! | 0, ours | taken for this table | 1, none: when nothing is held or offered any more |
+//! | 0, not ours | taken by a foreign holder | nothing; only a forced release makes it 1, none |
+//! | ≥ 1, ours | released by force, by the Python module | 1, none: **before** the holds are ended, see invariant 2 |
 //!
-//! # Invariants (each is checked by the model under its number)
+//! # Invariants
+//! The model checks each under its number.
 //! 1. Exclusion: what is held is compatible at every instant, also with a foreign holder.
-//! 2. While anything is held or offered the semaphore is (0, ours), or somebody has released it by force. So the
-//!    semaphore is taken before a word becomes Offered or Held and given back after the last one has become Vacant, and
-//!    a word that is active under a semaphore that is not (0, ours) belongs to a hold that was ended by force: whatever
-//!    comes first in a latch section is [`settle`].
+//! 2. While anything is held or offered, the semaphore is (0, ours), or somebody has released it by force. So the
+//!    semaphore is taken before a word becomes Offered or Held, and released after the last one has become Vacant. A
+//!    word that is active while the semaphore is not (0, ours) belongs to a hold that was ended by force: every latch
+//!    section begins with `settle`.
 //! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
 //! 4. Fail closed: what cannot be proven dead is alive.
-//! 5. No lost wake-up: waiters look by themselves ([`check`]), so a wake that a killed process owed is not needed.
+//! 5. No lost wake-up: waiters check by themselves (`check`), so a wake-up that a killed process owed is not needed.
+//!    With nothing held and a running request waiting, one is offered the lock within 10 ms while the head runs, 50 ms
+//!    while the second does, 0.3 s while the third does, else 1.2 s.
 //! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
-//! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one.
+//! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one. The first one is the
+//!    wall clock in µs when the table is created, so tokens grow across reboots, too, as long as the wall clock does
+//!    not go back (a machine without a battery-backed clock that takes a lock before NTP has set it).
 //! 8. No call of ours raises the semaphore above 1.
 //!
 //! # Commit rule
-//! What matters changes by one atomic operation, a request's word or the semaphore's; everything else is written before
-//! it or derived from it. After a crash at any instruction, repair is: [`settle`], [`sweep`](repair::sweep),
-//! [`dispatch`], and doing it twice, or by two processes one after the other, changes nothing more.
+//! What matters changes by one atomic operation: a request's word, or the semaphore's. Everything else is written
+//! before it or derived from it. After a crash at any instruction, repair is therefore: `settle`, `sweep`, `dispatch`.
+//! Doing that twice, or by two processes one after the other, changes nothing more.
 //!
 //! # Memory orderings
 //! Words, semaphore and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
-//! nothing, as on x86). Fields and descriptions are relaxed atomics: those that decisions use are written and read in
-//! the latch only, whose AcqRel exchange orders them; those read without it (for display, or in [`check`]) are
-//! re-checked against the word, or only hints.
+//! nothing, as on x86). Fields and descriptions are relaxed atomics. Those that decisions use are written and read only
+//! in the latch, whose AcqRel exchange orders them. Those that are read without it (for display, or in [`check`]) are
+//! checked again against the word, or are only hints.
 
 mod repair;
 mod waiters;
@@ -63,22 +68,22 @@ use crate::lock::types::Ended;
 pub(crate) use repair::{Sweep, Which, force, visit};
 pub(crate) use waiters::{Check, Place, Poll, any_gone, check, check_from_outside, let_go, poll, withdraw};
 
-/// Grants in a row after which processes that wait for the semaphore itself (the Python module) get a turn.
+/// Grants in a row after which processes that wait for the semaphore itself (the Python module) have a turn.
 pub(crate) const FOREIGN_TURN_AFTER: u64 = 8;
 /// How long the semaphore then stays free for them, in nanoseconds.
 pub(crate) const FOREIGN_TURN_NS: u64 = 1_000_000;
-/// How long foreign waiters that did not take the semaphore in their turn are left out of account, in nanoseconds.
+/// How long foreign waiters that did not take the semaphore in their turn are ignored, in nanoseconds.
 pub(crate) const FOREIGN_IGNORED_NS: u64 = 100_000_000;
 
-/// With whom a request is compatible.
+/// What a request is compatible with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// Alone.
+    /// Nothing.
     Exclusive = 0,
-    /// With other shared ones.
+    /// Other shared requests.
     Shared = 1,
-    /// With other slots, up to the number of slots.
+    /// Other slot requests, up to the number of slots.
     Slot = 2,
 }
 
@@ -95,10 +100,11 @@ pub(crate) enum Field {
     Slots,
     /// Grants in a row while foreign processes waited for the semaphore.
     Streak,
-    /// The semaphore is left to foreign waiters until then (monotonic ns, as [`stamp`] reads them); 0 = no such turn.
+    /// The semaphore is left to foreign waiters until then (monotonic ns, as [`staleness`] reads them); 0 = no such
+    /// turn.
     PauseUntil,
-    /// Foreign waiters are not counted until then (the same): they did not take the semaphore in their turn, so the
-    /// count was leaked by a killed waiter, or they are too slow to matter.
+    /// Foreign waiters are not counted until then (the same): they did not take the semaphore in their turn, so a
+    /// killed waiter has leaked the count, or they are too slow to matter.
     IgnoreUntil,
     /// Token of a hold whose holder died; 0 = none.
     Abandoned,
@@ -123,7 +129,7 @@ pub(crate) trait World {
     fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Self::Stop>;
     /// Reads the semaphore.
     fn semaphore(&self) -> Result<SemaphoreWord, Self::Stop>;
-    /// Compare-exchange of the semaphore; `Err` is what stood there.
+    /// Compare-exchange of the semaphore; `Err` is what it was instead.
     fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Self::Stop>;
     /// Reads a field.
     fn field(&self, field: Field) -> Result<u64, Self::Stop>;
@@ -132,25 +138,25 @@ pub(crate) trait World {
 
     /// A request's kind.
     fn kind(&self, i: usize) -> Result<Kind, Self::Stop>;
-    /// Writes everything that describes the own request, before its word is published as held or waiting.
+    /// Writes everything that describes the caller's request, before its word is published as held or waiting.
     fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Self::Stop>;
     /// Stores the token that a request is about to be granted under, and when.
     fn set_grant(&self, i: usize, token: u64) -> Result<(), Self::Stop>;
     /// A request's token.
     fn token(&self, i: usize) -> Result<u64, Self::Stop>;
-    /// Whether a request's owner, and all that keeps it alive, is proven to be gone.
+    /// True if a request's owner, and all that keeps it alive, is proven to be gone.
     fn is_gone(&self, i: usize) -> Result<bool, Self::Stop>;
-    /// Whether a hold was meant to end with its process: then that is no accident.
+    /// True if a hold was meant to end with its process: then that is no accident.
     fn lapses(&self, _i: usize) -> Result<bool, Self::Stop> {
         Ok(false)
     }
-    /// Whether a hold has expired.
+    /// True if a hold has expired.
     fn is_expired(&self, i: usize) -> Result<bool, Self::Stop>;
-    /// Whether an offer has not been accepted in time.
+    /// True if an offer has not been accepted in time.
     fn is_overdue(&self, i: usize) -> Result<bool, Self::Stop>;
-    /// A request of somebody's was ended in the latch: history and counters, from its record.
+    /// Records, from its record, that a request was ended in the latch: history and counters.
     fn ended(&self, i: usize, how: Ended) -> Result<(), Self::Stop>;
-    /// The semaphore's value was found above 1 (racing forced releases of the Python module) and taken down.
+    /// Reports that the semaphore's value was above 1 (racing forced releases by the Python module) and was taken down.
     fn excess(&self, value: u32);
 
     /// Wakes the owner of a request.
@@ -159,16 +165,16 @@ pub(crate) trait World {
     fn wake_semaphore(&self);
 }
 
-/// What one pass over the words finds.
+/// What one pass over the words has found.
 #[derive(Debug)]
 struct Scan {
-    /// Records below this one may be in use.
+    /// Only records below this one may be in use.
     top: usize,
     /// Offered or held.
     active: u32,
-    /// The kind of those.
+    /// The kind of the active ones.
     active_kind: Option<Kind>,
-    /// Slot requests, active or waiting.
+    /// There are slot requests, active or waiting.
     slot_users: bool,
     /// The waiting request with the lowest ticket.
     head: Option<(usize, Word)>,
@@ -176,7 +182,7 @@ struct Scan {
     vacant: Option<usize>,
 }
 
-/// Wakes that are due when the latch has been left: a sleeper that runs at once would only run into the latch.
+/// Wake-ups that are due when the latch has been left: a sleeper that runs at once would only run into the latch.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     requests: [u16; 16],
@@ -194,7 +200,7 @@ impl Wakes {
         }
     }
 
-    /// Delivers what is owed.
+    /// Delivers them.
     pub(crate) fn deliver<W: World>(&self, w: &W) {
         for &i in &self.requests[..self.count] {
             w.wake_request(usize::from(i));
@@ -205,24 +211,24 @@ impl Wakes {
     }
 }
 
-/// What is asked for.
+/// What is requested.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
     pub(crate) kind: Kind,
     /// For [`Kind::Slot`]: the number of slots.
     pub(crate) slots: u32,
-    /// Join the queue if the lock cannot be had now.
+    /// Join the queue if the lock is not free now.
     pub(crate) queue: bool,
 }
 
-/// What came of asking.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Held, in this record, under this token.
     Granted { i: usize, word: Word, token: u64 },
-    /// In the queue (or offered already): see [`poll`].
+    /// In the queue, or offered already: see [`poll`].
     Queued { i: usize, word: Word },
-    /// Taken, and not to be queued.
+    /// Taken, and the request is not to be queued.
     Busy,
     /// All records are in use.
     Full,
@@ -230,9 +236,9 @@ pub(crate) enum Asked {
     SlotsDiffer { in_use: u32 },
 }
 
-/// Everything below that says "in the latch" must run between entering and leaving it.
-///
-/// In the latch. Looks at the semaphore first: true = it is ours. If it was released by force, what was held is ended
+// Everything below that says "in the latch" must run between entering and leaving it.
+
+/// In the latch. Checks the semaphore first: true = it is ours. If it was released by force, what was held is ended,
 /// and what was offered goes back into the queue.
 pub(crate) fn settle<W: World>(w: &W) -> Result<bool, W::Stop> {
     let mut semaphore = w.semaphore()?;
@@ -241,8 +247,8 @@ pub(crate) fn settle<W: World>(w: &W) -> Result<bool, W::Stop> {
         if semaphore.value() == 0 && !forced {
             return Ok(true);
         }
-        // Value >= 1: released by force. Value 0 after that was seen: a foreign process has taken it since, under our
-        // mark. Either way the mark goes first: if we die now, active words under an unmarked semaphore say the rest.
+        // Value >= 1: released by force. Value 0 after that: a foreign process has taken it since, under our mark.
+        // Either way the mark goes first: if we die now, active words under an unmarked semaphore say the rest.
         forced = true;
         if semaphore.value() > 1 {
             w.excess(semaphore.value());
@@ -253,7 +259,7 @@ pub(crate) fn settle<W: World>(w: &W) -> Result<bool, W::Stop> {
         }
     }
     if semaphore.value() == 0 && !forced && w.field(Field::PauseUntil)? != 0 {
-        // A foreign process has the semaphore: it had its turn.
+        // A foreign process has the semaphore: that was its turn.
         w.set_field(Field::PauseUntil, 0)?;
         w.set_field(Field::Streak, 0)?;
     }
@@ -314,7 +320,7 @@ fn scan<W: World>(w: &W) -> Result<Scan, W::Stop> {
     Ok(s)
 }
 
-/// Whether a request of this kind may be active beside what is.
+/// True if a request of this kind may be active beside what is active.
 fn fits<W: World>(w: &W, kind: Kind, s: &Scan) -> Result<bool, W::Stop> {
     Ok(s.active == 0
         || match kind {
@@ -324,14 +330,14 @@ fn fits<W: World>(w: &W, kind: Kind, s: &Scan) -> Result<bool, W::Stop> {
         })
 }
 
-/// Whether foreign processes wait for the semaphore and have been passed over often enough.
+/// True if foreign processes wait for the semaphore and have been passed over often enough.
 fn foreign_turn<W: World>(w: &W, semaphore: SemaphoreWord) -> Result<bool, W::Stop> {
     Ok(semaphore.waiters() != 0
         && w.field(Field::Streak)? >= FOREIGN_TURN_AFTER
         && !staleness::lasts(w.field(Field::IgnoreUntil)?, w.now()?))
 }
 
-/// In the latch. Takes the free semaphore: false = a foreign process has it, or shall have its turn.
+/// In the latch. Takes the semaphore if it is free: false = a foreign process has it, or is to have its turn.
 fn take_semaphore<W: World>(w: &W) -> Result<bool, W::Stop> {
     let mut semaphore = w.semaphore()?;
     loop {
@@ -357,8 +363,8 @@ fn take_semaphore<W: World>(w: &W) -> Result<bool, W::Stop> {
     }
 }
 
-/// In the latch, with nothing active. Gives the semaphore back if it is ours.
-fn give_back<W: World>(w: &W, wakes: &mut Wakes) -> Result<(), W::Stop> {
+/// In the latch, with nothing active. Releases the semaphore if it is ours.
+fn release_semaphore<W: World>(w: &W, wakes: &mut Wakes) -> Result<(), W::Stop> {
     let mut semaphore = w.semaphore()?;
     while semaphore.mark() == w.mark() {
         match w.swap_semaphore(semaphore, semaphore.with(1, 0).with_leaks_bounded())? {
@@ -393,7 +399,7 @@ fn count_streak<W: World>(w: &W) -> Result<(), W::Stop> {
     Ok(())
 }
 
-/// In the latch. Asks for the lock.
+/// In the latch. Requests the lock.
 pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<Asked, W::Stop> {
     let owned = settle(w)?;
     let s = scan(w)?;
@@ -412,7 +418,7 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
         return Ok(Asked::Busy);
     }
     let Some(i) = s.vacant else { return Ok(Asked::Full) };
-    // Usually `Word::VACANT`; but in a damaged table stages that mean nothing count as vacant, too.
+    // Usually `Word::VACANT`; but in a damaged table, stages that mean nothing count as vacant, too.
     let vacant = w.word(i)?;
     let taken = free && (owned || take_semaphore(w)?);
     if !taken && !ask.queue {
@@ -439,8 +445,8 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
 }
 
 /// In the latch, after [`settle`] (whose answer is `owned`). Offers the lock to the head of the queue as long as it
-/// fits; gives the semaphore back if nothing is active then. `own`: the caller's request, which needs no offer.
-/// `new_head`: the head may have changed without a grant, so it is woken to take up its watch.
+/// fits; releases the semaphore if nothing is active then. `own`: the caller's request, which needs no offer.
+/// `new_head`: the head may have changed without a grant, so it is woken to begin its checks.
 pub(crate) fn dispatch<W: World>(
     w: &W,
     own: Option<usize>,
@@ -474,7 +480,7 @@ pub(crate) fn dispatch<W: World>(
             if turn {
                 w.set_field(Field::PauseUntil, w.now()?.wrapping_add(FOREIGN_TURN_NS).max(1))?;
             }
-            give_back(w, wakes)?;
+            release_semaphore(w, wakes)?;
         }
         if let Some((i, _)) = s.head
             && new_head

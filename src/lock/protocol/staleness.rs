@@ -1,20 +1,21 @@
-//! Monotonic times in the table, as others left them there.
+//! Monotonic times in the table, as other processes left them there.
 //!
-//! All processes share the monotonic clock but those of other time namespaces (time_namespaces(7)), which may be days
-//! ahead or behind. A stamp of theirs that looks old is treated as old; one that is further in the future than
-//! [`AHEAD_NS`] is treated as void. So at worst somebody loses a turn; nobody waits for a time that does not come.
+//! All processes share the monotonic clock, except those of other time namespaces (time_namespaces(7)), whose clock may
+//! be days ahead or behind. A time of theirs that seems old is treated as old; one that is further in the future than
+//! [`AHEAD_NS`] is treated as void. So at worst a process loses a turn; none waits for a time that does not come.
 
-/// A stamp of this clock may be in the future: the present is read before the latch is entered. Not so far.
+/// A time of the same clock may be in the future, because the present is read before the latch is entered; but not as
+/// far as this.
 const AHEAD_NS: u64 = 1_000_000_000;
 
-/// Whether something lasts that ends at `end`. For what lasts less than [`AHEAD_NS`].
+/// True if something that ends at `end` still lasts. For what lasts less than [`AHEAD_NS`].
 pub(crate) fn lasts(end: u64, now: u64) -> bool {
     (1..=AHEAD_NS).contains(&end.saturating_sub(now))
 }
 
-/// Whether what happened at `stamp` is longer ago than `ns`.
-pub(crate) fn is_past(stamp: u64, now: u64, ns: u64) -> bool {
-    now.saturating_sub(stamp) > ns || stamp.saturating_sub(now) > AHEAD_NS
+/// True if what happened at `then` was more than `ns` ago.
+pub(crate) fn is_past(then: u64, now: u64, ns: u64) -> bool {
+    now.saturating_sub(then) > ns || then.saturating_sub(now) > AHEAD_NS
 }
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamps_of_other_clocks_hold_nobody_up() {
+    fn times_of_other_clocks_hold_nobody_up() {
         const NOW: u64 = 10 * AHEAD_NS;
         assert!(lasts(NOW + 1, NOW) && lasts(NOW + AHEAD_NS, NOW));
         assert!(!lasts(0, NOW) && !lasts(NOW, NOW) && !lasts(NOW + AHEAD_NS + 1, NOW) && !lasts(u64::MAX, NOW));

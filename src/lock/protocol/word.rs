@@ -1,15 +1,15 @@
-//! The two words that decide: a request's word, and the semaphore's.
+//! The two words that decide: a request's and the semaphore's.
 //!
 //! Every change that matters is one compare-exchange of one of these; see the protocol in
 //! [`queue`](crate::lock::protocol::queue).
 
 use std::fmt;
 
-/// State of a request's record.
+/// The stage of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub(crate) enum Stage {
-    /// Nobody's.
+    /// The record is nobody's.
     Vacant = 0,
     /// In the queue.
     Waiting = 1,
@@ -17,14 +17,14 @@ pub(crate) enum Stage {
     Offered = 2,
     /// Holds the lock.
     Held = 3,
-    /// In the queue, but did not accept an offer in time: passed over until its owner runs again.
+    /// In the queue, but its owner did not accept an offer in time: passed over until it runs again.
     Stalled = 4,
 }
 
 /// A request's word: its stage (3 bits) and the low 29 bits of its ticket.
 ///
-/// The ticket is what makes a record that was vacated and taken again a different word: whoever compares the whole
-/// word can never mistake a new request for the one it looked at.
+/// The ticket makes the word of a record that was vacated and taken again a different one: a process that compares the
+/// whole word can never mistake a new request for the one that it has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Word(pub(crate) u32);
 
@@ -59,15 +59,15 @@ impl Word {
         matches!(self.stage(), Stage::Offered | Stage::Held)
     }
 
-    /// Whether this request's ticket is older than `other`'s. Right as long as fewer than 2^28 tickets lie between
-    /// two requests of one table, which 1,024 records guarantee unless one waits through 268 million grants.
+    /// True if this request's ticket is older than `other`'s. Right as long as fewer than 2^28 tickets lie between two
+    /// requests of one table, which 1,024 records guarantee unless one waits through 268 million grants.
     pub(crate) fn is_before(self, other: Word) -> bool {
         let distance = (other.0 >> Self::STAGE_BITS).wrapping_sub(self.0 >> Self::STAGE_BITS) & Self::TICKET_MASK;
         distance != 0 && distance <= Self::TICKET_MASK / 2
     }
 
-    /// How many tickets ago it was given its own, counted back from `next`, the ticket that is given next: a total
-    /// order of any words, hostile ones too (which [`is_before`](Self::is_before) is not), for sorting.
+    /// How many tickets ago it was given its own, counted back from `next`, the ticket that is given next. For sorting:
+    /// a total order of any words, including hostile ones (which [`is_before`](Self::is_before) is not).
     pub(crate) fn age(self, next: u64) -> u32 {
         (next as u32).wrapping_sub(self.0 >> Self::STAGE_BITS) & Self::TICKET_MASK
     }
@@ -79,9 +79,9 @@ impl fmt::Debug for Word {
     }
 }
 
-/// The semaphore: glibc's semaphore on 64-bit little-endian systems, one 64-bit word with the value in the low half and
-/// the number of waiters in the high half (sysdeps/nptl/internaltypes.h, `struct new_sem`; since glibc 2.21). The top
-/// 16 bits of the waiter count are our *mark*: the number of the table on whose behalf the semaphore was taken.
+/// The semaphore's word: on 64-bit little-endian systems, glibc keeps the value in the low half and the number of
+/// waiters in the high half (sysdeps/nptl/internaltypes.h, `struct new_sem`; since glibc 2.21). The top 16 bits of the
+/// waiter count are our *mark*: the number of the table on whose behalf the semaphore was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SemaphoreWord(pub(crate) u64);
 
@@ -99,12 +99,12 @@ impl SemaphoreWord {
         self.0 as u32
     }
 
-    /// Processes asleep in sem_wait(3), ours among them while they wait for a foreign holder.
+    /// Processes asleep in sem_wait(3), including ours that wait for a foreign holder.
     pub(crate) fn waiters(self) -> u16 {
         (self.0 >> Self::WAITERS_SHIFT) as u16
     }
 
-    /// The table that took it, 0 = none.
+    /// The mark of the table that took it; 0 = none.
     pub(crate) fn mark(self) -> u16 {
         (self.0 >> Self::MARK_SHIFT) as u16
     }
@@ -113,9 +113,9 @@ impl SemaphoreWord {
         Self::new(value, self.waiters(), mark)
     }
 
-    /// The same with a waiter count that is far from running over into the mark. Each process that is killed in
-    /// sem_wait(3) leaves the count one too high for ever. Beyond 32,768 some of them are taken off: so many are never
-    /// asleep at once, and 16,384 that may be are left.
+    /// The same with a waiter count that is far from overflowing into the mark. Each process that is killed in
+    /// sem_wait(3) leaves the count one too high for ever. Beyond 32,768, 16,384 are subtracted: so many are never
+    /// asleep at once, and at least 16,384 are left for those that may be.
     pub(crate) fn with_leaks_bounded(self) -> Self {
         if self.waiters() > Self::MANY_WAITERS {
             self.with_waiters(self.waiters() - Self::MANY_WAITERS / 2)

@@ -2,25 +2,25 @@
 //!
 //! A beacon is an open-file-description lock (fcntl(2), F_OFD_SETLK) on one byte of a file, far behind its end; the
 //! byte's number is the beacon's id. The kernel drops the lock when nothing refers to that open file any more, however
-//! the process ended. Nothing in this depends on PIDs: there is no reuse, no namespace, no hidepid. LMDB's reader table
-//! works on the same idea.
+//! the process ended. None of this depends on PIDs, so their reuse, PID namespaces and hidepid do not matter. LMDB's
+//! reader table works on the same idea.
 //!
-//! | | a handle's | a keeper, which a command inherits |
+//! | | a handle's beacon | a keeper, which a command inherits |
 //! |---|---|---|
 //! | file | the table | the semaphore |
 //! | opened | for reading and writing | for reading |
 //! | lock | for writing | for reading |
 //! | kept open by | a mapping | a descriptor, in the process and in what it starts |
 //!
-//! What refers to a handle's beacon is a mapping that children do not inherit ([`KeptOpen`]), not a descriptor: a program
-//! may close descriptors that it knows nothing of, and a forked child would inherit one. Asking about beacons takes a
-//! descriptor, but any one of the file will do.
+//! What refers to a handle's beacon is not a descriptor but a mapping that children do not inherit ([`KeptOpen`]): a
+//! program may close descriptors that it does not know, and a forked child would inherit one. Probing a beacon takes a
+//! descriptor of the file, but any one will do.
 //!
-//! A command may have dropped its privileges, and must not be able to change the lock by what it inherits. With a
-//! descriptor that is open for reading it can neither write, truncate, nor map for writing, and it can lock bytes for
-//! reading only. If that were the table's, it could light all beacons for ever: no new one could be lit, and nobody could
-//! be found dead. On the semaphore it can light keepers: as long as it lives, a dead command of the same lock looks
-//! alive. A probe for a write lock finds both kinds of lock.
+//! A command may have dropped its privileges, and must not be able to change the lock through what it inherits. With a
+//! descriptor that is open for reading it can neither write, truncate, nor map for writing, and it can lock bytes only
+//! for reading. If that were the table's, it could light all beacons for ever: no new one could be lit, and nobody
+//! could be found dead. On the semaphore it can light keepers: as long as it lives, a dead command of the same lock
+//! seems alive. A probe for a write lock finds both kinds of lock.
 
 use crate::lock::shm::files;
 use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, REQUESTS, Record};
@@ -39,11 +39,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Where the beacons' bytes begin: far behind the end of any of the files.
 const OFFSET: i64 = 1 << 40;
-/// Ids are 1 to 2^31 − 1: they share the latch's word with a bit.
+/// Ids are 1 to 2^31 − 1, because they share the latch's word with another bit.
 const ID_MASK: u32 = u32::MAX >> 1;
-/// So many ids are tried: of 2^31, at most a few thousand are in use.
+/// How many ids are tried. Of 2^31, at most a few thousand are in use.
 const DRAWS: u32 = 1_000;
-/// Lowest descriptor number of a beacon that a command inherits: shell scripts use small ones.
+/// The lowest descriptor number of a beacon that a command inherits, because shell scripts use small ones.
 const INHERITED_FROM: RawFd = 100;
 
 fn byte(id: u32, lock: c_int) -> libc::flock {
@@ -71,7 +71,7 @@ impl Beacon {
                 return Ok(None);
             };
             let open = KeptOpen::new(file.as_fd()).map_err(failed("keep open", &table.path))?;
-            // The id of a dead one in the table would come to life by our lock.
+            // With our lock on it, the id of a dead process in the table would come to life.
             let id = lock_a_byte(file.as_fd(), &table.path, libc::F_WRLCK, |id| {
                 table.header.retired.load(Relaxed) == id
                     || table.header.latch.load(Relaxed) & ID_MASK == id
@@ -81,7 +81,7 @@ impl Beacon {
         })
     }
 
-    /// Whether it is this process's own, not that of a parent which has forked.
+    /// True if it is this process's own, and not that of a parent that has forked.
     pub(crate) fn is_own(&self) -> bool {
         !self.open.is_inherited()
     }
@@ -98,9 +98,9 @@ fn records(table: &Table) -> &[Record] {
     &table.requests[..top.min(REQUESTS)]
 }
 
-/// A file once more: an open file of its own. `None` = its path leads elsewhere by now.
+/// Opens a file again, as an open file of its own. `None` = its path leads elsewhere by now.
 fn open_again(path: &Path, inode: u64, writable: bool) -> Result<Option<OwnedFd>> {
-    // By name, then compared: through /proc it would be the same file for sure, but /proc may not be there.
+    // By name, then compared. Through /proc it would certainly be the same file, but there may be no /proc.
     match files::open(path, writable) {
         Ok(opened) => Ok((opened.inode == inode).then_some(opened.file)),
         Err(Error::NotFound { .. }) => Ok(None),
@@ -108,8 +108,9 @@ fn open_again(path: &Path, inode: u64, writable: bool) -> Result<Option<OwnedFd>
     }
 }
 
-/// Lights a beacon on an open file, by a lock of this type, and returns its id. `stands`: the table contains this id.
-fn lock_a_byte(file: BorrowedFd<'_>, path: &Path, lock: c_int, stands: impl Fn(u32) -> bool) -> Result<u32> {
+/// Lights a beacon on an open file, with a lock of this type; returns its id. `in_table`: true if the table contains
+/// this id.
+fn lock_a_byte(file: BorrowedFd<'_>, path: &Path, lock: c_int, in_table: impl Fn(u32) -> bool) -> Result<u32> {
     for _ in 0..DRAWS {
         let id = random() as u32 & ID_MASK;
         if id == 0 {
@@ -120,7 +121,7 @@ fn lock_a_byte(file: BorrowedFd<'_>, path: &Path, lock: c_int, stands: impl Fn(u
             Err(Errno::EAGAIN | Errno::EACCES) => continue, // somebody's
             Err(errno) => return Err(failed("lock a byte of", path)(errno.into())),
         }
-        if !stands(id) {
+        if !in_table(id) {
             return Ok(id);
         }
         let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&byte(id, libc::F_UNLCK)));
@@ -128,7 +129,7 @@ fn lock_a_byte(file: BorrowedFd<'_>, path: &Path, lock: c_int, stands: impl Fn(u
     Err(Error::BeaconsTaken { path: path.to_owned() })
 }
 
-/// True if nobody has this byte locked, in either way.
+/// True if nobody has this byte locked, for reading or for writing.
 fn is_unlocked(file: BorrowedFd<'_>, id: u32) -> nix::Result<bool> {
     let mut probe = byte(id & ID_MASK, libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)).map(|_| probe.l_type == libc::F_UNLCK as libc::c_short)
@@ -139,8 +140,8 @@ pub(crate) fn is_out(table: &Table, id: u32) -> bool {
     #[cfg(test)]
     PROBES.set(PROBES.get() + 1);
     for _ in 0..2 {
-        // "Lit" is safe to believe. "Out" counts if it was the table that was asked: the program may have closed the
-        // descriptor, and have something else open under its number.
+        // "Lit" is safe to believe. "Out" counts only if the descriptor is still the table's: the program may have
+        // closed it, and have something else open under its number.
         match is_unlocked(table.file.as_fd(), id) {
             Ok(false) => return false,
             Ok(true) if table.file.is_ours() => return true,
@@ -156,20 +157,20 @@ pub(crate) fn is_out(table: &Table, id: u32) -> bool {
     false
 }
 
-/// True if nobody keeps this keeper lit, of a command under the lock with this semaphore. What cannot be found out counts
-/// as lit. `keeper` is what stands in the table.
+/// True if nobody keeps this keeper of the lock with this semaphore lit. What cannot be found out counts as lit.
+/// `keeper` is the value in the table.
 pub(crate) fn is_keeper_out(semaphore: &Semaphore, keeper: u32) -> bool {
     if keeper & KEEPER_LEFT_BEHIND != 0 {
         return false;
     }
-    // Rarely asked: the handle's beacon is out before. So no descriptor is kept for it.
+    // Rarely needed, because the handle's beacon is out first. So no descriptor is kept for it.
     let file = open_again(&semaphore.path, semaphore.inode, false).ok().flatten();
     file.is_some_and(|file| is_unlocked(file.as_fd(), keeper).unwrap_or(false))
 }
 
 #[cfg(test)]
 thread_local! {
-    /// How often this thread has asked.
+    /// How many beacons this thread has probed.
     pub(crate) static PROBES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
@@ -180,12 +181,13 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the semaphore's file once more and lights a beacon on it.
+    /// Opens the semaphore's file again, and lights a beacon on it.
     pub(crate) fn light(semaphore: &Semaphore, table: &Table) -> Result<Self> {
         let path = &semaphore.path;
         let opened = open_again(path, semaphore.inode, false)?
             .ok_or_else(|| failed("open again", path)(io::Error::other("it was replaced meanwhile")))?;
-        // Others may have locked the byte for reading, too: a command that locks all of them keeps nobody from the lock.
+        // Others may have locked the byte for reading, too: so a command that locks all of them keeps nobody from the
+        // lock.
         let id = lock_a_byte(opened.as_fd(), path, libc::F_RDLCK, |id| {
             let mut records = records(table).iter();
             records.any(|record| record.keeper.load(Relaxed) & ID_MASK == id)

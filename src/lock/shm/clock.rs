@@ -1,10 +1,10 @@
-//! The note's date and time, formatted once a second, and the wall clock as an offset to the monotonic one.
+//! The note's date and time, formatted once a second, and the wall clock as an offset from the monotonic clock.
 
 use crate::lock::sys;
 use chrono::{DateTime, Datelike, Local, Offset, TimeZone, Timelike};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The offset is read again after this time, so that a step of the wall clock shows up soon.
+/// The offset is read again after this time, so that a step of the wall clock shows soon.
 const OFFSET_VALID_NS: u64 = 10_000_000;
 
 /// See the module. One per handle, behind its mutex.
@@ -16,12 +16,12 @@ pub(crate) struct NoteClock {
     second: u64,
     /// `YYYY-MM-DD HH:MM:SS.` of that second.
     prefix: String,
-    /// Built here again and again.
+    /// The note's text, built here each time.
     text: String,
 }
 
 impl NoteClock {
-    /// Wall clock in µs since 1970 at monotonic time `now`.
+    /// The wall clock, in µs since 1970, at monotonic time `now`.
     pub(crate) fn wall_us(&mut self, now: u64) -> u64 {
         if self.offset_read == 0 || now.saturating_sub(self.offset_read) > OFFSET_VALID_NS {
             self.offset = wall_offset();
@@ -59,7 +59,8 @@ impl NoteClock {
     }
 }
 
-/// Wall clock minus monotonic clock, ns. Read again, a few times, if this thread was kept from running between the two.
+/// Wall clock minus monotonic clock, in ns. If this thread was kept from running between the two, they are read again,
+/// a few times.
 fn wall_offset() -> u64 {
     const CLOSE_NS: u64 = 5_000;
     let mut best = (u64::MAX, 0);
@@ -77,7 +78,7 @@ fn wall_offset() -> u64 {
     best.1
 }
 
-/// A number with leading zeros.
+/// Appends a number with leading zeros.
 fn push_digits(text: &mut String, mut number: u32, width: usize) {
     let mut digits = [b'0'; 6];
     let digits = &mut digits[..width.min(6)];
@@ -90,10 +91,11 @@ fn push_digits(text: &mut String, mut number: u32, width: usize) {
 
 /// Seconds east of UTC at that time.
 ///
-/// Reading and parsing the zone file takes longer than taking the lock, so a process that takes one lock in its life
-/// finds the last answer in the lock's table (`zone`): good for the same quarter of an hour, in which no zone changes
-/// its offset halfway, and for the same state of /etc/localtime. Not used where TZ is set, which differs between
-/// processes. 24 bits of the file's identity, 22 of the quarter, 18 of the offset + 1 day.
+/// Reading and parsing the zone file takes longer than taking the lock. So a process that takes one lock in its life
+/// finds the last answer in the lock's table (`zone`). It is valid for the same quarter of an hour, in the middle of
+/// which no zone changes its offset, and for the same state of /etc/localtime. It is not used if TZ is set, which
+/// differs between processes. It consists of 24 bits of the file's identity, 22 bits of the quarter, and 18 bits of the
+/// offset + 1 day.
 fn utc_offset(second: i64, zone: &AtomicU64) -> i32 {
     const DAY: i32 = 86_400;
     let quarter = (second.unsigned_abs() / 900) & 0x3f_ffff;
@@ -112,7 +114,7 @@ fn utc_offset(second: i64, zone: &AtomicU64) -> i32 {
     offset
 }
 
-/// What changes when another file becomes /etc/localtime, or it is written anew; folded to 24 bits.
+/// What changes when another file becomes /etc/localtime, or when it is written again; folded to 24 bits.
 fn zone_file_identity() -> u64 {
     let identity = nix::sys::stat::stat("/etc/localtime").map_or(1, |stat| {
         [
@@ -145,12 +147,12 @@ mod tests {
             .to_string();
         assert_eq!(clock.note(now, "cli", &zone), expected);
         assert!(clock.note(now - 415_890, "x", &zone).ends_with(".000008 - x"));
-        // Another handle, from the table's answer.
+        // Another handle uses the table's answer.
         assert_eq!(NoteClock::default().note(now, "cli", &zone), expected);
     }
 
     #[test]
-    fn the_offset_in_the_table_is_used_for_its_quarter_only() {
+    fn the_offset_in_the_table_is_used_only_for_its_quarter() {
         let zone = AtomicU64::new(0);
         let second = 1_729_440_048;
         let real = utc_offset(second, &zone);

@@ -1,4 +1,4 @@
-//! The files in /dev/shm: opening what exists, publishing what is new, in one step and with the right owner.
+//! The files in /dev/shm: opening what exists, and publishing what is new, in one step and with the right owner.
 
 use crate::lock::shm::random::random;
 use crate::lock::types::{Error, Result};
@@ -15,9 +15,9 @@ use std::path::Path;
 pub(crate) struct Ownership {
     /// Permission bits, not subject to the umask.
     pub(crate) mode: u32,
-    /// Owner, where it shall differ from the creator (table and note follow the semaphore).
+    /// Owner, if it is to differ from the creator (table and note follow the semaphore).
     pub(crate) uid: Option<u32>,
-    /// Group, where it shall differ from the creator's.
+    /// Group, if it is to differ from the creator's.
     pub(crate) gid: Option<u32>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Opened {
     pub(crate) size: u64,
 }
 
-/// An object to be made.
+/// An object to be created.
 pub(crate) struct NewFile<'a> {
     pub(crate) path: &'a Path,
     pub(crate) size: u64,
@@ -43,7 +43,7 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
     let path = path.to_owned();
     match errno {
         Errno::ENOENT if path.parent().is_some_and(|shm| !shm.is_dir()) => Error::Os {
-            doing: "find the folder of shared memory for",
+            doing: "find the directory of shared memory for",
             path,
             source: io::Error::new(source.kind(), "/dev/shm does not exist"),
         },
@@ -60,8 +60,8 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks;
-/// never through a symbolic link, never blocking on a fifo.
+/// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks,
+/// never through a symbolic link, and never blocking on a fifo.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
@@ -90,7 +90,7 @@ fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-/// Owner, group and mode of an open object, for those that follow it.
+/// Owner, group and mode of an open object, for the objects that follow it.
 pub(crate) fn ownership(file: &OwnedFd) -> io::Result<Ownership> {
     let stat = fstat(file)?;
     Ok(Ownership {
@@ -105,14 +105,15 @@ pub(crate) fn inode_at(path: &Path) -> Option<u64> {
     nix::sys::stat::lstat(path).ok().map(|stat| stat.st_ino)
 }
 
-/// Makes an object, complete, and gives it its name. If somebody else was faster, that one stays and this is `Ok`.
+/// Creates an object, complete, and gives it its name. If another process was faster, its object stays, and this is
+/// `Ok`.
 pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
-    let folder = new.path.parent().unwrap_or(Path::new("/"));
+    let directory = new.path.parent().unwrap_or(Path::new("/"));
     let tmpfile = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    match nix::fcntl::open(folder, tmpfile, Mode::from_bits_truncate(0o600)) {
+    match nix::fcntl::open(directory, tmpfile, Mode::from_bits_truncate(0o600)) {
         Ok(file) => {
             fill(&file, new)?;
-            // Through /proc, where that is mounted. Without, it takes Linux 6.10 or a privilege.
+            // Through /proc, if that is mounted. Without, it takes Linux 6.10 or a privilege.
             let source = format!("/proc/self/fd/{}", file.as_raw_fd());
             let linked = nix::unistd::linkat(AT_FDCWD, &*source, AT_FDCWD, new.path, AtFlags::AT_SYMLINK_FOLLOW)
                 .or_else(|errno| match errno {
@@ -121,11 +122,11 @@ pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
                 });
             match linked {
                 Ok(()) | Err(Errno::EEXIST) => Ok(()),
-                Err(_) => publish_renamed(new, folder),
+                Err(_) => publish_renamed(new, directory),
             }
         }
         // A file system without O_TMPFILE.
-        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => publish_renamed(new, folder),
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => publish_renamed(new, directory),
         Err(errno) => Err(match fail("create", new.path, errno) {
             Error::NotFound { path } => Error::Os {
                 doing: "create",
@@ -137,31 +138,31 @@ pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
     }
 }
 
-/// Makes sure that there is room for new objects, as far as one can know: makes files without a name and drops them.
-/// So a full /dev/shm is noticed before the first object of a new lock stands there.
+/// Makes sure that there is enough space for new objects, as far as that can be known: creates files without a name and
+/// drops them. So a full /dev/shm is noticed before the first object of a new lock exists.
 pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
     let mut files = Vec::new();
     for one in new {
-        let folder = one.path.parent().unwrap_or(Path::new("/"));
+        let directory = one.path.parent().unwrap_or(Path::new("/"));
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        match nix::fcntl::open(folder, flags, Mode::from_bits_truncate(0o600)) {
+        match nix::fcntl::open(directory, flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => {
                 fill(&file, one)?;
                 files.push(file);
             }
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => return Err(fail("create", one.path, errno)),
-            // Whatever else is wrong, publishing will say it.
+            // Whatever else is wrong, publishing will report.
             Err(_) => return Ok(()),
         }
     }
     Ok(())
 }
 
-/// The same under a name of our own first.
-fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
+/// The same, under a temporary name first.
+fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let (temporary, file) = loop {
-        let temporary = folder.join(format!(".resourcelock-{:016x}", random()));
+        let temporary = directory.join(format!(".resourcelock-{:016x}", random()));
         match nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => break (temporary, file),
             Err(Errno::EEXIST) => {}
@@ -182,7 +183,7 @@ fn publish_renamed(new: &NewFile<'_>, folder: &Path) -> Result<()> {
     done
 }
 
-/// Makes sure that the first `size` bytes of a file, which is at least so long, have room.
+/// Allocates space for the first `size` bytes of a file, which is at least that long.
 pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size) {
@@ -204,14 +205,14 @@ fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()
 
 fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let failed = |doing| move |errno| fail(doing, new.path, errno);
-    // Room for every page now: a full file system is an error here instead of a SIGBUS later.
+    // Space for every page now: a full file system is an error here instead of a SIGBUS later.
     let size = i64::try_from(new.size).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::empty(), size) {
         Ok(()) => {}
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
             nix::unistd::ftruncate(file, size).map_err(failed("size"))?;
         }
-        Err(errno) => return Err(failed("allocate room for")(errno)),
+        Err(errno) => return Err(failed("allocate space for")(errno)),
     }
     let mut written = 0;
     while let Some(rest) = new.content.get(written..).filter(|rest| !rest.is_empty()) {
@@ -226,7 +227,8 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let uid = owner.uid.filter(|&uid| uid != stat.st_uid);
     let gid = owner.gid.filter(|&gid| gid != stat.st_gid);
     if uid.is_some() || gid.is_some() {
-        // Giving away needs privileges: who may use the semaphore through its group or as "other" cannot, and need not.
+        // Giving a file away takes privileges. A process that may use the semaphore through its group or as "other" has
+        // none, and need not.
         match nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)) {
             Ok(()) => {}
             Err(Errno::EPERM) if uid.is_some() => {
@@ -250,9 +252,9 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn under_a_name_of_its_own_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("object");
+    fn under_a_temporary_name_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("object");
         let owner = Ownership {
             mode: 0o640,
             uid: None,
@@ -264,8 +266,8 @@ mod tests {
             content,
             owner: &owner,
         };
-        publish_renamed(&new(b"first"), folder.path()).unwrap();
-        publish_renamed(&new(b"second"), folder.path()).unwrap();
+        publish_renamed(&new(b"first"), directory.path()).unwrap();
+        publish_renamed(&new(b"second"), directory.path()).unwrap();
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.len(), found.permissions().mode() & 0o777), (4096, 0o640));
         assert_eq!(found.nlink(), 1);
@@ -274,7 +276,7 @@ mod tests {
             "the first one stays"
         );
         assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
+            std::fs::read_dir(directory.path()).unwrap().count(),
             1,
             "nothing else does"
         );

@@ -9,8 +9,8 @@
 //! | 34 to 44 | the last 256 holds |
 //! | 45 to 47 | the last 64 requests that gave up |
 //!
-//! Each part but the first begins with a page, and `room_…` in the header tells how many pages each has, so that a later
-//! version can make small tables that grow. Here all pages have their room from the beginning.
+//! Each part but the first begins with a page, and `room_…` in the header tells how many pages each has, so that a
+//! later version can make small tables that grow. Here all pages have their room from the beginning.
 //!
 //! A table that was truncated and then extended again contains zeros from where it was cut. The magic is in its first
 //! page and the seal in its second, so that this is seen wherever it was cut before anything that decides.
@@ -28,7 +28,7 @@ pub(crate) const HISTORY: usize = 256;
 /// Requests that gave up that are remembered. They have a ring of their own, so that a process that polls does not push
 /// out the holds.
 pub(crate) const GAVE_UP: usize = 64;
-/// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be asked about any more.
+/// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be probed any more.
 pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
@@ -90,8 +90,8 @@ sys::shared! {
         pub(crate) gave_up_next: AtomicU64,
         /// The time zone's offset, as last looked up: see `clock.rs`.
         pub(crate) zone: AtomicU64,
-        /// The last run that ended well: when it began, in boot-time ns and by the wall clock in µs. The same of the last
-        /// one that is to run once in a while, and who that was. (Nothing is written here yet.)
+        /// The last run that ended well: when it began, in boot-time ns and by the wall clock in µs. The same of the
+        /// last one that is to run once in a while, and who that was. (Nothing is written here yet.)
         _success_boot_ns: AtomicU64,
         _success_wall_us: AtomicU64,
         _once_boot_ns: AtomicU64,
@@ -117,7 +117,7 @@ sys::shared! {
         pub(crate) expires: AtomicU64,
         /// The handle's beacon; 0 = detached.
         pub(crate) holder: AtomicU32,
-        /// The beacon that a command inherits; 0 = none. May bear [`KEEPER_LEFT_BEHIND`].
+        /// The beacon that a command inherits; 0 = none. May contain [`KEEPER_LEFT_BEHIND`].
         pub(crate) keeper: AtomicU32,
         pub(crate) pid: AtomicU32,
         pub(crate) uid: AtomicU32,
@@ -127,8 +127,8 @@ sys::shared! {
         pub(crate) bound_pid: AtomicU32,
         pub(crate) slots: AtomicU32,
         pub(crate) command: [AtomicU64; 2],
-        /// Bit 0: [`LAPSES`]. Bits 1 and 2 are for requests that came to replace others, and for holds whose process has to
-        /// release them before it ends.
+        /// Bit 0: [`LAPSES`]. Bits 1 and 2 are for requests that came to replace others, and for holds whose process
+        /// has to release them before it ends.
         pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.
         pub(crate) time_namespace: AtomicU32,
@@ -152,8 +152,8 @@ sys::shared! {
         pub(crate) command: [AtomicU64; 2],
         /// kind | how << 8 | slots << 16
         pub(crate) what: AtomicU64,
-        /// How the command ended: 1 << 32 | its exit status, or 2 << 32 | the signal that killed it; 0 = unknown. (Nothing
-        /// is written here yet.)
+        /// How the command ended: 1 << 32 | its exit status, or 2 << 32 | the signal that killed it; 0 = unknown.
+        /// (Nothing is written here yet.)
         _end: AtomicU64,
         /// The beginning of the note, padded with zeros. (Nothing is written here yet.)
         _note: [AtomicU64; 10],

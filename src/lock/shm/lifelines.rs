@@ -13,7 +13,7 @@ struct Lifelines {
 }
 
 /// True if everything that the request in `record` depends on is proven to be gone. `is_out` tells that of a handle's
-/// beacon, `is_keeper_out` of what stands in the record for the beacon that a command inherits.
+/// beacon, `is_keeper_out` of the record's keeper.
 pub(crate) fn are_gone(record: &Record, is_out: impl Fn(u32) -> bool, is_keeper_out: impl Fn(u32) -> bool) -> bool {
     let read = || Lifelines {
         holder: record.holder.load(Acquire),

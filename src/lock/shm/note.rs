@@ -1,4 +1,4 @@
-//! The note: the Python module's shared memory segment with the text that says who took the lock and when.
+//! The note: the Python module's shared memory segment, whose text says who took the lock and when.
 
 use crate::lock::shm::files::{self, NewFile, Ownership};
 use crate::lock::sys::{Descriptor, Mapping};
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Size of a note that this library creates, as in the Python module.
 pub(crate) const DEFAULT_SIZE: usize = 4096;
-/// More than this is not read or written: a note is a line, whatever size somebody gave the segment.
+/// No more than this is read or written: a note is one line, whatever the size of the segment.
 const MOST: usize = 1 << 16;
 
 /// An open note, of whatever size it was found.
 pub(crate) enum Note {
-    /// To be read and written. Every page has its room: a full /dev/shm does no harm.
+    /// To be read and written. Every page has its space, so a full /dev/shm does no harm.
     Mapped(Mapping<[AtomicU8]>),
-    /// To be read only. Reading a page that was never written takes no room, as it would through a mapping.
+    /// To be read only. Reading a page that was never written allocates no space, as it would through a mapping.
     Read {
         file: Descriptor,
         path: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// Opens the note at `name`'s path, or makes one.
+    /// Opens the note at `name`'s path, or creates one.
     pub(crate) fn open_or_create(name: &LockName, size: usize, owner: &Ownership) -> Result<Self> {
         let path = name.note_path();
         loop {
@@ -43,7 +43,7 @@ impl Note {
                 content: &[],
                 owner,
             }) {
-                // The lock does without.
+                // The lock works without it.
                 Err(Error::Os { source, .. })
                     if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
                 {
@@ -62,7 +62,7 @@ impl Note {
         if writable {
             match Self::to_write(&opened.file, opened.size) {
                 Ok(note) => return Ok(note),
-                // The lock does without.
+                // The lock works without it.
                 Err(error) => log::warn!("<{name}> the note cannot be written, it stays as it is: {error}"),
             }
         }
@@ -86,19 +86,19 @@ impl Note {
     pub(crate) fn to_write(file: &OwnedFd, size: u64) -> io::Result<Self> {
         let size = usable(size);
         if size == 0 {
-            // The Python module creates the segment and sizes it in two steps: empty for a moment, or for ever if it
-            // was killed in between. Treated as absent.
+            // The Python module creates the segment and sizes it in two steps: it is empty for a moment, or for ever if
+            // the process was killed in between. It is treated as absent.
             return Ok(Self::Absent);
         }
-        // It sizes the segment only: a page that has no room yet would be a SIGBUS in a full /dev/shm.
+        // The module only sizes the segment: in a full /dev/shm, a page that has no space yet would be a SIGBUS.
         files::allocate(file, size)?;
         Ok(Self::Mapped(Mapping::bytes(file.as_fd(), size)?))
     }
 
-    /// Writes `text`, a NUL behind it. True = it fitted; else it was cut at a character boundary.
+    /// Writes `text` and a NUL. True = it fitted; false = it was cut at a character boundary.
     pub(crate) fn write(&self, text: &str) -> bool {
         let Self::Mapped(map) = self else { return true };
-        let text = text.split('\0').next().unwrap_or_default(); // what stands behind a NUL could not be read
+        let text = text.split('\0').next().unwrap_or_default(); // what follows a NUL could not be read
         let mut end = text.len().min(map.len() - 1);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -135,7 +135,7 @@ fn usable(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX).min(MOST)
 }
 
-/// The same from a file. If the program has closed its descriptor: from the one at `path`, if that is the same.
+/// The same from a file. If the program has closed its descriptor, from the file at `path`, if that is the same.
 fn read_file(file: &Descriptor, path: &Path, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     loop {

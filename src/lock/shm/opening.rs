@@ -138,7 +138,7 @@ fn take_for_holds(objects: &Objects) {
     }
 }
 
-/// In the latch. The beacons that commands have inherited lie on the old semaphore, where nobody can ask about them any
+/// In the latch. The beacons that commands have inherited lie on the old semaphore, where nobody can probe them any
 /// more: what cannot be proven dead is alive.
 fn leave_keepers_behind(objects: &Objects) {
     for record in &objects.table.requests {

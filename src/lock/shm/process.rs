@@ -1,4 +1,4 @@
-//! Processes: who we are, and whether the process that a hold is bound to is gone.
+//! Processes: what others are told about this one, and proof that the one that a hold is bound to is gone.
 
 use crate::lock::shm::layout::pack_command;
 use crate::lock::sys;
@@ -7,14 +7,14 @@ use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-// What is known of this process stands in atomics: in the child of a fork, a cell that another thread was just filling
-// would stay busy for ever.
+// What is known about this process is kept in atomics: in the child of a fork, a cell that another thread was just
+// filling would stay busy for ever.
 
 /// One of this process's namespaces.
 struct Namespace {
     path: &'static str,
     inode: AtomicU64,
-    /// For which generation of forks + 1 it was read: a child may be in another one.
+    /// The generation of forks, + 1, for which it was read: a child may be in another namespace.
     of: AtomicU32,
 }
 
@@ -30,7 +30,7 @@ impl Namespace {
         }
     }
 
-    /// Its inode, 0 if that cannot be read; or what `instead` says.
+    /// Its inode. If that cannot be read, what `instead` says.
     fn inode(&self, instead: impl FnOnce() -> u64) -> u64 {
         let known = self.inode_if_known();
         if known != 0 {
@@ -53,34 +53,34 @@ impl Namespace {
     }
 }
 
-/// What [`pid_namespace`] says if it has been asked for before, else 0: asking costs a walk through /proc.
+/// The answer of [`pid_namespace`] if it has been called before, else 0: the first call costs a walk through /proc.
 pub(crate) fn pid_namespace_if_known() -> u64 {
     PID.inode_if_known()
 }
 
-/// Inode of this process's PID namespace; 0 if it cannot be read (then nobody's PIDs are ours to judge).
+/// The inode of this process's PID namespace; 0 if it cannot be read (then no PID can be judged).
 pub(crate) fn pid_namespace() -> u64 {
     PID.inode(|| 0)
 }
 
-/// In place of an inode, where the kernel has no time namespaces (before Linux 5.6).
+/// Used instead of an inode if the kernel has no time namespaces (before Linux 5.6).
 const ONE_TIME: u64 = 1;
 
-/// Inode of this process's time namespace; 0 if it cannot be read. Its clocks that count from boot, and the start times
-/// in its /proc, may differ from those of another one.
+/// The inode of this process's time namespace; 0 if it cannot be read. The clocks that count from boot, and the start
+/// times in /proc, may differ between namespaces.
 pub(crate) fn time_namespace() -> u32 {
     let inode = TIME.inode(|| if pid_namespace() == 0 { 0 } else { ONE_TIME });
     u32::try_from(inode).unwrap_or(0)
 }
 
-/// Whether times that were recorded in this time namespace mean the same here. What is not known is no proof.
+/// True if times that were recorded in this time namespace mean the same here. What is not known is no proof.
 pub(crate) fn is_own_time(namespace: u32) -> bool {
     namespace != 0 && namespace == time_namespace()
 }
 
 fn read_own_command() -> String {
     let of_the_process = std::fs::read("/proc/self/comm").ok();
-    // Without /proc at least the thread's.
+    // Without /proc, at least the thread's name.
     let name = of_the_process.or_else(|| Some(nix::sys::prctl::get_name().ok()?.into_bytes()));
     String::from_utf8_lossy(&name.unwrap_or_default())
         .trim_end_matches('\n')
@@ -94,7 +94,7 @@ pub(crate) fn own_command() -> &'static str {
     NAME.get_or_init(read_own_command)
 }
 
-/// The same as a table stores it.
+/// The same, packed as a table stores it.
 pub(crate) fn own_command_packed() -> [u64; 2] {
     static NAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
     static KNOWN: AtomicBool = AtomicBool::new(false);
@@ -107,9 +107,9 @@ pub(crate) fn own_command_packed() -> [u64; 2] {
     [NAME[0].load(Acquire), NAME[1].load(Acquire)]
 }
 
-/// Start time of a process that has not ended.
+/// The start time of process `pid`, unless it has ended.
 pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
-    // The descriptor first: as long as it is open and the process runs, the number is not another's.
+    // The descriptor first: as long as the process runs, the number means no other process.
     let process = Process::open(pid);
     let stat = Stat::of(pid)?;
     let ended = match &process {
@@ -122,22 +122,23 @@ pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
     Ok(stat.start_time)
 }
 
-/// Whether process `pid`, started at `start` as it was seen in PID namespace `namespace` and time namespace `time`, is
-/// proven to be gone: there is no such process, it is a zombie, or the number belongs to a later one. What cannot be
-/// verified counts as alive.
+/// True if process `pid`, started at `start` as seen in PID namespace `namespace` and time namespace `time`, is proven
+/// to be gone: there is no such process, it is a zombie, or the number means a later process. What cannot be verified
+/// counts as alive.
 pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
     let own = pid_namespace();
     if own == 0 || namespace != own {
         return false;
     }
-    // The descriptor first: what /proc then says is about this process or a later one, never an earlier.
+    // The descriptor first: then what /proc says is about this process or a later one, never an earlier one.
     let held_while_reading = Process::open(pid);
     match &held_while_reading {
         Ok(process) if process.has_ended() => return true,
         Ok(_) => {}
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
-        // The number is a thread's by now, descriptors are short, or there are none of processes (before Linux 5.3, or
-        // not allowed): whether there is such a process is known all the same; which one, its start time tells.
+        // The number is a thread's by now, there are no descriptors left, or no pidfds (before Linux 5.3, or not
+        // allowed). Whether there is such a process can be found out all the same, and its start time tells which one
+        // it is.
         Err(_) => {
             let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
             if nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH) {
@@ -147,7 +148,7 @@ pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
     }
     match Stat::of(pid) {
         Ok(now) => start != 0 && now.start_time != start && is_own_time(time),
-        // Gone between the two looks, or hidden (hidepid): the next look will tell.
+        // Gone in between, or hidden (hidepid): the next check will tell.
         Err(_) => false,
     }
 }

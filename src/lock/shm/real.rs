@@ -24,7 +24,7 @@ const OFFER_NS: u64 = 100_000_000;
 /// See the module.
 pub(crate) struct Real<'a> {
     pub(crate) objects: &'a Objects,
-    /// The own request; `None` where none is made.
+    /// The caller's request; `None` if it makes none.
     request: Option<&'a Request>,
     /// Until when to wait for the latch (monotonic ns).
     pub(super) deadline: u64,
@@ -75,14 +75,14 @@ impl<'a> Real<'a> {
         now
     }
 
-    /// Says in which PID namespace the own request's PIDs are meant.
+    /// Says in which PID namespace the PIDs of the caller's request are meant.
     pub(crate) fn name_namespace(&self, i: usize) {
         if let Some(record) = self.record(i) {
             record.pid_namespace.store(process::pid_namespace(), Relaxed);
         }
     }
 
-    /// Binds the own hold to a process. Its number comes last: until it stands there, nothing depends on it.
+    /// Binds the caller's hold to a process. Its number comes last: until it is there, nothing depends on it.
     pub(crate) fn bind(&self, i: usize, pid: u32, start: u64) {
         self.name_namespace(i);
         if let Some(record) = self.record(i) {
@@ -92,7 +92,7 @@ impl<'a> Real<'a> {
         }
     }
 
-    /// Has the own hold last as long as a command that inherits this keeper.
+    /// Has the caller's hold last as long as a command that inherits this keeper.
     pub(crate) fn keep(&self, i: usize, keeper: u32) {
         let left_behind = self.table().header.semaphore_inode.load(Relaxed) != self.objects.semaphore.inode;
         if let Some(record) = self.record(i) {
@@ -101,7 +101,7 @@ impl<'a> Real<'a> {
         }
     }
 
-    /// Turns the own request, which is held or about to be, into a detached one.
+    /// Turns the caller's request, which is held or about to be, into a detached one.
     pub(crate) fn detach(&self, i: usize, detached: Detached, bound_start: u64) {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();

@@ -14,15 +14,15 @@ pub(crate) struct Semaphore {
     map: Mapping<AtomicU64>,
     pub(crate) path: PathBuf,
     pub(crate) inode: u64,
-    /// Whom it belongs to: table and note follow.
+    /// Its owner, group and mode: table and note follow them.
     pub(crate) owner: Ownership,
 }
 
 impl Semaphore {
-    /// Opens the semaphore at `name`'s path, or makes a free one.
+    /// Opens the semaphore at `name`'s path, or creates a free one.
     ///
-    /// Made as sem_open(3) makes it (complete under no name, then linked), but with owner and mode set before it can
-    /// be seen.
+    /// It is created as sem_open(3) creates it (complete and without a name, then linked), but with owner and mode set
+    /// before it can be seen.
     pub(crate) fn open_or_create(
         name: &LockName,
         owner: &Ownership,
@@ -92,7 +92,7 @@ impl Semaphore {
             .map_err(SemaphoreWord)
     }
 
-    /// Counts the caller among the waiters, as sem_wait(3) does, while the semaphore is taken. False = it is not.
+    /// Counts the caller among the waiters, as sem_wait(3) does, if the semaphore is taken. False = it is not.
     pub(crate) fn join(&self) -> bool {
         self.change_waiters(|semaphore| {
             (semaphore.value() == 0).then(|| semaphore.with_waiters(semaphore.waiters().wrapping_add(1)))

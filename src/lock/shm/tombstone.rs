@@ -10,14 +10,14 @@
 //! | `retired` | its beacon | T at its path | meaning | a process that opens the lock |
 //! |---|---|---|---|---|
 //! | 0 | | | not being removed | goes on |
-//! | id | lit | | being removed | makes nothing new, waits, is told who removes it |
+//! | id | lit | | being removed | creates nothing, waits, is told who removes it |
 //! | id | out | no | removed | opens what is at the paths now |
 //! | id | out | yes | the remover has died | makes the semaphore at the path T's, then sets `retired` to 0 |
 //!
 //! The order matters. A dead remover deletes nothing more, so if T is still at its path *after* the remover was found
 //! dead, T was not removed by it. (Otherwise the last visitor of T would bring a removed table back to life.) And T is
-//! used again with the semaphore that is at the path, because S, if it is deleted, would be released beside that one. No
-//! beacon gets an id that stands in `retired`.
+//! used again with the semaphore that is at the path, because S, if it is deleted, would be released beside that one.
+//! No beacon gets an id that stands in `retired`.
 //!
 //! # A remover that dies
 //! | before | what others find and do |

@@ -1,4 +1,4 @@
-//! Descriptors that the program around this library may close: daemon(3) style, all of them at once. Their numbers then
+//! Descriptors that the program around this library may close, all of them at once, as daemons do. Their numbers then
 //! mean other files.
 
 use nix::sys::stat::fstat;
@@ -30,27 +30,27 @@ impl Descriptor {
         self.fd.load(Ordering::Acquire)
     }
 
-    /// For a call whose answer counts only if [`is_ours`](Self::is_ours) says so afterwards.
+    /// For a call whose answer counts only if [`is_ours`](Self::is_ours) afterwards.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: a number that was a descriptor once, so not -1. What it means now is asked afterwards; the calls that
-        // are made with it change no file: F_OFD_GETLK, fstat(2) and pread(2).
+        // SAFETY: a number that was a descriptor once, so not -1. What it means now is checked afterwards; the calls
+        // that are made with it change no file: F_OFD_GETLK, fstat(2) and pread(2).
         unsafe { BorrowedFd::borrow_raw(self.raw()) }
     }
 
-    /// Reads the file's beginning; counts only if [`is_ours`](Self::is_ours) says so afterwards.
+    /// Reads the file's beginning. It counts only if [`is_ours`](Self::is_ours) afterwards.
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the kernel writes at most as many bytes as there are, into memory that is ours.
         let n = unsafe { libc::pread(self.raw(), into.as_mut_ptr().cast(), into.len(), 0) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Whether the number still means the file that it was made for.
+    /// True if the number still means the file that it was opened for.
     pub(crate) fn is_ours(&self) -> bool {
         fstat(self.as_fd()).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
-    /// Goes on with a fresh descriptor, if it is one of the same file, instead of one that is no longer ours: true =
-    /// there is one.
+    /// Replaces a descriptor that is no longer ours by a new one, if that is of the same file: true = there is a valid
+    /// one.
     pub(crate) fn renew(&self, fresh: OwnedFd) -> bool {
         let lost = self.raw();
         if !fstat(&fresh).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode) {
@@ -64,7 +64,7 @@ impl Descriptor {
         {
             let _ = fresh.into_raw_fd();
         }
-        true // else another thread was faster, with one as good
+        true // if not, another thread was faster, with one that is as good
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a fork must not take along, and noticing forks.
+//! What a child must not inherit, and noticing forks.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,12 +10,12 @@ static BEGUN: AtomicU32 = AtomicU32::new(0);
 static OVER: AtomicU32 = AtomicU32::new(0);
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// How often [`not_during_a_fork`] looks whether a fork is over, and how long it then sleeps: a fork takes less than a
-/// millisecond, or some if the process is large.
-const LOOKS: u32 = 20_000;
+/// How often [`not_during_a_fork`] checks whether a fork is over, and how long it sleeps in between: a fork takes less
+/// than a millisecond, or a few if the process is large.
+const CHECKS: u32 = 20_000;
 const PAUSE: Duration = Duration::from_micros(50);
 
-// The handlers touch atomics only, which is allowed between fork and exec.
+// The handlers only touch atomics, which is allowed between fork and exec.
 extern "C" fn before_fork() {
     BEGUN.fetch_add(1, Ordering::SeqCst);
 }
@@ -29,28 +29,28 @@ extern "C" fn after_fork_in_child() {
     OVER.store(BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
 }
 
-/// From now on forks are counted.
+/// Has forks counted from now on.
 pub(crate) fn watch_forks() {
-    // No lock: a fork in another thread would leave it taken in the child. Registered twice does no harm.
+    // No lock: a fork in another thread would leave it taken in the child. Registering twice does no harm.
     if !WATCHED.load(Ordering::Acquire) {
-        // SAFETY: the handlers only do what is allowed between fork and exec. Waits for a fork that is under way in
-        // another thread (glibc has one lock for both).
+        // SAFETY: the handlers only do what is allowed between fork and exec. This waits for a fork that is under way
+        // in another thread (glibc has one lock for both).
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
         WATCHED.store(true, Ordering::Release);
     }
 }
 
-/// How many forks lie between this process and the first one that used the library: a handle that was opened under
-/// another number belongs to an ancestor.
+/// The number of forks between the first process that used the library and this one: a handle that was opened under
+/// another number is an ancestor's.
 pub(crate) fn fork_generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Makes something that a child must not get hold of while it is made. If another thread forked meanwhile, what was
-/// made is dropped (the child has a copy, which then means nothing) and made again.
+/// Makes something that a child must not get a copy of while it is being made. If another thread forked meanwhile, it
+/// is dropped (the child's copy then means nothing) and made again.
 pub(crate) fn not_during_a_fork<T, E>(mut make: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     watch_forks();
-    for _ in 0..LOOKS {
+    for _ in 0..CHECKS {
         let over = OVER.load(Ordering::SeqCst);
         if BEGUN.load(Ordering::SeqCst) != over {
             std::thread::sleep(PAUSE);
@@ -61,14 +61,14 @@ pub(crate) fn not_during_a_fork<T, E>(mut make: impl FnMut() -> Result<T, E>) ->
             return Ok(made);
         }
     }
-    // A fork that does not come to its end, more than a second long: another of its handlers waits for something,
-    // perhaps for this very thread.
+    // A fork that has not finished after more than a second: another of its handlers waits for something, perhaps for
+    // this very thread.
     make()
 }
 
-/// Keeps an open file open, with the locks on it, without a descriptor: until it is dropped, or the process ends or
-/// executes another program, however that comes. By a mapping that is never touched and that no child inherits, so
-/// neither closing descriptors nor forking, by whatever system call, has anything to do with it.
+/// Keeps an open file open, with the locks on it, without a descriptor, until it is dropped, or until the process ends
+/// or executes another program, in whatever way. It is a mapping that is never touched and that no child inherits, so
+/// neither closing descriptors nor forking, by whatever system call, affects it.
 #[derive(Debug)]
 pub(crate) struct KeptOpen {
     at: usize,
@@ -104,7 +104,7 @@ impl KeptOpen {
         Ok(kept)
     }
 
-    /// Whether this process is a forked child of the one that made it: nothing is mapped here.
+    /// True if this process is a forked child of the one that made it: then nothing is mapped here.
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != fork_generation()
     }
@@ -112,7 +112,7 @@ impl KeptOpen {
 
 impl Drop for KeptOpen {
     fn drop(&mut self) {
-        // In a child something else may be mapped there by now. (A fork by the bare system call is not counted.)
+        // In a child, something else may be mapped there by now. (A fork by the bare system call is not counted.)
         if !self.is_inherited() && self.pid == std::process::id() {
             // SAFETY: our own mapping, to which there are no references.
             unsafe { libc::munmap(self.at as *mut libc::c_void, 1) };

@@ -1,8 +1,8 @@
 //! Points at which a test makes a process die or stop: before each single action that changes a lock's objects.
 //!
-//! One child process for each number: the child performs an operation and dies before its n-th action (or, beyond the
-//! last one, behind all of them). Then the others go on: who waits is served, nobody overlaps, a fresh handle gets the
-//! lock, tokens have grown, nothing is left over.
+//! There is one child process for each number n: it performs an operation and dies before its n-th action (or, beyond
+//! the last one, after all of them). Then the others go on: every waiter is served, no holds overlap, a new handle
+//! acquires the lock, tokens have grown, and nothing is left over.
 
 use nix::sys::signal::{Signal, raise};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
@@ -13,7 +13,7 @@ static PASSED: AtomicU32 = AtomicU32::new(0);
 static AT: AtomicU32 = AtomicU32::new(0);
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// Stands before each action.
+/// Called before each action.
 pub(crate) fn here() {
     if PASSED.fetch_add(1, SeqCst) + 1 == AT.load(SeqCst)
         && let Ok(signal) = Signal::try_from(SIGNAL.load(SeqCst))
@@ -22,7 +22,7 @@ pub(crate) fn here() {
     }
 }
 
-/// From now on: `signal` before action `at`.
+/// From now on: `signal` comes before action `at`.
 fn arm(at: u32, signal: Signal) {
     SIGNAL.store(signal as i32, SeqCst);
     PASSED.store(0, SeqCst);
@@ -53,11 +53,11 @@ mod tests {
     /// The test [`child`], as it is named on the command line of a test program.
     const CHILD: &str = "lock::testing::failpoint::tests::child";
     /// After this long a test stops waiting.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
     /// More actions than any of the operations has.
     const MANY: u32 = 400;
 
-    /// The body of a child, and, run by itself, a check that points are passed at all.
+    /// The body of a child. Run by itself, it checks that points are passed at all.
     #[test]
     fn child() {
         let Ok(order) = std::env::var(ORDER) else {
@@ -103,7 +103,7 @@ mod tests {
     fn until(what: &str, mut condition: impl FnMut() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+            assert!(start.elapsed() < TIMEOUT, "timed out: {what}");
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -137,7 +137,7 @@ mod tests {
                 }
             });
             let doomed = Self { child, input, lines };
-            assert_eq!(doomed.lines.recv_timeout(PATIENCE).unwrap(), "ready");
+            assert_eq!(doomed.lines.recv_timeout(TIMEOUT).unwrap(), "ready");
             doomed
         }
 
@@ -153,10 +153,10 @@ mod tests {
             self.child.try_wait().unwrap().is_some()
         }
 
-        /// Waits for its end: how many actions it had, if it got behind all of them.
+        /// Waits for its end; returns how many actions it had, if it performed all of them.
         fn passed(mut self) -> Option<u32> {
             until("the child has ended", || self.is_gone());
-            let told = self.lines.recv_timeout(PATIENCE).ok()?;
+            let told = self.lines.recv_timeout(TIMEOUT).ok()?;
             Some(told.strip_prefix("passed ")?.parse().unwrap())
         }
     }
@@ -168,10 +168,10 @@ mod tests {
         }
     }
 
-    /// Those who are there besides the doomed one, in this process, each with a handle of its own.
+    /// The other users of the lock, besides the doomed one: threads of this process, each with its own handle.
     struct Others {
         name: String,
-        /// Exclusive and other holds right now, and the largest token.
+        /// Exclusive and other holds right now.
         inside: Arc<Mutex<(i32, i32)>>,
         largest: Arc<AtomicU64>,
         threads: Vec<std::thread::JoinHandle<()>>,
@@ -191,7 +191,7 @@ mod tests {
             ResourceLock::builder(&self.name).open_existing().unwrap().state()
         }
 
-        /// One more that waits for the lock, holds it for a moment, and releases.
+        /// Adds one that waits for the lock, holds it for a moment, and releases.
         fn wait_for_it(&mut self, mode: Mode) {
             let before = self.state().waiters.len();
             let (name, inside, largest) = (self.name.clone(), self.inside.clone(), self.largest.clone());
@@ -219,7 +219,7 @@ mod tests {
             until("it waits", || self.state().waiters.len() == before + 1);
         }
 
-        /// Everybody is served; then a fresh handle finds a lock in order.
+        /// Checks that everybody is served, and that a new handle then finds the lock in order.
         fn all_is_well(self) {
             for thread in self.threads {
                 until("a waiter is served", || thread.is_finished());
@@ -238,7 +238,7 @@ mod tests {
                 .largest
                 .load(SeqCst)
                 .max(fresh.history().iter().filter_map(|r| r.token).max().unwrap_or(0));
-            let wait = Wait::For(PATIENCE);
+            let wait = Wait::For(TIMEOUT);
             assert!(
                 fresh.get_lock(GetOptions::new().wait(wait)).unwrap(),
                 "{:?}",
@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    /// Sets the scene for `operation`, lets a child perform it, and has it killed before action `at`. True = there
-    /// were fewer actions than that.
+    /// Sets the scene for `operation`, lets a child perform it, and has it killed before action `at`. True = there were
+    /// fewer actions than that.
     fn kill_before(operation: &Operation, at: u32) -> bool {
         let name = fresh_name(operation.name);
         let own = ResourceLock::open(&name).unwrap();
@@ -332,13 +332,13 @@ mod tests {
         }
     }
 
-    /// A remover is killed before each of its actions, while the Python module has the semaphore open, and makes and
-    /// takes a new one if there is none: never may both flags be had.
+    /// A remover is killed before each of its actions, while the Python module has the semaphore open, and creates and
+    /// takes a new one if there is none: never can both be taken.
     #[test]
-    fn a_killed_remover_leaves_one_semaphore_to_be_had() {
+    fn a_killed_remover_leaves_one_semaphore_to_be_taken() {
         let operation = operation("remove");
         let killed = |at: u32| {
-            let name = fresh_name("flags");
+            let name = fresh_name("semaphores");
             let own = ResourceLock::open(&name).unwrap();
             let old = own.handle.current().objects.clone();
             let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
@@ -381,7 +381,7 @@ mod tests {
         assert!(actions >= 3, "{name} has {actions} actions only");
     }
 
-    /// The same with a child that stands still before action `at`, in the latch or not, and goes on later.
+    /// The same with a child that is stopped before action `at`, in the latch or not, and continues later.
     fn stop_before(operation: &Operation, at: u32) -> bool {
         let name = fresh_name(operation.name);
         let own = ResourceLock::open(&name).unwrap();
@@ -393,13 +393,13 @@ mod tests {
         doomed.go();
         let stat = format!("/proc/{}/stat", doomed.child.id());
         let is_stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
-        until("it stands still or is gone", || is_stopped() || doomed.is_gone());
+        until("it is stopped or gone", || is_stopped() || doomed.is_gone());
         let pid = doomed.child.id();
-        // A remover's hold is worth nothing when the table is gone.
+        // A remover's hold means nothing when the table is gone.
         let table = own.handle.current().objects.table.inode;
-        let stands = crate::lock::shm::files::inode_at(&own.name().table_path()) == Some(table);
+        let there = crate::lock::shm::files::inode_at(&own.name().table_path()) == Some(table);
         let its_own = is_stopped()
-            && stands
+            && there
             && own
                 .state()
                 .holders
@@ -407,8 +407,7 @@ mod tests {
                 .any(|holder| holder.requester.pid == Some(pid));
         let crowd = !operation.waiters.is_empty();
         let limited = std::thread::spawn(move || {
-            let had = own.get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(20))));
-            match had {
+            match own.get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(20)))) {
                 Ok(true) => assert!(!its_own, "stolen from a stopped holder"),
                 Ok(false) => {}
                 Err(crate::Error::Busy { pid: inside }) => assert!(crowd || inside.is_none_or(|inside| inside == pid)),
@@ -417,12 +416,12 @@ mod tests {
             }
             drop(own);
         });
-        until("a request with a time limit comes back", || limited.is_finished());
+        until("a request with a time limit returns", || limited.is_finished());
         limited.join().unwrap();
         if !doomed.is_gone() {
             kill(doomed.pid(), Signal::SIGCONT).unwrap();
         }
-        let passed = doomed.passed().expect("it goes on to the end");
+        let passed = doomed.passed().expect("it continues to the end");
         others.all_is_well();
         passed < at
     }

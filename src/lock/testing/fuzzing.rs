@@ -1,4 +1,4 @@
-//! Entry points for fuzzing and property tests: what hostile content of a lock's files can do. Not part of the API.
+//! Entry points for fuzzing and property tests: what hostile content in a lock's files can do. Not part of the API.
 
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
@@ -27,8 +27,8 @@ fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// `bytes` as a table's content (a semaphore's word first): it is validated as when it is opened, and if it passes,
-/// copied out, repaired and copied out again; every time in the copies can be shown.
+/// `bytes` as a table's content, after a semaphore's word. It is validated as when a table is opened. If it passes, it
+/// is inspected, repaired, and inspected again; every time that is seen can be displayed.
 pub fn table(bytes: &[u8]) {
     let (word, bytes) = bytes.split_at(bytes.len().min(8));
     let Ok(name) = LockName::new("fuzz") else { return };
@@ -62,7 +62,7 @@ pub fn table(bytes: &[u8]) {
         id: 7,
         beacon: None,
     };
-    let look = |objects: &Objects| {
+    let inspect = |objects: &Objects| {
         let state = snapshot::state(&name, &objects.semaphore, &objects.note, Some(objects));
         let history = snapshot::history(&objects.table);
         let gave_up = snapshot::gave_up_from(&objects.table, 0);
@@ -76,15 +76,18 @@ pub fn table(bytes: &[u8]) {
             assert!(DateTime::parse_from_rfc3339(&shown).is_ok(), "{shown}");
         }
     };
-    look(&objects);
+    inspect(&objects);
     let now = sys::monotonic();
     let real = Real::new(&objects, now, now.saturating_add(60_000_000));
     let visited = real.in_latch_of_any(|real, _, wakes| go(queue::visit(real, Sweep::All, wakes)));
-    look(&objects);
-    assert!(visited.is_ok(), "a latch that nobody living holds was not taken over");
+    inspect(&objects);
+    assert!(
+        visited.is_ok(),
+        "a latch that no living process holds was not taken over"
+    );
 }
 
-/// `bytes` as a note: read, then overwritten with a text made of the same bytes and read back.
+/// `bytes` as a note: it is read, then overwritten with a text made of the same bytes, and read back.
 pub fn note(bytes: &[u8]) {
     let Some(file) = in_memory(bytes, bytes.len()) else {
         return;
@@ -103,7 +106,7 @@ pub fn note(bytes: &[u8]) {
     assert!(bytes.is_empty() || whole == (back.len() == expected.len()));
 }
 
-/// `bytes` as a lock's name: refused, or three files directly in /dev/shm that say whose they are.
+/// `bytes` as a lock's name: it is refused, or it names three files directly in /dev/shm that say whose they are.
 pub fn name(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Ok(name) = LockName::new(&text) else { return };
@@ -116,7 +119,7 @@ pub fn name(bytes: &[u8]) {
     for path in [&semaphore, &note, &table] {
         assert_eq!(path.parent(), Some(std::path::Path::new("/dev/shm")));
     }
-    // No other lock's note has the file name of this one's semaphore or table: such names are refused.
+    // No other lock's note has the file name of this one's semaphore or table, because such names are refused.
     for path in [&semaphore, &table] {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         assert!(LockName::new(&file).is_err());

@@ -1,4 +1,4 @@
-//! Tests that force one interleaving each, from inside: what only bad luck would show otherwise.
+//! Tests that each force one interleaving, from inside: what otherwise only bad luck would show.
 
 use crate::lock::acquire::handle::visit_now;
 use crate::lock::acquire::queued::checks_every;
@@ -16,7 +16,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// After this long a test stops waiting.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A lock of a test's own, removed at the end.
 struct Own(String);
@@ -48,12 +48,12 @@ fn occupy(lock: &ResourceLock, occupied: bool) {
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < TIMEOUT, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A thread that waits for the latch does not keep the handle from the other threads for as long as it waits.
+/// A thread that waits for the latch does not keep the other threads from using the handle as long as it waits.
 #[test]
 fn threads_take_turns_while_the_latch_is_busy() {
     let own = Own::new("turns");
@@ -73,7 +73,7 @@ fn threads_take_turns_while_the_latch_is_busy() {
             }
         });
         for _ in 0..3 {
-            let answer = said.recv_timeout(PATIENCE);
+            let answer = said.recv_timeout(TIMEOUT);
             if answer.is_err() {
                 occupy(&inside, false); // or the test would never end
             }
@@ -85,7 +85,7 @@ fn threads_take_turns_while_the_latch_is_busy() {
     });
 }
 
-/// The latch is normally free within a microsecond; whoever is in it may be kept from running for a while.
+/// The latch is normally free within a microsecond, but the process in it may be kept from running for a while.
 #[test]
 fn a_request_that_does_not_wait_gives_the_latch_some_time() {
     let own = Own::new("least");
@@ -99,7 +99,7 @@ fn a_request_that_does_not_wait_gives_the_latch_some_time() {
     assert!(lock.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
 }
 
-/// The first two in line may both be dead or stopped: the third finds out soon, those behind it in the end.
+/// The first two in line may both be dead or stopped: the third finds out soon, those behind it eventually.
 #[test]
 fn the_third_in_line_watches_more_closely_than_those_behind_it() {
     let own = Own::new("third");
@@ -142,8 +142,8 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
     assert_eq!(every, [20, 100, 1_000, 9_990]);
 }
 
-/// A lock that is opened while somebody removes it: the new semaphore is not taken for the old table's, whose hold by
-/// the remover would keep it taken for ever, however long the removal takes.
+/// A lock is opened while somebody removes it. However long the removal takes, the new semaphore is not taken for the
+/// old table, whose hold by the remover would keep it taken for ever.
 #[test]
 fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     let own = Own::new("removal");
@@ -176,17 +176,17 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         remover.handle.leave_everything();
         drop(remover);
         let opened = opener.join().unwrap();
-        let had = opened
+        let acquired = opened
             .get_lock(GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
             .unwrap();
-        assert!(had, "{:?}", opened.state());
+        assert!(acquired, "{:?}", opened.state());
         assert_eq!(python.load().value(), 0);
         assert!(!own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
         assert!(opened.unget_lock(UngetOptions::new()).unwrap());
     });
 }
 
-/// Between its grant and the first file that is deleted, a remover may lose the lock like any holder.
+/// Between its grant and the deletion of the first file, a remover may lose the lock like any holder.
 #[test]
 fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
     let own = Own::new("taken-from");
@@ -222,7 +222,7 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
     assert!(own.open().name().table_path().exists());
 }
 
-/// The id of a dead remover's beacon does not come to life again, and a table that it has deleted neither.
+/// Neither the id of a dead remover's beacon nor a table that it has deleted comes to life again.
 #[test]
 fn a_removed_table_stays_retired() {
     let own = Own::new("retired");
@@ -242,8 +242,8 @@ fn a_removed_table_stays_retired() {
     assert_eq!(Removal::of(&old.table), Removal::None);
 }
 
-/// A remover has died, and the semaphore is deleted. Whoever has that open must not be able to give it back as soon as
-/// the table is not retired any more.
+/// A remover has died, and the semaphore is deleted. A process that has that open must not be able to release it as
+/// soon as the table is no longer retired.
 #[test]
 fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     let own = Own::new("comes-back");
@@ -273,7 +273,7 @@ fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
 }
 
-/// `lost` of a holder: the lock is not lost before its files are deleted, which may be refused.
+/// A holder's `lost`: the lock is not lost before its files are deleted, which may be refused.
 #[test]
 fn a_hold_is_not_lost_before_its_lock_is_removed() {
     let own = Own::new("not-lost");
@@ -293,8 +293,8 @@ fn own_table(own: &Own) -> std::path::PathBuf {
     crate::LockName::new(&own.0).unwrap().table_path()
 }
 
-/// Whoever has a removed lock open, and has looked at its paths a moment ago, is granted the new one; whoever has only
-/// its semaphore open (the Python module) is granted nothing: the old semaphore stays at 0.
+/// A process that has a removed lock open, and has checked its paths a moment ago, is granted the new one. One that has
+/// only its semaphore open (the Python module) is granted nothing: the old semaphore stays at 0.
 #[test]
 fn nobody_is_granted_a_removed_lock() {
     let own = Own::new("removed");
@@ -318,8 +318,8 @@ fn nobody_is_granted_a_removed_lock() {
     assert_eq!(old.semaphore.load().value(), 0);
 }
 
-/// Times in the table that another time namespace's clock left there, or nobody: a free lock is not left to foreign
-/// waiters until then, and these are not left out of account until then.
+/// Times in the table that are another time namespace's, or nobody's: a free lock is not left to foreign waiters until
+/// then, nor are these ignored until then.
 #[test]
 fn turns_of_another_clock_are_void() {
     let own = Own::new("other-clock");
@@ -340,7 +340,7 @@ fn turns_of_another_clock_are_void() {
     assert!(ignored(sys::monotonic() + 500_000_000) && !ignored(days_ahead));
 }
 
-/// Killed waiters of the Python module leave the semaphore's waiter count too high, each by one, for ever.
+/// Each killed waiter of the Python module leaves the semaphore's waiter count one too high, for ever.
 #[test]
 fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
     let own = Own::new("leaks");
@@ -349,8 +349,8 @@ fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
     let free = objects.semaphore.load();
     objects.semaphore.swap(free, free.with_waiters(u16::MAX)).unwrap();
     for _ in 0..3 {
-        let patient = GetOptions::new().wait(Wait::For(PATIENCE));
-        assert!(lock.get_lock(patient).unwrap());
+        let options = GetOptions::new().wait(Wait::For(TIMEOUT));
+        assert!(lock.get_lock(options).unwrap());
         assert!(
             objects.semaphore.load().waiters() < u16::MAX,
             "one more would change the mark"

@@ -1,7 +1,7 @@
 //! The protocol under a model checker: the shipped functions of [`queue`](crate::lock::protocol::queue) and
 //! [`latch`](crate::lock::protocol::latch), run by several processes in every order, with crashes between any two
-//! actions, foreign users of the semaphore, forced releases and timeouts; and *mutants*, each of which must lead to a
-//! violation. See `docs/model.md`.
+//! actions, foreign users of the semaphore, forced releases, and timeouts. *Mutants* each have to lead to a violation.
+//! See `docs/model.md`.
 
 mod actor;
 mod ghost;
@@ -24,14 +24,14 @@ use world::{Far, advance};
 enum Mutant {
     /// The semaphore does not tell our hold from a foreign one.
     NoMark,
-    /// A request's word says its state only.
+    /// A request's word contains its stage only.
     NoTicket,
     /// A waiter is made the holder without being asked.
     NoOffers,
     /// The latch is entered under a beacon that the command inherits.
     InheritedBeacon,
-    /// A released-by-force semaphore counts as taken.
-    ForceNotLookedAt,
+    /// A semaphore that was released by force counts as taken.
+    ForceNotChecked,
     /// Grants do not take the semaphore.
     SemaphoreNotTaken,
     /// Others are taken for dead.
@@ -42,7 +42,7 @@ enum Mutant {
     TokenKept,
     /// Nobody does the work of a head that is late.
     NobodyStandsIn,
-    /// The semaphore is given back with one too many.
+    /// The semaphore is released with a value one too high.
     RaisesSemaphore,
 }
 
@@ -54,27 +54,27 @@ struct Rules {
     /// Requests of each process.
     rounds: u8,
     left: Budget,
-    /// There are users of the semaphore besides ours.
+    /// There are foreign users of the semaphore.
     foreign: bool,
-    /// Foreign users sleep for the semaphore, and enough grants have been made in a row for them to have a turn.
+    /// Foreign users sleep in the semaphore, and there have been enough grants in a row for them to have a turn.
     foreign_turn: bool,
     /// The latch may stay taken past a deadline.
     timeouts: bool,
     /// Requests may leave the queue.
     withdrawals: bool,
-    /// A crash may leave the command that was run.
+    /// A crash may leave the command running.
     commands: bool,
     /// Latch sections are not interrupted, except by their process's crash.
     coarse: bool,
-    /// Only the latch, by single actions.
+    /// Only the latch is explored, by single actions.
     latch_alone: bool,
     mutant: Option<Mutant>,
 }
 
-/// What can happen. Processes are named by their place in the (sorted) state, and by their lasting name.
+/// What can happen. Processes are given by their place in the sorted state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
-    /// Goes on with its phase.
+    /// A process goes on with its phase.
     Step(usize),
     Ask(usize, bool),
     Poll(usize),
@@ -83,23 +83,23 @@ enum Action {
     Release(usize),
     Force(usize),
     ForceOne(usize, usize),
-    /// Gives up waiting for the latch.
+    /// It gives up waiting for the latch.
     GiveUp(usize),
-    /// Killed after so many more changes.
+    /// It is killed after this many more changes.
     Crash {
         p: usize,
         changes: u32,
         child: bool,
     },
     ChildEnds(usize),
-    /// Leaves its hold to itself.
+    /// It detaches its hold.
     Detach(usize),
     Ages(usize),
     Expires(usize),
     Tick,
     ForeignTake,
     ForeignRelease,
-    /// A forced release looks at the semaphore...
+    /// A forced release reads the semaphore...
     ForeignForce,
     /// ...and posts.
     ForeignPost,
@@ -131,7 +131,7 @@ impl Rules {
         let mut state = state.clone();
         state.processes[p].phase = phase;
         if self.coarse && !far.give_up {
-            return Some(state); // the whole phase comes next, if it is not killed in it
+            return Some(state); // the whole phase comes next, unless it is killed in it
         }
         advance(self, state, p, far).map(|ran| ran.state)
     }
@@ -408,12 +408,12 @@ fn left(crashes: u8, forces: u8, takes: u8, posts: u8) -> Budget {
     }
 }
 
-/// Whether the long form is asked for.
+/// True if the long form is requested.
 fn long() -> bool {
     std::env::var_os("RESOURCELOCK_MODEL").is_some_and(|form| form == "long")
 }
 
-/// Only what is needed to get, hold and release.
+/// Only what is needed to acquire, hold and release.
 fn plain(rules: Rules) -> Rules {
     Rules {
         timeouts: false,
@@ -560,8 +560,8 @@ fn mutants() {
     };
     refute("inherited beacon", run, Mutant::InheritedBeacon, forgotten);
     let forced = plain(two(1, left(0, 0, 1, 1)));
-    refute("force not looked at", forced, Mutant::ForceNotLookedAt, exclusion);
-    // One for each of the other invariants, so that none of them is an empty promise.
+    refute("force not checked", forced, Mutant::ForceNotChecked, exclusion);
+    // One for each of the other invariants, to show that none of them is an empty promise.
     let one = plain(Rules::new(&[E], 1, alone.clone()));
     refute(
         "semaphore not taken",

@@ -3,7 +3,7 @@
 use crate::lock::sys;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Ends waits that were given it (see [`GetOptions::cancel`](crate::GetOptions::cancel)).
+/// Ends the waits that it was passed to (see [`GetOptions::cancel`](crate::GetOptions::cancel)).
 #[derive(Debug, Default)]
 pub struct Cancel(pub(crate) AtomicU32);
 
@@ -13,14 +13,14 @@ impl Cancel {
         Self(AtomicU32::new(0))
     }
 
-    /// Ends the waits, now and later. Never blocks; may be called from a signal handler.
+    /// Ends these waits, now and in future. Never blocks; may be called from a signal handler.
     pub fn cancel(&self) {
         self.0.store(1, Ordering::SeqCst);
-        // A wait sleeps on this word as well, so none is missed, not even one that was just about to sleep.
+        // Waits sleep on this word as well, so none is missed, not even one that is just about to sleep.
         sys::futex_wake(&self.0, i32::MAX);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// True if [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
     }

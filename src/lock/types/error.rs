@@ -1,4 +1,5 @@
-//! Everything that can go wrong in the library, as one typed enum that keeps the cause.
+//! Everything that can go wrong in the library: one enum, which keeps the cause. The messages state facts. What can be
+//! done about them depends on the program that uses the library, so advice is the program's.
 
 use crate::lock::system::{printable, printable_bytes};
 use std::io;
@@ -14,25 +15,25 @@ fn shown(path: &Path) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The lock's name cannot be.
+    /// The lock's name cannot be used.
     #[error("'{}' cannot be a lock's name: {reason}", printable(name))]
     Name {
-        /// The name as given.
+        /// The name.
         name: String,
         /// Why it is refused.
         reason: String,
     },
-    /// An object of the lock may not be opened by this user.
+    /// This user may not open an object of the lock.
     #[error("no permission for {}{}", shown(path), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
     Permission {
         /// The object.
         path: PathBuf,
-        /// The object's owner, where that can be read.
+        /// The object's owner, if that can be read.
         owner: Option<String>,
         /// The system's error.
         source: io::Error,
     },
-    /// A new lock should belong to a group that the user is not in.
+    /// A new lock is to belong to a group that the user is not a member of.
     #[error("a lock can be given to group {gid} by its members and root only, and this process is not in it")]
     NotInGroup {
         /// The group.
@@ -40,13 +41,13 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// An object of the lock does not exist and was not to be created.
+    /// An object of the lock does not exist, and was not to be created.
     #[error("there is no lock here: {} does not exist", shown(path))]
     NotFound {
         /// The object.
         path: PathBuf,
     },
-    /// An object at one of the lock's paths is not what it should be; nothing was changed.
+    /// Something else is at one of the lock's paths; nothing was changed.
     #[error("{} is not usable: {what}", shown(path))]
     WrongObject {
         /// The object.
@@ -82,8 +83,8 @@ pub enum Error {
         /// The number in use.
         in_use: u32,
     },
-    /// The hold is gone: released by force, or already released.
-    #[error("the lock is not held any more")]
+    /// The hold is over: released by force, or already released.
+    #[error("the lock is no longer held")]
     NotHeld,
     /// The wait was ended through its [`Cancel`](crate::Cancel).
     #[error("the wait was cancelled")]
@@ -94,7 +95,7 @@ pub enum Error {
     /// The lock was not acquired in time ([`ResourceLock::acquire`](crate::ResourceLock::acquire) only).
     #[error("the lock was not acquired in time")]
     TimedOut,
-    /// The process that a hold should be bound to does not exist or cannot be examined.
+    /// The process that a hold is to be bound to does not exist, or cannot be examined.
     #[error("cannot bind the lock to process {pid}: {source}")]
     NoProcess {
         /// The process.
@@ -102,12 +103,12 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// A URL that names no engine, or not well.
+    /// A URL that names no engine, or is not valid.
     #[error("the URL '{url}' cannot be used: {reason}")]
     Url {
         /// The URL, without a password.
         url: String,
-        /// Why it is refused, and what is wanted.
+        /// Why it is refused, and what is expected.
         reason: String,
     },
     /// The engine is not part of this build.
@@ -116,7 +117,7 @@ pub enum Error {
         /// The engine, and the feature.
         engine: &'static str,
     },
-    /// The engine cannot be reached, or has no leader: whether and who has the lock is not known.
+    /// The engine cannot be reached, or has no leader: it is not known who holds the lock, if anybody does.
     #[error("{engine} cannot be reached: {what}")]
     Unreachable {
         /// The engine and where it is, without a password.
@@ -124,8 +125,8 @@ pub enum Error {
         /// What happened.
         what: String,
     },
-    /// The engine could not be reached any more while a hold was being detached from this process: whether the lock stays
-    /// taken is not known.
+    /// The engine could no longer be reached while a hold was being detached from this process: it is not known whether
+    /// the lock stays taken.
     #[error("{engine} cannot be reached: {what}; the lock may stay taken, under token {token}")]
     MayStayTaken {
         /// The engine and where it is, without a password.
@@ -135,7 +136,7 @@ pub enum Error {
         /// The hold's token, if it stays.
         token: u64,
     },
-    /// The engine was reached and refuses.
+    /// The engine was reached, and refuses.
     #[error("{engine} refuses: {what}")]
     Refused {
         /// The engine and where it is, without a password.
@@ -148,11 +149,11 @@ pub enum Error {
     Unsupported {
         /// The engine.
         engine: &'static str,
-        /// What it cannot, and what to use instead.
+        /// What it cannot do, and what to use instead.
         what: String,
     },
-    /// The lock was not removed ([`remove`](crate::remove)): its semaphore counts processes that wait for it, as users of
-    /// the Python module do. Whether they live cannot be told.
+    /// The lock was not removed ([`remove`](crate::remove)): its semaphore counts processes that wait for it, as users
+    /// of the Python module do. It cannot be told whether they are alive.
     #[error(
         "not removed: {waiters} waiting in the semaphore itself (the Python module), unless they were killed there"
     )]
@@ -160,16 +161,16 @@ pub enum Error {
         /// How many.
         waiters: u32,
     },
-    /// Somebody is removing the lock ([`remove`](crate::remove)), and has not come to an end until the deadline.
+    /// Another process is removing the lock ([`remove`](crate::remove)), and did not finish before the deadline.
     #[error("the lock is being removed{}", pid.map(|p| format!(" (by process {p})")).unwrap_or_default())]
     BeingRemoved {
-        /// Who is at it, where that is known.
+        /// The process that removes it, if that is known.
         pid: Option<u32>,
     },
-    /// The lock's table stayed busy until the deadline (a process stopped inside it?).
+    /// The lock's table stayed busy until the deadline: a process may be stopped inside it.
     #[error("the lock's table stayed busy{}", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
     Busy {
-        /// Who is inside, where that is known.
+        /// The process inside, if that is known.
         pid: Option<u32>,
     },
 }

@@ -3,11 +3,11 @@
 use crate::lock::types::{Cancel, State};
 use std::time::Duration;
 
-/// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither
-/// shortens nor lengthens them.
+/// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither shortens
+/// nor lengthens them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Take the lock if it is free now, do not wait.
+    /// Acquire the lock if it is free now; don't wait.
     No,
     /// Wait up to this long.
     For(Duration),
@@ -15,7 +15,7 @@ pub enum Wait {
     Forever,
 }
 
-/// With whom a hold may coexist.
+/// Which holds may coexist.
 ///
 /// ```
 /// use resourcelock::{GetOptions, Mode, ResourceLock, Wait};
@@ -40,7 +40,7 @@ pub enum Wait {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Alone (the default).
+    /// This hold alone (the default).
     Exclusive,
     /// Together with other shared holds.
     Shared,
@@ -48,17 +48,17 @@ pub enum Mode {
     Slots(u32),
 }
 
-/// A hold that no process of this library keeps alive (as the Python module's command-line tool leaves one).
+/// A hold that no process keeps alive, like those of the Python module's command-line tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Detached {
     /// The hold ends when this process ends.
     pub pid: Option<u32>,
-    /// The hold ends after this time (boot-time clock: time asleep counts).
-    /// Refused with [`Error::Os`](crate::Error::Os) without /proc, where nobody could be sure of the clock.
+    /// The hold ends after this time, on the boot-time clock: time asleep counts. Refused with
+    /// [`Error::Os`](crate::Error::Os) if there is no /proc, because nobody could be sure of the clock.
     pub ttl: Option<Duration>,
 }
 
-/// A callback for a wait that lasts: see [`GetOptions::on_wait`].
+/// The callback for a long wait: see [`GetOptions::on_wait`].
 pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
 
 /// A request for the lock. `GetOptions::new()` is the Python module's `get_lock()`: exclusive, one second, no text.
@@ -75,7 +75,7 @@ pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
 ///
 /// assert!(other.try_acquire(GetOptions::new().wait(Wait::No))?.is_none());
 ///
-/// // Say why it takes so long, and give up in the end.
+/// // Say why it takes so long, and give up eventually.
 /// let patient = GetOptions::new()
 ///     .wait(Wait::For(Duration::from_millis(50)))
 ///     .on_wait(Duration::from_millis(10), |state| println!("held by {:?}", state.holders));
@@ -137,45 +137,47 @@ impl<'a> GetOptions<'a> {
         self
     }
 
-    /// If this handle has the lock already, succeed at once (the Python module's `same_process_ok`).
+    /// Succeed immediately if this handle holds the lock already (the Python module's `same_process_ok`).
     pub fn same_process_ok(mut self, ok: bool) -> Self {
         self.same_process_ok = ok;
         self
     }
 
-    /// The text of the note: who takes the lock and what for. The local date and time are put before it.
+    /// The text of the note: who takes the lock, and what for. The local date and time are put before it.
     pub fn lock_info(mut self, text: &'a str) -> Self {
         self.lock_info = text;
         self
     }
 
-    /// Exclusive (default), shared or counting.
+    /// Exclusive (default), shared, or counting.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Leave the lock taken without a process: only [`unget_lock`](crate::ResourceLock::unget_lock) by force or by
-    /// token, the end of the bound process or the expiry ends such a hold.
+    /// Leave the lock taken without a process. Such a hold is ended only by
+    /// [`unget_lock`](crate::ResourceLock::unget_lock) by force or by token, by the end of the bound process, or by its
+    /// expiry.
     pub fn detached(mut self, detached: Detached) -> Self {
         self.detached = Some(detached);
         self
     }
 
-    /// The command name that others are shown (default: this process's name). Cut to 15 bytes, as comm in proc(5).
+    /// The command name that others are shown (default: this process's name). It is cut to 15 bytes, like comm in
+    /// proc(5).
     pub fn command(mut self, name: &'a str) -> Self {
         self.command = Some(name);
         self
     }
 
-    /// Lets another thread or a signal handler end the wait: the call then fails with
-    /// [`Error::Cancelled`](crate::Error::Cancelled) and has left the queue.
+    /// Lets another thread or a signal handler end the wait. Then the call fails with
+    /// [`Error::Cancelled`](crate::Error::Cancelled), and has left the queue.
     pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = Some(cancel);
         self
     }
 
-    /// Calls `tell` once if the wait lasts longer than `after`, with what is known of holders and waiters.
+    /// Calls `tell` once if the wait lasts longer than `after`, with what is known about holders and waiters.
     pub fn on_wait(mut self, after: Duration, tell: impl FnMut(&State) + Send + 'a) -> Self {
         self.on_wait = Some((after, Box::new(tell)));
         self
@@ -189,15 +191,15 @@ impl<'a> GetOptions<'a> {
         self
     }
 
-    /// Join the queue at once when the lock is taken (visible to others), instead of trying for some 100 µs first,
-    /// which is faster where holds are very short. For requests that a person made.
+    /// Join the queue at once if the lock is taken, where others see the request, instead of trying for some 100 µs
+    /// first, which is faster if holds are very short. For requests that a person makes.
     pub fn queue_at_once(mut self, yes: bool) -> Self {
         self.queue_at_once = yes;
         self
     }
 }
 
-/// Which hold a release is meant for.
+/// Which hold to release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Target {
     #[default]
@@ -215,12 +217,12 @@ pub struct UngetOptions<'a> {
 }
 
 impl<'a> UngetOptions<'a> {
-    /// Release what this handle holds, nothing else.
+    /// Release only what this handle holds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Release the lock whoever has it (the Python module's `force`).
+    /// Release the lock, whoever holds it (the Python module's `force`).
     pub fn force(mut self, force: bool) -> Self {
         self.target = if force { Target::Force } else { Target::Own };
         self
@@ -238,7 +240,7 @@ impl<'a> UngetOptions<'a> {
         self
     }
 
-    /// The token that is meant on an engine that serves several machines; `None` = every hold.
+    /// The token to release on an engine that serves several machines; `None` = every hold.
     #[cfg(feature = "remote")]
     pub(crate) fn on_engine(&self, engine: &'static str) -> crate::Result<Option<u64>> {
         let unsupported = |what: &str| {

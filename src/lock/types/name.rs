@@ -1,16 +1,16 @@
-//! The one place where a lock's name is checked.
+//! A lock's name: the only place where it is checked.
 
 use crate::lock::types::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Longest name in bytes: `sem.` + name + room for temporary names stays below `NAME_MAX`.
+/// The longest name, in bytes. With `sem.` before it and space for temporary names it stays below `NAME_MAX`.
 pub(crate) const MAX_LEN: usize = 200;
 
-/// The folder of POSIX shared memory and named semaphores on Linux (shm_overview(7), sem_overview(7)).
+/// The directory of POSIX shared memory and named semaphores on Linux (shm_overview(7), sem_overview(7)).
 pub(crate) const SHM: &str = "/dev/shm";
 
-/// File name prefix of a lock's table. A new table layout gets a new prefix: `resourcelock`, its number, a dot.
+/// The file name prefix of a lock's table. A new table layout gets a new prefix: `resourcelock`, its number, a dot.
 pub(crate) const TABLE_PREFIX: &str = "resourcelock2.";
 /// The prefix of layout 1.
 const OLDER_TABLE_PREFIX: &str = "resourcelock.";
@@ -39,7 +39,7 @@ impl LockName {
             return refuse("it is empty");
         }
         if bare == "." || bare == ".." {
-            return refuse("it is a folder's name");
+            return refuse("it is a directory's name");
         }
         if bare.contains('/') {
             return refuse("it contains a '/'");
@@ -66,7 +66,7 @@ impl LockName {
         &self.0
     }
 
-    /// Path of the semaphore (the named semaphore).
+    /// Path of the named semaphore.
     pub fn semaphore_path(&self) -> PathBuf {
         PathBuf::from(format!("{SHM}/sem.{}", self.0))
     }

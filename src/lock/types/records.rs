@@ -1,4 +1,4 @@
-//! What can be seen of a lock: holders, waiters, history, counters. Plain values, copied out without disturbing anyone.
+//! What can be seen of a lock: holders, waiters, history, and counters.
 
 use crate::lock::types::{LockName, Mode};
 use std::time::{Duration, SystemTime};
@@ -9,36 +9,36 @@ use std::time::{Duration, SystemTime};
 pub struct State {
     /// The lock's name.
     pub name: LockName,
-    /// Whether anybody has it: one of ours, or a user of the Python module. An abandoned hold (see
+    /// True if anybody holds it: a process that uses the table, or a user of the Python module. An abandoned hold (see
     /// [`Holder::alive`]) does not count.
     pub locked: bool,
     /// The semaphore's value: 0 = taken, 1 = free, more = released by force too often.
     pub value: u32,
-    /// It is taken by a process that does not use the table (the Python module, or a copy whose table was deleted).
+    /// True if a process that does not use the table holds it (the Python module's, or one whose table was deleted).
     pub foreign: bool,
-    /// The note: who took the lock last and when. Unprintable characters are escaped.
+    /// The note: who last took the lock, and when. Unprintable characters are escaped.
     pub note: String,
-    /// Who holds it, by token. Empty for a foreign holder.
+    /// The holders, by token. Empty if the holder is a foreign one.
     pub holders: Vec<Holder>,
-    /// Who waits, in the order in which they will be served.
+    /// The waiters, in the order in which they will be served.
     pub waiters: Vec<Waiter>,
     /// The semaphore's waiter count: processes asleep in sem_wait(3), such as the Python module's.
     pub foreign_waiters: u32,
     /// The number of slots, if the lock is in use as a counting lock.
     pub slots: Option<u32>,
-    /// Token of the last hold whose holder died, until a later holder has ended well.
+    /// The token of the last hold whose holder died, until a later holder has finished well.
     pub abandoned: Option<u64>,
-    /// Sums since the table was made; `None` on an engine, which does not count.
+    /// Sums since the table was created; `None` on an engine, which does not count.
     pub counters: Option<Counters>,
     /// When this was read.
     pub read_at: SystemTime,
 }
 
-/// Who asked for a lock.
+/// The process that requested a lock, and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requester {
-    /// The process that asked. `None` for another program's request on an engine.
+    /// The process. `None` for another program's request on an engine.
     pub pid: Option<u32>,
     /// The process's user. `None` if that is not known.
     pub uid: Option<u32>,
@@ -92,9 +92,9 @@ pub struct Holder {
     pub token: Option<u64>,
     /// Exclusive, shared, or a slot.
     pub mode: Mode,
-    /// The request's number: the order of asking.
+    /// The request's number: requests are numbered in the order in which they were made.
     pub ticket: u64,
-    /// Who asked. The process of a detached hold has usually ended.
+    /// The process that requested it. For a detached hold, it has usually ended.
     pub requester: Requester,
     /// The process on whose life the hold depends besides its own, if any: the command of `run`, or `--pid`.
     pub bound_pid: Option<u32>,
@@ -128,11 +128,11 @@ impl Holder {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Waiter {
-    /// The request's number: the order of asking.
+    /// The request's number: requests are numbered in the order in which they were made.
     pub ticket: u64,
     /// The mode requested.
     pub mode: Mode,
-    /// Who asks.
+    /// The process that requests it.
     pub requester: Requester,
     /// When it was requested. `None` if that is not known (another program's request on an engine).
     pub since: Option<SystemTime>,
@@ -152,16 +152,16 @@ pub enum Ended {
     Released,
     /// Its holder died; the lock was taken back.
     Abandoned,
-    /// It ran into its expiry.
+    /// It expired.
     Expired,
     /// Somebody released it by force.
     Forced,
-    /// It was never granted: its time was up.
+    /// It was never granted: it timed out.
     TimedOut,
 }
 
 impl Ended {
-    /// One word, as shown by the command-line tool.
+    /// A word or two, as the command-line tool shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Released => "released",
@@ -173,19 +173,20 @@ impl Ended {
     }
 }
 
-/// One ended request, from the table's ring of the last 256.
+/// One ended request. The table keeps the last 256 holds.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HistoryRecord {
-    /// Position in the lock's life: consecutive; a gap means that records were overwritten before they were read.
+    /// Its position in the lock's life. Positions are consecutive: a gap means that records were overwritten before
+    /// they were read.
     pub sequence: u64,
-    /// The request's number: the order of asking.
+    /// The request's number: requests are numbered in the order in which they were made.
     pub ticket: u64,
     /// The grant's token. `None` if the request was never granted, or the engine does not number the grant.
     pub token: Option<u64>,
     /// Exclusive, shared, or a slot.
     pub mode: Mode,
-    /// Who asked.
+    /// The process that requested it.
     pub requester: Requester,
     /// When it was requested. `None` if that is not known (another program's request on an engine).
     pub queued: Option<SystemTime>,
@@ -207,7 +208,7 @@ impl HistoryRecord {
     }
 }
 
-/// Sums since the table was made.
+/// Sums since the table was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -223,8 +224,8 @@ pub struct Counters {
     pub abandoned: u64,
     /// Holds released by force.
     pub forced: u64,
-    /// Time spent waiting by requests that were granted.
+    /// Time that granted requests have waited.
     pub waited: Duration,
-    /// Time held, of holds that have ended.
+    /// Time that ended holds have lasted.
     pub held: Duration,
 }

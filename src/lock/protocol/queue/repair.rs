@@ -9,11 +9,11 @@ use crate::lock::types::Ended;
 pub(crate) enum Sweep {
     /// Holders and offers.
     Active,
-    /// Waiters as well.
+    /// Waiters, too.
     All,
 }
 
-/// In the latch. Drops the dead, the expired, and offers that nobody accepts.
+/// In the latch. Drops the dead and the expired, and withdraws offers that nobody accepts.
 pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
     for i in 0..high_water(w)? {
         let word = w.word(i)?;
@@ -26,7 +26,7 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
                         w.ended(i, Ended::Released)?;
                     }
                 } else if gone {
-                    // Before the word: the next holder is told at least once.
+                    // Before the word, so that the next holder is told at least once.
                     let token = w.token(i)?;
                     w.set_field(Field::Abandoned, token)?;
                     if w.swap_word(i, word, Word::VACANT)? {
@@ -53,27 +53,28 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
     Ok(())
 }
 
-/// In the latch. Repairs whatever a crash left, then dispatches.
+/// In the latch. Repairs whatever a crash has left, then dispatches.
 pub(crate) fn visit<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(), W::Stop> {
     let owned = settle(w)?;
     sweep(w, what)?;
     dispatch(w, None, owned, true, wakes)?;
     let semaphore = w.semaphore()?;
-    // Somebody may have died between giving back and waking, or we consumed a wake meant for another.
+    // A process may have died between releasing the semaphore and waking, or we may have taken a wake-up that was meant
+    // for another.
     wakes.semaphore |= semaphore.value() != 0 && semaphore.waiters() != 0;
     Ok(())
 }
 
-/// Which holds a release by somebody else ends.
+/// Which holds a release by another process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// All of them, a foreign holder's too.
+    /// All of them, including a foreign holder's.
     Every,
     /// The one in this record, if it is still this one.
     One(usize, Word),
 }
 
-/// In the latch. Ends holds of others: true = something was released. `how` names the end for the history.
+/// In the latch. Ends the holds of others: true = something was released. `how` names the end for the history.
 pub(crate) fn force<W: World>(
     w: &W,
     which: Which,

@@ -1,13 +1,14 @@
-//! Without the latch: what the owner of a request does to it by itself, and what waiters look after.
+//! Without the latch: what the owner of a request does to it, and what waiters check.
 
 use super::{Field, Scan, Sweep, World, fits, high_water};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
 
-/// Holders that one look examines.
+/// How many holders one check examines.
 const HOLDERS_PER_CHECK: usize = 8;
 
-/// Without the latch. The holder's own release: false = it was not held any more. Then [`dispatch`] is due.
+/// Without the latch. Releases the holder's own request: false = it was no longer held. Then a
+/// [`dispatch`](super::dispatch) is due.
 pub(crate) fn let_go<W: World>(w: &W, i: usize, word: Word) -> Result<bool, W::Stop> {
     w.swap_word(i, word.at(Stage::Held), Word::VACANT)
 }
@@ -19,20 +20,21 @@ pub(crate) enum Poll {
     Granted,
     /// Still in the queue.
     Waiting,
-    /// It had been passed over and is back in the queue: a [`visit`] is due.
+    /// It had been passed over and is back in the queue: a [`visit`](super::visit) is due.
     Unstalled,
-    /// It left the queue ([`withdraw`] only): a [`visit`] is due, it may have stood in others' way.
+    /// It has left the queue ([`withdraw`] only): a [`visit`](super::visit) is due, because it may have stood in
+    /// others' way.
     Withdrawn,
-    /// The record is no longer ours: somebody took us for dead.
+    /// The record is no longer its own: another process has taken it for dead.
     Dropped,
 }
 
-/// Without the latch. Looks at the own request; accepts an offer.
+/// Without the latch. Checks the caller's request, and accepts an offer.
 pub(crate) fn poll<W: World>(w: &W, i: usize, word: Word) -> Result<Poll, W::Stop> {
     step(w, i, word, false)
 }
 
-/// Without the latch. Leaves the queue, unless the lock has just been offered: then it is accepted.
+/// Without the latch. Leaves the queue, unless the lock has just been offered: then accepts it.
 pub(crate) fn withdraw<W: World>(w: &W, i: usize, word: Word) -> Result<Poll, W::Stop> {
     step(w, i, word, true)
 }
@@ -55,36 +57,36 @@ fn step<W: World>(w: &W, i: usize, word: Word, leave: bool) -> Result<Poll, W::S
     }
 }
 
-/// Where a waiter stands.
+/// A waiter's place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Next to be served: watches the holders.
+    /// Next to be served: checks the holders.
     Head,
-    /// Watches the head.
+    /// Checks the head.
     Second,
-    /// Relies on those two, and does the same if they are late.
+    /// Relies on those two, and does their work if they are late.
     Third,
     /// The same, less often.
     Further,
 }
 
-/// What a waiter's look found.
+/// What a waiter's check has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Check {
     pub(crate) place: Place,
     /// Requests that will be served before this one.
     pub(crate) ahead: usize,
-    /// A [`visit`] is due.
+    /// A [`visit`](super::visit) is due.
     pub(crate) visit: Option<Sweep>,
-    /// The semaphore is taken by a foreign process.
+    /// A foreign process has the semaphore.
     pub(crate) foreign: bool,
     /// The request behind the head.
     pub(crate) second: Option<usize>,
 }
 
-/// Without the latch. What a waiter has to do: the head looks at semaphore, holders and offers; the second looks at the
-/// head, and if that is late (`head_late`), does its work; all others do so, too, for the case that both are dead or
-/// stopped. `cursor` takes up to 8 holders a look in turn.
+/// Without the latch. What a waiter has to do: the head checks semaphore, holders and offers; the second checks the
+/// head and, if that is late (`head_late`), does its work; all others do the same, in case both are dead or stopped.
+/// Each check examines up to 8 holders; `cursor` says where it goes on.
 pub(crate) fn check<W: World>(
     w: &W,
     i: usize,
@@ -143,7 +145,7 @@ pub(crate) fn check<W: World>(
     let owned = semaphore.mark() == w.mark() && semaphore.value() == 0;
     found.foreign = semaphore.value() == 0 && !owned;
     let odd = if active == 0 {
-        // Free and not left to foreign waiters, or ours though nothing is held.
+        // Free and not left to foreign waiters, or ours although nothing is held.
         !found.foreign && (!staleness::lasts(w.field(Field::PauseUntil)?, w.now()?) || semaphore.waiters() == 0)
     } else {
         let s = Scan {
@@ -162,8 +164,8 @@ pub(crate) fn check<W: World>(
     Ok(found)
 }
 
-/// Without the latch. What a request that found no room in the table has to do when the head of the queue does not:
-/// whether a [`visit`] is due, as far as the semaphore and up to 8 holders, in turn, tell.
+/// Without the latch. For a request that found the table full, when the head of the queue does not check: true if a
+/// [`visit`](super::visit) is due, as far as the semaphore and up to 8 holders, in turn, tell.
 pub(crate) fn check_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<bool, W::Stop> {
     let top = high_water(w)?;
     let mut active = 0usize;
@@ -179,7 +181,7 @@ pub(crate) fn check_from_outside<W: World>(w: &W, cursor: &mut usize) -> Result<
     Ok(owned || semaphore.value() != 0 && !paused)
 }
 
-/// Without the latch. Whether any request, waiting or held, is a dead one's or has expired.
+/// Without the latch. True if any request, waiting or held, is a dead process's, or has expired.
 pub(crate) fn any_gone<W: World>(w: &W) -> Result<bool, W::Stop> {
     for k in 0..high_water(w)? {
         let stage = w.word(k)?.stage();
@@ -190,7 +192,7 @@ pub(crate) fn any_gone<W: World>(w: &W) -> Result<bool, W::Stop> {
     Ok(false)
 }
 
-/// Whether one of the (up to 8, in turn) active requests is dead, expired or does not accept.
+/// True if one of the active requests (up to 8, in turn) is dead, has expired, or is not accepted.
 fn any_odd<W: World>(w: &W, top: usize, active: usize, cursor: &mut usize) -> Result<bool, W::Stop> {
     let skip = if active > HOLDERS_PER_CHECK {
         *cursor % active

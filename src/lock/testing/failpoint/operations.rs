@@ -1,16 +1,16 @@
-//! The operations whose every action is a point at which their process dies or stops.
+//! The operations. Each of their actions is a point at which their process dies or stops.
 
 use crate::{Detached, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use std::time::Duration;
 
-/// Something a process does to a lock, and those around it.
+/// Something that a process does to a lock, and what there is around it.
 pub(super) struct Operation {
     pub(super) name: &'static str,
-    /// The test holds the lock before, and releases when the child waits or is gone.
+    /// The test holds the lock before, and releases it when the child waits or is gone.
     pub(super) contended: bool,
-    /// Requests of others that wait when the operation begins.
+    /// The requests of others that wait when the operation begins.
     pub(super) waiters: &'static [Mode],
-    /// Processes die first: one while it holds, one while it waits behind that; or one inside the latch.
+    /// Which processes die first.
     pub(super) dead: Dead,
     /// A foreign process waits for the semaphore.
     pub(super) foreign_waiter: bool,
@@ -23,8 +23,9 @@ pub(super) struct Operation {
 #[derive(PartialEq)]
 pub(super) enum Dead {
     Nobody,
+    /// One while it holds the lock, and one while it waits behind that.
     HolderAndWaiter,
-    /// Before this action of an exclusive `get`.
+    /// One inside the latch, before this action of an exclusive `get`.
     InLatch(u32),
 }
 

@@ -1,13 +1,13 @@
-//! What a process of ours does, as phases: the compositions of the protocol's functions in `get.rs`, `wait.rs`,
-//! `hold.rs`, `handle.rs` and [`Real::in_latch`](crate::lock::shm::real::Real::in_latch). Between two phases nothing
-//! but the request's place and word is remembered.
+//! What a process of ours does, as phases: the compositions of the protocol's functions in `acquire/acquisition.rs`,
+//! `acquire/queued.rs`, `acquire/release.rs`, and [`Real::in_latch`](crate::lock::shm::real::Real::in_latch). Between
+//! two phases only the request's place and word are remembered.
 
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};
 use crate::lock::protocol::queue::{self, Ask, Asked, Kind, Poll, Sweep, Wakes, Which};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::types::Ended;
 
-/// An own request: its record and its word when it was made.
+/// A process's request: its record, and its word when it was made.
 pub(super) type Mine = (usize, Word);
 
 /// The number of slots of all slot requests.
@@ -18,21 +18,22 @@ pub(super) const SLOTS: u32 = 2;
 pub(super) enum Phase {
     /// Between two requests.
     Idle,
-    /// Asks in the latch; `queue`: joins the queue if need be.
+    /// Requests the lock in the latch; `queue`: joins the queue if need be.
     Ask { queue: bool },
     /// Sleeps in the queue.
     Queued(Mine),
-    /// Looks at its request.
+    /// Checks its request.
     Poll(Mine),
-    /// Its time is up, or (`cancelled`) it does not want the lock any more.
+    /// Its time is up, or (`cancelled`) it no longer wants the lock.
     Withdraw { mine: Mine, cancelled: bool },
     /// Repairs and dispatches, then goes back to the queue, or to nothing.
     Visit { what: Sweep, back: Option<Mine> },
-    /// Has the lock.
+    /// Holds the lock.
     Holding(Mine),
     /// Releases it in the latch.
     Release(Mine),
-    /// Releases it without: the latch stayed taken, or (`visit`) it was granted to one that had been cancelled.
+    /// Releases it without the latch, which stayed taken, or (`visit`) because it was granted after it had been
+    /// cancelled.
     LetGo { mine: Mine, visit: bool },
     /// Releases everything by force.
     Force,
@@ -42,7 +43,7 @@ pub(super) enum Phase {
     Pass,
 }
 
-/// Runs a phase from its beginning; the next one is the answer.
+/// Runs a phase from its beginning; returns the next one.
 pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Phase, W::Stop> {
     Ok(match *phase {
         Phase::Ask { queue } => {

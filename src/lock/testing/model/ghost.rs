@@ -1,12 +1,12 @@
-//! What happens to the state by other hands than the protocol's (foreign users of the semaphore, SIGKILL), and the
-//! ghost state that goes with the protocol's own changes: is each of them allowed?
+//! What others than the protocol do to the state (foreign users of the semaphore, SIGKILL), and the ghost state that
+//! goes with the protocol's changes: is each of them allowed?
 
 use super::actor::Phase;
 use super::states::{Foreign, MARK, RECORDS, State};
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 
 impl State {
-    /// The semaphore has gone from 0 to 1 (or higher) by another's hand.
+    /// Somebody else has raised the semaphore from 0 to 1 (or higher).
     fn opened(&mut self) {
         self.foreign.excused |= self.foreign.holds;
         if self.semaphore.mark() != MARK {
@@ -25,14 +25,14 @@ impl State {
     pub(super) fn foreign_take(&mut self) {
         let value = self.semaphore.value();
         self.foreign.holds = true;
-        // (1, ours) → (0, ours) before any of ours could look cannot be told from our own hold, and a value above 1
-        // lets several in: limits that the Python module's forced release has by nature.
+        // (1, ours) → (0, ours) before any process of ours could check cannot be told from a hold of ours, and a value
+        // above 1 lets several in: both are in the nature of the Python module's forced release.
         self.foreign.excused = self.force_unseen || value > 1;
         self.semaphore = self.semaphore.with(value - 1, self.semaphore.mark());
         self.force_unseen &= value > 1;
     }
 
-    /// Its holder releases it.
+    /// The foreign holder releases it.
     pub(super) fn foreign_release(&mut self) {
         self.foreign = Foreign {
             posting: self.foreign.posting,
@@ -50,11 +50,11 @@ impl State {
         }
     }
 
-    /// SIGKILL. `child`: the command that it ran lives on.
+    /// SIGKILL. `child`: the command that it runs lives on.
     pub(super) fn crash(&mut self, p: usize, child: bool) {
         let process = &mut self.processes[p];
         if process.saw_force && self.latch == p as u8 + 1 && self.semaphore.mark() == MARK {
-            // Nobody who lives has seen it.
+            // No living process has seen it.
             self.force_unseen |= self.semaphore.value() > 0;
             self.foreign.excused |= self.foreign.holds;
         }
@@ -65,7 +65,7 @@ impl State {
         process.rounds = 0;
         process.waiting = 0;
         process.inside = false;
-        process.looked = false;
+        process.read = false;
         process.saw_force = false;
         if !child {
             process.hold = None;
@@ -73,11 +73,11 @@ impl State {
         }
     }
 
-    /// Process `me` has read the semaphore; the first time in a latch section, what it reads has been seen.
-    pub(super) fn semaphore_checked(&mut self, me: usize) {
+    /// Process `me` reads the semaphore. The first time in a latch section, what it reads has been seen.
+    pub(super) fn semaphore_read(&mut self, me: usize) {
         let process = &mut self.processes[me];
-        if !process.looked {
-            process.looked = true;
+        if !process.read {
+            process.read = true;
             process.saw_force = self.force_unseen;
             self.force_unseen = false;
         }
@@ -143,7 +143,7 @@ impl State {
         }
     }
 
-    /// Somebody is granted the lock: in turn? Under a new token?
+    /// A request is granted: in turn, and under a new token?
     fn granted(&mut self, me: usize, i: usize, to: Word) {
         let waiting = self.processes[me].waiting;
         let overtaken = (0..RECORDS).any(|k| {

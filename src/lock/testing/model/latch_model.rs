@@ -1,4 +1,4 @@
-//! The latch under the checker: in one step with what follows, or (where it is checked by itself) by single actions.
+//! The latch under the checker: in one step with what follows, or (where it is explored by itself) by single actions.
 
 use super::Mutant;
 use super::states::State;
@@ -6,15 +6,15 @@ use super::world::{Replay, Seen, Stop};
 use crate::lock::protocol::latch::{LatchWorld, SLEEPERS, Slept};
 use crate::lock::protocol::word::Stage;
 
-/// Another's id, as far as a log is concerned: processes are sorted, so it keeps no numbers.
+/// The id of any other process in a log: processes are sorted, so it keeps no numbers.
 const OTHER: u32 = 99;
-/// The same for the own one.
+/// The process's own id there.
 const ME: u32 = 98;
 
 impl Replay<'_> {
-    /// Whether this process seems to be alive to those who ask for its beacon.
+    /// True if this process seems to be alive to a process that probes its beacon.
     fn seems_alive(&self, state: &State, number: u8) -> bool {
-        // Under an inherited beacon, whoever inherited it makes the dead look alive.
+        // Under an inherited beacon, the process that inherited it makes the dead one seem alive.
         let inherited = self.mutant(Mutant::InheritedBeacon);
         state.is_alive(number) || (inherited && state.process(number).is_some_and(|process| process.child))
     }
@@ -57,8 +57,8 @@ impl LatchWorld for Replay<'_> {
         }
     }
 
-    /// Read and change of the latch are one step, except in `latch_alone`: a change that fails because another was
-    /// faster only leads to another read.
+    /// Read and change of the latch are one step, except in `latch_alone`: a change that fails because another process
+    /// was faster only leads to another read.
     fn latch(&self) -> Result<u32, Stop> {
         if self.rules.latch_alone {
             return self.act(|_| Seen::Visible, false, |state| Ok(word(state)));
@@ -83,7 +83,7 @@ impl LatchWorld for Replay<'_> {
             return Ok(self.act(|_| Seen::Visible, true, changed)? != 0);
         }
         if to & !SLEEPERS == OTHER {
-            return Ok(true); // that somebody sleeps is of no account here
+            return Ok(true); // that somebody sleeps does not matter here
         }
         self.act(
             |_| Seen::Visible,
@@ -113,7 +113,7 @@ impl LatchWorld for Replay<'_> {
                 false,
                 |state| match state.latch {
                     _ if word(state) != seen => Ok(0),
-                    // Looking again is of no use before something changes.
+                    // Before something changes, another check is useless.
                     holder if state.is_alive(holder) && !self.mutant(Mutant::TakenForDead) => Err(Stop::Blocked),
                     _ => Ok(1),
                 },
@@ -136,6 +136,6 @@ impl LatchWorld for Replay<'_> {
             };
             return Ok(self.act(|_| Seen::Visible, false, gone)? != 0);
         }
-        Ok(true) // else it had been blocked
+        Ok(true) // or it would have been blocked
     }
 }

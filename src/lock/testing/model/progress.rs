@@ -1,4 +1,4 @@
-//! What must hold in each state: who may have the lock beside whom, and that nobody is forgotten.
+//! What has to be true in each state: which holds are compatible, and that nobody is forgotten.
 
 use super::actor::Phase;
 use super::states::{MARK, Process, State};
@@ -17,14 +17,14 @@ pub(super) fn exclusive(rules: &Rules, state: &State) -> bool {
     let believing = state.processes.iter().filter(counted);
     let table = compatible(active, slots(state));
     let ours = compatible(believing.clone().map(|process| process.kind), slots(state));
-    // A hold that was not ended by force stands in the table.
-    let stand = believing.clone().all(|process| {
+    // A hold that was not ended by force is in the table.
+    let in_table = believing.clone().all(|process| {
         let held = |(i, word): (usize, crate::lock::protocol::word::Word)| state.words[i] == word.at(Stage::Held);
         process.hold.is_some_and(held)
     });
     let foreign = state.foreign.holds && !state.foreign.excused && believing.count() > 0;
-    let table = table || rules.mutant == Some(Mutant::NoTicket); // there only what is believed counts
-    table && ours && !foreign && (stand || rules.mutant.is_some())
+    let table = table || rules.mutant == Some(Mutant::NoTicket); // there, only what is believed counts
+    table && ours && !foreign && (in_table || rules.mutant.is_some())
 }
 
 fn compatible(kinds: impl Iterator<Item = Kind> + Clone, slots: u32) -> bool {
@@ -44,11 +44,11 @@ pub(super) fn semaphore_taken(state: &State) -> bool {
             .all(|(_, record)| record.forced)
 }
 
-/// Invariant 5: where nobody has the lock, or only such as one can have it with, each waiter that runs gets it though
-/// all others sleep for ever; and so does a process that asks only now.
+/// Invariant 5: if nobody holds the lock, or only holders that it can be shared with, each running waiter gets it
+/// although all others sleep for ever; and so does a process that requests it only now.
 pub(super) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
     if state.is_alive(state.latch) {
-        return true; // it will leave, or is stopped inside: then the waiters have their timeouts
+        return true; // it will leave; or it is stopped inside: then the waiters time out
     }
     if state.semaphore.value() == 0 && state.semaphore.mark() != MARK {
         return true; // a foreign holder
@@ -60,21 +60,21 @@ pub(super) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
         let waits = process.log.is_empty()
             && match process.phase {
                 Phase::Queued(_) => true,
-                // If all records are in use, by the living, it has to wait outside.
+                // If all records are in use by the living, it has to wait outside.
                 Phase::Idle => used().count() < rules.capacity || used().any(|i| state.is_gone(i)),
                 _ => false,
             };
-        let room = match process.kind {
+        let most = match process.kind {
             Kind::Exclusive => 0,
             Kind::Shared => usize::MAX,
             Kind::Slot => slots(state) as usize,
         };
-        let joins = kept < room && used().all(|i| state.records[i].kind == process.kind);
+        let joins = kept < most && used().all(|i| state.records[i].kind == process.kind);
         !waits || (kept > 0 && !joins) || served_alone(rules, state, p)
     })
 }
 
-/// Whether this is a hold that somebody has, or that was left to itself.
+/// True if this is a hold that a process has, or that was detached.
 fn is_kept(state: &State, i: usize) -> bool {
     let held = state.words[i].stage() == Stage::Held;
     let detached = state.records[i].owner == 0 && !state.records[i].expired;
@@ -82,7 +82,7 @@ fn is_kept(state: &State, i: usize) -> bool {
     held && (detached || state.processes.iter().any(believes))
 }
 
-/// Whether process `me` gets the lock if only it runs, and time passes.
+/// True if process `me` gets the lock if only it runs, and time passes.
 fn served_alone(rules: &Rules, state: &State, me: usize) -> bool {
     let mut state = state.clone();
     let mut cursor = 0;
@@ -102,13 +102,13 @@ fn served_alone(rules: &Rules, state: &State, me: usize) -> bool {
         let polled = matches!(next, Phase::Poll(_));
         state.processes[me].phase = next;
         let Some(Ran { state: after, .. }) = advance(rules, state, me, Far::END) else {
-            return false; // the latch of a dead one
+            return false; // a dead process has the latch
         };
         state = after;
         if let (true, Phase::Queued((i, word))) = (polled, &state.processes[me].phase) {
             let (i, word) = (*i, *word);
-            let looked = whole(rules, &state, me, |world| check(world, i, word, late, &mut cursor));
-            if let Some(what) = looked.and_then(|found| found.visit) {
+            let checked = whole(rules, &state, me, |world| check(world, i, word, late, &mut cursor));
+            if let Some(what) = checked.and_then(|found| found.visit) {
                 let back = Some((i, word));
                 state.processes[me].phase = Phase::Visit { what, back };
             }
@@ -117,7 +117,7 @@ fn served_alone(rules: &Rules, state: &State, me: usize) -> bool {
     false
 }
 
-/// After a crash in the latch: a second repair finds nothing more to do.
+/// Invariant 9: after a crash in the latch, a second repair finds nothing more to do.
 pub(super) fn repair_settles(rules: &Rules, state: &State) -> bool {
     if state.latch == 0 || state.is_alive(state.latch) || rules.latch_alone {
         return true;

@@ -1,4 +1,4 @@
-//! Runs the checker, says what it explored, and tells a counter-example in lines that a person can read.
+//! Runs the checker, reports what it explored, and prints a counter-example for people.
 
 use super::states::State;
 use super::{Action, Mutant, Rules};
@@ -6,12 +6,12 @@ use crate::lock::protocol::word::Stage;
 use stateright::{Checker, HasDiscoveries, Model};
 use std::io::Write;
 
-/// Past the test harness, which keeps what tests print.
+/// Prints past the test harness, which captures what tests print.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Explores everything; no property may be violated.
+/// Explores everything. No property may be violated.
 pub(super) fn verify(name: &str, rules: Rules) {
     let start = std::time::Instant::now();
     let checker = rules
@@ -59,7 +59,7 @@ pub(super) fn refute(name: &str, rules: Rules, mutant: Mutant, property: &'stati
     let (Some(mut path), states) = find(usize::MAX) else {
         panic!("mutant {name}: {property} is not violated");
     };
-    // The checker goes on for a while and tells what it found last: look for less deep ones.
+    // The checker goes on for a while and reports what it found last: search for shorter ones.
     while let (Some(shorter), _) = find(path.len()) {
         path = shorter;
     }
@@ -72,7 +72,7 @@ pub(super) fn refute(name: &str, rules: Rules, mutant: Mutant, property: &'stati
     }
 }
 
-/// One line an action: what stands after it.
+/// One line per action, with the state after it.
 fn trace(property: &str, path: Vec<(State, Option<Action>)>) -> String {
     let name = |state: &State, number: u8| match state.process(number) {
         Some(process) => char::from(b'A' + process.name),

@@ -1,5 +1,5 @@
-//! The model's state: the shared objects, the processes, and what only the checker knows (*ghost* state: who really
-//! believes to have the lock, and which beliefs a forced release excuses).
+//! The model's state: the shared objects, the processes, and what only the checker knows (*ghost* state: who believes
+//! that it holds the lock, and which beliefs a forced release excuses).
 
 use super::actor::Phase;
 use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind};
@@ -17,12 +17,12 @@ pub(super) const MARK: u16 = 0xbeef;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Record {
     pub(super) kind: Kind,
-    /// Number of the process on whose life it depends, from 1; 0 = none (a detached hold).
+    /// The number, from 1, of the process on whose life it depends; 0 = none (a detached hold).
     pub(super) owner: u8,
     pub(super) token: u64,
     /// The offer was made a while ago.
     pub(super) overdue: bool,
-    /// The (detached) hold's time is up.
+    /// The detached hold has expired.
     pub(super) expired: bool,
     /// Ghost: the semaphore has been released by force since this was granted.
     pub(super) forced: bool,
@@ -42,28 +42,28 @@ impl Record {
 /// One process of ours.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
-    /// For reading counter-examples: does not change when processes are sorted, and is no part of the state.
+    /// For reading counter-examples. It does not change when processes are sorted, and is not part of the state.
     pub(super) name: u8,
     pub(super) alive: bool,
     /// The command that it ran lives on without it.
     pub(super) child: bool,
     pub(super) kind: Kind,
     pub(super) phase: Phase,
-    /// What the phase's actions so far have answered.
+    /// The answers of the phase's actions so far.
     pub(super) log: Vec<u32>,
     /// Requests that it may still make.
     pub(super) rounds: u8,
-    /// Ghost: the hold that it believes to have.
+    /// Ghost: the hold that it believes it has.
     pub(super) hold: Option<(usize, Word)>,
     /// Ghost: that hold was ended, or the semaphore was released, by force.
     pub(super) excused: bool,
-    /// Ghost: who was waiting when its latch section began, and has been since (a bit a record).
+    /// Ghost: who was waiting when its latch section began, and has been since (one bit per record).
     pub(super) waiting: u8,
     /// Ghost: it is in the latch.
     pub(super) inside: bool,
-    /// Ghost: it has looked at the semaphore in its latch section...
-    pub(super) looked: bool,
-    /// ...and that was the first look at a forced release.
+    /// Ghost: it has read the semaphore in its latch section...
+    pub(super) read: bool,
+    /// ...and was the first to see a forced release.
     pub(super) saw_force: bool,
 }
 
@@ -75,13 +75,13 @@ impl Process {
             self.excused,
             self.waiting,
             self.inside,
-            self.looked,
+            self.read,
             self.saw_force,
         );
         (own, ghost)
     }
 
-    /// Something that is alive believes to have the lock.
+    /// True if it, or the command that it runs, is alive and believes that it holds the lock.
     pub(super) fn believes(&self) -> bool {
         self.hold.is_some() && (self.alive || self.child)
     }
@@ -104,9 +104,9 @@ impl Hash for Process {
 /// Users of the Python module, as far as they matter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Foreign {
-    /// One of them believes to hold the lock.
+    /// One of them believes that it holds the lock.
     pub(super) holds: bool,
-    /// That belief does not count: it was released by force, or taken when nobody of ours could have known.
+    /// That belief does not count: the lock was released by force, or taken when no process of ours could know.
     pub(super) excused: bool,
     /// One has seen the value 0 and is about to post.
     pub(super) posting: bool,
@@ -132,17 +132,17 @@ pub(super) struct State {
     pub(super) semaphore: SemaphoreWord,
     pub(super) words: [Word; RECORDS],
     pub(super) records: [Record; RECORDS],
-    /// By [`Field`](crate::lock::protocol::queue::Field).
+    /// Indexed by [`Field`](crate::lock::protocol::queue::Field).
     pub(super) fields: [u64; 8],
     pub(super) processes: [Process; PROCESSES],
     pub(super) foreign: Foreign,
     pub(super) left: Budget,
     pub(super) clock: u64,
-    /// Ghost: the semaphore has been released by force, and no latch section has looked at it since.
+    /// Ghost: the semaphore has been released by force, and no latch section has read it since.
     pub(super) force_unseen: bool,
     /// Ghost: the last token that was granted.
     pub(super) last_token: u64,
-    /// Invariants that an action has broken, a bit each.
+    /// The invariants that an action has broken, one bit each.
     pub(super) broken: u16,
 }
 
@@ -164,7 +164,7 @@ impl Hash for State {
     }
 }
 
-/// A hash by folded multiplication, several times as fast in an unoptimized build as the standard one.
+/// A hash by folded multiplication; in an unoptimized build several times as fast as the standard one.
 #[derive(Default)]
 struct Fold(u64);
 
@@ -212,7 +212,7 @@ impl State {
             excused: false,
             waiting: 0,
             inside: false,
-            looked: false,
+            read: false,
             saw_force: false,
         };
         Self {
@@ -236,7 +236,7 @@ impl State {
         self.broken |= 1 << number;
     }
 
-    /// Whether the process with this number (from 1) runs or could run again.
+    /// True if the process with this number (from 1) runs or could run again.
     pub(super) fn is_alive(&self, number: u8) -> bool {
         self.process(number).is_some_and(|process| process.alive)
     }
@@ -245,14 +245,13 @@ impl State {
         self.processes.get(usize::from(number).checked_sub(1)?)
     }
 
-    /// All that keeps this request alive is gone.
+    /// True if all that keeps this request alive is gone.
     pub(super) fn is_gone(&self, i: usize) -> bool {
         let owner = self.records[i].owner;
         owner != 0 && self.process(owner).is_none_or(|p| !p.alive && !p.child)
     }
 
-    /// Forgets what can play no part any more, and sorts the processes: states that differ in their names only are
-    /// one state.
+    /// Forgets what no longer matters, and sorts the processes: states that differ only in their names are one state.
     pub(super) fn canonical(mut self, sort: bool) -> Self {
         if self.latch == 0 {
             for (word, record) in self.words.iter().zip(&mut self.records) {
@@ -271,7 +270,7 @@ impl State {
             return self;
         }
         let streak = &mut self.fields[Field::Streak as usize];
-        *streak = (*streak).min(FOREIGN_TURN_AFTER); // more is not more
+        *streak = (*streak).min(FOREIGN_TURN_AFTER); // beyond that, no difference
         let mut order: [usize; PROCESSES] = std::array::from_fn(|p| p);
         let keys: [u64; PROCESSES] = std::array::from_fn(|p| {
             let mut hasher = Fold::default();

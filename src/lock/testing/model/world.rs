@@ -1,10 +1,10 @@
 //! The world in which the protocol's functions run under the checker, and how they are made to take single steps.
 //!
-//! They are written straight on, so a step is taken by *replay*: the phase's function runs from its beginning, its
-//! first actions are answered from the log of what they answered before, then it acts on the state, and after one
-//! *visible* action it is stopped; the log is kept for the next step. Actions that nobody else can notice or disturb
-//! before the next visible one (fields and descriptions, which the latch guards; words of the dead) go with that one;
-//! a crash may come after any of them.
+//! They are ordinary functions, so a step is taken by *replay*: the phase's function runs from its beginning, its first
+//! actions are answered from a log of their earlier answers, then it acts on the state, and after one *visible* action
+//! it is stopped. The log is kept for the next step. Actions that no other process can notice or disturb before the
+//! next visible one (on fields and descriptions, which the latch guards, and on words of the dead) belong to the same
+//! step; a crash may come after any of them.
 
 use super::actor::{self, Phase, SLOTS};
 use super::states::{MARK, State};
@@ -30,7 +30,7 @@ pub(super) struct Far {
     pub(super) visible: u32,
     /// Changes, visible or not.
     pub(super) changes: u32,
-    /// Gives up on a latch that is taken.
+    /// Give up on a latch that is taken.
     pub(super) give_up: bool,
 }
 
@@ -46,10 +46,10 @@ impl Far {
     };
 }
 
-/// What one run came to.
+/// The outcome of one run.
 pub(super) struct Ran {
     pub(super) state: State,
-    /// Changes that it made.
+    /// How many changes it made.
     pub(super) changes: u32,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
         Err(Stop::Cut) => process.log = log,
         Ok(next) => {
             process.waiting = 0;
-            process.looked = false;
+            process.read = false;
             process.saw_force = false;
             if matches!(next, Phase::Idle | Phase::Visit { back: None, .. }) {
                 process.hold = None;
@@ -124,7 +124,7 @@ pub(super) struct Replay<'a> {
     changes: Cell<u32>,
 }
 
-/// What an action is to the others.
+/// Whether other processes can notice or disturb an action.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     Hidden,
@@ -140,7 +140,7 @@ impl Replay<'_> {
         self.rules.mutant == Some(mutant)
     }
 
-    /// One action: from the log, or done now.
+    /// One action: answered from the log, or done now.
     pub(super) fn act(
         &self,
         seen: impl FnOnce(&State) -> Seen,
@@ -175,7 +175,7 @@ impl Replay<'_> {
         self.act(|_| Seen::Hidden, change, |state| Ok(work(state)))
     }
 
-    /// Whether a foreign process may change the semaphore from here on.
+    /// Visible if a foreign process may still change the semaphore.
     fn semaphore_seen(&self, state: &State) -> Seen {
         let may = state.left.takes + state.left.posts > 0 || state.foreign.holds || state.foreign.posting;
         match may {
@@ -184,7 +184,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Whether another process may change this word meanwhile.
+    /// Visible if another process may change this word meanwhile.
     fn word_seen(&self, state: &State, i: usize) -> Seen {
         let in_latch = state.latch == self.number();
         let word = state.words[i];
@@ -281,17 +281,15 @@ impl World for Replay<'_> {
             |state| self.semaphore_seen(state),
             false,
             |state| {
-                state.semaphore_checked(self.me);
+                state.semaphore_read(self.me);
                 Ok(pack(state.semaphore))
             },
         )?;
         let semaphore = unpack(answer);
-        Ok(
-            match semaphore.mark() == MARK && self.mutant(Mutant::ForceNotLookedAt) {
-                true => semaphore.with(0, MARK),
-                false => semaphore,
-            },
-        )
+        Ok(match semaphore.mark() == MARK && self.mutant(Mutant::ForceNotChecked) {
+            true => semaphore.with(0, MARK),
+            false => semaphore,
+        })
     }
 
     fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Stop> {
@@ -300,7 +298,7 @@ impl World for Replay<'_> {
             true,
             |state| {
                 let mut from = from;
-                if self.mutant(Mutant::ForceNotLookedAt) && from.mark() == MARK && state.semaphore.mark() == MARK {
+                if self.mutant(Mutant::ForceNotChecked) && from.mark() == MARK && state.semaphore.mark() == MARK {
                     from = state.semaphore;
                 }
                 if state.semaphore != from {
@@ -325,7 +323,7 @@ impl World for Replay<'_> {
 
     fn field(&self, field: Field) -> Result<u64, Stop> {
         if field == Field::NextToken {
-            // Used at once, so the log need not keep it: tokens grow without end.
+            // Used at once, so the log, which could not keep it, need not: tokens grow without end.
             let mut token = 0;
             self.hidden(false, |state| {
                 token = state.fields[field as usize];
@@ -403,7 +401,7 @@ impl World for Replay<'_> {
 
     fn excess(&self, _value: u32) {}
 
-    // Sleepers may look at any time; a wake is only a hint.
+    // Sleepers may check at any time; a wake-up is only a hint.
     fn wake_request(&self, _i: usize) {}
     fn wake_semaphore(&self) {}
 }
