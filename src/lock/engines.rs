@@ -4,18 +4,18 @@
 //! conformance suite that runs for every engine (`tests/conformance`).
 //!
 //! # Leases
-//! An engine on another machine cannot know whether a holder lives. It gives a lease, which the holder renews. The
-//! holder's clock of a lease starts *before* the request is sent, the engine's when it arrives, so the holder's ends
-//! first. See [`Lease`] for what has to happen when.
+//! An engine on another machine cannot know whether a holder lives. It grants a lease, which the holder renews. The holder
+//! counts a lease from *before* it sends the request, the engine from when that arrives, so the holder's ends first. See
+//! [`Lease`] for what has to happen when.
 //!
-//! | file | what |
+//! | file | what it contains |
 //! |---|---|
-//! | `url.rs` | what a URL means, and what is refused |
-//! | `lease.rs`, `standing.rs` | when a hold is certain, and telling those who must know |
-//! | `who.rs` | who asks: what others are shown |
-//! | `follow.rs` | changes, from one look to the next |
-//! | `names.rs` | addresses of hosts |
-//! | `thread.rs` | threads that leave signals to the program's own |
+//! | `url.rs` | what the URLs of all engines have in common; where they have passwords |
+//! | `lease.rs`, `validity.rs` | when a hold is certain, and telling those who must know |
+//! | `stored_request.rs` | what an engine stores about a request, to be shown to others |
+//! | `follow.rs` | what changes from one view of a lock to the next |
+//! | `resolver.rs` | addresses of hosts |
+//! | `background.rs` | threads that leave all signals to the program's own |
 //! | `local.rs`, `etcd.rs`, `postgres.rs` | the engines |
 
 #[cfg(feature = "remote")]
@@ -24,11 +24,10 @@ mod follow;
 mod lease;
 mod local;
 #[cfg(feature = "remote")]
-mod requester;
-#[cfg(feature = "remote")]
 mod resolver;
-mod url;
 #[cfg(feature = "remote")]
+mod stored_request;
+mod url;
 mod validity;
 
 #[cfg(feature = "etcd")]
@@ -37,17 +36,21 @@ mod etcd;
 mod postgres;
 
 pub use follow::Follow;
-pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL, Validity};
-
-/// How long an answer may take that is only for the eyes.
-#[cfg(feature = "remote")]
-const GLANCE: std::time::Duration = std::time::Duration::from_secs(1);
+pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};
 pub use local::Local;
 #[doc(hidden)]
 pub use url::passwords_in;
+pub use validity::Validity;
 
 use crate::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Lost, Result, State, UngetOptions};
 use std::os::fd::BorrowedFd;
+
+/// How long an answer may take.
+#[cfg(feature = "remote")]
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
+/// How long an answer may take that is only shown ([`Engine::peek`]).
+#[cfg(feature = "remote")]
+const PEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The engines on other machines. Besides its own module, this table is all that knows of one.
 const REMOTE: [Remote; 2] = [

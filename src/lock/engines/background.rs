@@ -1,4 +1,5 @@
-//! Threads of this library: they leave all signals to the program's own threads, which have asked for them.
+//! Threads in the background. They block every signal, so that each one reaches a thread that the program has chosen for
+//! it.
 
 use crate::lock::sys;
 use crate::{Cancel, Error, Result};
@@ -6,10 +7,11 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-/// Starts one.
-pub(crate) fn background(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    // A new thread inherits its maker's mask.
+/// Starts a thread.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    // A new thread inherits the mask of the one that starts it.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
     let thread = Builder::new().name(name.to_owned()).spawn(body);
     if let Ok(before) = before {
@@ -32,7 +34,7 @@ impl Event {
         sys::futex_wake(&self.0, i32::MAX);
     }
 
-    /// To be called before the look at what it stands for.
+    /// Call this before reading what the event stands for.
     pub(crate) fn clear(&self) {
         self.0.store(0, Ordering::SeqCst);
     }
@@ -51,4 +53,9 @@ pub(crate) fn sleep(events: &[&Event], cancel: Option<&Cancel>, until: u64) {
         .map(|word| sys::Watched::Word(word, 0))
         .collect();
     sys::futex_wait(&words, until);
+}
+
+/// A clock's time that much later, both in nanoseconds.
+pub(crate) fn later(time: u64, after: Duration) -> u64 {
+    time.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -35,16 +35,17 @@ mod session;
 mod wait;
 
 use super::background;
-use super::requester::{self, Who};
+use super::stored_request::{self, StoredRequest};
 use super::{
-    Capabilities, DetachedHold, Engine, Follow, GLANCE, Held, Listing, SHORTEST_TTL, USUAL_TTL, Validity, needs_renewal,
+    ANSWER_TIMEOUT, Capabilities, DetachedHold, Engine, Follow, Held, Listing, PEEK_TIMEOUT, SHORTEST_TTL, USUAL_TTL,
+    Validity, needs_renewal,
 };
 use crate::lock::sys;
 use crate::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
 use answer::{Fault, decoded, encoded};
 use etcd_url::EtcdUrl;
 use gateway::Gateway;
-use patience::{BRIEF, BUDGET, Contact, Patience};
+use patience::{BRIEF, Contact, Patience};
 use queue::{Request, Verdict};
 use serde_json::{Value, json};
 use session::{Session, if_still};
@@ -90,7 +91,7 @@ impl Etcd {
     fn ask(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<Place>> {
         let ttl = lease_length(options.lease)?;
         let deadline = wait::deadline(options.wait);
-        let who = Who::asks(options);
+        let who = StoredRequest::new(options);
         if options.wait == Wait::No {
             // Only a look, if that is enough: a refused request should not cost etcd two writes.
             let (mut requests, _) = self.queue(name, Patience::until(Contact::First, options.cancel))?;
@@ -114,7 +115,7 @@ impl Etcd {
                 wait::Waited::Granted { at_once } => {
                     place.granted(at_once)?;
                     if place.session.freshen(options.cancel)? {
-                        place.leave_within = BUDGET;
+                        place.leave_within = ANSWER_TIMEOUT;
                         return Ok(Some(place));
                     }
                     log::warn!("<{name}> the lease was over as soon as it was granted: asking again");
@@ -227,7 +228,7 @@ impl Engine for Etcd {
     }
 
     fn peek(&self, name: &LockName) -> Result<Option<State>> {
-        let (requests, _) = self.queue(name, Patience::within(GLANCE))?;
+        let (requests, _) = self.queue(name, Patience::within(PEEK_TIMEOUT))?;
         Ok(Some(state(name, &requests)))
     }
 
@@ -300,7 +301,7 @@ impl Engine for Etcd {
                 broken |= succeeded(&answer.value) || answer.repeated;
                 if holder.who.detached && holder.lease != 0 {
                     // Nobody else gives it back, and nothing else hangs on it. If it fails, it ends by itself.
-                    let _ = session::revoke(&self.gateway, holder.lease, BUDGET);
+                    let _ = session::revoke(&self.gateway, holder.lease, ANSWER_TIMEOUT);
                 }
             }
         }
@@ -317,7 +318,7 @@ struct Place {
     key: String,
     /// The revision that created the key; 0 = not known yet.
     created: u64,
-    who: Who,
+    who: StoredRequest,
     /// It was granted: when it is given up, somebody wants to know whether it was lost before.
     held: bool,
     given_up: bool,
@@ -326,7 +327,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(session: Session, name: &LockName, folder: &str, who: Who) -> Self {
+    fn new(session: Session, name: &LockName, folder: &str, who: StoredRequest) -> Self {
         Self {
             name: name.clone(),
             folder: folder.to_owned(),
@@ -402,7 +403,7 @@ impl Place {
         if std::mem::replace(&mut self.given_up, true) {
             return Ok(false);
         }
-        self.session.standing.silence();
+        self.session.validity.silence();
         if !self.held {
             return self.session.end(self.leave_within).map(|()| false);
         }
@@ -411,7 +412,7 @@ impl Place {
             .session
             .gateway
             .call("kv/range", &key, Patience::within(self.leave_within));
-        let certain = self.session.standing.now().is_certain();
+        let certain = self.session.validity.now().is_certain();
         match answer {
             Ok(answer) => {
                 let mut stands = queue::kvs(&answer.value).iter().map(Request::read);
@@ -434,18 +435,15 @@ impl Held for Place {
     }
 
     fn validity(&self) -> Validity {
-        match self.session.standing.now() {
-            Validity::Until(lease) if lease.left().is_zero() => Validity::Lost,
-            other => other,
-        }
+        self.session.validity.now()
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
-        self.session.standing.on_change(tell);
+        self.session.validity.on_change(tell);
     }
 
     fn shorten_release(&mut self) {
-        self.leave_within = GLANCE;
+        self.leave_within = PEEK_TIMEOUT;
     }
 
     fn let_lapse(&self) -> Result<()> {
@@ -496,7 +494,7 @@ impl Place {
                 // The put may have been made, and only its answer be lost.
                 let delete = json!({"request_delete_range": {"key": encoded(&self.key)}});
                 let delete = if_still(&self.key, self.created, &delete);
-                let time = if cancel.is_cancelled() { BRIEF } else { BUDGET };
+                let time = if cancel.is_cancelled() { BRIEF } else { ANSWER_TIMEOUT };
                 let deleted = self.session.gateway.call("kv/txn", &delete, Patience::within(time));
                 if let (Err(Fault::Unreachable(_)), Err(Error::Unreachable { engine, what })) = (deleted, &other) {
                     // Nor is it known whether that was done. Nothing else is worth asking.
@@ -551,7 +549,7 @@ fn succeeded(answer: &Value) -> bool {
     answer["succeeded"].as_bool().unwrap_or(false)
 }
 
-fn slots_differ(who: &Who, in_use: u32) -> Error {
+fn slots_differ(who: &StoredRequest, in_use: u32) -> Error {
     let asked = match who.mode() {
         crate::Mode::Slots(asked) => asked,
         _ => 1,
@@ -575,7 +573,7 @@ fn lease_length(asked: Option<Duration>) -> Result<Duration> {
 
 fn state(name: &LockName, requests: &[Request]) -> State {
     let (holders, waiters) = queue::split(requests);
-    requester::state(
+    stored_request::state(
         name,
         holders
             .iter()

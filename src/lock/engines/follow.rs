@@ -12,35 +12,34 @@ pub trait Follow: Send {
 }
 
 #[cfg(feature = "remote")]
-pub(crate) use looks::Looks;
+pub(crate) use views::Views;
 
 #[cfg(feature = "remote")]
-mod looks {
+mod views {
     use super::Change;
     use crate::State;
     use crate::lock::types::{Ended, HistoryRecord, Holder, Waiter};
     use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 
-    /// Changes, from one look at a lock to the next.
+    /// What changes from one view of a lock to the next.
     #[derive(Debug, Default)]
-    pub(crate) struct Looks {
+    pub(crate) struct Views {
         waiters: BTreeMap<u64, Waiter>,
         holders: BTreeMap<u64, Holder>,
         ended: u64,
     }
 
-    impl Looks {
-        /// The first look: what is there has been before.
+    impl Views {
+        /// The first view: nothing in it is a change.
         pub(crate) fn first(state: &State) -> Self {
-            let mut looks = Self::default();
-            looks.next(state);
-            looks
+            let mut views = Self::default();
+            views.next(state);
+            views
         }
 
-        /// What has changed since the last look: ends first, as they made room for
-        /// grants, and these before those who now wait for them. Requests are told apart by
-        /// their tickets.
+        /// What has changed since the last view: first what has ended, as that made room for grants, then these, then
+        /// the requests that have joined the queue. A request is known by its ticket.
         pub(crate) fn next(&mut self, state: &State) -> Vec<Change> {
             let holders: BTreeMap<u64, Holder> = state.holders.iter().map(|h| (h.ticket, h.clone())).collect();
             let waiters: BTreeMap<u64, Waiter> = state.waiters.iter().map(|w| (w.ticket, w.clone())).collect();
@@ -70,7 +69,7 @@ mod looks {
         Some(SystemTime::now().duration_since(time?).unwrap_or_default())
     }
 
-    /// The record of a hold that stands there no more.
+    /// The record of a hold that has gone.
     fn released(holder: &Holder, sequence: u64) -> HistoryRecord {
         HistoryRecord {
             sequence,

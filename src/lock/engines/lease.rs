@@ -1,4 +1,4 @@
-//! When a hold is certain.
+//! Leases: how long a hold lasts by itself.
 
 use crate::lock::sys;
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub const USUAL_TTL: Duration = Duration::from_secs(10);
 /// Shorter leases are refused: a lost packet or a busy machine would end them.
 pub const SHORTEST_TTL: Duration = Duration::from_secs(5);
 
-/// A hold's time, as its holder has to see it: counted from before the request was sent, so that it ends before the
+/// The time of a hold, as its holder has to count it: from before the request was sent, so that it ends before the
 /// engine's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
@@ -20,61 +20,26 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn after(&self, time: Duration) -> u64 {
-        self.begun
-            .saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// From here on (CLOCK_BOOTTIME, ns), at 70 % of its length, what runs under it is asked to end.
-    pub fn ask_to_end_at(&self) -> u64 {
-        self.after(self.ask_after())
-    }
-
-    /// At this time it is killed: so long before the end that it is gone by then, even on a busy machine.
-    pub fn kill_at(&self) -> u64 {
-        self.after(self.kill_after())
-    }
-
-    /// At this time the engine may give the lock to the next one.
-    pub fn ends_at(&self) -> u64 {
-        self.after(self.ttl)
-    }
-
-    /// See [`ask_to_end_at`](Self::ask_to_end_at): counted from [`begun`](Self::begun).
+    /// What runs under the lease is asked to end this long after [`begun`](Self::begun): at 70 % of its length.
     pub fn ask_after(&self) -> Duration {
         self.ttl * 7 / 10
     }
 
-    /// See [`kill_at`](Self::kill_at): counted from [`begun`](Self::begun).
+    /// What runs under the lease is killed this long after [`begun`](Self::begun): early enough to be gone by the end,
+    /// even on a busy machine.
     pub fn kill_after(&self) -> Duration {
         self.ttl.saturating_sub(Duration::from_millis(500).max(self.ttl / 10))
     }
 
-    /// What is left of it now; zero at its end.
+    /// What is left of it now; zero once it has ended.
     pub fn left(&self) -> Duration {
-        Duration::from_nanos(self.ends_at().saturating_sub(sys::boottime()))
+        self.left_of(self.ttl)
     }
-}
 
-/// What is certain about a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
-    /// It lasts until it is released or taken away by force.
-    Unlimited,
-    /// It is certain until this lease ends.
-    Until(Lease),
-    /// It is gone: somebody else may have the lock.
-    Lost,
-}
-
-impl Validity {
-    /// Whether it is certain now.
-    pub fn is_certain(&self) -> bool {
-        match self {
-            Self::Unlimited => true,
-            Self::Until(lease) => !lease.left().is_zero(),
-            Self::Lost => false,
-        }
+    /// What is left of this much time from the beginning.
+    pub(crate) fn left_of(&self, time: Duration) -> Duration {
+        let gone = Duration::from_nanos(sys::boottime().saturating_sub(self.begun));
+        time.saturating_sub(gone)
     }
 }
 
@@ -91,8 +56,7 @@ mod tests {
             };
             assert_eq!(lease.ask_after(), Duration::from_secs_f64(ask));
             assert_eq!(lease.kill_after(), Duration::from_secs_f64(kill));
-            assert!(lease.begun < lease.ask_to_end_at() && lease.ask_to_end_at() < lease.kill_at());
-            assert!(lease.kill_at() < lease.ends_at());
+            assert!(lease.ask_after() < lease.kill_after() && lease.kill_after() < lease.ttl);
         }
     }
 }

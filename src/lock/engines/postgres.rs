@@ -56,7 +56,7 @@ mod tls_absent;
 use tls_absent as tls;
 mod views;
 
-use super::requester::Who;
+use super::stored_request::StoredRequest;
 use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, SHORTEST_TTL, USUAL_TTL};
 use crate::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
 use session::Session;
@@ -115,7 +115,7 @@ impl Engine for Postgres {
                 SHORTEST_TTL.as_secs()
             ));
         }
-        let who = Who::asks(&options);
+        let who = StoredRequest::new(&options);
         let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
         let granted = session.wait(&mut options, || self.peek(name).ok().flatten())?;
         Ok(granted.then(|| Box::new(session) as Box<dyn Held>))

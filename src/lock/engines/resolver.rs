@@ -1,9 +1,9 @@
-//! Host names: looking up their addresses, for no longer than a given time.
+//! Host names: resolving them to addresses, within a time limit.
 //!
-//! The system's function, getaddrinfo(3), blocks for as long as it likes. In a program that is linked statically it must
-//! not be called at all: it loads this machine's name services, which want the dynamic libc, and crashes or finds
-//! nothing. Such a program (the command-line tool is one, so that it starts fast) asks getent(1), which comes with libc
-//! and calls the same function.
+//! The system's function, getaddrinfo(3), blocks for as long as it likes. A program that is linked statically must not
+//! call it at all: it loads this machine's name services, which need the dynamic libc, and crashes or finds nothing. Such
+//! a program (the command-line tool is one, so that it starts fast) runs getent(1), which comes with libc and calls the
+//! same function.
 
 use super::background;
 use crate::lock::sys;
@@ -17,19 +17,19 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// As the path of programs has it; else where it is at home.
+/// By the search path; else where it is installed.
 const GETENT: [&str; 2] = ["getent", "/usr/bin/getent"];
 
-/// An answer longer than this is cut, bytes.
-const ENOUGH: usize = 65_536;
+/// A longer answer is cut; in bytes.
+const LONGEST_ANSWER: usize = 65_536;
 
-/// The addresses of `host` (a name, or an address with or without brackets), in the order in which they are to be
-/// tried; at least one. Does not block: `tell` is called in another thread, or at once for an address. After `time` the
-/// answer may come too late to be of use; what was started for it ends then.
+/// Resolves `host` (a name, or an address with or without brackets). Does not block: `tell` gets the addresses, at least
+/// one, in the order in which to try them. It is called in another thread, or at once for an address. An answer that
+/// takes longer than `time` may come too late to be of use; what was started for it ends then.
 ///
 /// # Errors
-/// There can be no thread. To `tell`: [`io::ErrorKind::NotFound`], with a reason for people that names the host.
-pub(crate) fn look_up(
+/// No thread can be started. `tell` gets [`io::ErrorKind::NotFound`], with a reason for people that names the host.
+pub(crate) fn resolve(
     host: &str,
     port: u16,
     time: Duration,
@@ -41,7 +41,7 @@ pub(crate) fn look_up(
         return Ok(());
     }
     let host = host.to_owned();
-    background::background("look-up", move || {
+    background::spawn("resolver", move || {
         let found = if sys::is_static() {
             ask_getent(&host, port, time)
         } else {
@@ -65,7 +65,7 @@ pub(crate) fn look_up(
     Ok(())
 }
 
-/// What getent(1) says.
+/// Runs getent(1).
 fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, String> {
     let end = Instant::now() + time;
     let mut child = GETENT
@@ -73,15 +73,15 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
         .map(|program| start(program, host))
         .find(|started| !matches!(started, Err(e) if e.kind() == io::ErrorKind::NotFound))
         .unwrap_or_else(|| Err(io::Error::other("it is not installed")))
-        .map_err(|e| format!("this program looks up names by means of getent(1): {e}"))?;
-    // Before it can have been reaped: a number alone may come to mean another process.
+        .map_err(|e| format!("this program needs getent(1) to resolve names: {e}"))?;
+    // Opened before anybody can have reaped it: a number alone may come to mean another process.
     let process = Process::open(child.id());
     let answer = read(&mut child, end);
     match process {
         Ok(process) => drop(process.signal(libc::SIGKILL)),
         Err(_) => drop(child.kill()),
     }
-    // Somebody else in this process may have reaped it: what it has said is enough.
+    // Somebody else in this process may have reaped it: its answer is enough.
     let _ = child.wait();
     let addresses = addresses(&answer?, port);
     if addresses.is_empty() {
@@ -91,7 +91,7 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
     Ok(addresses)
 }
 
-/// In a process group of its own: what a terminal sends to this program's group is not for it.
+/// Starts it in a process group of its own: what a terminal sends to this program's group is not for it.
 fn start(program: &str, host: &str) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(["ahosts", "--", host]).process_group(0);
@@ -103,42 +103,42 @@ fn start(program: &str, host: &str) -> io::Result<Child> {
     command.spawn()
 }
 
-/// All that it says until then, as far as it is of use.
+/// Its answer, which has to come until `end`.
 fn read(child: &mut Child, end: Instant) -> Result<String, String> {
-    let Some(mut said) = child.stdout.take() else {
+    let Some(mut output) = child.stdout.take() else {
         return Ok(String::new());
     };
     let mut text = Vec::new();
     let mut part = [0; 4096];
-    while wait_for(said.as_fd(), end) {
-        match said.read(&mut part) {
+    while wait_for(output.as_fd(), end) {
+        match output.read(&mut part) {
             Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
             Ok(count) => text.extend(part.iter().take(count)),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.to_string()),
         }
-        if text.len() >= ENOUGH {
+        if text.len() >= LONGEST_ANSWER {
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
     }
     Err("no answer in time".to_owned())
 }
 
-/// Whether there is something to read before `end`.
-fn wait_for(what: BorrowedFd<'_>, end: Instant) -> bool {
+/// Waits until there is something to read; false = not until `end`.
+fn wait_for(output: BorrowedFd<'_>, end: Instant) -> bool {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return false;
         }
         let slice = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(what, PollFlags::POLLIN)], slice).is_ok_and(|ready| ready > 0) {
+        if poll(&mut [PollFd::new(output, PollFlags::POLLIN)], slice).is_ok_and(|ready| ready > 0) {
             return true;
         }
     }
 }
 
-/// From lines `ADDRESS TYPE NAME`, each address once.
+/// The addresses in lines `ADDRESS TYPE NAME`, each once.
 fn addresses(text: &str, port: u16) -> Vec<SocketAddr> {
     let mut seen = BTreeSet::new();
     let firsts = text.lines().filter_map(|line| line.split_whitespace().next());
@@ -146,7 +146,7 @@ fn addresses(text: &str, port: u16) -> Vec<SocketAddr> {
     found.filter(|address| seen.insert(*address)).collect()
 }
 
-/// An address that is written as such; with the interface behind a '%' where it has one.
+/// An address written as such, with the interface behind a '%' if it has one.
 fn address(text: &str, port: u16) -> Option<SocketAddr> {
     let Some((text, interface)) = text.split_once('%') else {
         return Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port));
@@ -161,9 +161,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    fn looked_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    fn resolved(host: &str) -> io::Result<Vec<SocketAddr>> {
         let (tell, told) = mpsc::channel();
-        look_up(host, 7, Duration::from_secs(60), move |found| tell.send(found).unwrap()).unwrap();
+        resolve(host, 7, Duration::from_secs(60), move |found| tell.send(found).unwrap()).unwrap();
         told.recv().unwrap()
     }
 
@@ -176,13 +176,13 @@ mod tests {
             ("fe80::1%lo", "[fe80::1%1]:7"),
             ("fe80::1%3", "[fe80::1%3]:7"),
         ] {
-            assert_eq!(looked_up(host).unwrap(), [address.parse().unwrap()], "{host}");
+            assert_eq!(resolved(host).unwrap(), [address.parse().unwrap()], "{host}");
         }
     }
 
     #[test]
     fn getent_knows_what_the_system_knows() {
-        let own = looked_up("localhost").unwrap();
+        let own = resolved("localhost").unwrap();
         assert!(
             own.iter()
                 .all(|address| address.ip().is_loopback() && address.port() == 7)
@@ -196,7 +196,7 @@ mod tests {
         for host in ["no-such-host.invalid", "-?", "--help", "a b", "fe80::1%no/such"] {
             let asked = ask_getent(host, 7, Duration::from_secs(60)).unwrap_err();
             assert_eq!(asked, format!("'getent ahosts {host}' finds none"));
-            let error = looked_up(host).unwrap_err();
+            let error = resolved(host).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
             assert!(error.to_string().contains(host), "{error}");
         }

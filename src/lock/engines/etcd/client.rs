@@ -1,7 +1,7 @@
 //! The HTTP client, with or without TLS.
 
-use super::patience::BUDGET;
 use crate::Result;
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::resolver;
 use std::sync::mpsc;
 use ureq::Agent;
@@ -45,7 +45,7 @@ pub(super) fn settings(tls: bool) -> Result<Config> {
     Ok(common().https_only(true).tls_config(secure::settings()?).build())
 }
 
-/// Looks up hosts as [`names`] does.
+/// Resolves hosts as [`resolver`] does.
 #[derive(Debug)]
 struct Names;
 
@@ -54,9 +54,9 @@ impl Resolver for Names {
         let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
             return Err(ureq::Error::BadUri("host and port are wanted".to_owned()));
         };
-        let time = BUDGET.min(*timeout.after);
+        let time = ANSWER_TIMEOUT.min(*timeout.after);
         let (tell, told) = mpsc::channel();
-        let started = resolver::look_up(host, port, time, move |found| drop(tell.send(found)));
+        let started = resolver::resolve(host, port, time, move |found| drop(tell.send(found)));
         started.map_err(|error| std::io::Error::other(error.to_string()))?;
         let found = told.recv_timeout(time);
         let found = found.map_err(|_| ureq::Error::Timeout(timeout.reason))??;

@@ -7,7 +7,7 @@ use super::queue::{self, Request};
 use super::wait::{Filter, Watch};
 use super::{below, revision, state};
 use crate::lock::engines::Follow;
-use crate::lock::engines::follow::Looks;
+use crate::lock::engines::follow::Views;
 use crate::lock::engines::{USUAL_TTL, background};
 use crate::{Cancel, Change, LockName, Result};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub(super) struct Following {
     name: LockName,
     folder: String,
     requests: BTreeMap<String, Request>,
-    looks: Looks,
+    views: Views,
     watch: Watch,
     /// Up to here all is known.
     revision: i64,
@@ -38,7 +38,7 @@ impl Following {
         Ok(Self {
             gateway: gateway.clone(),
             name: name.clone(),
-            looks: Looks::first(&state(name, &requests)),
+            views: Views::first(&state(name, &requests)),
             requests: by_key(requests),
             watch: Watch::start(gateway, below(folder), revision + 1, Filter::All, USUAL_TTL)?,
             folder: folder.to_owned(),
@@ -53,7 +53,7 @@ impl Following {
             requests.sort_by_key(|request| request.created);
             requests
         };
-        self.due.extend(self.looks.next(&state(&self.name, &requests)));
+        self.due.extend(self.views.next(&state(&self.name, &requests)));
     }
 
     fn apply(&mut self, event: &Value) {

@@ -7,7 +7,8 @@
 use super::answer::{Fault, HUNG_UP, Stream, Try, check, code, failed};
 use super::client;
 use super::etcd_url::EtcdUrl;
-use super::patience::{BUDGET, Budget, Contact, LEAST, PAUSE, Patience, URGENT};
+use super::patience::{Budget, Contact, LEAST, PAUSE, Patience, URGENT};
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;
 use crate::{Error, Result};
 use serde_json::{Value, json};
@@ -358,7 +359,7 @@ impl Gateway {
             let request = self.request(agent, i, path).config();
             let request = request
                 .timeout_connect(Some(LEAST))
-                .timeout_recv_response(Some(BUDGET))
+                .timeout_recv_response(Some(ANSWER_TIMEOUT))
                 .timeout_per_read(Some(idle))
                 .build();
             match request.send(body.to_string().as_bytes()).map_err(failed) {

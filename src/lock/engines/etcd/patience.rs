@@ -1,10 +1,9 @@
 //! How long an answer is waited for.
 
 use crate::Cancel;
+use crate::lock::engines::ANSWER_TIMEOUT as BUDGET;
 use std::time::{Duration, Instant};
 
-/// How long an answer may take, over all servers.
-pub(crate) const BUDGET: Duration = Duration::from_secs(4);
 /// One server is given this at first, and twice as much each time that it is asked again.
 pub(super) const LEAST: Duration = Duration::from_secs(1);
 /// The same for an answer that is urgent, at least: an honest one takes some milliseconds.

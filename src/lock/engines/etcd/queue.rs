@@ -6,7 +6,7 @@
 
 use super::answer::{decoded, number};
 use crate::Mode;
-use crate::lock::engines::requester::Who;
+use crate::lock::engines::stored_request::StoredRequest;
 use serde_json::Value;
 
 /// One request: a key.
@@ -17,14 +17,14 @@ pub(crate) struct Request {
     pub(crate) created: u64,
     /// The lease it lives by; 0 = none.
     pub(crate) lease: i64,
-    pub(crate) who: Who,
+    pub(crate) who: StoredRequest,
 }
 
 impl Request {
     /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
     pub(crate) fn read(kv: &Value) -> Self {
         let lease = number(&kv["lease"]);
-        let mut who = Who::read(&decoded(&kv["value"])).unwrap_or_default();
+        let mut who = StoredRequest::parse(&decoded(&kv["value"])).unwrap_or_default();
         if who.is_foreign() {
             who.command = format!("etcdctl lock?, lease {lease:x}");
         }
@@ -148,9 +148,9 @@ mod tests {
             key: format!("n/{i}"),
             created: i as u64,
             lease: 1,
-            who: Who {
+            who: StoredRequest {
                 mode: (*mode).to_owned(),
-                ..Who::default()
+                ..StoredRequest::default()
             },
         };
         modes.iter().enumerate().map(request).collect()

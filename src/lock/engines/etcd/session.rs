@@ -2,10 +2,11 @@
 
 use super::answer::{Fault, code, encoded, number};
 use super::gateway::{Answer, Gateway};
-use super::patience::{BUDGET, Contact, Patience};
+use super::patience::{Contact, Patience};
 use super::queue::{self, Request};
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::background::{self, Event};
-use crate::lock::engines::validity::Standing;
+use crate::lock::engines::validity::TrackedValidity;
 use crate::lock::engines::{Lease, Validity};
 use crate::lock::shm::random::random;
 use crate::lock::sys;
@@ -27,7 +28,7 @@ const CHANGES: u32 = 3;
 pub(super) struct Session {
     pub(super) gateway: Arc<Gateway>,
     pub(super) lease: i64,
-    pub(super) standing: Arc<Standing>,
+    pub(super) validity: Arc<TrackedValidity>,
     /// etcd could not be reached for as long as a request may take, or the lease has ended.
     pub(super) failing: Arc<Event>,
     pub(super) ttl: Duration,
@@ -70,7 +71,7 @@ impl Session {
                 {
                     // Ours, from an earlier try; or, once in 2^63 times, somebody else's: nothing is attached to
                     // ours yet, and if it cannot be given back it ends by itself.
-                    let _ = revoke(gateway, lease, BUDGET);
+                    let _ = revoke(gateway, lease, ANSWER_TIMEOUT);
                     continue;
                 }
                 Err(fault) => return Err(fault),
@@ -78,7 +79,7 @@ impl Session {
             return Ok(Self {
                 gateway: gateway.clone(),
                 lease,
-                standing: Arc::new(Standing::new(Lease { begun, ttl })),
+                validity: Arc::new(TrackedValidity::new(Lease { begun, ttl })),
                 failing: Arc::new(Event::default()),
                 ttl,
                 renewals: None,
@@ -102,12 +103,12 @@ impl Session {
             term: Cell::new(None),
             outage: Cell::new(false),
             ttl: self.ttl,
-            standing: self.standing.clone(),
+            validity: self.validity.clone(),
             failing: self.failing.clone(),
             renewals: renewals.clone(),
         };
         // Not joined: it may be in the middle of a request, and holds nothing.
-        background::background("lease", move || renewer.run())?;
+        background::spawn("lease", move || renewer.run())?;
         self.renewals = Some(renewals);
         Ok(())
     }
@@ -116,9 +117,9 @@ impl Session {
     /// soon. False = the lease is lost.
     pub(super) fn freshen(&self, cancel: Option<&Cancel>) -> Result<bool> {
         loop {
-            match self.standing.now() {
+            match self.validity.now() {
                 Validity::Until(lease) if lease.left() > self.ttl - self.ttl / 3 => return Ok(true),
-                Validity::Until(lease) if !lease.left().is_zero() => {}
+                Validity::Until(_) => {}
                 _ => return Ok(false),
             }
             if cancel.is_some_and(Cancel::is_cancelled) {
@@ -141,7 +142,7 @@ impl Session {
 
     /// Stops renewing; the lease ends by itself.
     pub(super) fn stop(&mut self) {
-        self.standing.silence();
+        self.validity.silence();
         if let Some(renewals) = self.renewals.take() {
             renewals.order(|orders| orders.stop = true);
         }
@@ -178,7 +179,7 @@ struct Renewer {
     /// The term in which the members had their leader at the last look.
     term: Cell<Option<i64>>,
     ttl: Duration,
-    standing: Arc<Standing>,
+    validity: Arc<TrackedValidity>,
     failing: Arc<Event>,
     renewals: Arc<Renewals>,
 }
@@ -189,14 +190,11 @@ impl Renewer {
         let third = u64::try_from(self.ttl.as_nanos() / 3).unwrap_or(u64::MAX);
         let mut failed_at = None;
         loop {
-            let Validity::Until(lease) = self.standing.now() else {
-                return;
-            };
-            if lease.left().is_zero() {
+            let Validity::Until(lease) = self.validity.now() else {
                 // Whatever the next answer says: somebody else may have had the lock.
                 self.lost();
                 return;
-            }
+            };
             let now = sys::boottime();
             let next = match failed_at {
                 None => lease.begun.saturating_add(third),
@@ -270,7 +268,7 @@ impl Renewer {
         self.term.set(None);
         let counts = term_of(answer) == before && self.leaders_term()? == before;
         if counts {
-            self.standing.renewed(begun);
+            self.validity.renewed(begun);
             self.outage.set(false);
         }
         Ok(counts)
@@ -281,7 +279,7 @@ impl Renewer {
     /// see it. In a thread of its own, as it may take a while.
     fn compare_servers(&self) {
         let (gateway, created, key) = (self.gateway.clone(), self.created, own_key(&self.key));
-        let compared = background::background("servers", move || {
+        let compared = background::spawn("servers", move || {
             let stands = |answer: &Value| {
                 let mut requests = queue::kvs(answer).iter().map(Request::read);
                 requests.any(|request| request.created == created)
@@ -327,11 +325,10 @@ impl Renewer {
 
     /// Asks so that another server can still answer before what runs under the lease is asked to end.
     fn ask(&self, path: &str, body: &Value) -> Result<Answer, Fault> {
-        let end = match self.standing.now() {
-            Validity::Until(lease) => lease.ask_to_end_at(),
-            Validity::Unlimited | Validity::Lost => 0,
+        let left = match self.validity.now() {
+            Validity::Until(lease) => lease.left_of(lease.ask_after()),
+            Validity::Unlimited | Validity::Lost => Duration::ZERO,
         };
-        let left = Duration::from_nanos(end.saturating_sub(sys::boottime()));
         self.gateway.call(path, body, Patience::soon(left))
     }
 
@@ -351,7 +348,7 @@ impl Renewer {
 
 impl Renewer {
     fn lost(&self) {
-        self.standing.lost();
+        self.validity.lost();
         self.failing.set();
     }
 

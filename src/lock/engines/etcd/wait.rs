@@ -2,11 +2,12 @@
 
 use super::answer::{Fault, encoded, number};
 use super::gateway::Gateway;
-use super::patience::{BUDGET, Contact, Patience};
+use super::patience::{Contact, Patience};
 use super::queue::{self, Request, Verdict};
 use super::{Etcd, Place, below, slots_differ};
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::background::{self, Event};
-use crate::lock::engines::{GLANCE, USUAL_TTL, Validity};
+use crate::lock::engines::{PEEK_TIMEOUT, USUAL_TTL, Validity};
 use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Result, Wait};
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(super) fn deadline(wait: Wait) -> u64 {
     let now = sys::monotonic();
     match wait {
         Wait::No => now,
-        Wait::For(time) => now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+        Wait::For(time) => background::later(now, time),
         Wait::Forever => u64::MAX,
     }
 }
@@ -54,7 +55,7 @@ impl Etcd {
         let mut verdict = queue::verdict(requests, place.created);
         loop {
             let watched = match verdict {
-                Verdict::Granted if place.session.standing.now().is_certain() => {
+                Verdict::Granted if place.session.validity.now().is_certain() => {
                     return Ok(Waited::Granted { at_once });
                 }
                 Verdict::Granted | Verdict::Gone => return Ok(Waited::Gone),
@@ -86,7 +87,7 @@ impl Etcd {
                 if options.cancel.is_some_and(Cancel::is_cancelled) {
                     return Err(Error::Cancelled);
                 }
-                if place.session.standing.now() == Validity::Lost {
+                if place.session.validity.now() == Validity::Lost {
                     // With the lease the request has gone, or without it.
                     return Ok(Waited::Gone);
                 }
@@ -98,9 +99,10 @@ impl Etcd {
                     let what = "the lease could not be renewed while waiting".to_owned();
                     return Err(self.fail(Fault::Unreachable(what)));
                 }
-                let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
-                    begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
-                });
+                let tell_at = options
+                    .on_wait
+                    .as_ref()
+                    .map_or(u64::MAX, |(after, _)| background::later(begun, *after));
                 if now >= tell_at {
                     if let Some((_, mut tell)) = options.on_wait.take() {
                         // For the eyes only: if it cannot be read now, nothing is said.
@@ -119,7 +121,7 @@ impl Etcd {
             drop(watch);
             // Where the time is up meanwhile, it is that which counts: not much longer.
             let left = Duration::from_nanos(deadline.saturating_sub(sys::monotonic()));
-            let patience = Patience::until(Contact::Running, options.cancel).at_most(left + GLANCE);
+            let patience = Patience::until(Contact::Running, options.cancel).at_most(left + PEEK_TIMEOUT);
             let requests;
             (requests, revision) = match self.queue(name, patience) {
                 Err(Error::Unreachable { .. }) if sys::monotonic() >= deadline => return Ok(Waited::TimedOut),
@@ -189,7 +191,7 @@ impl Watch {
             agent: watch.agent.clone(),
         };
         // Not joined: it ends as soon as its connection is shut down.
-        background::background("watch", move || watcher.run())?;
+        background::spawn("watch", move || watcher.run())?;
         Ok(watch)
     }
 
@@ -249,7 +251,7 @@ impl Watcher {
         let mut reason = None;
         while !self.stop.load(Ordering::SeqCst) {
             if reason.is_some() {
-                if failing_since.get_or_insert_with(Instant::now).elapsed() >= BUDGET {
+                if failing_since.get_or_insert_with(Instant::now).elapsed() >= ANSWER_TIMEOUT {
                     return reason;
                 }
                 std::thread::sleep(PAUSE);

@@ -3,7 +3,8 @@
 use super::password;
 use super::settings::{Server, SslMode};
 use super::socket::{Connected, Ends, Wire};
-use super::target::{ANSWER_TIMEOUT, Target, is_refusal};
+use super::target::{Target, is_refusal};
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::sys;
 use crate::{Error, Result};
 use std::error::Error as _;

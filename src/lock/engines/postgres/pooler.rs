@@ -2,7 +2,8 @@
 
 use super::connect::Link;
 use super::socket::Ends;
-use super::target::{ANSWER_TIMEOUT, Target};
+use super::target::Target;
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::Stat;
 use crate::{Error, Result};
 use std::net::{IpAddr, SocketAddr};

@@ -1,12 +1,13 @@
 //! One request, from its connection to its end: a thread that keeps the connection, and the handle to it.
 
 use super::connect::Link;
-use super::target::{ANSWER_TIMEOUT, Target};
+use super::target::Target;
 use super::{sql, views};
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::background::{self, Event};
-use crate::lock::engines::requester::Who;
-use crate::lock::engines::validity::Standing;
-use crate::lock::engines::{GLANCE, Held, Lease, Validity, needs_renewal};
+use crate::lock::engines::stored_request::StoredRequest;
+use crate::lock::engines::validity::TrackedValidity;
+use crate::lock::engines::{Held, Lease, PEEK_TIMEOUT, Validity, needs_renewal};
 use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, LockName, Mode, Result, State, Wait};
 use log::Level;
@@ -33,7 +34,7 @@ enum Phase {
     Asking,
     Granted {
         token: u64,
-        standing: Arc<Standing>,
+        validity: Arc<TrackedValidity>,
         socket: OwnedFd,
     },
     NotHad,
@@ -90,7 +91,7 @@ struct Request {
     mode: Mode,
     wait: Wait,
     ttl: Duration,
-    who: Who,
+    who: StoredRequest,
     /// There is a table that tells others of it.
     told: bool,
 }
@@ -109,7 +110,7 @@ pub(super) struct Session {
 
 struct Hold {
     token: u64,
-    standing: Arc<Standing>,
+    validity: Arc<TrackedValidity>,
     socket: OwnedFd,
 }
 
@@ -121,7 +122,7 @@ impl Session {
         mode: Mode,
         wait: Wait,
         ttl: Duration,
-        who: Who,
+        who: StoredRequest,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::new());
         let request = Request {
@@ -139,7 +140,7 @@ impl Session {
             shared: shared.clone(),
             target: target.clone(),
         };
-        background::background("postgres", move || {
+        background::spawn("postgres", move || {
             let _word = word;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
@@ -166,12 +167,12 @@ impl Session {
                 Phase::Asking => {}
                 Phase::Granted {
                     token,
-                    standing,
+                    validity,
                     socket,
                 } => {
                     self.hold = Some(Hold {
                         token,
-                        standing,
+                        validity,
                         socket,
                     });
                     return Ok(true);
@@ -198,9 +199,7 @@ impl Session {
             }
             // Before that a look would only wait for the same answer.
             let to_tell = options.on_wait.as_ref().filter(|_| self.shared.queued.is_set());
-            let tell_at = to_tell.map_or(u64::MAX, |(after, _)| {
-                begun.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
-            });
+            let tell_at = to_tell.map_or(u64::MAX, |(after, _)| background::later(begun, *after));
             if sys::monotonic() >= tell_at {
                 if let Some((_, mut tell)) = options.on_wait.take()
                     && let Some(state) = look()
@@ -219,9 +218,9 @@ impl Session {
             return Ok(false);
         }
         if let Some(hold) = &self.hold {
-            hold.standing.silence();
+            hold.validity.silence();
         }
-        let until = sys::monotonic().saturating_add(patience.as_nanos() as u64);
+        let until = background::later(sys::monotonic(), patience);
         loop {
             self.shared.news.clear();
             let mut phase = self.shared.phase();
@@ -255,16 +254,13 @@ impl Held for Session {
     }
 
     fn validity(&self) -> Validity {
-        match self.hold.as_ref().map(|hold| hold.standing.now()) {
-            Some(Validity::Until(lease)) if lease.left().is_zero() => Validity::Lost,
-            Some(validity) => validity,
-            None => Validity::Lost,
-        }
+        let hold = self.hold.as_ref();
+        hold.map_or(Validity::Lost, |hold| hold.validity.now())
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
         if let Some(hold) = &self.hold {
-            hold.standing.on_change(tell);
+            hold.validity.on_change(tell);
         }
     }
 
@@ -273,7 +269,7 @@ impl Held for Session {
     }
 
     fn shorten_release(&mut self) {
-        self.leave_within = GLANCE;
+        self.leave_within = PEEK_TIMEOUT;
     }
 
     fn let_lapse(&self) -> Result<()> {
@@ -314,7 +310,7 @@ impl Request {
             }
             Err(error) => return shared.tell(Phase::Failed(error)),
         }
-        let (token, standing) = match self.granted(&link).await {
+        let (token, validity) = match self.granted(&link).await {
             Ok(granted) => granted,
             Err(error) => return shared.tell(Phase::Failed(error)),
         };
@@ -324,10 +320,10 @@ impl Request {
         };
         shared.tell(Phase::Granted {
             token,
-            standing: standing.clone(),
+            validity: validity.clone(),
             socket,
         });
-        let result = self.hold(link, &standing, &mut orders).await;
+        let result = self.hold(link, &validity, &mut orders).await;
         shared.tell(Phase::Ended(result));
     }
 
@@ -360,7 +356,7 @@ impl Request {
     /// What others see of the connection, of which the server takes 63 bytes; once it is granted, the token stands
     /// between these.
     fn application(&self) -> (String, String) {
-        let Who { pid, host, command, .. } = &self.who;
+        let StoredRequest { pid, host, command, .. } = &self.who;
         let plain = |text: String| {
             let plain = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
             plain.take(63).collect()
@@ -449,7 +445,7 @@ impl Request {
         }
     }
 
-    async fn granted(&mut self, link: &Link) -> Result<(u64, Arc<Standing>)> {
+    async fn granted(&mut self, link: &Link) -> Result<(u64, Arc<TrackedValidity>)> {
         let begun = sys::boottime();
         let request = (&self.name, self.mode, &self.who);
         let (before, after) = self.application();
@@ -474,12 +470,17 @@ impl Request {
         if link.ended.is_finished() {
             return Err(self.target.unreachable("the connection has ended"));
         }
-        let standing = Arc::new(Standing::new(Lease { begun, ttl: self.ttl }));
-        Ok((grant.token.unsigned_abs(), standing))
+        let validity = Arc::new(TrackedValidity::new(Lease { begun, ttl: self.ttl }));
+        Ok((grant.token.unsigned_abs(), validity))
     }
 
     /// Holds until it is told to release: whether it was held until then.
-    async fn hold(&self, mut link: Link, standing: &Standing, orders: &mut UnboundedReceiver<()>) -> Result<bool> {
+    async fn hold(
+        &self,
+        mut link: Link,
+        validity: &TrackedValidity,
+        orders: &mut UnboundedReceiver<()>,
+    ) -> Result<bool> {
         let (target, key) = (&self.target, sql::key(&self.name));
         let third = self.ttl / 3;
         let mut next = tokio::time::Instant::now() + third;
@@ -491,7 +492,7 @@ impl Request {
                 "<{}> {place}: the connection has ended, and the lock with it",
                 self.name
             );
-            standing.lost();
+            validity.lost();
             Ok(false)
         };
         loop {
@@ -510,14 +511,14 @@ impl Request {
             };
             match answer.unwrap_or_else(|_| Err(target.no_answer())) {
                 Ok(true) => {
-                    standing.renewed(begun);
+                    validity.renewed(begun);
                     outage = false;
                     next = tokio::time::Instant::now() + third;
                 }
                 Ok(false) => {
                     let place = target.place();
                     log::warn!("<{}> {place}: the session does not hold the lock any more", self.name);
-                    standing.lost();
+                    validity.lost();
                     return Ok(false);
                 }
                 Err(error) => {
@@ -527,8 +528,8 @@ impl Request {
                     next = tokio::time::Instant::now() + Duration::from_millis(200);
                 }
             }
-            if !standing.now().is_certain() {
-                standing.lost();
+            if !validity.now().is_certain() {
+                validity.lost();
                 return Ok(false);
             }
         }
@@ -564,7 +565,7 @@ mod tests {
             shared: shared.clone(),
             target: target.clone(),
         };
-        let thread = background::background("postgres", move || {
+        let thread = background::spawn("postgres", move || {
             let _word = word;
             panic!("on purpose");
         });

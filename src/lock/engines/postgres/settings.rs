@@ -240,7 +240,7 @@ impl Settings {
             config.options(options);
         }
         if config.get_user().is_none() {
-            config.user(environment("PGUSER").unwrap_or_else(crate::lock::engines::requester::user_name));
+            config.user(environment("PGUSER").unwrap_or_else(crate::lock::engines::stored_request::user_name));
         }
         if config.get_dbname().is_none()
             && let Some(database) = environment("PGDATABASE")

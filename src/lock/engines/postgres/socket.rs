@@ -86,7 +86,7 @@ impl Target {
 
     async fn addresses(&self, host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>> {
         let (tell, told) = tokio::sync::oneshot::channel();
-        resolver::look_up(host, port, time, |found| drop(tell.send(found)))?;
+        resolver::resolve(host, port, time, |found| drop(tell.send(found)))?;
         match told.await {
             Ok(found) => found.map_err(|e| self.unreachable(e.to_string())),
             Err(_) => Err(self.unreachable("the look-up of its name was given up")),

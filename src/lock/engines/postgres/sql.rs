@@ -5,8 +5,9 @@
 //! ([`NOWHERE_ELSE`]), what is sent before has no operators and full names, and our own table and sequence are used
 //! only if nobody else can have them run something ([`are_there`]).
 
-use super::target::{ANSWER_TIMEOUT, Target};
-use crate::lock::engines::requester::Who;
+use super::target::Target;
+use crate::lock::engines::ANSWER_TIMEOUT;
+use crate::lock::engines::stored_request::StoredRequest;
 use crate::lock::system::printable;
 use crate::{Error, LockName, Mode, Result};
 use sha2::{Digest, Sha256};
@@ -43,7 +44,7 @@ const OUR_OWN: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c
 
 /// What stands where ours are to be: its name and owner, whether it is of the right kind, whether the owner may be
 /// trusted, whether something is run when it is used, whether it may be read.
-const STANDING_THERE: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text,
+const FOUND: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text,
         c.relkind = CASE c.relname WHEN 'resourcelock_token' THEN 'S'::\"char\" ELSE 'r'::\"char\" END,
         EXISTS (SELECT FROM pg_roles o WHERE o.oid = c.relowner AND (o.rolsuper OR o.rolname = current_user
             OR o.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))),
@@ -87,7 +88,7 @@ pub(super) fn says_yes(target: &Target, rows: &[Row]) -> Result<bool> {
     rows.first().map_or(Ok(false), |row| target.value(row, 0))
 }
 
-/// Runs a statement that only looks, in a transaction of its own: a pooler may give the session to others then, who
+/// Runs a statement that only reads, in a transaction of its own: a pooler may give the session to others then, who
 /// must not find what we have set. It is given up soon if somebody has locked the table.
 pub(super) async fn look(target: &Target, client: &Client, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
     let begin = format!(
@@ -107,8 +108,8 @@ pub(super) async fn look(target: &Target, client: &Client, text: &str, values: &
 /// # Errors
 /// [`Error::Refused`] if another role than this one could have something run through them: whoever may make tables in
 /// the schema public could have been the first.
-fn are_there(target: &Target, standing: &[Row]) -> Result<bool> {
-    for row in standing {
+fn are_there(target: &Target, found: &[Row]) -> Result<bool> {
+    for row in found {
         let (name, owner): (&str, &str) = (target.value(row, 0)?, target.value(row, 1)?);
         let (fits, trusted, acts): (bool, bool, bool) =
             (target.value(row, 2)?, target.value(row, 3)?, target.value(row, 4)?);
@@ -126,14 +127,14 @@ fn are_there(target: &Target, standing: &[Row]) -> Result<bool> {
             )));
         }
     }
-    Ok(standing.len() == 2)
+    Ok(found.len() == 2)
 }
 
-/// Whether the table is there and may be read, for one that only looks.
+/// Whether the table is there and may be read, for one that only reads.
 pub(super) async fn is_readable(target: &Target, client: &Client) -> Result<bool> {
-    let standing = look(target, client, STANDING_THERE, &[]).await?;
-    are_there(target, &standing)?;
-    for row in &standing {
+    let found = look(target, client, FOUND, &[]).await?;
+    are_there(target, &found)?;
+    for row in &found {
         if target.value::<&str>(row, 0)? == "resourcelock_session" {
             return target.value(row, 5);
         }
@@ -204,7 +205,7 @@ pub(super) async fn settle(
     );
     freed?;
     let own: i64 = settled?.first().map_or(Ok(0), |row| target.value(row, 1))?;
-    let there = own == 2 || are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
+    let there = own == 2 || are_there(target, &query(target, client, FOUND, &[]).await?)?;
     Ok((there, had?))
 }
 
@@ -264,7 +265,7 @@ pub(super) struct Grant {
 pub(super) async fn grant(
     target: &Target,
     client: &Client,
-    (name, mode, who): (&LockName, Mode, &Who),
+    (name, mode, who): (&LockName, Mode, &StoredRequest),
     (before, after): (&str, &str),
     mut there: bool,
 ) -> Result<Grant> {
@@ -305,7 +306,7 @@ pub(super) async fn grant(
         if !there {
             let made = make_objects(client).await;
             // Another one may have been the first, or have made them for us while we waited.
-            there = are_there(target, &query(target, client, STANDING_THERE, &[]).await?)?;
+            there = are_there(target, &query(target, client, FOUND, &[]).await?)?;
             if !there && !made {
                 return bare_token(target, client, before, after).await;
             }
@@ -429,7 +430,7 @@ async fn make_objects(client: &Client) -> bool {
 }
 
 /// Lets others see who waits; removes the rows of waiters that have gone. Without a table others see a little less.
-pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, who: &Who) {
+pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, who: &StoredRequest) {
     let text = "WITH gone AS (
             DELETE FROM public.resourcelock_session r WHERE name = $1 AND token = 0 AND backend <> pg_backend_pid()
             AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.backend))
@@ -442,7 +443,7 @@ pub(super) async fn announce(target: &Target, client: &Client, name: &LockName, 
 }
 
 /// JSON that fits into a database of any encoding.
-fn in_ascii(who: &Who) -> String {
+fn in_ascii(who: &StoredRequest) -> String {
     let json = serde_json::to_string(who).unwrap_or_default();
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {

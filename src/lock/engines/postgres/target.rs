@@ -2,20 +2,17 @@
 
 use super::settings::{Encryption, Server, Settings, SslMode};
 use super::tls::Tls;
+use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;
 use crate::{Error, Result};
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
-use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Config, Row};
-
-/// How long an answer may take.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Where to connect, and as whom.
 pub(super) struct Target {

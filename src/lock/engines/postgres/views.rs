@@ -4,9 +4,9 @@ use super::connect::Link;
 use super::sql::{self, Value};
 use super::target::Target;
 use crate::lock::engines::background::{self, Event};
-use crate::lock::engines::follow::Looks;
-use crate::lock::engines::requester::{self, Who};
-use crate::lock::engines::{Follow, GLANCE};
+use crate::lock::engines::follow::Views;
+use crate::lock::engines::stored_request::{self, StoredRequest};
+use crate::lock::engines::{Follow, PEEK_TIMEOUT};
 use crate::lock::sys;
 use crate::{Cancel, Change, Holder, LockName, Result, State};
 use std::collections::{BTreeMap, VecDeque};
@@ -142,20 +142,20 @@ impl Seen {
     }
 
     /// Who it is: by the table, else by what the connection is called.
-    fn who(&self, name: &LockName) -> Who {
+    fn who(&self, name: &LockName) -> StoredRequest {
         let told = self.name.as_deref() == Some(name.as_str());
-        let told = told.then(|| self.who.as_deref().and_then(Who::read));
-        let mut who: Who = told.flatten().unwrap_or_else(|| {
+        let told = told.then(|| self.who.as_deref().and_then(StoredRequest::parse));
+        let mut who: StoredRequest = told.flatten().unwrap_or_else(|| {
             // Another program has a name of its own, and no process and host that we could know.
             let (pid, host, command) = self.ours().unwrap_or(("", "", &self.application));
             let (pid, _) = pid.split_once('#').unwrap_or((pid, ""));
-            Who {
+            StoredRequest {
                 pid: pid.parse().unwrap_or(0),
                 host: host.to_owned(),
                 command: command.to_owned(),
                 // A holder has made other statements since.
                 asked: if self.granted { 0 } else { self.since.unsigned_abs() },
-                ..Who::default()
+                ..StoredRequest::default()
             }
         });
         who.mode = if self.shared { "shared" } else { "exclusive" }.to_owned();
@@ -179,7 +179,7 @@ fn state_of(name: &LockName, sessions: &[&Seen]) -> State {
             waiters.push(who.waiter(ticket));
         }
     }
-    requester::state(name, holders, waiters, first.as_ref())
+    stored_request::state(name, holders, waiters, first.as_ref())
 }
 
 async fn look(target: &Target, link: &Link, name: &LockName) -> Result<State> {
@@ -200,7 +200,7 @@ pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
 
 /// The same, if it can be had soon.
 pub(super) async fn glance(target: &Target, name: &LockName) -> Result<State> {
-    let looked = timeout(GLANCE, state(target, name)).await;
+    let looked = timeout(PEEK_TIMEOUT, state(target, name)).await;
     looked.unwrap_or_else(|_| Err(target.no_answer()))
 }
 
@@ -291,9 +291,9 @@ impl Following {
         let found = Arc::new(Found::default());
         let (told, target, name) = (found.clone(), target.clone(), name.clone());
         // Not joined: it ends at its next look.
-        background::background("follow", move || {
+        background::spawn("follow", move || {
             let _word = LastWord(told.clone(), target.clone());
-            let mut looks = Looks::first(&first);
+            let mut views = Views::first(&first);
             let mut put_off = 0;
             while !told.stop.is_set() {
                 let state = runtime.block_on(look(&target, &link, &name));
@@ -307,7 +307,7 @@ impl Following {
                         put_off += 1;
                         Vec::new()
                     }
-                    Ok(state) => looks.next(&state).into_iter().map(Ok).collect(),
+                    Ok(state) => views.next(&state).into_iter().map(Ok).collect(),
                     Err(error) => vec![Err(error)],
                 };
                 if !changes.is_empty() {
@@ -316,7 +316,7 @@ impl Following {
                 if failed {
                     return;
                 }
-                let until = sys::monotonic().saturating_add(LOOK_EVERY.as_nanos() as u64);
+                let until = background::later(sys::monotonic(), LOOK_EVERY);
                 background::sleep(&[&told.stop], None, until);
             }
         })?;

@@ -1,4 +1,4 @@
-//! Who asks for a lock: what others are shown of a request on another machine. Stored as JSON.
+//! What an engine on another machine stores about a request, so that others can be shown it. JSON.
 
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
@@ -10,16 +10,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-/// The end of the year 9999, in µs: what is stored may say anything, and dates are made of it.
+/// The end of the year 9999, in µs: a stored number may be anything, and is converted to a date.
 const LATEST: u64 = 253_402_300_799_999_999;
 
-/// Longest note and command line that are stored, in bytes.
+/// The longest note and command line that are stored, in bytes.
 const LONGEST: usize = 1024;
 
-/// See the module. Every field may be missing: requests of other programs have none. What is not known is empty or 0.
+/// A request, as it is stored. Any field may be missing: requests of other programs have none. What is not known is empty
+/// or 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Who {
+pub(crate) struct StoredRequest {
     pub(crate) host: String,
     pub(crate) pid: u32,
     /// Where `pid` means that process: the machine's boot and the PID namespace.
@@ -30,31 +31,36 @@ pub(crate) struct Who {
     pub(crate) message: String,
     /// `exclusive`, `shared` or `slots:N`.
     pub(crate) mode: String,
-    /// When it asked: wall clock of its host, µs since 1970.
+    /// When the request was made: wall clock of its host, µs since 1970.
     pub(crate) asked: u64,
-    /// When it was granted after a wait, likewise; 0 = it did not wait, or has not been granted yet.
+    /// When it was granted after a wait, likewise; 0 = it did not wait, or is still waiting.
     pub(crate) granted: u64,
     /// No process renews it.
     pub(crate) detached: bool,
-    /// When a detached hold ends, likewise; 0 = not by itself.
+    /// When a detached hold ends by itself, likewise; 0 = never.
     pub(crate) expires: u64,
 }
 
-impl Who {
-    /// What is stored, within the bounds of what this program stores: anybody may have written it.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        let mut who: Self = serde_json::from_str(text).ok()?;
-        for time in [&mut who.asked, &mut who.granted, &mut who.expires] {
+impl StoredRequest {
+    /// Reads what is stored. Anybody may have written it: it is cut to the bounds of what this program stores.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut request: Self = serde_json::from_str(text).ok()?;
+        for time in [&mut request.asked, &mut request.granted, &mut request.expires] {
             *time = (*time).min(LATEST);
         }
-        for text in [&mut who.host, &mut who.user, &mut who.command, &mut who.message] {
+        for text in [
+            &mut request.host,
+            &mut request.user,
+            &mut request.command,
+            &mut request.message,
+        ] {
             *text = cut(text);
         }
-        Some(who)
+        Some(request)
     }
 
-    /// This process, with this request.
-    pub(crate) fn asks(options: &GetOptions<'_>) -> Self {
+    /// A request of this process, made now.
+    pub(crate) fn new(options: &GetOptions<'_>) -> Self {
         let uid = nix::unistd::getuid().as_raw();
         Self {
             host: host().to_owned(),
@@ -70,7 +76,7 @@ impl Who {
         }
     }
 
-    /// What is stored for the same request, left to itself now.
+    /// The same request, detached now.
     #[cfg(feature = "etcd")]
     pub(crate) fn detached_now(&self, ttl: Option<Duration>) -> Self {
         let us = |ttl: Duration| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
@@ -81,7 +87,7 @@ impl Who {
         }
     }
 
-    /// What is stored for the same request, granted now.
+    /// The same request, granted now.
     pub(crate) fn granted_now(&self) -> Self {
         Self {
             granted: sys::realtime() / 1000,
@@ -89,7 +95,7 @@ impl Who {
         }
     }
 
-    /// Whether it is another program's.
+    /// True if it is another program's.
     pub(crate) fn is_foreign(&self) -> bool {
         self.pid == 0 && self.host.is_empty()
     }
@@ -98,12 +104,12 @@ impl Who {
         match self.mode.strip_prefix("slots:").map(str::parse) {
             Some(Ok(slots @ 1..)) => Mode::Slots(slots),
             _ if self.mode == "shared" => Mode::Shared,
-            // What is not understood is alone.
+            // What is not understood excludes everything else.
             _ => Mode::Exclusive,
         }
     }
 
-    /// As a holder. `number` is both its token and its place in the order.
+    /// The request as a holder. `number` is both its token and its place in the order.
     pub(crate) fn holder(&self, number: u64) -> Holder {
         let granted = if self.granted == 0 { self.asked } else { self.granted };
         Holder {
@@ -123,7 +129,7 @@ impl Who {
         }
     }
 
-    /// As a waiter.
+    /// The request as a waiter.
     pub(crate) fn waiter(&self, number: u64) -> Waiter {
         Waiter {
             ticket: number,
@@ -150,15 +156,26 @@ impl Who {
     }
 }
 
-/// A lock with these holders and waiters; the note is the first holder's, as it would stand on a lock of one machine, if
-/// it is ours.
-pub(crate) fn state(name: &LockName, holders: Vec<Holder>, waiters: Vec<Waiter>, first: Option<&Who>) -> State {
-    let note = first.filter(|who| !who.is_foreign()).map_or_else(String::new, |who| {
-        let granted = if who.granted == 0 { who.asked } else { who.granted };
-        NoteClock::default()
-            .note(granted, &who.message, &AtomicU64::new(0))
-            .to_owned()
-    });
+/// The state of a lock with these holders and waiters. Its note is that of the first holder, if it is one of ours, in the
+/// form that it has on this machine's locks.
+pub(crate) fn state(
+    name: &LockName,
+    holders: Vec<Holder>,
+    waiters: Vec<Waiter>,
+    first: Option<&StoredRequest>,
+) -> State {
+    let note = first
+        .filter(|request| !request.is_foreign())
+        .map_or_else(String::new, |request| {
+            let granted = if request.granted == 0 {
+                request.asked
+            } else {
+                request.granted
+            };
+            NoteClock::default()
+                .note(granted, &request.message, &AtomicU64::new(0))
+                .to_owned()
+        });
     let slots = holders.iter().find_map(|holder| match holder.mode {
         Mode::Slots(slots) => Some(slots),
         _ => None,
@@ -199,7 +216,7 @@ pub(crate) fn user_name() -> String {
     system::user_name(nix::unistd::geteuid().as_raw())
 }
 
-/// See [`Who::space`].
+/// See [`StoredRequest::space`].
 fn space() -> &'static str {
     static SPACE: OnceLock<String> = OnceLock::new();
     SPACE.get_or_init(|| format!("{}:{}", system::boot_id(), process::pid_namespace()))
@@ -212,12 +229,12 @@ fn cut(text: &str) -> String {
     text[..whole.unwrap_or(0)].to_owned()
 }
 
-/// A time that is stored, in µs; `None` = it is not known.
+/// A stored time, in µs; `None` = it is not known.
 fn known(us: u64) -> Option<SystemTime> {
     (us != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(us))
 }
 
-/// How long ago that was by this host's clock: 0 if that is behind.
+/// How long ago that was by this host's clock; 0 if this clock is behind.
 fn age(us: u64) -> Option<Duration> {
     (us != 0).then(|| Duration::from_micros((sys::realtime() / 1000).saturating_sub(us)))
 }
@@ -229,9 +246,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let options = GetOptions::new().mode(Mode::Slots(3)).lock_info("scan").command("x");
-        let who = Who::asks(&options);
-        let read: Who = serde_json::from_str(&serde_json::to_string(&who).unwrap()).unwrap();
-        assert_eq!(read, who);
+        let request = StoredRequest::new(&options);
+        let read = StoredRequest::parse(&serde_json::to_string(&request).unwrap()).unwrap();
+        assert_eq!(read, request);
         assert_eq!(read.mode(), Mode::Slots(3));
         assert_eq!(read.holder(7).token, Some(7));
     }
@@ -245,15 +262,16 @@ mod tests {
             r#"{"mode":"slots:-1"}"#,
             r#"{"mode":"?","unknown":1}"#,
         ] {
-            let who = Who::read(text).unwrap();
-            assert_eq!(who.mode(), Mode::Exclusive);
+            let request = StoredRequest::parse(text).unwrap();
+            assert_eq!(request.mode(), Mode::Exclusive);
         }
-        let evil = Who {
+        let evil = StoredRequest {
             command: "\u{1b}[31m".to_owned(),
-            ..Who::default()
+            ..StoredRequest::default()
         };
         assert!(!evil.waiter(1).requester.command.unwrap().contains('\u{1b}'));
     }
+
     #[test]
     fn no_number_or_length_is_too_much() {
         let most = u64::MAX;
@@ -261,9 +279,12 @@ mod tests {
             r#"{{"asked":{most},"granted":{most},"expires":{most},"command":"{}"}}"#,
             "ä".repeat(9999)
         );
-        let who = Who::read(&text).unwrap();
-        assert_eq!((who.asked, who.granted, who.expires), (LATEST, LATEST, LATEST));
-        assert!(who.command.len() <= LONGEST);
-        assert_eq!(Who::read(r#"{"asked":-1,"host":"h"}"#), None);
+        let request = StoredRequest::parse(&text).unwrap();
+        assert_eq!(
+            (request.asked, request.granted, request.expires),
+            (LATEST, LATEST, LATEST)
+        );
+        assert!(request.command.len() <= LONGEST);
+        assert_eq!(StoredRequest::parse(r#"{"asked":-1,"host":"h"}"#), None);
     }
 }
