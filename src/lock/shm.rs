@@ -2,7 +2,9 @@
 
 pub(crate) mod beacon;
 pub(crate) mod clock;
+pub(crate) mod count;
 pub(crate) mod ending;
+pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod latched;
 pub(crate) mod layout;

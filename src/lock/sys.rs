@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+pub(crate) mod atomic;
 mod descriptor;
 mod fork;
 
@@ -183,8 +184,9 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
     let Some(first) = on.first() else { return };
     if on.iter().skip(1).any(|w| {
         let (address, value) = w.address();
+        // Relaxed: like the kernel's own comparison, it orders nothing.
         // SAFETY: the address of a live atomic, aligned for u32.
-        unsafe { AtomicU32::from_ptr(address.cast_mut()) }.load(Ordering::SeqCst) != value
+        unsafe { AtomicU32::from_ptr(address.cast_mut()) }.load(Ordering::Relaxed) != value
     }) {
         return;
     }

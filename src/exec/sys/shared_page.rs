@@ -6,16 +6,20 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+/// Of the numbers below. SeqCst: the parent, the guard and (for the PID) the kernel each look at several of them, seldom;
+/// one order of all accesses is simpler than a proof for each pair.
+const SHARED: Ordering = Ordering::SeqCst;
+
 /// An atomic number in shared memory.
 pub struct Number(AtomicI32);
 
 impl Number {
     pub fn load(&self) -> i32 {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(SHARED)
     }
 
     pub fn store(&self, value: i32) {
-        self.0.store(value, Ordering::SeqCst);
+        self.0.store(value, SHARED);
     }
 
     /// Its address, for the kernel.
@@ -29,11 +33,11 @@ pub struct Time(AtomicU64);
 
 impl Time {
     pub fn load(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(SHARED)
     }
 
     pub fn store(&self, value: u64) {
-        self.0.store(value, Ordering::SeqCst);
+        self.0.store(value, SHARED);
     }
 }
 

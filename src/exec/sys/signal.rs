@@ -231,7 +231,8 @@ pub fn catch_interrupts(signals: &[c_int], notify: fn()) -> SignalSet {
     let mut caught = SignalSet::of(&[]);
     for &signal in signals.iter().filter(|signal| !is_ignored(**signal)) {
         let on_arrival = move || {
-            let _ = INTERRUPT.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+            // Release: whoever finds the signal, sees what this thread did before; `notify` has ordering of its own.
+            let _ = INTERRUPT.compare_exchange(0, signal, Ordering::Release, Ordering::Relaxed);
             notify();
         };
         // SAFETY: it makes one atomic exchange and does what `notify` promises.
@@ -244,7 +245,7 @@ pub fn catch_interrupts(signals: &[c_int], notify: fn()) -> SignalSet {
 
 /// The first signal that [`catch_interrupts`] noticed.
 pub fn interrupt() -> Option<c_int> {
-    Some(INTERRUPT.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+    Some(INTERRUPT.load(Ordering::Acquire)).filter(|signal| *signal != 0)
 }
 
 /// Kills this process with `signal`, without a core file. Returns only if that is impossible (process 1 of a PID

@@ -5,6 +5,7 @@ use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, visit_now};
 use crate::lock::acquire::hold::Hold;
 use crate::lock::acquire::queued::{Queued, Waited};
 use crate::lock::acquire::spin::Spin;
+use crate::lock::protocol::orderings::TOKEN_LOAD;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::latched::NotDone;
@@ -17,7 +18,7 @@ use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Detached, Error, GetOptions, Result, Wait};
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -396,13 +397,15 @@ fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Reque
     let Some(record) = table.requests.get(i) else {
         return Ok(None);
     };
-    let mut hold = Hold::new(objects.clone(), i, word, record.token.load(Acquire), request, now);
-    hold.abandoned = table.header.abandoned.load(Acquire);
+    let mut hold = Hold::new(objects.clone(), i, word, record.token.load(TOKEN_LOAD), request, now);
+    hold.abandoned = table.header.abandoned.load(Relaxed);
     // After the token: it is ours if the record still was.
     if !hold.is_held() {
         return Ok(None);
     }
-    record.granted.store(now, Relaxed);
+    if !hold.accepted() {
+        return Ok(None);
+    }
     table.count_grant(now.saturating_sub(request.queued));
     if let Some(detached) = request.detached {
         match hold.detach(detached, request.bound_start) {
@@ -415,6 +418,6 @@ fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Reque
             }
         }
     }
-    table.announce();
+    table.header.announce();
     Ok(Some(hold))
 }

@@ -1,5 +1,6 @@
 //! One hold of a handle.
 
+use crate::lock::protocol::orderings::WORD_LOAD;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::Ending;
@@ -10,7 +11,7 @@ use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
 use crate::lock::types::{Detached, Ended, Result};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How long a release may wait for the table. (The holder's own word is what counts; others can repair the rest.)
 pub(crate) const RELEASE_LATCH_NS: u64 = 1_000_000_000;
@@ -67,7 +68,7 @@ impl Hold {
     /// True if the table still says so.
     pub(crate) fn is_held(&self) -> bool {
         let word = self.objects.table.words.get(self.i);
-        word.is_some_and(|word| word.load(Acquire) == self.word.0)
+        word.is_some_and(|word| word.load(WORD_LOAD) == self.word.0)
     }
 
     /// Changes its record, in the latch and only while it is held: a record that was released by force may be another
@@ -85,6 +86,13 @@ impl Hold {
             _ => false,
         });
         done.map_err(|not_done| not_done.error(&self.objects))
+    }
+
+    /// Records that it was accepted at [`granted`](Self::granted): false = it is no longer held. If the table is busy, the
+    /// time of the offer stays.
+    pub(crate) fn accepted(&self) -> bool {
+        let accepted = self.change(0, |_, record| record.granted.store(self.granted, Relaxed));
+        !matches!(accepted, Ok(false))
     }
 
     /// Makes it a detached one: from now on nobody's life keeps it but the bound process's.

@@ -195,7 +195,7 @@ impl<'a> Queued<'a> {
         let semaphore = &self.objects.semaphore;
         if check.foreign && check.place == Place::Head && semaphore.join() {
             // As sem_wait(3) does: the process that posts wakes us.
-            let value = Watched::Low(semaphore.word(), 0);
+            let value = Watched::Low(&semaphore.word, 0);
             match cancel {
                 Some(cancel) => sys::futex_wait(&[value, own(), cancel], foreign_until),
                 None => sys::futex_wait(&[value, own()], foreign_until),

@@ -3,6 +3,7 @@
 use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};
 use crate::lock::inspect::snapshot;
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Which};
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::objects::Objects;
@@ -12,7 +13,7 @@ use crate::lock::sys;
 use crate::lock::system::Stat;
 use crate::lock::types::get_options::Target;
 use crate::lock::types::{Detached, Ended, Holder, Result, UngetOptions};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Handle {
     /// Releases what the options say: false = there was no such hold.
@@ -137,7 +138,7 @@ impl Handle {
                 self.name(),
                 not_done.error(&hold.objects)
             );
-        } else if table.header.retired.load(SeqCst) == 0 {
+        } else if table.header.retired.load(RETIRED) == 0 {
             // The table has a new semaphore: whoever is next is served with that one.
             let reopened = self.reopen(&mut current, REMOVAL_TAKES);
             drop(current);

@@ -4,6 +4,7 @@
 use crate::lock::acquire::handle::{Handle, visit_now};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
 use crate::lock::api::resource_lock::ResourceLock;
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::Sweep;
 use crate::lock::shm::beacon;
 use crate::lock::shm::files;
@@ -14,7 +15,7 @@ use crate::lock::sys;
 use crate::lock::types::{Error, GetOptions, LockName, Result, Wait};
 use nix::errno::Errno;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How many times a remover checks, every [`REMOVAL_CHECK`], whether a waiter of the semaphore has taken it.
 const TURN_CHECKS: u32 = 25;
@@ -117,7 +118,7 @@ pub(crate) fn seize(handle: &Handle) -> Result<bool> {
     let objects = handle.current().objects.clone();
     let table = &objects.table;
     loop {
-        let before = table.header.retired.load(SeqCst);
+        let before = table.header.retired.load(RETIRED);
         if before != 0 && !beacon::is_out(table, before) {
             return Err(being_removed(table, before));
         }
@@ -183,5 +184,5 @@ fn wake_everybody(handle: &Handle) {
             sys::futex_wake(word, i32::MAX);
         }
     }
-    table.announce();
+    table.header.announce();
 }

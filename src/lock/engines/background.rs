@@ -30,17 +30,20 @@ pub(crate) struct Event(AtomicU32);
 
 impl Event {
     pub(crate) fn set(&self) {
-        self.0.store(1, Ordering::SeqCst);
+        // Release: who finds it set sees what it stands for.
+        self.0.store(1, Ordering::Release);
         sys::futex_wake(&self.0, i32::MAX);
     }
 
     /// Call this before reading what the event stands for.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::SeqCst);
+        // An exchange, because a store could come after the look that follows it. Acquire: if it had been set, that look
+        // sees what it stood for.
+        self.0.swap(0, Ordering::Acquire);
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst) != 0
+        self.0.load(Ordering::Acquire) != 0 // pairs with `set`
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading without disturbing: the table's content is copied record by record, each of which is checked again, a limited
 //! number of times. Takes no latch.
 
+use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LOAD, NEXT_LOAD, WORD_LOAD};
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
@@ -12,8 +13,8 @@ use crate::lock::shm::request::mode_of;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::sys;
+use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
 use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, LockName, Mode, Requester, State, Waiter};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
@@ -59,13 +60,13 @@ fn requests(objects: &Objects) -> Vec<Seen> {
     let table = &objects.table;
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
-    let top = usize::try_from(table.header.high_water.load(Acquire))
+    let top = usize::try_from(table.header.high_water.load(Relaxed))
         .unwrap_or(REQUESTS)
         .min(REQUESTS);
     let mut seen = Vec::new();
     for i in 0..top {
         for _ in 0..TRIES {
-            let word = Word(table.words[i].load(Acquire));
+            let word = Word(table.words[i].load(WORD_LOAD));
             if word.stage() == Stage::Vacant {
                 break;
             }
@@ -73,6 +74,9 @@ fn requests(objects: &Objects) -> Vec<Seen> {
             let granted = record.granted.load(Relaxed);
             let queued = record.queued.load(Relaxed);
             let held = word.stage() == Stage::Held;
+            // In the reverse of the order in which a hold is detached: one without a beacon is seen with its process.
+            let detached = record.holder.load(HOLDER_LOAD) == 0;
+            let bound_pid = record.bound_pid.load(BOUND_LOAD);
             let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
             let one = Seen {
                 i,
@@ -87,20 +91,20 @@ fn requests(objects: &Objects) -> Vec<Seen> {
                 token: known_token(record.token.load(Relaxed)),
                 ticket: record.ticket.load(Relaxed),
                 bound_start: record.bound_start.load(Relaxed),
-                bound_pid: record.bound_pid.load(Relaxed),
-                detached: record.holder.load(Relaxed) == 0,
+                bound_pid,
+                detached,
                 alive: !(go(real.is_gone(i)) || held && go(real.is_expired(i))),
                 expires: record.expires.load(Relaxed),
             };
-            std::sync::atomic::fence(Acquire);
-            if table.words[i].load(Acquire) == word.0 {
+            fence(COPIED);
+            if table.words[i].load(Relaxed) == word.0 {
                 seen.push(one);
                 break;
             }
         }
     }
-    // Read after the words: none of the requests seen is younger.
-    let next = table.header.next_ticket.load(Acquire);
+    // Read after the words (WORD_LOAD): none of the requests seen is younger.
+    let next = table.header.next_ticket.load(Relaxed);
     seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
     seen
 }
@@ -221,7 +225,7 @@ pub(crate) fn state_of_none(name: &LockName) -> State {
 
 fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
     for _ in 0..TRIES {
-        let sequence = past.sequence.load(Acquire);
+        let sequence = past.sequence.load(ENTRY_LOAD);
         if sequence != number.wrapping_add(1) {
             if sequence == 0 {
                 continue; // being written
@@ -243,7 +247,7 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             ended: wall(past.ended_wall_us.load(Relaxed)),
             how,
         };
-        std::sync::atomic::fence(Acquire);
+        fence(COPIED);
         if past.sequence.load(Relaxed) == sequence {
             return Some(record);
         }
@@ -265,12 +269,12 @@ pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
 
 /// The same, from this number on.
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
-    ring(&table.history, table.header.history_next.load(Acquire), from)
+    ring(&table.history, table.header.history_next.load(NEXT_LOAD), from)
 }
 
 /// The requests that gave up, from this number on, oldest first; their `how` is [`Ended::TimedOut`].
 pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
-    let mut records = ring(&table.gave_up, table.header.gave_up_next.load(Acquire), from);
+    let mut records = ring(&table.gave_up, table.header.gave_up_next.load(NEXT_LOAD), from);
     for record in &mut records {
         record.how = Ended::TimedOut;
     }

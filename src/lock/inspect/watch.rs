@@ -6,12 +6,13 @@
 
 use crate::lock::inspect::snapshot;
 use crate::lock::inspect::viewer::Viewer;
+use crate::lock::protocol::orderings::NEXT_LOAD;
+use crate::lock::shm::events::watch;
 use crate::lock::shm::objects::Objects;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::time::{Duration, SystemTime};
 
 /// Longest sleep: what changes without the table (by a user of the Python module, by a death) is seen within this time.
@@ -140,7 +141,7 @@ impl<'a> Watch<'a> {
                 return None;
             }
             // First the bit, then the inspection: whatever happens after the inspection finds the bit and wakes us.
-            let seen = self.events().map(|events| events.fetch_or(1, SeqCst) | 1);
+            let seen = self.events().map(watch);
             self.inspect();
             if !self.due.is_empty() {
                 continue;
@@ -294,7 +295,7 @@ fn time(known: Option<SystemTime>) -> SystemTime {
 
 fn positions(objects: &Objects) -> (u64, u64) {
     let header = &objects.table.header;
-    (header.history_next.load(Acquire), header.gave_up_next.load(Acquire))
+    (header.history_next.load(NEXT_LOAD), header.gave_up_next.load(NEXT_LOAD))
 }
 
 #[cfg(test)]

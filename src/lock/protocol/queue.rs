@@ -53,10 +53,11 @@
 //! Doing that twice, or by two processes one after the other, changes nothing more.
 //!
 //! # Memory orderings
-//! Words, semaphore and latch are read with Acquire and changed by compare-exchange with AcqRel (SeqCst where it costs
-//! nothing, as on x86). Fields and descriptions are relaxed atomics. Those that decisions use are written and read only
-//! in the latch, whose AcqRel exchange orders them. Those that are read without it (for display, or in [`check`]) are
-//! checked again against the word, or are only hints.
+//! Words and semaphore are read with Acquire; they and the latch are changed by compare-exchange with AcqRel. Fields and
+//! descriptions are relaxed atomics: those that decisions use are written and read in the latch only, whose exchange
+//! orders them; those that are read without it (for display, or in [`check`]) are checked again against the word, between
+//! two fences, or are only hints. Each ordering has a name and a reason in `orderings.rs`; `weak/` runs this code under a
+//! weak memory model.
 
 mod repair;
 mod waiters;

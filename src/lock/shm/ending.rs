@@ -1,9 +1,9 @@
 //! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants.
 
+use crate::lock::protocol::orderings::{ENTRY_BEGUN, ENTRY_COMPLETE, NEXT_STORE};
 use crate::lock::shm::layout::{GAVE_UP, HISTORY, PackedRequester, Past};
 use crate::lock::shm::table::Table;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use crate::lock::sys::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
 /// What the history keeps of an ended request.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +56,12 @@ fn write(next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
     let number = next.load(Relaxed);
-    next.store(number.wrapping_add(1), Relaxed);
+    next.store(number.wrapping_add(1), NEXT_STORE);
     let Some(past) = ring.get(number as usize % len) else {
         return;
     };
     past.sequence.store(0, Relaxed);
-    // Readers that see a field of the new record also see that its sequence is no longer the old one.
-    std::sync::atomic::fence(Release);
+    fence(ENTRY_BEGUN);
     past.ticket.store(end.ticket, Relaxed);
     past.token.store(end.token, Relaxed);
     past.queued_wall_us.store(end.queued_wall_us, Relaxed);
@@ -73,5 +72,5 @@ fn write(next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
     past.what.store(end.what, Relaxed);
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
-    past.sequence.store(number.wrapping_add(1), Release);
+    past.sequence.store(number.wrapping_add(1), ENTRY_COMPLETE);
 }

@@ -1,13 +1,14 @@
 //! Work in the latch of the real table.
 
 use crate::lock::protocol::latch::{self, Entry, LatchWorld, Slept};
+use crate::lock::protocol::orderings::{LATCH_SWAP, RETIRED};
 use crate::lock::protocol::queue::{Sweep, Wakes, visit};
 use crate::lock::shm::objects::Objects;
 use crate::lock::shm::real::{Real, go};
+use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::Error;
 use std::convert::Infallible;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 /// Longest uninterrupted sleep for the latch: how soon it is noticed that the process inside is dead.
 const SLICE_NS: u64 = 10_000_000;
@@ -41,7 +42,7 @@ impl Real<'_> {
     pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
         self.in_latch_of_any(|real, entry, wakes| {
             let header = &real.table().header;
-            if header.semaphore_inode.load(Relaxed) != real.objects.semaphore.inode || header.retired.load(SeqCst) != 0
+            if header.semaphore_inode.load(Relaxed) != real.objects.semaphore.inode || header.retired.load(RETIRED) != 0
             {
                 return Err(NotDone::Stale);
             }
@@ -68,7 +69,7 @@ impl Real<'_> {
                 "the lock's semaphore stood at {excess} (released by force more than once); it counts as 1 = free"
             );
         }
-        self.table().announce();
+        self.table().header.announce();
         Ok(result)
     }
 }
@@ -86,8 +87,7 @@ impl LatchWorld for Real<'_> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         let latch = &self.table().header.latch;
-        // AcqRel: what is done in the latch stays between entering and leaving it.
-        Ok(latch.compare_exchange(from, to, AcqRel, Relaxed).is_ok())
+        Ok(latch.compare_exchange(from, to, LATCH_SWAP, Relaxed).is_ok())
     }
 
     fn spin(&self) -> bool {
@@ -107,7 +107,7 @@ impl LatchWorld for Real<'_> {
         let latch = &self.table().header.latch;
         let slice = now.saturating_add(SLICE_NS);
         sys::futex_wait(&[Watched::Word(latch, seen)], slice.min(self.deadline));
-        let unchanged = latch.load(Acquire) == seen;
+        let unchanged = latch.load(Relaxed) == seen;
         let now = self.refresh();
         Ok(if unchanged && now >= slice {
             Slept::Slice

@@ -16,10 +16,10 @@
 //! page and the seal in its second, so that this is seen wherever it was cut before anything that decides.
 
 use crate::lock::sys;
+use crate::lock::sys::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::lock::system::printable_bytes;
 use crate::lock::types::{Ended, Host, Requester};
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Requests (holders and waiters) at once.
 pub(crate) const REQUESTS: usize = 1024;

@@ -1,8 +1,9 @@
 //! On whose life a request depends, and proof that all of it is gone.
 
+use crate::lock::protocol::orderings::{BOUND_LOAD, HOLDER_LOAD};
 use crate::lock::shm::layout::Record;
 use crate::lock::shm::process;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::lock::sys::atomic::Ordering::Relaxed;
 
 /// On whose life a request depends: two beacons and a process; 0 = none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +17,9 @@ struct Lifelines {
 /// beacon, `is_keeper_out` of the record's keeper.
 pub(crate) fn are_gone(record: &Record, is_out: impl Fn(u32) -> bool, is_keeper_out: impl Fn(u32) -> bool) -> bool {
     let read = || Lifelines {
-        holder: record.holder.load(Acquire),
-        keeper: record.keeper.load(Acquire),
-        bound: record.bound_pid.load(Acquire),
+        holder: record.holder.load(HOLDER_LOAD),
+        keeper: record.keeper.load(Relaxed),
+        bound: record.bound_pid.load(BOUND_LOAD),
     };
     proven_gone(read, |on| {
         (on.holder == 0 || is_out(on.holder))

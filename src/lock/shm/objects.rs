@@ -1,10 +1,10 @@
 //! A lock's three objects, open.
 
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::shm::beacon::{self, Beacon};
 use crate::lock::shm::note::Note;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// The lock's three objects, and this handle's beacon.
 pub(crate) struct Objects {
@@ -31,6 +31,6 @@ impl Objects {
 
     /// True if the lock's paths still lead to these objects, and nobody is about to change that.
     pub(crate) fn are_current(&self) -> bool {
-        self.table.header.retired.load(SeqCst) == 0 && self.are_at_their_paths()
+        self.table.header.retired.load(RETIRED) == 0 && self.are_at_their_paths()
     }
 }

@@ -1,5 +1,6 @@
 //! Opening a lock's objects, and creating what is missing.
 
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::files::{self, NewFile, Ownership};
@@ -11,10 +12,9 @@ use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire};
 use crate::lock::sys;
+use crate::lock::sys::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::lock::types::{Error, LockName, Result};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 /// How long to wait for the table when its semaphore has changed.
@@ -103,7 +103,7 @@ fn adopt_semaphore(name: &LockName, objects: &Objects, dead_remover: u32) -> Res
     let now = sys::monotonic();
     let real = Real::new(objects, now, now.saturating_add(LATCH_NS));
     let done = real.in_latch_of_any(|real, _, _| {
-        if table.header.retired.load(SeqCst) != dead_remover {
+        if table.header.retired.load(RETIRED) != dead_remover {
             return false;
         }
         if recorded.load(Relaxed) != objects.semaphore.inode {

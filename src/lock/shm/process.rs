@@ -4,7 +4,7 @@ use crate::lock::shm::layout::pack_command;
 use crate::lock::sys;
 use crate::lock::system::{Process, Stat};
 use std::io;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 // What is known about this process is kept in atomics: in the child of a fork, a cell that another thread was just
@@ -39,14 +39,15 @@ impl Namespace {
         sys::watch_forks();
         let generation = sys::fork_generation();
         let inode = nix::sys::stat::stat(self.path).map_or_else(|_| instead(), |stat| stat.st_ino);
-        self.inode.store(inode, Release);
-        self.of.store(generation.wrapping_add(1), Release);
+        self.inode.store(inode, Relaxed);
+        self.of.store(generation.wrapping_add(1), Release); // after the inode that it says is known
         inode
     }
 
     fn inode_if_known(&self) -> u64 {
+        // Acquire: pairs with the Release in `inode`.
         if self.of.load(Acquire) == sys::fork_generation().wrapping_add(1) {
-            self.inode.load(Acquire)
+            self.inode.load(Relaxed)
         } else {
             0
         }
@@ -99,12 +100,13 @@ pub(crate) fn own_command_packed() -> [u64; 2] {
     static NAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
     static KNOWN: AtomicBool = AtomicBool::new(false);
     if !KNOWN.load(Acquire) {
+        // Two threads may both come here; they store the same.
         for (word, value) in NAME.iter().zip(pack_command(&read_own_command())) {
-            word.store(value, Release);
+            word.store(value, Relaxed);
         }
-        KNOWN.store(true, Release);
+        KNOWN.store(true, Release); // after the name
     }
-    [NAME[0].load(Acquire), NAME[1].load(Acquire)]
+    [NAME[0].load(Relaxed), NAME[1].load(Relaxed)]
 }
 
 /// The start time of process `pid`, unless it has ended.

@@ -1,5 +1,8 @@
 //! The protocol's real world: one lock's open objects, as one request sees and changes them.
 
+use crate::lock::protocol::orderings::{
+    BOUND_STORE, DESCRIBE, EXPIRES_LOAD, EXPIRES_STORE, GRANT, HOLDER_STORE, WORD_LOAD, WORD_SWAP,
+};
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Word};
@@ -12,11 +15,10 @@ use crate::lock::shm::process;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::table::Table;
 use crate::lock::sys;
+use crate::lock::sys::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, fence};
 use crate::lock::types::{Detached, Ended};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// How long the owner of an offer has to accept it.
 const OFFER_NS: u64 = 100_000_000;
@@ -88,7 +90,7 @@ impl<'a> Real<'a> {
         if let Some(record) = self.record(i) {
             record.time_namespace.store(process::time_namespace(), Relaxed);
             record.bound_start.store(start, Relaxed);
-            record.bound_pid.store(pid, Release);
+            record.bound_pid.store(pid, BOUND_STORE);
         }
     }
 
@@ -97,7 +99,7 @@ impl<'a> Real<'a> {
         let left_behind = self.table().header.semaphore_inode.load(Relaxed) != self.objects.semaphore.inode;
         if let Some(record) = self.record(i) {
             let keeper = keeper | if left_behind { KEEPER_LEFT_BEHIND } else { 0 };
-            record.keeper.store(keeper, Release);
+            record.keeper.store(keeper, Relaxed);
         }
     }
 
@@ -111,14 +113,14 @@ impl<'a> Real<'a> {
         if let Some(ttl) = detached.ttl {
             let ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
             record.time_namespace.store(process::time_namespace(), Relaxed);
-            record.expires.store(sys::boottime().saturating_add(ns), Release);
+            record.expires.store(sys::boottime().saturating_add(ns), EXPIRES_STORE);
         }
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);
         }
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        record.holder.store(0, Release); // last: until here the beacon counts
+        record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
     }
 
     fn header_field(&self, field: Field) -> &'a AtomicU64 {
@@ -152,13 +154,13 @@ impl World for Real<'_> {
     }
 
     fn word(&self, i: usize) -> Result<Word, Infallible> {
-        Ok(Word(self.table().words.get(i).map_or(0, |word| word.load(Acquire))))
+        Ok(Word(self.table().words.get(i).map_or(0, |word| word.load(WORD_LOAD))))
     }
 
     fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Infallible> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        let swapped = |word: &AtomicU32| word.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok();
+        let swapped = |word: &AtomicU32| word.compare_exchange(from.0, to.0, WORD_SWAP, Relaxed).is_ok();
         Ok(self.table().words.get(i).is_some_and(swapped))
     }
 
@@ -198,6 +200,7 @@ impl World for Real<'_> {
         else {
             return Ok(());
         };
+        fence(DESCRIBE);
         let (k, slots) = kind_of(request.mode);
         kind.store(k as u8, Relaxed);
         record.slots.store(slots, Relaxed);
@@ -222,6 +225,7 @@ impl World for Real<'_> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         if let Some(record) = self.record(i) {
+            fence(GRANT);
             record.token.store(token, Relaxed);
             record.granted.store(self.now.get(), Relaxed);
         }
@@ -249,7 +253,7 @@ impl World for Real<'_> {
         let Some(record) = self.record(i) else {
             return Ok(false);
         };
-        let expires = record.expires.load(Acquire);
+        let expires = record.expires.load(EXPIRES_LOAD);
         Ok(expires != 0 && sys::boottime() >= expires && process::is_own_time(record.time_namespace.load(Relaxed)))
     }
 
@@ -300,6 +304,6 @@ impl World for Real<'_> {
     fn wake_semaphore(&self) {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        sys::futex_wake_low(self.objects.semaphore.word(), 1);
+        sys::futex_wake_low(&self.objects.semaphore.word, 1);
     }
 }

@@ -1,17 +1,16 @@
 //! The semaphore: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
-use crate::lock::protocol::word::SemaphoreWord;
+use crate::lock::shm::count::Count;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::sys::{self, Mapping};
 use crate::lock::types::{Error, LockName, Result};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An open semaphore.
 pub(crate) struct Semaphore {
-    map: Mapping<AtomicU64>,
+    map: Mapping<Count>,
     pub(crate) path: PathBuf,
     pub(crate) inode: u64,
     /// Its owner, group and mode: table and note follow them.
@@ -65,58 +64,24 @@ impl Semaphore {
     pub(crate) fn from_file(file: &OwnedFd, path: PathBuf, inode: u64, writable: bool) -> io::Result<Self> {
         let owner = files::ownership(file)?;
         Ok(Self {
-            map: Mapping::<AtomicU64>::new(file.as_fd(), writable)?,
+            map: Mapping::<Count>::new(file.as_fd(), writable)?,
             path,
             inode,
             owner,
         })
     }
+}
 
+impl Semaphore {
     /// True if the file at the semaphore's path is still this one.
     pub(crate) fn is_at_its_path(&self) -> bool {
         files::inode_at(&self.path) == Some(self.inode)
     }
+}
 
-    pub(crate) fn word(&self) -> &AtomicU64 {
+impl std::ops::Deref for Semaphore {
+    type Target = Count;
+    fn deref(&self) -> &Count {
         &self.map
-    }
-
-    pub(crate) fn load(&self) -> SemaphoreWord {
-        SemaphoreWord(self.map.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn swap(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<(), SemaphoreWord> {
-        self.map
-            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(SemaphoreWord)
-    }
-
-    /// Counts the caller among the waiters, as sem_wait(3) does, if the semaphore is taken. False = it is not.
-    pub(crate) fn join(&self) -> bool {
-        self.change_waiters(|semaphore| {
-            (semaphore.value() == 0).then(|| semaphore.with_waiters(semaphore.waiters().wrapping_add(1)))
-        })
-    }
-
-    /// The reverse of [`join`](Self::join).
-    pub(crate) fn leave(&self) {
-        self.change_waiters(|semaphore| {
-            semaphore
-                .waiters()
-                .checked_sub(1)
-                .map(|rest| semaphore.with_waiters(rest))
-        });
-    }
-
-    fn change_waiters(&self, change: impl Fn(SemaphoreWord) -> Option<SemaphoreWord>) -> bool {
-        let mut semaphore = self.load();
-        while let Some(next) = change(semaphore) {
-            match self.swap(semaphore, next) {
-                Ok(()) => return true,
-                Err(now) => semaphore = now,
-            }
-        }
-        false
     }
 }

@@ -134,18 +134,4 @@ impl Table {
         let record = records.find(|record| record.holder.load(Relaxed) == beacon)?;
         Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0)
     }
-
-    /// Wakes the watchers. Called after every change.
-    pub(crate) fn announce(&self) {
-        use std::sync::atomic::Ordering::SeqCst;
-        let events = &self.header.events;
-        // The change comes before this load; a compare-exchange is barrier enough on x86.
-        #[cfg(not(target_arch = "x86_64"))]
-        std::sync::atomic::fence(SeqCst);
-        if events.load(SeqCst) & 1 != 0 {
-            // Clears the bit and counts: a watcher that is about to sleep finds the word changed.
-            let _ = events.fetch_update(SeqCst, SeqCst, |e| Some((e & !1).wrapping_add(2)));
-            sys::futex_wake(events, i32::MAX);
-        }
-    }
 }

@@ -29,10 +29,10 @@
 //!
 //! A remover that is stopped stands in the way until it continues or is ended; nobody else deletes anything meanwhile.
 
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::shm::beacon;
 use crate::lock::shm::table::Table;
 use crate::lock::types::Error;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 /// Deleting a lock's files takes microseconds. A remover that has not finished after this time is stopped, and that is
@@ -57,7 +57,7 @@ pub(crate) enum Removal {
 impl Removal {
     /// Of the lock with this table.
     pub(crate) fn of(table: &Table) -> Self {
-        let remover = table.header.retired.load(SeqCst);
+        let remover = table.header.retired.load(RETIRED);
         if remover == 0 {
             return Self::None;
         }
@@ -84,5 +84,9 @@ pub(crate) fn being_removed(table: &Table, remover: u32) -> Error {
 pub(crate) fn retire(table: &Table, from: u32, to: u32) -> bool {
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
-    table.header.retired.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
+    table
+        .header
+        .retired
+        .compare_exchange(from, to, RETIRED, RETIRED)
+        .is_ok()
 }

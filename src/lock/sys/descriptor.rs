@@ -27,6 +27,7 @@ impl Descriptor {
 
     /// Its number.
     pub(crate) fn raw(&self) -> RawFd {
+        // Acquire: from the thread that has renewed it, which has opened the file before.
         self.fd.load(Ordering::Acquire)
     }
 
@@ -57,6 +58,7 @@ impl Descriptor {
             return false;
         }
         let new = fresh.as_raw_fd();
+        // Release: see `raw`; Acquire: what another thread has put there instead, likewise.
         if self
             .fd
             .compare_exchange(lost, new, Ordering::AcqRel, Ordering::Acquire)

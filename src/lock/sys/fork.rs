@@ -8,6 +8,9 @@ use std::time::Duration;
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static BEGUN: AtomicU32 = AtomicU32::new(0);
 static OVER: AtomicU32 = AtomicU32::new(0);
+/// Of these two. SeqCst: the thread that makes something looks at both before and after, and a fork may begin in another
+/// thread at any point; with one order of all these accesses there are no cases to distinguish.
+const COUNTED: Ordering = Ordering::SeqCst;
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// How often [`not_during_a_fork`] checks whether a fork is over, and how long it sleeps in between: a fork takes less
@@ -17,21 +20,22 @@ const PAUSE: Duration = Duration::from_micros(50);
 
 // The handlers only touch atomics, which is allowed between fork and exec.
 extern "C" fn before_fork() {
-    BEGUN.fetch_add(1, Ordering::SeqCst);
+    BEGUN.fetch_add(1, COUNTED);
 }
 
 extern "C" fn after_fork_in_parent() {
-    OVER.fetch_add(1, Ordering::SeqCst);
+    OVER.fetch_add(1, COUNTED);
 }
 
 extern "C" fn after_fork_in_child() {
-    GENERATION.fetch_add(1, Ordering::SeqCst);
-    OVER.store(BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
+    GENERATION.fetch_add(1, Ordering::Relaxed); // the child has only this thread
+    OVER.store(BEGUN.load(COUNTED), COUNTED);
 }
 
 /// Has forks counted from now on.
 pub(crate) fn watch_forks() {
     // No lock: a fork in another thread would leave it taken in the child. Registering twice does no harm.
+    // Acquire and Release: a thread that finds this done also finds the handlers registered.
     if !WATCHED.load(Ordering::Acquire) {
         // SAFETY: the handlers only do what is allowed between fork and exec. This waits for a fork that is under way
         // in another thread (glibc has one lock for both).
@@ -51,13 +55,13 @@ pub(crate) fn fork_generation() -> u32 {
 pub(crate) fn not_during_a_fork<T, E>(mut make: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     watch_forks();
     for _ in 0..CHECKS {
-        let over = OVER.load(Ordering::SeqCst);
-        if BEGUN.load(Ordering::SeqCst) != over {
+        let over = OVER.load(COUNTED);
+        if BEGUN.load(COUNTED) != over {
             std::thread::sleep(PAUSE);
             continue;
         }
         let made = make()?;
-        if BEGUN.load(Ordering::SeqCst) == over {
+        if BEGUN.load(COUNTED) == over {
             return Ok(made);
         }
     }

@@ -358,3 +358,22 @@ fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
         assert!(lock.unget_lock(UngetOptions::new()).unwrap());
     }
 }
+
+/// A queued request that was granted writes down when it accepted. If it was released by force at that moment, its record
+/// is another request's.
+#[test]
+fn a_late_acceptance_does_not_touch_the_next_ones_record() {
+    let own = Own::new("accept");
+    let (lock, other) = (own.open(), own.open());
+    assert!(lock.get_lock(GetOptions::new()).unwrap());
+    assert!(other.unget_lock(UngetOptions::new().force(true)).unwrap());
+    assert!(other.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    let mut current = lock.handle.current();
+    let hold = &mut current.holds[0];
+    hold.granted = u64::MAX;
+    assert!(!hold.accepted());
+    let current = other.handle.current();
+    let (next, record) = (&current.holds[0], hold.record().unwrap());
+    assert_eq!(next.i, hold.i, "it has the same record");
+    assert_eq!(record.granted.load(SeqCst), next.granted);
+}

@@ -15,13 +15,14 @@ impl Cancel {
 
     /// Ends these waits, now and in future. Never blocks; may be called from a signal handler.
     pub fn cancel(&self) {
-        self.0.store(1, Ordering::SeqCst);
+        // Release: what the caller did before is seen by the thread whose wait it ends.
+        self.0.store(1, Ordering::Release);
         // Waits sleep on this word as well, so none is missed, not even one that is just about to sleep.
         sys::futex_wake(&self.0, i32::MAX);
     }
 
     /// True if [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst) != 0
+        self.0.load(Ordering::Acquire) != 0 // pairs with `cancel`
     }
 }

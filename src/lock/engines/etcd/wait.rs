@@ -219,7 +219,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::Relaxed); // says only itself
         self.agent.clone().shutdown();
     }
 }
@@ -249,7 +249,7 @@ impl Watcher {
     fn watch(&self) -> Option<Fault> {
         let mut failing_since = None;
         let mut reason = None;
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.stop.load(Ordering::Relaxed) {
             if reason.is_some() {
                 if failing_since.get_or_insert_with(Instant::now).elapsed() >= ANSWER_TIMEOUT {
                     return reason;
