@@ -1,9 +1,9 @@
 //! What people and scripts see: view structs, text, JSON. It is no error if the reader has gone away (a broken pipe).
 
+mod columns;
 pub mod metrics;
 pub mod names;
 mod sentence;
-mod table;
 pub mod text;
 pub mod timeline;
 pub mod view;

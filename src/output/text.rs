@@ -1,7 +1,7 @@
 //! Locks as text and tables.
 
+use super::columns::Table;
 use super::sentence::{self, duration, held, note_text};
-use super::table::Table;
 use super::{Style, names, shown, view};
 use chrono::{DateTime, Local};
 use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};

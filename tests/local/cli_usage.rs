@@ -80,7 +80,7 @@ fn mistakes_are_one_line() {
         (&["a/b", "get"], "contains a '/'"),
         (&["sem.x", "state"], "'sem.'"),
         (&["resourcelock.x", "run", "true"], "'resourcelock.'"),
-        (&["..", "unget"], "folder"),
+        (&["..", "unget"], "directory"),
         (&["", "get"], "it is empty"),
         (&["a\u{1b}[31mb", "get"], "a\\u{1b}[31mb"),
     ] {

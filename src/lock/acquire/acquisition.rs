@@ -10,7 +10,7 @@ use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::pack_command;
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::request::{Request, kind_of};

@@ -6,7 +6,7 @@ use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::files::Ownership;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::PackedRequester;
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::opening::open_objects;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;

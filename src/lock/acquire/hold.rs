@@ -5,7 +5,7 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::layout::{Record, pack_what};
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;

@@ -6,7 +6,7 @@ use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Which};
 use crate::lock::shm::latched::NotDone;
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;

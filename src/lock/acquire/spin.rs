@@ -1,6 +1,6 @@
 //! A short spin before the queue.
 
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::sys;
 use crate::lock::types::Mode;
 use std::time::Duration;

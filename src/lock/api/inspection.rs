@@ -3,8 +3,8 @@
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::inspect::Viewer;
 use crate::lock::inspect::snapshot;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::objects::Objects;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::types::{HistoryRecord, State};
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LO
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::request::mode_of;

@@ -1,8 +1,8 @@
 //! Inspecting a lock without taking part: creates nothing, and needs only permission to read.
 
 use crate::lock::inspect::snapshot;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::objects::Objects;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};

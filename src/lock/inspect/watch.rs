@@ -8,7 +8,7 @@ use crate::lock::inspect::snapshot;
 use crate::lock::inspect::viewer::Viewer;
 use crate::lock::protocol::orderings::NEXT_LOAD;
 use crate::lock::shm::events::watch;
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};

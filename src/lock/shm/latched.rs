@@ -3,7 +3,7 @@
 use crate::lock::protocol::latch::{self, Entry, LatchWorld, Slept};
 use crate::lock::protocol::orderings::{LATCH_SWAP, RETIRED};
 use crate::lock::protocol::queue::{Sweep, Wakes, visit};
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::sys::{self, Watched};

@@ -10,7 +10,7 @@ use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
 use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REQUESTS, Record, pack_what};
 use crate::lock::shm::lifelines;
-use crate::lock::shm::objects::Objects;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::table::Table;

@@ -318,7 +318,7 @@ mod tests {
     }
 
     /// Raises or lowers the semaphore's waiter count, as a process in sem_wait(3) does.
-    fn count_foreign_waiter(objects: &crate::lock::shm::objects::Objects, by: i32) {
+    fn count_foreign_waiter(objects: &crate::lock::shm::lock_objects::Objects, by: i32) {
         loop {
             let semaphore = objects.semaphore.load();
             let waiters = semaphore.waiters().checked_add_signed(by as i16).unwrap();

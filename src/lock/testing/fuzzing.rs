@@ -3,8 +3,8 @@
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::layout::{Layout, MAGIC};
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::objects::Objects;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
