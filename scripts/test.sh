@@ -141,7 +141,7 @@ trap 'rm -f "$later"' EXIT
 } >"$later" 2>&1 &
 other=$!
 failed=
-tests --all-features --test conformance --test engines -- --test-threads 16 || failed=1
+tests --all-features --test conformance --test engines -- --test-threads 12 || failed=1
 wait "$other" || failed=1
 cat "$later"
 [ -z "$failed" ]
