@@ -22,4 +22,4 @@ while True:
     os.write(out, f"{token} {os.getpid()} {now}\n".encode())
     if now >= end or os.path.exists(f"{file}.end-{token}"):
         break
-    time.sleep(0.002)
+    time.sleep(0.005)

@@ -18,6 +18,11 @@ pub enum Version {
 impl Version {
     pub const ALL: [Self; 2] = [Self::System, Self::Newer];
 
+    /// What has it not wait for the disk, if it can: only its processes are ever killed, not the machine.
+    fn without_fsync(self) -> Option<&'static str> {
+        (self == Self::Newer).then_some("--unsafe-no-fsync")
+    }
+
     fn program(self, name: &str) -> PathBuf {
         match self {
             Self::System => PathBuf::from(name),
@@ -128,6 +133,7 @@ impl Etcd {
             .arg(format!("--initial-cluster={}", cluster.join(",")))
             .args(["--heartbeat-interval=100", "--election-timeout=500"])
             .args(["--logger=zap", "--log-level=error"])
+            .args(self.version.without_fsync())
             .args(&self.extra)
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
         if let Some(secure) = &self.secure {

@@ -30,9 +30,11 @@ pub fn asked_to_end(url: &str, stop: impl Fn()) {
     assert_eq!(other.status(), 69);
 }
 
-/// How long they wait, s: the server hangs before.
-const LATE: &str = "8";
-const LATE_NS: u64 = 8_000_000_000;
+/// How long they wait, and when the server begins to hang: in time for that, and so late that nobody has waited in vain
+/// for an answer that is needed before.
+const LATE: &str = "6";
+const LATE_NS: u64 = 6_000_000_000;
+const HANGS_NS: u64 = 3_500_000_000;
 
 /// `gets`: whether `get` has a meaning on this engine.
 pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
@@ -56,6 +58,7 @@ pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
     }
     let started = boottime();
     wait_until("they wait", || journal.waiting() == waiting.len());
+    wait_until("they have waited for a while", || boottime() > started + HANGS_NS);
     stop();
     wait_until("their time is up", || boottime() > started + LATE_NS);
     let mut other = asking(&journal);

@@ -30,9 +30,12 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// When it does not hold within [`PATIENCE`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
+    // Less and less often: many conditions start a process.
+    let mut pause = Duration::from_millis(2);
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(50));
     }
 }
 

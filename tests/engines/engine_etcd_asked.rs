@@ -166,11 +166,13 @@ fn time_is_up_in_a_look() {
     let mut holder = Run::start(&mut journal.command_by(&etcd.url(), &["run", "--", "sleep", "600"]));
     let state = |words: &[&str]| journal.command_by(&etcd.url(), words).output().expect("it runs");
     wait_until("it holds", || state(&["state", "-q"]).status.success());
-    let mut command = journal.command(&["run", "-t", "10", "true"]);
+    let mut command = journal.command(&["run", "-t", "6", "true"]);
     let child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-    wait_until("it waits", || {
+    // So long that its time is up before an answer has been waited for in vain.
+    wait_until("it has waited for 3 s", || {
         let said = String::from_utf8_lossy(&state(&["state", "--json"]).stdout).into_owned();
-        serde_json::from_str::<serde_json::Value>(&said).is_ok_and(|state| state["waiters"][0].is_object())
+        let state = serde_json::from_str::<serde_json::Value>(&said).unwrap_or_default();
+        state["waiters"][0]["waited_seconds"].as_f64() > Some(3.0)
     });
     relay.hold_all_after("kv/range", 0);
     holder.signal("TERM");

@@ -182,13 +182,13 @@ fn an_etcd_that_has_gone_back_is_followed() {
     let mut trace = journal.command_by(&etcd.url_of(&relay.endpoint()), &["trace", "-f", "--json"]);
     let trace = Run::start(trace.stdout(std::fs::File::create(&file).expect("a file")));
     let said = || std::fs::read_to_string(&file).unwrap_or_default();
-    let run = |message: &str| {
-        let run = journal.command(&["run", "-m", message, "true"]).status();
+    let run = |command: &[&str]| {
+        let run = journal.command(&[&["run"], command].concat()).status();
         assert!(run.expect("it runs").success());
     };
     wait_until("it follows", || {
-        run("beforehand");
-        said().contains("beforehand")
+        run(&["true"]);
+        said().contains(r#""command":"true""#)
     });
     trace.signal("STOP");
     etcd.kill(0);
@@ -197,8 +197,8 @@ fn an_etcd_that_has_gone_back_is_followed() {
     etcd.wait_ready();
     trace.signal("CONT");
     relay.wait_seen("watch", 2);
-    run("afterwards");
-    wait_until("it was told", || said().contains("afterwards"));
+    run(&["sleep", "0"]);
+    wait_until("it was told", || said().contains(r#""command":"sleep""#));
 }
 
 /// A watch that ends as soon as it has begun is not begun anew as fast as can be.

@@ -100,7 +100,12 @@ fn the_disk_is_not_waited_for() {
     server.sql("CREATE ROLE plain LOGIN");
     server.sql("CREATE DATABASE bare");
     server.sql_in("bare", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    server.set(&["wal_writer_delay=10s", "autovacuum=off", "checkpoint_timeout=1h"]);
+    server.set(&[
+        "fsync=on",
+        "wal_writer_delay=10s",
+        "autovacuum=off",
+        "checkpoint_timeout=1h",
+    ]);
     let mut tokens = Tokens::of(server.url());
     let mut bare = Tokens::of(server.url_as("trusted", "jobs"));
     bare.url = format!(
