@@ -24,9 +24,9 @@ fn behind(words: &[&str], command: &Command) -> Command {
     behind
 }
 
-/// Lets calls of pidfd_open(2) fail in a process and all that it starts, counted in each of them. That process is the
-/// one that is started: strace stands beside it.
-const PIDFD_OPEN_FAILS: [&str; 6] = ["strace", "-D", "-f", "-qq", "-o/dev/null", "-e"];
+/// Interferes with some system calls of a process and of all that it starts, and leaves the others at their speed. That
+/// process is the one that is started: strace stands beside it.
+const STRACE: [&str; 7] = ["strace", "--seccomp-bpf", "-D", "-f", "-qq", "-o/dev/null", "-e"];
 
 /// Without /proc. (Where /proc is mounted stays as it is for everybody else.)
 const WITHOUT_PROC: [&str; 5] = [
@@ -62,8 +62,9 @@ fn no_descriptor_of_the_command() {
                 let journal = Journal::new(&etcd.url(), "descriptor");
                 let mut command = journal.command(&["run"]);
                 command.args(TTL).arg("--").args(journal.beat(60, &["stubborn"]));
+                // Counted in each process.
                 let how_it_fails = format!("inject=pidfd_open:error={how}");
-                let words = [&PIDFD_OPEN_FAILS[..], &[&how_it_fails]].concat();
+                let words = [&STRACE[..], &[&how_it_fails]].concat();
                 let mut holder = Run::start(&mut behind(&words, &command));
                 journal.wait_for(1);
                 let mut next = journal.run(TTL, 0, &[]);
@@ -165,14 +166,7 @@ while True:
     let mut command = journal.command(&["run"]);
     command.args(TTL).args(["--", "python3", "-ISc", COUNTS]).arg(&counts);
     // Signals that come at once are one: being watched, the guard is slow.
-    let slowly = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o/dev/null",
-        "-etrace=kill,pidfd_send_signal",
-    ];
+    let slowly = [&STRACE[..], &["trace=kill,pidfd_send_signal"]].concat();
     let mut holder = Run::start(&mut behind(&slowly, &command));
     let said = |what: &str| -> Vec<String> {
         let text = std::fs::read_to_string(&counts).unwrap_or_default();
@@ -322,12 +316,16 @@ fn a_shell_that_is_killed_does_not_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let names: Vec<Journal> = (0..2).map(|_| Journal::new(&etcd.url(), "go-on")).collect();
     let file = |journal: &Journal, what: &str| folder.path().join(format!("{}.{what}", journal.name()));
+    let command = |journal: &Journal| -> Option<u32> {
+        let number = std::fs::read_to_string(file(journal, "begun")).ok()?;
+        number.trim().parse().ok()
+    };
     let mut holders: Vec<Run> = names
         .iter()
         .map(|journal| {
             // It has its moment between two signals.
-            let slowly = ["strace", "-D", "-f", "-qq", "-o/dev/null", "-e", SLOW_SIGNALS];
-            let script = "trap '' TERM; : > \"$0\"; sleep 60; : > \"$1\"";
+            let slowly = [&STRACE[..], &[SLOW_SIGNALS]].concat();
+            let script = "trap '' TERM; echo $$ > \"$0\"; sleep 600; : > \"$1\"";
             let mut command = journal.command(&["run"]);
             command.args(TTL).args(["--", "sh", "-c", script]);
             command.args([file(journal, "begun"), file(journal, "went-on")]);
@@ -335,12 +333,15 @@ fn a_shell_that_is_killed_does_not_go_on() {
         })
         .collect();
     for (journal, holder) in names.iter().zip(&holders) {
-        wait_until("its command runs", || file(journal, "begun").exists());
+        wait_until("its command runs", || command(journal).is_some());
         holder.signal("STOP");
     }
     for (journal, holder) in names.iter().zip(&mut holders) {
         let next = journal.command(&["run", "true"]).status().expect("it runs");
         assert!(next.success());
+        // The holder would pass that on: not before the shell has ended.
+        let shell = command(journal).expect("it runs");
+        wait_until("its command has ended", || !runs(shell));
         holder.signal("CONT");
         assert_eq!(holder.status(), 76);
         assert!(!file(journal, "went-on").exists());
