@@ -44,7 +44,8 @@
 //! - Requests that have waited for a millisecond are served in the order in which they were made.
 //! - Waits end at their deadline, counted on the monotonic clock.
 //! - [`Guard::token`]s grow with every grant: pass them to the resource, and let it refuse lower ones.
-//! - The next holder is told if the previous one died while holding the lock ([`Guard::abandoned`]).
+//! - Holders are told if a previous one died while holding the lock ([`Guard::abandoned`]), until one of them says that
+//!   what it left is in order ([`Guard::mark_recovered`]).
 //!
 //! # Not guaranteed
 //! - Locks are advisory: a process that does not use them is not kept out, and one that may write the lock's files can

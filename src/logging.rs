@@ -12,7 +12,9 @@ use resourcelock::system::printable;
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    target == "resourcelock" || target.starts_with("resourcelock::")
+    let is_own = target == "resourcelock" || target.starts_with("resourcelock::");
+    // If a previous holder died, the command itself says so, once, if that is wanted.
+    is_own && target != "resourcelock::abandoned"
 }
 
 /// Shows warnings.
@@ -20,8 +22,7 @@ struct Warnings;
 
 impl Log for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // If a previous holder died, the command itself says so, if that is wanted.
-        metadata.level() <= Level::Warn && is_own(metadata) && metadata.target() != "resourcelock::abandoned"
+        metadata.level() <= Level::Warn && is_own(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -8,7 +8,7 @@ pub mod text;
 pub mod timeline;
 pub mod view;
 
-/// Shown to the next holder after one that died.
+/// Shown, once, to the next holder after one that died.
 pub const ABANDONED: &str =
     "the previous holder died while holding the lock; the protected resource may be inconsistent";
 

@@ -77,7 +77,7 @@ fn apply(finding: &Finding) -> Result<bool, Failure> {
         Remedy::TakeOnce => {
             let request = GetOptions::new().wait(Wait::No).lock_info("doctor");
             if let Some(guard) = lock.try_acquire(request).map_err(failed)? {
-                guard.release_unrepaired().map_err(failed)?;
+                guard.release().map_err(failed)?;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `get`: acquires the lock and leaves it taken, as the Python tool does; with `-a` only for a time.
 
-use super::job::Job;
+use super::job::{self, Job};
 use super::waiting::Waiting;
 use super::{Failure, advice, bare, interrupted, not_acquired};
 use crate::cli::{Common, GetArgs};
@@ -33,10 +33,12 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
             state => state.map_err(|error| get.failed(error))?,
         };
         let own = state.as_ref().map(|state| job.holds(state, remote)).unwrap_or_default();
-        if let (true, Some(&token)) = (args.request.same_process_ok, own.last()) {
-            return get.report(token, "held by this job already");
-        }
         if let Some(state) = state {
+            if args.request.same_process_ok
+                && let Some(token) = job::including(&state, &own, args.request.mode)
+            {
+                return get.report(token, "held by this job already");
+            }
             get.waiting
                 .check_self_wait(&state, &own, args.request.mode, args.request.wait)?;
         }
@@ -53,7 +55,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
         Err(error) => return Err(get.failed(error)),
     };
     get.waiting.over();
-    if hold.abandoned() && !common.quiet {
+    if hold.abandoned() && !common.quiet && engine.report_death(&get.lock) {
         output::message(&format!("resourcelock: {}: {}", get.name(), output::ABANDONED));
     }
     match (exec::interrupt(), args.auto_unget) {
@@ -112,7 +114,7 @@ impl Hold {
     fn release(self, get: &Get<'_>) -> Result<bool, Failure> {
         let where_called = format!("{} - auto unget", get.args.message);
         let released = match self {
-            Self::Own(held) => held.release(true),
+            Self::Own(held) => held.release(false),
             Self::Detached { token, .. } => {
                 let target = UngetOptions::new().token(token).where_called(&where_called);
                 get.engine.break_hold(&get.lock, target)

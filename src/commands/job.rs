@@ -116,6 +116,15 @@ fn process_of(pid: u32, host: &str) -> String {
     format!("{pid}@{}", host.replace(['/', ':'], "_"))
 }
 
+/// The innermost of the job's own holds (`tokens`) that allows all that a hold in `mode` does.
+pub fn including(state: &State, tokens: &[u64], mode: Mode) -> Option<u64> {
+    let includes = |token: &&u64| {
+        let mut holders = state.holders.iter();
+        holders.any(|holder| holder.token == Some(**token) && holder.mode.includes(mode))
+    };
+    tokens.iter().rev().find(includes).copied()
+}
+
 /// True if a request in `mode` would wait for the job's own holds (`tokens`), which do not end before it is answered.
 pub fn waits_for_itself(state: &State, tokens: &[u64], mode: Mode) -> bool {
     let own: Vec<Mode> = state

@@ -18,8 +18,17 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result
     };
     let released = engine.break_hold(&lock, options(args)).map_err(failed)?;
     report(common, args, released)?;
-    if let (true, false, Some(before)) = (released, common.quiet, before) {
-        report_unprotected(args, &before);
+    if let (false, Some(before)) = (common.quiet, before) {
+        if released {
+            report_unprotected(args, &before);
+        }
+        let is_marked = |state: State| state.abandoned.is_some();
+        if before.abandoned.is_some() && !engine.peek(&lock).map_err(failed)?.is_some_and(is_marked) {
+            let name = bare(&args.name);
+            output::message(&format!(
+                "resourcelock: {name}: the mark that a holder died while holding it is cleared"
+            ));
+        }
     }
     // A clean-up trap must not change a script's status: unless one particular hold was meant, a free lock is fine.
     let particular = args.pid.is_some() || args.token.is_some();

@@ -7,4 +7,5 @@ pub(crate) mod handle;
 pub(crate) mod hold;
 pub(crate) mod queued;
 mod release;
+pub(crate) mod share;
 mod spin;

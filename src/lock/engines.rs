@@ -175,7 +175,7 @@ pub struct Listing {
 pub struct DetachedHold {
     /// The grant's number.
     pub token: u64,
-    /// True if the previous holder died while it held the lock. Always false on an engine that does not tell.
+    /// True if a previous holder died while it held the lock: see [`Held::abandoned`].
     pub abandoned: bool,
 }
 
@@ -233,6 +233,12 @@ pub trait Engine: Send + Sync {
     /// As [`acquire`](Self::acquire).
     fn peek(&self, name: &LockName) -> Result<Option<State>> {
         self.state(name, &Cancel::new())
+    }
+
+    /// Counts the death that the lock is marked with ([`Held::abandoned`]) as told to people: false = that was done before.
+    /// Always true on an engine that does not tell of deaths.
+    fn report_death(&self, _name: &LockName) -> bool {
+        true
     }
 
     /// True if a hold with this token stands now and its holder is not proven dead.
@@ -302,8 +308,8 @@ pub trait Held: Send {
         (!self.validity().is_certain()).then_some(Lost::Lease)
     }
 
-    /// True if the previous holder died while it held the lock, and nobody has finished well since. Always false on an
-    /// engine that does not tell ([`Capabilities::abandoned`]).
+    /// True if a previous holder died while it held the lock, and nobody has said since that what it may have left half
+    /// done is in order again. Always false on an engine that does not tell ([`Capabilities::abandoned`]).
     fn abandoned(&self) -> bool {
         false
     }

@@ -10,6 +10,7 @@ pub(crate) mod latched;
 pub(crate) mod layout;
 mod lifelines;
 pub(crate) mod lock_objects;
+pub(crate) mod messages;
 pub(crate) mod note;
 pub(crate) mod opening;
 pub(crate) mod process;

@@ -341,10 +341,9 @@ impl Hands {
             }
             "get" => self.get(Ask::options(&arguments[0])),
             "release" => self.guards.pop().map_or(json!(false), |guard| outcome(guard.release())),
-            "release_unrepaired" => self
-                .guards
-                .pop()
-                .map_or(json!(false), |guard| outcome(guard.release_unrepaired())),
+            "release_recovered" => self.guards.pop().map_or(json!(false), |guard| {
+                outcome(guard.mark_recovered().and_then(|()| guard.release()))
+            }),
             "lost" => self.guards.last().map_or(Value::Null, |guard| match guard.lost() {
                 None => json!("held"),
                 Some(Lost::Forced) => json!("forced"),
@@ -352,7 +351,7 @@ impl Hands {
                 Some(other) => json!(format!("{other:?}")),
             }),
             "leave_taken" => {
-                self.guards.drain(..).for_each(std::mem::forget);
+                self.guards.drain(..).for_each(Guard::leave_held);
                 outcome(self.lock().leave_taken())
             }
             "force" => outcome(self.lock().unget_lock(UngetOptions::new().force(true))),

@@ -67,7 +67,10 @@ fn holder_and_first_in_line_die_together() {
     let (mut holder, mut waiters) = queue(&lock, 3);
     kill_together(&mut [&mut holder, &mut waiters[0]]);
     assert!(waiters[1].granted().is_some_and(|grant| grant.abandoned));
-    assert!(waiters[1].release());
+    assert_eq!(
+        waiters[1].ask(serde_json::json!(["release_recovered"])),
+        serde_json::json!(true)
+    );
     assert!(waiters[2].granted().is_some_and(|grant| !grant.abandoned));
 }
 

@@ -22,6 +22,9 @@ mod example_accept;
 mod example_demo;
 mod example_sensor;
 mod fault_02;
+mod fault_03;
+mod fault_04;
+mod fault_05;
 mod fault_12;
 mod fault_16;
 mod fault_19;
@@ -62,6 +65,7 @@ fn worker() {
         &[
             closed_descriptors::SKILLS,
             crash_fork::SKILLS,
+            fault_04::SKILLS,
             modes::SKILLS,
             order::SKILLS,
         ]

@@ -406,7 +406,7 @@ fn is_held_knows_a_token_until_its_end() {
 }
 
 #[test]
-fn a_death_is_told_until_somebody_finishes_well() {
+fn a_death_is_told_until_somebody_says_that_it_is_repaired() {
     let lock = TestLock::new("modes");
     let [mut dying, mut one] = [0; 2].map(|_| Worker::open(&lock));
     let token = dying.get(Ask::default()).unwrap().token;
@@ -416,11 +416,11 @@ fn a_death_is_told_until_somebody_finishes_well() {
         "even a request that does not wait is told"
     );
     assert_eq!(lock.state().abandoned, Some(token));
-    assert_eq!(one.ask(json!(["release_unrepaired"])), json!(true));
-    assert!(one.get(Ask::now()).unwrap().abandoned, "kept");
     assert!(one.release());
+    assert!(one.get(Ask::now()).unwrap().abandoned, "kept");
+    assert_eq!(one.ask(json!(["release_recovered"])), json!(true));
     assert_eq!(lock.state().abandoned, None);
-    assert!(!one.get(Ask::now()).unwrap().abandoned, "mended by the good release");
+    assert!(!one.get(Ask::now()).unwrap().abandoned);
     assert!(one.release());
     assert_eq!(lock.state().counters.unwrap().abandoned, 1);
     let ends: Vec<_> = lock
@@ -439,7 +439,7 @@ fn a_forced_release_clears_the_mark_of_a_death() {
     dying.get(Ask::default()).unwrap();
     dying.kill();
     assert!(one.get(Ask::now()).unwrap().abandoned);
-    assert_eq!(one.ask(json!(["release_unrepaired"])), json!(true));
+    assert!(one.release());
     assert!(lock.state().abandoned.is_some());
     let _ = one.ask(json!(["force"])); // free: nothing to release, but somebody has seen to it
     assert_eq!(lock.state().abandoned, None);

@@ -91,9 +91,9 @@ fn what_a_former_holder_does_touches_nobody_elses_record() {
     let mut next = Worker::open(&lock);
     let grant = next.get(Ask::default()).expect("free");
     // Too late: the record is the next holder's by now.
-    former.bind(std::process::id()).unwrap();
-    former.keep_alive_descriptor().unwrap();
-    former.let_lapse().unwrap();
+    assert!(matches!(former.bind(std::process::id()), Err(Error::NotHeld)));
+    assert!(matches!(former.keep_alive_descriptor(), Err(Error::NotHeld)));
+    assert!(matches!(former.let_lapse(), Err(Error::NotHeld)));
     let state = lock.state();
     assert_eq!((state.holders.len(), state.holders[0].token), (1, Some(grant.token)));
     assert_eq!(state.holders[0].bound_pid, None);
@@ -116,6 +116,8 @@ fn the_inner_of_two_guards_does_not_release() {
     drop(inner);
     assert!(handle.have_the_lock());
     assert_eq!(outer.lost(), None);
-    assert!(handle.unget_lock(UngetOptions::new()).unwrap());
-    assert!(outer.lost().is_some(), "released under the guard");
+    assert!(!handle.unget_lock(UngetOptions::new()).unwrap());
+    assert_eq!(outer.lost(), None, "not released under the guard");
+    drop(outer);
+    assert!(!handle.have_the_lock() && !lock.state().locked);
 }

@@ -28,8 +28,7 @@ impl<'r> Checked<'r> {
         let prepared = &mut self.granted.prepared;
         if run.args.no_fork {
             let not_run = exec::exec_here(&prepared.signals, &prepared.program, &self.granted.environment);
-            let repaired = !self.granted.abandoned;
-            self.release(repaired);
+            self.release(false);
             return Ok(run.not_run(&not_run));
         }
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
@@ -43,8 +42,7 @@ impl<'r> Checked<'r> {
             }
             Err(not_run) => {
                 let barred = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
-                let repaired = !self.granted.abandoned;
-                self.release(repaired);
+                self.release(false);
                 if barred {
                     run.say(LOST_BEFORE);
                     return Ok(Exit::Lost);
@@ -66,9 +64,8 @@ impl<'r> Checked<'r> {
         if was_asked_to_end(ended) {
             self.granted.held.shorten_release();
         }
-        let repaired = ended.well() || !self.granted.abandoned;
         let remote = run.engine.capabilities().remote;
-        let released = self.release(repaired);
+        let released = self.release(ended.well());
         if asked {
             let kept = lost_before.is_none() && released == Some(true);
             run.say(if killed || !kept { ENDED } else { ASKED });
@@ -128,7 +125,8 @@ impl<'a> Watching<'a> {
     fn record(&mut self, pid: u32) {
         self.unrecorded = None;
         if let Err(error) = self.held.bind(pid) {
-            log::info!("<{}> {error}", self.run.lock); // most often: it has ended already
+            // Most often: it has ended already. If the hold is lost, `check` finds out how.
+            log::info!("<{}> {error}", self.run.lock);
             self.unrecorded = matches!(error, Error::Busy { .. }).then_some(pid);
         }
     }

@@ -63,7 +63,7 @@ impl<'r> Granted<'r> {
             run.say(&format!("{}; repair it, then 'unget' the lock", output::ABANDONED));
             return Err(self.give_up(Stop::With(Exit::Abandoned)));
         }
-        if self.abandoned && run.args.recover.is_none() && !run.common.quiet {
+        if self.abandoned && run.args.recover.is_none() && !run.common.quiet && run.engine.report_death(&run.lock) {
             run.say(output::ABANDONED);
         }
         if let Err(error) = self.held.share_with_children() {
@@ -84,8 +84,7 @@ impl<'r> Granted<'r> {
             Err(stop) => return Err(self.give_up(stop)),
         };
         if self.held.lost().is_some() {
-            run.say(LOST_BEFORE);
-            return Err(self.give_up(Stop::With(Exit::Lost)));
+            return Err(self.lost());
         }
         Ok(Checked::new(self, guard))
     }
@@ -93,16 +92,25 @@ impl<'r> Granted<'r> {
     /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
         let run = self.run();
-        match self.held.release(!self.abandoned) {
+        match self.held.release(false) {
             Ok(_) => {}
             Err(error) => run.say(&not_released(&error)),
         }
         stop
     }
 
+    /// The hold has ended, so there is no command.
+    fn lost(self) -> Stop {
+        self.run().say(LOST_BEFORE);
+        self.give_up(Stop::With(Exit::Lost))
+    }
+
     /// What keeps the lock while the command runs could not be recorded. If this program were killed, somebody else would
     /// be granted the lock beside the command: so there is no command.
     fn not_kept(self, error: Error) -> Stop {
+        if matches!(error, Error::NotHeld) {
+            return self.lost();
+        }
         let run = self.run();
         self.give_up(run.failed(error))
     }
@@ -111,8 +119,8 @@ impl<'r> Granted<'r> {
     fn keep_without_this_program(&self) -> Result<(), Error> {
         match self.held.bind(std::process::id()) {
             Ok(()) => {}
-            // Nobody is left to retry.
-            Err(error @ Error::Busy { .. }) => return Err(error),
+            // Nobody is left to retry; or there is nothing left to keep.
+            Err(error @ (Error::Busy { .. } | Error::NotHeld)) => return Err(error),
             // Without /proc the inherited descriptor alone keeps the lock.
             Err(error) => log::info!("<{}> {error}", self.run().lock),
         }

@@ -5,7 +5,7 @@ use super::inherited::Inherited;
 use super::{CANCEL, Run, Stop, replace};
 use crate::cli::{Payload, Until};
 use crate::commands::Failure;
-use crate::commands::job::Job;
+use crate::commands::job::{self, Job};
 use crate::exec::{self, Program, Signals};
 use resourcelock::GetOptions;
 
@@ -66,7 +66,9 @@ impl<'r> Prepared<'r> {
             return Ok(Request::New(self));
         };
         self.own = self.job.holds(&state, remote);
-        if let (true, Some(&token)) = (run.args.request.same_process_ok, self.own.last()) {
+        if run.args.request.same_process_ok
+            && let Some(token) = job::including(&state, &self.own, run.args.request.mode)
+        {
             return Ok(Request::Own(Inherited::new(self, token)));
         }
         run.waiting

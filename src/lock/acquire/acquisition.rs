@@ -1,9 +1,10 @@
 //! Acquiring the lock: a try in the latch, a short spin outside the queue, then the queue.
 
 use crate::lock::acquire::full;
-use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, visit_now};
-use crate::lock::acquire::hold::Hold;
+use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, Locked, visit_now};
+use crate::lock::acquire::hold::{Hold, User};
 use crate::lock::acquire::queued::{Queued, Waited};
+use crate::lock::acquire::share::Share;
 use crate::lock::acquire::spin::Spin;
 use crate::lock::protocol::orderings::TOKEN_LOAD;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
@@ -11,28 +12,21 @@ use crate::lock::protocol::word::Word;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::pack_command;
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::process;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Detached, Error, GetOptions, Result, Wait};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 /// Even a request that does not wait gives the latch this long. It is normally free within a microsecond, but on a busy
 /// machine the process inside may be kept from running for some tens of milliseconds.
 const LATCH_LEAST_NS: u64 = 250_000_000;
-
-/// A lock that was acquired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grant {
-    pub(crate) token: u64,
-    /// True if it is a new hold of this handle: not one that it had before, and not a detached one.
-    pub(crate) owned: bool,
-}
 
 /// The outcome of one try in the latch.
 enum Try {
@@ -47,28 +41,29 @@ enum Try {
 }
 
 /// What comes after a try.
-enum Next {
+enum Next<'h> {
     Again,
-    Acquired(Grant),
+    Acquired(Share<'h>),
     TimedOut,
 }
 
 impl Handle {
-    /// Acquires the lock: `None` = not acquired in time.
-    pub(crate) fn get(&self, options: GetOptions<'_>) -> Result<Option<Grant>> {
+    /// Acquires the lock for `user`: `None` = not acquired in time.
+    pub(crate) fn get(&self, options: GetOptions<'_>, user: User) -> Result<Option<Share<'_>>> {
         self.check_fork()?;
         let start = sys::monotonic();
-        if options.same_process_ok
-            && let Some(token) = self.held_token()
-        {
+        if options.same_process_ok && self.includes(options.mode) {
+            let objects = self.current().objects.clone();
             log::debug!(
                 "<{}> lock already acquired   - Prior grant     <{}>",
                 self.name(),
-                self.current().objects.note.text()
+                objects.note.text()
             );
-            return Ok(Some(Grant { token, owned: false }));
+            if let Some(share) = self.share_own(options.mode, user) {
+                return Ok(Some(share));
+            } // else it has just ended
         }
-        Acquisition::new(self, options, start)?.run()
+        Acquisition::new(self, options, user, start)?.run()
     }
 }
 
@@ -76,6 +71,8 @@ impl Handle {
 struct Acquisition<'h, 'o> {
     handle: &'h Handle,
     options: GetOptions<'o>,
+    /// Who will have it.
+    user: User,
     request: Request,
     /// When the request has to be answered, in monotonic ns.
     deadline: u64,
@@ -99,7 +96,7 @@ struct Acquisition<'h, 'o> {
 }
 
 impl<'h, 'o> Acquisition<'h, 'o> {
-    fn new(handle: &'h Handle, options: GetOptions<'o>, start: u64) -> Result<Self> {
+    fn new(handle: &'h Handle, options: GetOptions<'o>, user: User, start: u64) -> Result<Self> {
         let deadline = match options.wait {
             Wait::No => start,
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -119,6 +116,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         };
         Ok(Self {
             handle,
+            user,
             request,
             deadline,
             patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
@@ -134,7 +132,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         })
     }
 
-    fn run(mut self) -> Result<Option<Grant>> {
+    fn run(mut self) -> Result<Option<Share<'h>>> {
         loop {
             if self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 return Err(Error::Cancelled);
@@ -142,15 +140,18 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             let current = self.handle.current();
             match self.step(current) {
                 Ok(Next::Again) => {}
-                Ok(Next::Acquired(grant)) => return Ok(Some(grant)),
-                Ok(Next::TimedOut) => return Ok(self.timed_out()),
+                Ok(Next::Acquired(share)) => return Ok(Some(share)),
+                Ok(Next::TimedOut) => {
+                    self.timed_out();
+                    return Ok(None);
+                }
                 Err(error) => self.outwait_removal(error)?,
             }
         }
     }
 
     /// One try, and what follows from it. The handle's other threads have a turn before the next one.
-    fn step(&mut self, mut current: MutexGuard<'h, Current>) -> Result<Next> {
+    fn step(&mut self, mut current: Locked<'h>) -> Result<Next<'h>> {
         if let Some(force) = self.check_paths.take() {
             self.handle.refresh(&mut current, self.now, force, Duration::ZERO)?;
         }
@@ -208,7 +209,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// A grant. If it is still the lock at the paths, the note is written and the hold is ours.
-    fn granted(&self, mut current: MutexGuard<'h, Current>, hold: Hold) -> Result<Next> {
+    fn granted(&self, mut current: Locked<'h>, mut hold: Hold) -> Result<Next<'h>> {
         let check = self.options.queue_at_once || self.handle.is_check_due(&mut current, hold.granted);
         let objects = &hold.objects;
         if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current()) {
@@ -226,27 +227,32 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let zone = &objects.table.header.zone;
         let text = current.clock.note(wall_us, self.options.lock_info, zone);
         if !objects.note.write(text) {
-            log::warn!("<{name}> the note is too long for its segment and was cut");
+            log_unlocked!(Warn, "<{name}> the note is too long for its segment and was cut");
         }
-        log::debug!("<{name}> lock request successful - Granted         <{text}>");
+        log_unlocked!(Debug, "<{name}> lock request successful - Granted         <{text}>");
         if hold.abandoned != 0 {
-            log::warn!(
+            log_unlocked!(
                 target: "resourcelock::abandoned",
+                Warn,
                 "<{name}> the previous holder died while holding the lock; the protected resource may be inconsistent"
             );
         }
-        let grant = Grant {
-            token: hold.token,
-            owned: self.options.detached.is_none(),
-        };
-        if grant.owned {
-            current.holds.push(hold);
+        let detached = self.options.detached.is_some();
+        let user = if detached { User::Guard } else { self.user };
+        let share = Share::new(self.handle, hold.token, user);
+        hold.add(user);
+        current.holds.push(hold);
+        // The program's logger may panic in this. Then the hold is released with the share, a detached one as well: nobody
+        // has been told of it.
+        drop(current);
+        if detached {
+            share.with(|hold| hold.detached = true);
         }
-        Ok(Next::Acquired(grant))
+        Ok(Next::Acquired(share))
     }
 
     /// It has joined the queue: waits there until it is granted, or leaves.
-    fn queued(&mut self, current: MutexGuard<'h, Current>, i: usize, word: Word) -> Result<Next> {
+    fn queued(&mut self, current: Locked<'h>, i: usize, word: Word) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
@@ -272,7 +278,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     /// The lock is taken: spins for a while, then joins the queue. If its time is up, it makes sure that the holder is
     /// not a dead one.
-    fn busy(&mut self, current: MutexGuard<'h, Current>) -> Result<Next> {
+    fn busy(&mut self, current: Locked<'h>) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
@@ -291,7 +297,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// All records are in use, perhaps by the dead.
-    fn full(&mut self, current: MutexGuard<'h, Current>) -> Next {
+    fn full(&mut self, current: Locked<'h>) -> Next<'h> {
         let objects = &current.objects;
         self.note_conflict(objects);
         self.now = sys::monotonic();
@@ -311,7 +317,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The lock is in use with another number of slots, perhaps by the dead.
-    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next> {
+    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next<'h>> {
         if std::mem::replace(&mut self.swept, true) {
             let (_, asked) = kind_of(self.request.mode);
             return Err(Error::SlotsDiffer { asked, in_use });
@@ -321,7 +327,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The latch stayed taken for a turn.
-    fn latched(&self, current: MutexGuard<'h, Current>, not_done: NotDone) -> Result<Next> {
+    fn latched(&self, current: Locked<'h>, not_done: NotDone) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         if sys::monotonic() >= self.patient_until {
@@ -332,7 +338,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     /// The answer to a request that was not granted in time.
     #[cold]
-    fn timed_out(&self) -> Option<Grant> {
+    fn timed_out(&self) {
         let objects = self.handle.current().objects.clone();
         let header = &objects.table.header;
         header.timeouts.fetch_add(1, Relaxed);
@@ -342,7 +348,6 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             self.handle.name(),
             objects.note.text()
         );
-        None
     }
 
     /// A try has failed. If the lock is being removed, waits a little for the end of that.

@@ -7,11 +7,14 @@ use crate::lock::shm::files::Ownership;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::PackedRequester;
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::messages::{Silence, log_unlocked};
 use crate::lock::shm::opening::open_objects;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -41,6 +44,35 @@ pub(crate) struct Current {
     /// When the lock's paths were last checked, in monotonic ns.
     pub(crate) checked: u64,
     pub(crate) clock: NoteClock,
+}
+
+/// The state, locked. What is logged meanwhile is logged when it is unlocked.
+pub(crate) struct Locked<'a> {
+    current: MutexGuard<'a, Current>,
+    // Last: dropped when the mutex is unlocked.
+    _silence: Silence,
+}
+
+impl<'a> Locked<'a> {
+    fn new(current: MutexGuard<'a, Current>) -> Self {
+        Self {
+            current,
+            _silence: Silence::new(),
+        }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Current;
+    fn deref(&self) -> &Current {
+        &self.current
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Current {
+        &mut self.current
+    }
 }
 
 impl Handle {
@@ -88,18 +120,18 @@ impl Handle {
     }
 
     /// Not for the child of a fork, where a thread that exists only in the parent may have locked it for ever.
-    pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn current(&self) -> Locked<'_> {
+        Locked::new(self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same for what a child may do as well: `None` = locked for ever, or for a moment by another thread of it.
-    pub(crate) fn current_unless_stuck(&self) -> Option<MutexGuard<'_, Current>> {
+    pub(crate) fn current_unless_stuck(&self) -> Option<Locked<'_>> {
         if self.check_fork().is_ok() {
             return Some(self.current());
         }
         match self.current.try_lock() {
-            Ok(current) => Some(current),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(current) => Some(Locked::new(current)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Locked::new(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
@@ -108,7 +140,29 @@ impl Handle {
     pub(crate) fn held_token(&self) -> Option<u64> {
         let current = self.current();
         let mut latest_first = current.holds.iter().rev();
-        latest_first.find(|hold| hold.is_held()).map(|hold| hold.token)
+        let held = latest_first.find(|hold| hold.is_held() && !hold.detached);
+        held.map(|hold| hold.token)
+    }
+
+    /// Clears the mark that a holder died, by the hold with this token, or the latest one: see [`Hold::mark_recovered`].
+    pub(crate) fn mark_recovered(&self, token: Option<u64>) -> Result<()> {
+        self.check_fork()?;
+        let mut current = self.current();
+        let mut latest_first = current.holds.iter_mut().rev();
+        let meant = latest_first.find(|hold| token.is_none_or(|token| hold.token == token));
+        match meant.map(Hold::mark_recovered) {
+            Some(Ok(true)) => Ok(()),
+            Some(Err(error)) => Err(error),
+            Some(Ok(false)) | None => Err(Error::NotHeld),
+        }
+    }
+
+    /// True if the lock is marked as abandoned and people have not been told of that death. From now on they have.
+    pub(crate) fn report_death(&self) -> bool {
+        let objects = self.current().objects.clone();
+        let header = &objects.table.header;
+        let died = header.abandoned.load(Relaxed);
+        died != 0 && header.abandoned_reported.swap(died, Relaxed) != died
     }
 
     /// Opens the objects again, if the lock's paths lead elsewhere. Checks that if `force`d to, or if it has not been
@@ -133,7 +187,7 @@ impl Handle {
     /// Opens the lock's objects again. Waits up to `timeout` for a process that is removing the lock.
     pub(crate) fn reopen(&self, current: &mut Current, timeout: Duration) -> Result<()> {
         current.objects = open_objects(&self.name, &self.owner, self.note_size, timeout)?;
-        log::debug!("<{}> the lock's files were replaced: opened afresh", self.name);
+        log_unlocked!(Debug, "<{}> the lock's files were replaced: opened afresh", self.name);
         Ok(())
     }
 

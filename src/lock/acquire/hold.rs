@@ -1,15 +1,16 @@
 //! One hold of a handle.
 
 use crate::lock::protocol::orderings::WORD_LOAD;
+use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::layout::{Record, pack_what};
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
-use crate::lock::types::{Detached, Ended, Result};
+use crate::lock::types::{Detached, Ended, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,6 +19,14 @@ pub(crate) const RELEASE_LATCH_NS: u64 = 1_000_000_000;
 /// How long binding a hold to a process may wait for the table. The caller has a process to look after meanwhile, and
 /// can try again.
 const BIND_LATCH_NS: u64 = 250_000_000;
+
+/// Who in a process uses a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    Guard,
+    /// The handle, which has been told to acquire the lock and will be told to release it.
+    Handle,
+}
 
 /// A hold: its record in the table, and what its end needs to know.
 pub(crate) struct Hold {
@@ -36,6 +45,12 @@ pub(crate) struct Hold {
     pub(crate) kept: u32,
     /// True if it is not released with the handle.
     pub(crate) left: bool,
+    /// True if it does not depend on this process: it is not released with the last user.
+    pub(crate) detached: bool,
+    /// Who in this process uses it: so many guards...
+    pub(crate) guards: u32,
+    /// ...and the handle itself, as in the Python module. The last of them releases it.
+    pub(crate) by_handle: bool,
 }
 
 impl Hold {
@@ -52,7 +67,27 @@ impl Hold {
             keeper: None,
             kept: 0,
             left: false,
+            detached: false,
+            guards: 0,
+            by_handle: false,
         }
+    }
+
+    /// Adds a user.
+    pub(crate) fn add(&mut self, user: User) {
+        match user {
+            User::Guard => self.guards += 1,
+            User::Handle => self.by_handle = true,
+        }
+    }
+
+    /// Removes a user: true = it was the last one.
+    pub(crate) fn remove(&mut self, user: User) -> bool {
+        match user {
+            User::Guard => self.guards = self.guards.saturating_sub(1),
+            User::Handle => self.by_handle = false,
+        }
+        self.guards == 0 && !self.by_handle
     }
 
     /// The request's word, in stage Held.
@@ -69,6 +104,11 @@ impl Hold {
     pub(crate) fn is_held(&self) -> bool {
         let word = self.objects.table.words.get(self.i);
         word.is_some_and(|word| word.load(WORD_LOAD) == self.word.0)
+    }
+
+    /// True if it is this process's, and allows all that a hold in `mode` does.
+    pub(crate) fn includes(&self, mode: Mode) -> bool {
+        self.is_held() && !self.detached && self.request.mode.includes(mode)
     }
 
     /// Changes its record, in the latch and only while it is held: a record that was released by force may be another
@@ -103,6 +143,17 @@ impl Hold {
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
         self.change(BIND_LATCH_NS, |real, _| real.bind(self.i, pid, start))
+    }
+
+    /// Clears the mark that an earlier holder died, if this holder was told of that very death. False = it was no longer
+    /// held; then nothing was changed.
+    pub(crate) fn mark_recovered(&mut self) -> Result<bool> {
+        let told = self.abandoned;
+        let held = self.change(RELEASE_LATCH_NS, |real, _| go(queue::mark_recovered(real, told)))?;
+        if held {
+            self.abandoned = 0;
+        }
+        Ok(held)
     }
 
     /// What the history keeps of it, if it is released at `now`. In the latch, before the record is another request's.

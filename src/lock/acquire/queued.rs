@@ -66,6 +66,17 @@ pub(crate) struct Queued<'a> {
     /// The last check led to a visit, which the next one need not repeat.
     visited: bool,
     first_check: bool,
+    /// It has left the queue, or was granted the lock.
+    over: bool,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            // Something of the program's panicked. A request that nobody looks after would be offered the lock in vain.
+            self.leave(sys::monotonic(), Leave::Cancelled);
+        }
+    }
 }
 
 impl<'a> Queued<'a> {
@@ -88,11 +99,19 @@ impl<'a> Queued<'a> {
             head_since: None,
             visited: false,
             first_check: true,
+            over: false,
         }
     }
 
-    /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled.
+    /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled. If that panics (in
+    /// what the program wants to be called), the request leaves the queue.
     pub(crate) fn wait(mut self, options: &mut GetOptions<'_>) -> Waited {
+        let waited = self.wait_for_end(options);
+        self.over = true;
+        waited
+    }
+
+    fn wait_for_end(&mut self, options: &mut GetOptions<'_>) -> Waited {
         let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             self.request.queued.saturating_add(after)

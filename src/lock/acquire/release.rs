@@ -1,18 +1,20 @@
 //! Releasing: a hold of this handle, or by force the holds of others.
 
 use crate::lock::acquire::handle::Handle;
-use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};
+use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Which};
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::system::Stat;
 use crate::lock::types::get_options::Target;
 use crate::lock::types::{Detached, Ended, Holder, Result, UngetOptions};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Handle {
@@ -36,11 +38,13 @@ impl Handle {
         }
     }
 
+    /// Releases what was acquired through the handle. A hold that guards use as well goes on.
     fn release_own(&self, text: &str) -> Result<bool> {
         let name = self.name();
-        let hold = self.current().holds.pop();
-        if let Some(hold) = hold {
-            let released = self.end_hold(hold, true)?;
+        let own = |hold: &Hold| hold.by_handle.then_some(hold.token);
+        let token = self.current().holds.iter().rev().find_map(own);
+        if let Some(token) = token {
+            let released = self.give_up_share(token, User::Handle)?;
             if released {
                 log::debug!("<{name}> lock released  <{text}>");
             } else {
@@ -48,7 +52,8 @@ impl Handle {
             }
             return Ok(released);
         }
-        if self.current().objects.semaphore.load().value() == 0 {
+        let objects = self.current().objects.clone();
+        if objects.semaphore.load().value() == 0 {
             log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
         } else {
             log::debug!("<{name}> Extraneous lock unget request ignored  <{text}>");
@@ -57,7 +62,7 @@ impl Handle {
     }
 
     fn release_all(&self, text: &str) -> Result<bool> {
-        let released = self.force(|_| Some(Which::Every))?;
+        let released = self.force(true, |_| Some(Which::Every))?;
         if released {
             log::debug!("<{}> lock force released  <{text}>", self.name());
         } else {
@@ -67,7 +72,7 @@ impl Handle {
     }
 
     fn release_matching(&self, text: &str, meant: impl Fn(&Holder) -> bool) -> Result<bool> {
-        let released = self.force(|objects| {
+        let released = self.force(false, |objects| {
             let holders = snapshot::holders(objects);
             let (i, word, holder) = holders.iter().find(|(_, _, holder)| meant(holder))?;
             // The token once more: another request may have taken the record since.
@@ -86,29 +91,57 @@ impl Handle {
         Ok(released)
     }
 
-    fn force(&self, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
+    /// Ends the holds that `which` names. `by_hand`: a person does so. If nobody goes on without the lock then, the person
+    /// has attended to what a dead holder left.
+    fn force(&self, by_hand: bool, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
         self.in_latch(|real, wakes| {
             let table = &real.objects.table;
             let Some(which) = which(real.objects) else {
                 return false;
             };
-            // A detached hold has no process that could release it: this is its ordinary end.
+            let forced = Cell::new(false);
             let how = |i: usize| match table.requests.get(i) {
-                Some(record) if record.holder.load(Relaxed) != 0 => Ended::Forced,
+                Some(record) if record.holder.load(Relaxed) != 0 => {
+                    forced.set(true);
+                    Ended::Forced
+                }
+                // A detached hold has no process that could release it: this is its ordinary end.
                 _ => Ended::Released,
             };
             let released = go(queue::force(real, which, how, wakes));
-            table.header.abandoned.store(0, Relaxed); // somebody has attended to it
+            if by_hand && !forced.get() {
+                table.header.abandoned.store(0, Relaxed);
+            }
             released
         })
     }
 
-    /// Releases a hold of this handle: false = it was no longer held. `repaired`: the mark that an earlier holder died is
-    /// cleared, because this holder has finished well.
+    /// `user` needs the hold with this token no longer: false = it was no longer held. The last user releases it, unless it
+    /// is a detached one.
+    pub(crate) fn give_up_share(&self, token: u64, user: User) -> Result<bool> {
+        self.check_fork()?; // a child's copy: the hold is its parent's
+        let hold = {
+            let mut current = self.current();
+            let Some(at) = current.holds.iter().position(|hold| hold.token == token) else {
+                return Ok(false);
+            };
+            let hold = &mut current.holds[at];
+            if !hold.remove(user) {
+                return Ok(hold.is_held());
+            }
+            current.holds.remove(at)
+        };
+        if hold.detached {
+            return Ok(hold.is_held());
+        }
+        self.end_hold(hold)
+    }
+
+    /// Releases a hold of this handle: false = it was no longer held.
     ///
     /// The release is one compare-exchange, which works even while a process is stopped in the latch. What follows
     /// (history, the next in line) is skipped if the table stays busy; the next process that checks makes up for it.
-    pub(crate) fn end_hold(&self, hold: Hold, repaired: bool) -> Result<bool> {
+    fn end_hold(&self, hold: Hold) -> Result<bool> {
         let mut current = self.current();
         let now = sys::monotonic();
         let wall_us = current.clock.wall_us(now);
@@ -120,10 +153,6 @@ impl Handle {
             if released {
                 table.record_end(&hold.ending(now, wall_us));
             }
-            let abandoned = &table.header.abandoned;
-            if repaired && hold.abandoned != 0 && abandoned.load(Relaxed) == hold.abandoned {
-                abandoned.store(0, Relaxed);
-            }
             go(queue::dispatch(real, None, owned, false, wakes));
             released
         });
@@ -133,7 +162,8 @@ impl Handle {
         };
         let released = go(queue::let_go(&real, hold.i, hold.word()));
         if not_done != NotDone::Stale {
-            log::warn!(
+            log_unlocked!(
+                Warn,
                 "<{}> released, but the next in line has to find out by itself: {}",
                 self.name(),
                 not_done.error(&hold.objects)
@@ -143,21 +173,23 @@ impl Handle {
             let reopened = self.reopen(&mut current, REMOVAL_TAKES);
             drop(current);
             if let Err(error) = reopened.and_then(|()| self.repair()) {
-                log::warn!("<{}> released, but {error}", self.name());
+                log_unlocked!(Warn, "<{}> released, but {error}", self.name());
             }
         } // else removed by force, or just about to be: there is nobody to pass the old semaphore on to
         Ok(released)
     }
 
-    /// Turns the latest hold into a detached one: false = there was none.
+    /// Turns the latest hold that was acquired through the handle into a detached one: false = there was none, or guards
+    /// use it as well.
     pub(crate) fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
         let mut current = self.current();
-        let Some(hold) = current.holds.last() else {
+        let own = |hold: &Hold| hold.by_handle && hold.guards == 0;
+        let Some(at) = current.holds.iter().rposition(own) else {
             return Ok(false);
         };
-        let detached = hold.detach(Detached::default(), 0)?;
-        current.holds.pop();
+        let detached = current.holds[at].detach(Detached::default(), 0)?;
+        current.holds.remove(at);
         Ok(detached)
     }
 
@@ -177,8 +209,8 @@ impl Drop for Handle {
         }
         let holds = std::mem::take(&mut self.current().holds);
         for hold in holds {
-            if !hold.left {
-                let _ = self.end_hold(hold, true);
+            if !hold.left && !hold.detached {
+                let _ = self.end_hold(hold);
             }
         }
     }

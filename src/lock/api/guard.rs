@@ -1,6 +1,7 @@
 //! A hold that is released when it is dropped.
 
-use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS};
+use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
+use crate::lock::acquire::share::Share;
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::shm::beacon::{self, Keeper};
 use crate::lock::shm::layout::LAPSES;
@@ -9,7 +10,8 @@ use crate::lock::types::{Error, GetOptions, Result};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A hold: released on drop.
+/// A hold: released on drop. Guards that share one ([`GetOptions::same_process_ok`]) release it with the last of them. A
+/// [detached](GetOptions::detached) hold stays when its guard is dropped.
 ///
 /// ```
 /// use resourcelock::{GetOptions, ResourceLock};
@@ -21,7 +23,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// {
 ///     let guard = lock.acquire(GetOptions::new().lock_info("bus scan"))?;
 ///     if guard.abandoned() {
-///         // The previous holder died in the middle of its work: repair what it left first.
+///         // The previous holder died in the middle of its work: repair what it left, and say so.
+///         guard.mark_recovered()?;
 ///     }
 ///     // What is written under the lock can carry its number: later grants have larger ones.
 ///     println!("written under {}", guard.token());
@@ -35,11 +38,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard<'a> {
-    pub(crate) lock: &'a ResourceLock,
-    pub(crate) token: u64,
-    /// False: the hold is another guard's ([`GetOptions::same_process_ok`](crate::GetOptions::same_process_ok)), or
-    /// nobody's (detached).
-    pub(crate) owned: bool,
+    lock: &'a ResourceLock,
+    share: Share<'a>,
 }
 
 /// How a hold was taken away from its holder.
@@ -60,11 +60,8 @@ impl ResourceLock {
     /// # Errors
     /// As [`get_lock`](Self::get_lock).
     pub fn try_acquire(&self, options: GetOptions<'_>) -> Result<Option<Guard<'_>>> {
-        Ok(self.handle.get(options)?.map(|grant| Guard {
-            lock: self,
-            token: grant.token,
-            owned: grant.owned,
-        }))
+        let share = self.handle.get(options, User::Guard)?;
+        Ok(share.map(|share| Guard { lock: self, share }))
     }
 
     /// Like [`try_acquire`](Self::try_acquire), for callers to whom it is an error if the lock is not acquired in time.
@@ -76,23 +73,36 @@ impl ResourceLock {
     }
 }
 
+impl<'a> Guard<'a> {
+    /// Of a hold that counts this guard already.
+    pub(crate) fn of(lock: &'a ResourceLock, token: u64) -> Self {
+        let share = Share::new(&lock.handle, token, User::Guard);
+        Self { lock, share }
+    }
+}
+
 impl Guard<'_> {
     /// The grant's number, which grows strictly with every grant of this lock (a fencing token). Across reboots it
     /// grows if the wall clock was not set back: a new table counts on from the clock's microseconds.
     pub fn token(&self) -> u64 {
-        self.token
+        self.share.token()
     }
 
-    fn with<R>(&self, work: impl FnOnce(&mut Hold) -> R) -> Option<R> {
-        let mut current = self.lock.handle.current_unless_stuck()?;
-        let mut holds = current.holds.iter_mut();
-        holds.find(|hold| hold.token == self.token).map(work)
-    }
-
-    /// True if a previous holder died while holding the lock, and no holder has finished well since: what the lock
-    /// protects may be inconsistent. For the process that acquired the lock, not for a forked child. Does not block.
+    /// True if a previous holder died while holding the lock, and nobody has said since that what the lock protects is in
+    /// order again: it may be inconsistent. For the process that acquired the lock, not for a forked child. Does not block.
     pub fn abandoned(&self) -> bool {
-        self.with(|hold| hold.abandoned != 0).unwrap_or(false)
+        self.share.with(|hold| hold.abandoned != 0).unwrap_or(false)
+    }
+
+    /// Says that what a dead holder may have left half done is in order again: later holders are no longer told of that
+    /// death, and [`abandoned`](Self::abandoned) is false from now on. Nothing else clears the mark, neither the end of a
+    /// guard nor a release, because both happen in the middle of a repair as well, by a panic or `?`. If another holder has
+    /// died since this one was told, that mark stays. Waits up to 1 s for the table.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if the hold was lost; [`Error::Busy`] if the table stayed busy; [`Error::Forked`].
+    pub fn mark_recovered(&self) -> Result<()> {
+        self.lock.handle.mark_recovered(Some(self.token()))
     }
 
     /// How the hold was taken away, if it was: released by force, or its files deleted. Checks the semaphore as well,
@@ -102,21 +112,27 @@ impl Guard<'_> {
         let handle = &self.lock.handle;
         if handle.check_fork().is_err() {
             // A child's copy: the hold in the table is its parent's.
-            return (!self.lock.is_held(self.token)).then_some(Lost::Forced);
+            return (!self.lock.is_held(self.token())).then_some(Lost::Forced);
         }
-        let Some((objects, held)) = self.with(|hold| (hold.objects.clone(), hold.is_held())) else {
-            return self.owned.then_some(Lost::Forced);
+        let Some((objects, held)) = self.share.with(|hold| (hold.objects.clone(), hold.is_held())) else {
+            return Some(Lost::Forced);
         };
         if !objects.are_at_their_paths() {
             return Some(Lost::Replaced);
         }
         let semaphore = objects.semaphore.load();
         if held && (semaphore.value() != 0 || semaphore.mark() != objects.table.mark()) {
-            // Released by force: the first process that finds out repairs the table.
+            // Released by force: the first process that finds out repairs the table. If it cannot, the next one does.
             let _ = handle.repair();
-            return (!self.with(|hold| hold.is_held()).unwrap_or(false)).then_some(Lost::Forced);
+            return Some(Lost::Forced);
         }
         (!held).then_some(Lost::Forced)
+    }
+
+    /// Does something with a hold that is not lost.
+    fn with_held<R>(&self, work: impl FnOnce(&mut Hold) -> Result<Option<R>>) -> Result<R> {
+        self.lock.handle.check_fork()?;
+        self.share.with(work).unwrap_or(Ok(None))?.ok_or(Error::NotHeld)
     }
 
     /// Makes a second proof of life for a child process to inherit: a descriptor without close-on-exec, numbered 100 or
@@ -127,77 +143,56 @@ impl Guard<'_> {
     /// Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// [`Error::Os`] if there is no descriptor left; [`Error::Busy`] if the table stayed busy: then the descriptor
-    /// would keep nothing alive; [`Error::NotHeld`] if the hold was released by force.
+    /// [`Error::Os`] if there is no descriptor left; [`Error::Busy`] if the table stayed busy: then the descriptor would
+    /// keep nothing alive; [`Error::NotHeld`] if the hold was lost.
     pub fn keep_alive_descriptor(&self) -> Result<RawFd> {
-        self.lock.handle.check_fork()?;
-        self.with(|hold| {
-            let keeper = Keeper::light(&hold.objects.semaphore, &hold.objects.table)?;
+        self.with_held(|hold| {
+            let Some(keeper) = Keeper::light(&hold.objects.semaphore, &hold.objects.table)? else {
+                return Ok(None); // the lock's files were deleted
+            };
             let id = keeper.id;
-            // A hold that was released by force meanwhile has nothing to keep: see `lost`.
-            hold.change(RELEASE_LATCH_NS, |real, _| real.keep(hold.i, id))?;
+            if !hold.change(RELEASE_LATCH_NS, |real, _| real.keep(hold.i, id))? {
+                return Ok(None);
+            }
             let raw = keeper.raw();
             hold.keeper = Some(keeper);
-            Ok(raw)
+            Ok(Some(raw))
         })
-        .unwrap_or(Err(Error::NotHeld))
     }
 
     /// True if a process other than this one still has the descriptor of
     /// [`keep_alive_descriptor`](Self::keep_alive_descriptor) open. Closes this process's own copy first, because the
     /// kernel does not tell them apart. Does not block.
     pub fn kept_alive_elsewhere(&self) -> bool {
-        self.with(|hold| {
-            let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
-            hold.kept = id;
-            // On a semaphore that was deleted nobody can be probed, and there is no lock to keep.
-            let semaphore = &hold.objects.semaphore;
-            id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id)
-        })
-        .unwrap_or(false)
+        self.share
+            .with(|hold| {
+                let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
+                hold.kept = id;
+                // On a semaphore that was deleted nobody can be probed, and there is no lock to keep.
+                let semaphore = &hold.objects.semaphore;
+                id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id)
+            })
+            .unwrap_or(false)
     }
 
     /// Binds the hold to the life of process `pid` as well (a child that was started for it): if this process dies, the
     /// hold lasts at least as long as that one. Waits up to 0.25 s for the table.
     ///
     /// # Errors
-    /// [`Error::NoProcess`] if it has ended, or cannot be examined; [`Error::Busy`] if the table stayed busy: the hold
-    /// is not bound, and this can be tried again.
+    /// [`Error::NoProcess`] if it has ended, or cannot be examined; [`Error::Busy`] if the table stayed busy: the hold is
+    /// not bound, and this can be tried again; [`Error::NotHeld`] if the hold was lost.
     pub fn bind(&self, pid: u32) -> Result<()> {
-        self.lock.handle.check_fork()?;
         let start = process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?;
-        self.with(|hold| hold.bind(pid, start)).transpose().map(drop)
+        self.with_held(|hold| Ok(hold.bind(pid, start)?.then_some(())))
     }
 
-    fn end(&self, repaired: bool) -> Result<bool> {
-        let handle = &self.lock.handle;
-        handle.check_fork()?; // a child's copy: the hold is its parent's
-        if !self.owned {
-            return Ok(self.with(|hold| hold.is_held()).unwrap_or(false));
-        }
-        let hold = {
-            let mut current = handle.current();
-            let at = current.holds.iter().position(|hold| hold.token == self.token);
-            at.map(|at| current.holds.remove(at))
-        };
-        hold.map_or(Ok(false), |hold| handle.end_hold(hold, repaired))
-    }
-
-    /// Releases now. False: the hold was no longer ours (released by force, expired). Waits up to 1 s for the table.
+    /// Releases now; if other guards share the hold, it goes on with them. False: it was no longer held (released by force,
+    /// expired). Waits up to 1 s for the table.
     ///
     /// # Errors
     /// [`Error::Forked`].
     pub fn release(self) -> Result<bool> {
-        self.end(true)
-    }
-
-    /// Releases now, but leaves the mark that a previous holder died (see [`Guard::abandoned`]) for the next holder:
-    /// what the lock protects was not repaired. Waits up to 1 s for the table.
-    ///
-    /// # Errors
-    /// [`Error::Forked`].
-    pub fn release_unrepaired(self) -> Result<bool> {
-        self.end(false)
+        self.share.release()
     }
 
     /// From now on the end of the process (or of what inherits [`Guard::keep_alive_descriptor`]) is the hold's ordinary
@@ -205,27 +200,18 @@ impl Guard<'_> {
     /// exec a command, after which nobody is left to release. Waits up to 1 s for the table.
     ///
     /// # Errors
-    /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy.
+    /// [`Error::Forked`]; [`Error::Busy`] if the table stayed busy; [`Error::NotHeld`] if the hold was lost.
     pub fn let_lapse(&self) -> Result<()> {
-        self.lock.handle.check_fork()?;
-        self.with(|hold| hold.change(RELEASE_LATCH_NS, |_, record| _ = record.flags.fetch_or(LAPSES, Relaxed)))
-            .transpose()
-            .map(drop)
+        self.with_held(|hold| {
+            let changed = hold.change(RELEASE_LATCH_NS, |_, record| _ = record.flags.fetch_or(LAPSES, Relaxed))?;
+            Ok(changed.then_some(()))
+        })
     }
 
     /// Gives up the guard without releasing: the hold lasts as long as the lock's handle, or as whatever inherits the
-    /// descriptor of [`Guard::keep_alive_descriptor`]. Does not block.
+    /// descriptor of [`Guard::keep_alive_descriptor`]. [`ResourceLock::unget_lock`] releases it. Does not block.
     pub fn leave_held(self) {
-        self.with(|hold| hold.left = true);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if self.owned {
-            let _ = self.end(true);
-        }
+        self.share.leave_to_handle();
     }
 }
 
@@ -233,7 +219,7 @@ impl std::fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guard")
             .field("lock", self.lock.name())
-            .field("token", &self.token)
+            .field("token", &self.token())
             .finish()
     }
 }

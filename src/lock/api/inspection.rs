@@ -59,7 +59,9 @@ impl ResourceLock {
     /// Does not block.
     pub fn token(&self) -> Option<u64> {
         self.handle.check_fork().ok()?;
-        self.handle.current().holds.last().map(|hold| hold.token)
+        let current = self.handle.current();
+        let mut latest_first = current.holds.iter().rev();
+        latest_first.find(|hold| !hold.detached).map(|hold| hold.token)
     }
 
     /// True if the lock is taken (Python: `is_locked`), by anybody. Logged under a target of its own,

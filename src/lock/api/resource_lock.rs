@@ -1,6 +1,7 @@
 //! The handle that a process opens to use a lock.
 
 use crate::lock::acquire::handle::Handle;
+use crate::lock::acquire::hold::User;
 use crate::lock::types::{GetOptions, LockName, Result, UngetOptions};
 
 /// A handle to a named lock. Several threads may use one handle; two handles in one process compete like two processes.
@@ -26,11 +27,20 @@ impl ResourceLock {
     /// in the middle of the lock's removal; and those of [`Builder::open`](crate::Builder::open) if the lock's files were deleted and have to
     /// be created again.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {
-        self.handle.get(options).map(|grant| grant.is_some())
+        let detached = options.detached.is_some();
+        let Some(share) = self.handle.get(options, User::Handle)? else {
+            return Ok(false);
+        };
+        if !detached {
+            share.forget(); // until `unget_lock`
+        }
+        Ok(true)
     }
 
     /// Releases the lock (Python: `unget_lock`): true = released; false = it was free, or not this handle's (then it is
-    /// left alone, which is logged). Waits up to 1 s for the table, never for a holder.
+    /// left alone, which is logged). Without a [target](UngetOptions), it releases what [`get_lock`](Self::get_lock) has
+    /// acquired; what a [`Guard`](crate::Guard) holds, only that guard releases. Waits up to 1 s for the table, never for a
+    /// holder.
     ///
     /// # Errors
     /// [`Error::Busy`](crate::Error::Busy) if somebody else's hold is to be released and the table stays busy; [`Error::Forked`](crate::Error::Forked).
@@ -44,8 +54,18 @@ impl ResourceLock {
         self.handle.check_fork().is_ok() && self.handle.held_token().is_some()
     }
 
-    /// Turns this handle's hold into a detached one: the lock stays taken, and this handle no longer holds it (in
-    /// Python: `I_have_the_lock = False`). False = there was no hold. Waits up to 1 s for the table.
+    /// Says that what a dead holder may have left half done is in order again, as
+    /// [`Guard::mark_recovered`](crate::Guard::mark_recovered) does, by this handle's latest hold.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`](crate::Error::NotHeld), [`Error::Busy`](crate::Error::Busy), [`Error::Forked`](crate::Error::Forked).
+    pub fn mark_recovered(&self) -> Result<()> {
+        self.handle.mark_recovered(None)
+    }
+
+    /// Turns the hold that this handle acquired by [`get_lock`](Self::get_lock) into a detached one: the lock stays taken,
+    /// and this handle no longer holds it (in Python: `I_have_the_lock = False`). False = there was no such hold, or guards
+    /// share it. Waits up to 1 s for the table.
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked); [`Error::Busy`](crate::Error::Busy) if the table stayed busy: the hold is still this handle's.

@@ -128,36 +128,39 @@ impl Engine for Local {
         }
     }
 
-    fn acquire(&self, name: &LockName, options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+        (options.detached, options.same_process_ok) = (None, false); // they have no meaning here
         let lock = self.open(name)?;
         let Some(guard) = lock.try_acquire(options)? else {
             return Ok(None);
         };
         // From here on `LocalHeld` releases.
         let token = ManuallyDrop::new(guard).token();
-        Ok(Some(Box::new(LocalHeld { lock, token })))
+        let released = false;
+        Ok(Some(Box::new(LocalHeld { lock, token, released })))
     }
 
     fn acquire_detached(
         &self,
         name: &LockName,
-        options: GetOptions<'_>,
+        mut options: GetOptions<'_>,
         detached: Detached,
     ) -> Result<Option<DetachedHold>> {
+        options.same_process_ok = false; // it has no meaning here
         let lock = self.open(name)?;
         let guard = lock.try_acquire(options.detached(detached))?;
-        Ok(guard.map(|guard| {
-            let hold = DetachedHold {
-                token: guard.token(),
-                abandoned: lock.state().abandoned.is_some(),
-            };
-            guard.leave_held();
-            hold
+        Ok(guard.map(|guard| DetachedHold {
+            token: guard.token(),
+            abandoned: guard.abandoned(),
         }))
     }
 
     fn state(&self, name: &LockName, _cancel: &Cancel) -> Result<Option<State>> {
         self.view(name, |lock| lock.state())
+    }
+
+    fn report_death(&self, name: &LockName) -> bool {
+        self.opened(name).is_none_or(|lock| lock.handle.report_death())
     }
 
     fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
@@ -205,21 +208,13 @@ impl Follow for LocalFollow {
 struct LocalHeld {
     lock: Arc<ResourceLock>,
     token: u64,
+    released: bool,
 }
 
 impl LocalHeld {
-    /// Releases when it is dropped.
-    fn guard(&self) -> Guard<'_> {
-        Guard {
-            lock: &self.lock,
-            token: self.token,
-            owned: true,
-        }
-    }
-
-    /// For one call.
+    /// The guard, for one call.
     fn lent(&self) -> ManuallyDrop<Guard<'_>> {
-        ManuallyDrop::new(self.guard())
+        ManuallyDrop::new(Guard::of(&self.lock, self.token))
     }
 }
 
@@ -261,19 +256,23 @@ impl Held for LocalHeld {
         self.lent().kept_alive_elsewhere()
     }
 
-    fn release(self: Box<Self>, repaired: bool) -> Result<bool> {
-        let guard = self.guard();
-        if repaired {
-            guard.release()
-        } else {
-            guard.release_unrepaired()
+    fn release(mut self: Box<Self>, repaired: bool) -> Result<bool> {
+        self.released = true;
+        let guard = Guard::of(&self.lock, self.token);
+        if repaired && guard.abandoned() {
+            match guard.mark_recovered() {
+                Ok(()) | Err(Error::NotHeld) => {} // the release tells
+                Err(error) => log::warn!("<{}> still marked as abandoned: {error}", self.lock.name()),
+            }
         }
+        guard.release()
     }
 }
 
 impl Drop for LocalHeld {
     fn drop(&mut self) {
-        // Does nothing if it was released.
-        drop(self.guard());
+        if !self.released {
+            drop(Guard::of(&self.lock, self.token));
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::Lease;
 #[cfg(feature = "remote")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "remote")]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is certain about a hold.
@@ -28,26 +30,27 @@ impl Validity {
 
 /// A hold's validity as it changes: the thread that renews it writes it, the holder reads it.
 #[cfg(feature = "remote")]
-pub(crate) struct TrackedValidity(Mutex<Tracked>);
+pub(crate) struct TrackedValidity {
+    now: Mutex<Validity>,
+    /// Locked before `now`, and while it is told: it hears one change after the other.
+    listener: Mutex<Option<Listener>>,
+}
 
 #[cfg(feature = "remote")]
-struct Tracked {
-    validity: Validity,
-    listener: Option<Box<dyn Fn(Validity) + Send>>,
-}
+type Listener = Box<dyn Fn(Validity) + Send>;
 
 #[cfg(feature = "remote")]
 impl TrackedValidity {
     pub(crate) fn new(lease: Lease) -> Self {
-        Self(Mutex::new(Tracked {
-            validity: Validity::Until(lease),
-            listener: None,
-        }))
+        Self {
+            now: Mutex::new(Validity::Until(lease)),
+            listener: Mutex::new(None),
+        }
     }
 
     /// What is certain now; a lease that has ended is lost.
     pub(crate) fn now(&self) -> Validity {
-        match self.tracked().validity {
+        match self.last_said() {
             Validity::Until(lease) if lease.left().is_zero() => Validity::Lost,
             other => other,
         }
@@ -67,28 +70,62 @@ impl TrackedValidity {
     }
 
     fn change(&self, validity: Validity) {
-        let mut tracked = self.tracked();
-        if tracked.validity != Validity::Lost && validity != tracked.validity {
-            tracked.validity = validity;
-            if let Some(listener) = &tracked.listener {
-                listener(validity);
-            }
+        let listener = self.listener();
+        let before = self.last_said();
+        if before == Validity::Lost || validity == before {
+            return;
+        }
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = validity;
+        if let Some(listener) = &*listener {
+            // If it panics, that has been reported, and the lease is to be renewed all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(validity)));
         }
     }
 
-    /// Tells `listener` the present validity at once, and every change from now on.
-    pub(crate) fn on_change(&self, listener: Box<dyn Fn(Validity) + Send>) {
-        let mut tracked = self.tracked();
-        listener(tracked.validity);
-        tracked.listener = Some(listener);
+    /// Tells `listener` the present validity at once, and every change from now on. It may ask for the validity.
+    pub(crate) fn on_change(&self, listener: Listener) {
+        let mut listening = self.listener();
+        listener(self.last_said());
+        *listening = Some(listener);
     }
 
     /// Tells nobody from now on.
     pub(crate) fn silence(&self) {
-        self.tracked().listener = None;
+        *self.listener() = None;
     }
 
-    fn tracked(&self) -> MutexGuard<'_, Tracked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locked for a moment only, so that a listener may ask.
+    fn last_said(&self) -> Validity {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, feature = "remote"))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    /// The lease is renewed all the same.
+    #[test]
+    fn a_listener_may_ask_and_panic() {
+        let ttl = std::time::Duration::from_secs(10);
+        let begun = crate::lock::sys::boottime();
+        let validity = Arc::new(TrackedValidity::new(Lease { begun, ttl }));
+        let heard = Arc::new(AtomicU32::new(0));
+        let (asked, counter) = (validity.clone(), heard.clone());
+        validity.on_change(Box::new(move |now| {
+            assert_eq!(asked.now(), now);
+            assert_eq!(counter.fetch_add(1, SeqCst), 0, "it panics from the second time on");
+        }));
+        validity.renewed(begun + 1);
+        validity.renewed(begun + 2);
+        assert_eq!(validity.now(), Validity::Until(Lease { begun: begun + 2, ttl }));
+        validity.lost();
+        assert_eq!((heard.load(SeqCst), validity.now()), (4, Validity::Lost));
     }
 }

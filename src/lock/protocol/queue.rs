@@ -66,7 +66,7 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
 
-pub(crate) use repair::{Sweep, Which, force, visit};
+pub(crate) use repair::{Sweep, Which, force, mark_recovered, visit};
 pub(crate) use waiters::{Check, Place, Poll, any_gone, check, check_from_outside, let_go, poll, withdraw};
 
 /// Grants in a row after which processes that wait for the semaphore itself (the Python module) have a turn.

@@ -181,11 +181,12 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the semaphore's file again, and lights a beacon on it.
-    pub(crate) fn light(semaphore: &Semaphore, table: &Table) -> Result<Self> {
+    /// Opens the semaphore's file again, and lights a beacon on it. `None` = its path leads elsewhere by now.
+    pub(crate) fn light(semaphore: &Semaphore, table: &Table) -> Result<Option<Self>> {
         let path = &semaphore.path;
-        let opened = open_again(path, semaphore.inode, false)?
-            .ok_or_else(|| failed("open again", path)(io::Error::other("it was replaced meanwhile")))?;
+        let Some(opened) = open_again(path, semaphore.inode, false)? else {
+            return Ok(None);
+        };
         // Others may have locked the byte for reading, too: so a command that locks all of them keeps nobody from the
         // lock.
         let id = lock_a_byte(opened.as_fd(), path, libc::F_RDLCK, |id| {
@@ -195,7 +196,7 @@ impl Keeper {
         let high = fcntl(&opened, FcntlArg::F_DUPFD(INHERITED_FROM)).or_else(|_| fcntl(&opened, FcntlArg::F_DUPFD(3)));
         let high = high.map_err(|errno| failed("open again", path)(errno.into()))?;
         let file = Descriptor::new(crate::lock::sys::own(high)).map_err(failed("examine", path))?;
-        Ok(Self { file, id })
+        Ok(Some(Self { file, id }))
     }
 
     pub(crate) fn raw(&self) -> RawFd {

@@ -4,6 +4,7 @@ use crate::lock::protocol::latch::{self, Entry, LatchWorld, Slept};
 use crate::lock::protocol::orderings::{LATCH_SWAP, RETIRED};
 use crate::lock::protocol::queue::{Sweep, Wakes, visit};
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::real::{Real, go};
 use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::sys::{self, Watched};
@@ -65,7 +66,8 @@ impl Real<'_> {
         wakes.deliver(self);
         let excess = self.excess.take();
         if excess > 1 {
-            log::warn!(
+            log_unlocked!(
+                Warn,
                 "the lock's semaphore stood at {excess} (released by force more than once); it counts as 1 = free"
             );
         }

@@ -98,7 +98,9 @@ sys::shared! {
         _once_wall_us: AtomicU64,
         _once_pid: AtomicU32,
         _once_time_namespace: AtomicU32,
-        _line4: [AtomicU64; 3],
+        /// Token of the last death that people were told of.
+        pub(crate) abandoned_reported: AtomicU64,
+        _line4: [AtomicU64; 2],
     }
 }
 

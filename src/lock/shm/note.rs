@@ -1,6 +1,7 @@
 //! The note: the Python module's shared memory segment, whose text says who took the lock and when.
 
 use crate::lock::shm::files::{self, NewFile, Ownership};
+use crate::lock::shm::messages::log_unlocked;
 use crate::lock::sys::{Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
 use crate::lock::types::{Error, LockName, Result};
@@ -47,7 +48,7 @@ impl Note {
                 Err(Error::Os { source, .. })
                     if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
                 {
-                    log::warn!("<{name}> there is no note: {source}");
+                    log_unlocked!(Warn, "<{name}> there is no note: {source}");
                     return Ok(Self::Absent);
                 }
                 other => other?,
@@ -63,7 +64,7 @@ impl Note {
             match Self::to_write(&opened.file, opened.size) {
                 Ok(note) => return Ok(note),
                 // The lock works without it.
-                Err(error) => log::warn!("<{name}> the note cannot be written, it stays as it is: {error}"),
+                Err(error) => log_unlocked!(Warn, "<{name}> the note cannot be written, it stays as it is: {error}"),
             }
         }
         let file = Descriptor::new(opened.file);

@@ -48,6 +48,14 @@ pub enum Mode {
     Slots(u32),
 }
 
+impl Mode {
+    /// True if whoever holds the lock in this mode may do all that `other` allows: each mode includes itself, and
+    /// [`Exclusive`](Self::Exclusive) includes all of them.
+    pub fn includes(self, other: Self) -> bool {
+        self == Self::Exclusive || self == other
+    }
+}
+
 /// A hold that no process keeps alive, like those of the Python module's command-line tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Detached {
@@ -137,7 +145,10 @@ impl<'a> GetOptions<'a> {
         self
     }
 
-    /// Succeed immediately if this handle holds the lock already (the Python module's `same_process_ok`).
+    /// Succeed immediately if this handle holds the lock already, in a mode that [includes](Mode::includes) the one that is
+    /// asked for (the Python module's `same_process_ok`). The hold is then shared: it ends when nobody uses it any more,
+    /// the guards that share it and the handle itself ([`get_lock`](crate::ResourceLock::get_lock)). A hold in another mode
+    /// is waited for, as if it were another process's.
     pub fn same_process_ok(mut self, ok: bool) -> Self {
         self.same_process_ok = ok;
         self

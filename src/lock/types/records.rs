@@ -26,7 +26,8 @@ pub struct State {
     pub foreign_waiters: u32,
     /// The number of slots, if the lock is in use as a counting lock.
     pub slots: Option<u32>,
-    /// The token of the last hold whose holder died, until a later holder has finished well.
+    /// The token of the last hold whose holder died, until a later holder has said that what that one may have left half
+    /// done is in order again.
     pub abandoned: Option<u64>,
     /// Sums since the table was created; `None` on an engine, which does not count.
     pub counters: Option<Counters>,

@@ -242,8 +242,8 @@ impl Renewer {
                 // It was given back meanwhile.
                 Err(_) if self.is_over() => return Renewed::NeverAgain,
                 Err(Spoilt::ForEver(why)) => {
+                    self.lost(); // before the program's logger has its turn
                     log::warn!("<{}> {}: {why}", self.name, self.gateway.place());
-                    self.lost();
                     return Renewed::NeverAgain;
                 }
                 Err(Spoilt::Now(fault)) => return self.not_renewed(fault),

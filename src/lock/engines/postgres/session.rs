@@ -487,12 +487,12 @@ impl Request {
         // The server did not answer the last time, and that was told.
         let mut outage = false;
         let ended = || {
+            validity.lost(); // before the program's logger has its turn
             let place = target.place();
             log::warn!(
                 "<{}> {place}: the connection has ended, and the lock with it",
                 self.name
             );
-            validity.lost();
             Ok(false)
         };
         loop {
@@ -516,9 +516,9 @@ impl Request {
                     next = tokio::time::Instant::now() + third;
                 }
                 Ok(false) => {
+                    validity.lost();
                     let place = target.place();
                     log::warn!("<{}> {place}: the session does not hold the lock any more", self.name);
-                    validity.lost();
                     return Ok(false);
                 }
                 Err(error) => {

@@ -65,6 +65,15 @@ pub(crate) fn visit<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(
     Ok(())
 }
 
+/// In the latch. A holder that was told of a death (by the token that was marked; 0 = of none) says that what the dead
+/// holder may have left half done is in order again. If another one has died since, that mark stays.
+pub(crate) fn mark_recovered<W: World>(w: &W, told: u64) -> Result<(), W::Stop> {
+    if told != 0 && w.field(Field::Abandoned)? == told {
+        w.set_field(Field::Abandoned, 0)?;
+    }
+    Ok(())
+}
+
 /// Which holds a release by another process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -74,7 +83,8 @@ pub(crate) enum Which {
     One(usize, Word),
 }
 
-/// In the latch. Ends the holds of others: true = something was released. `how` names the end for the history.
+/// In the latch. Ends the holds of others: true = something was released. `how` names the end for the history. What has
+/// ended already, by a death or by expiry, is no longer there to be released.
 pub(crate) fn force<W: World>(
     w: &W,
     which: Which,
@@ -82,6 +92,7 @@ pub(crate) fn force<W: World>(
     wakes: &mut Wakes,
 ) -> Result<bool, W::Stop> {
     let owned = settle(w)?;
+    sweep(w, Sweep::Active)?;
     let mut released = false;
     for i in 0..high_water(w)? {
         let word = w.word(i)?;
