@@ -44,6 +44,10 @@ enum Mutant {
     NobodyStandsIn,
     /// The semaphore is released with a value one too high.
     RaisesSemaphore,
+    /// A release clears the mark of a death.
+    ReleaseRepairs,
+    /// A holder repairs a death that it was not told of.
+    AnyDeathRepaired,
 }
 
 /// What is explored.
@@ -68,6 +72,8 @@ struct Rules {
     coarse: bool,
     /// Only the latch is explored, by single actions.
     latch_alone: bool,
+    /// Holders that are told of a death may repair what it left.
+    marks: bool,
     mutant: Option<Mutant>,
 }
 
@@ -81,6 +87,7 @@ enum Action {
     Withdraw(usize, bool),
     Visit(usize, Sweep),
     Release(usize),
+    Recover(usize),
     Force(usize),
     ForceOne(usize, usize),
     /// It gives up waiting for the latch.
@@ -118,6 +125,7 @@ impl Rules {
             withdrawals: true,
             commands: false,
             coarse: false,
+            marks: false,
             latch_alone: false,
             mutant: None,
         }
@@ -188,6 +196,9 @@ impl Rules {
             }
             Phase::Holding(_) => {
                 actions.push(Action::Release(p));
+                if process.told != 0 {
+                    actions.push(Action::Recover(p));
+                }
                 if state.left.detaches > 0 {
                     actions.push(Action::Detach(p));
                 }
@@ -309,6 +320,13 @@ impl Model for Rules {
                 let give_up = matches!(action, Action::GiveUp(_));
                 self.begin(&state, p, phase, Far { give_up, ..far })?
             }
+            Action::Recover(p) => {
+                let Phase::Holding(mine) = last.processes[p].phase else {
+                    return None;
+                };
+                let told = last.processes[p].told;
+                self.begin(&state, p, Phase::Recover { mine, told }, far)?
+            }
             Action::Force(p) => {
                 state.left.forces -= 1;
                 self.begin(&state, p, Phase::Force, far)?
@@ -386,6 +404,9 @@ impl Model for Rules {
             Property::always("7 tokens grow", |_: &Self, state: &State| state.broken & 1 << 7 == 0),
             Property::always("8 semaphore at most 1", |_: &Self, state: &State| {
                 state.broken & 1 << 8 == 0
+            }),
+            Property::always("10 deaths are told", |_: &Self, state: &State| {
+                state.broken & 1 << 10 == 0 && (state.unrepaired == 0 || state.fields[Field::Abandoned as usize] != 0)
             }),
             Property::always("9 repair settles", |rules: &Self, state| {
                 progress::repair_settles(rules, state)
@@ -543,6 +564,28 @@ fn kinds() {
             verify(", a forced release", &kinds, plain(rules(&kinds, 1, 1, 0)));
         }
     }
+}
+
+/// Of a holder that died is told until one of those who were told has repaired what it left.
+#[test]
+fn marks_of_deaths() {
+    let rules = |kinds: &[Kind], crashes| Rules {
+        coarse: true,
+        marks: true,
+        ..plain(Rules::new(kinds, 1, left(crashes, 0, 0, 0)))
+    };
+    verify("marks of deaths", rules(&[E, S, S], 2));
+    if long() {
+        verify("marks of deaths, four", rules(&[S, S, S, E], 2));
+    }
+    let told = "10 deaths are told";
+    refute("a release repairs", rules(&[E, E, E], 1), Mutant::ReleaseRepairs, told);
+    refute(
+        "any death repaired",
+        rules(&[S, S, S, E], 2),
+        Mutant::AnyDeathRepaired,
+        told,
+    );
 }
 
 #[test]

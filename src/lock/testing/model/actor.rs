@@ -39,6 +39,8 @@ pub(super) enum Phase {
     Force,
     /// Releases this hold by force.
     ForceOne(Mine),
+    /// Says that what a dead holder left is in order again, of the death that it was told of.
+    Recover { mine: Mine, told: u8 },
     /// Does nothing in the latch.
     Pass,
 }
@@ -120,6 +122,15 @@ pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
                 queue::force(w, Which::One(i, word), |_| Ended::Forced, wakes)
             })?;
             Phase::Idle
+        }
+        Phase::Recover { mine: (i, word), told } => {
+            in_latch(w, |_| {
+                if w.word(i)? == word.at(Stage::Held) {
+                    queue::mark_recovered(w, told.into())?;
+                }
+                Ok(())
+            })?;
+            Phase::Holding((i, word))
         }
         Phase::Pass => {
             in_latch(w, |_| Ok(()))?;

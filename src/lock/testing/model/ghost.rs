@@ -3,6 +3,7 @@
 
 use super::actor::Phase;
 use super::states::{Foreign, MARK, RECORDS, State};
+use crate::lock::protocol::queue::Field;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 
 impl State {
@@ -131,6 +132,9 @@ impl State {
                 if !gone && !record.expired && !force {
                     self.break_invariant(if owner == 0 { 4 } else { 3 });
                 }
+                if gone && !force {
+                    self.unrepaired = self.fields[Field::Abandoned as usize] as u8;
+                }
                 for process in &mut self.processes {
                     process.excused |= force && process.hold == Some((i, from));
                 }
@@ -140,6 +144,13 @@ impl State {
             (Stage::Offered, Stage::Stalled) if self.records[i].overdue => {}
             (Stage::Offered, Stage::Waiting) if self.records[i].forced => {}
             _ => self.break_invariant(4),
+        }
+    }
+
+    /// A holder that was told of a death clears the mark: it has repaired what that one left.
+    pub(super) fn recovered(&mut self, told: u8) {
+        if told == self.unrepaired {
+            self.unrepaired = 0;
         }
     }
 

@@ -114,6 +114,7 @@ fn trace(property: &str, path: Vec<(State, Option<Action>)>) -> String {
             }
             Some(Action::Visit(p, what)) => format!("{} visits ({what:?})", of(p)),
             Some(Action::Release(p)) => format!("{} releases", of(p)),
+            Some(Action::Recover(p)) => format!("{} has repaired", of(p)),
             Some(Action::Force(p)) => format!("{} forces", of(p)),
             Some(Action::ForceOne(p, i)) => format!("{} forces {i}", of(p)),
             Some(Action::GiveUp(p)) => format!("{} gives up the latch", of(p)),

@@ -65,6 +65,8 @@ pub(super) struct Process {
     pub(super) read: bool,
     /// ...and was the first to see a forced release.
     pub(super) saw_force: bool,
+    /// The death that it was told of when it was granted the lock, and has not repaired; 0 = none.
+    pub(super) told: u8,
 }
 
 impl Process {
@@ -78,7 +80,7 @@ impl Process {
             self.read,
             self.saw_force,
         );
-        (own, ghost)
+        (own, ghost, self.told)
     }
 
     /// True if it, or the command that it runs, is alive and believes that it holds the lock.
@@ -142,6 +144,10 @@ pub(super) struct State {
     pub(super) force_unseen: bool,
     /// Ghost: the last token that was granted.
     pub(super) last_token: u64,
+    /// The deaths that were marked so far; each is a number in place of the token. Counted only where that is explored.
+    pub(super) deaths: u8,
+    /// Ghost: the last holder that died and whose mark stands for damage that nobody has repaired; 0 = none.
+    pub(super) unrepaired: u8,
     /// The invariants that an action has broken, one bit each.
     pub(super) broken: u16,
 }
@@ -157,6 +163,8 @@ impl Hash for State {
             self.clock,
             self.force_unseen,
             self.last_token,
+            self.deaths,
+            self.unrepaired,
             self.broken,
         );
         (shared, &self.processes, more).hash(&mut fold);
@@ -214,6 +222,7 @@ impl State {
             inside: false,
             read: false,
             saw_force: false,
+            told: 0,
         };
         Self {
             latch: 0,
@@ -228,6 +237,8 @@ impl State {
             clock: 1,
             force_unseen: false,
             last_token: 0,
+            deaths: 0,
+            unrepaired: 0,
             broken: 0,
         }
     }

@@ -76,6 +76,18 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
         Err(Stop::Blocked) => return None,
         Err(Stop::Cut) => process.log = log,
         Ok(next) => {
+            let mark = &mut state.fields[Field::Abandoned as usize];
+            if rules.mutant == Some(Mutant::ReleaseRepairs) && matches!(phase, Phase::Release(_)) {
+                *mark = 0;
+            }
+            let marked = *mark as u8;
+            match (&phase, &next) {
+                (Phase::Recover { .. }, _) | (_, Phase::Idle) => process.told = 0,
+                (_, Phase::Holding(_)) => process.told = marked,
+                _ => {}
+            }
+            let untold = matches!(next, Phase::Holding(_)) && !matches!(phase, Phase::Recover { .. });
+            let untold = untold && marked == 0 && state.unrepaired != 0;
             process.waiting = 0;
             process.read = false;
             process.saw_force = false;
@@ -89,6 +101,9 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
                 process.hold = Some((*i, word.at(Stage::Held)));
             }
             process.phase = next;
+            if untold {
+                state.break_invariant(10);
+            }
         }
     }
     Some(Ran { state, changes })
@@ -198,6 +213,25 @@ impl Replay<'_> {
             true => Seen::Hidden,
             false => Seen::Visible,
         }
+    }
+}
+
+impl Replay<'_> {
+    /// The mark that a holder died is cleared by a holder that has repaired what was left, and set by all others.
+    fn set_mark(&self) -> Result<(), Stop> {
+        if self.rules.marks {
+            self.hidden(true, |state| {
+                if let Phase::Recover { told, .. } = state.processes[self.me].phase {
+                    state.recovered(told);
+                    state.fields[Field::Abandoned as usize] = 0;
+                } else {
+                    state.deaths += 1;
+                    state.fields[Field::Abandoned as usize] = state.deaths.into();
+                }
+                0
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -331,11 +365,22 @@ impl World for Replay<'_> {
             })?;
             return Ok(token);
         }
-        Ok(self.hidden(false, |state| (state.fields[field as usize] / unit(field)) as u32)? as u64 * unit(field))
+        let value = self.hidden(false, |state| (state.fields[field as usize] / unit(field)) as u32)?;
+        if let (Phase::Recover { told, .. }, Field::Abandoned, true) = (
+            &self.state.borrow().processes[self.me].phase,
+            field,
+            self.mutant(Mutant::AnyDeathRepaired),
+        ) {
+            return Ok((*told).into());
+        }
+        Ok(u64::from(value) * unit(field))
     }
 
     fn set_field(&self, field: Field, value: u64) -> Result<(), Stop> {
-        let skip = field == Field::Abandoned || (field == Field::NextToken && self.mutant(Mutant::TokenKept));
+        if field == Field::Abandoned {
+            return self.set_mark();
+        }
+        let skip = field == Field::NextToken && self.mutant(Mutant::TokenKept);
         self.hidden(true, |state| {
             if !skip {
                 state.fields[field as usize] = value;
