@@ -6,7 +6,8 @@
 //! - standard streams that the caller closed are occupied, but the command finds them closed again;
 //! - passwords in the command line are overwritten where `ps` reads them;
 //! - a panic becomes one line on standard error and status 125, after unwinding (which releases locks);
-//! - SIGBUS becomes one line and status 125: somebody truncated a file in /dev/shm that is mapped here.
+//! - a SIGBUS because somebody truncated a lock's file in /dev/shm loses the lock, and nothing else; any other one becomes
+//!   one line and status 125.
 
 use crate::exec;
 use crate::exec::sys::{bus_error, command_line, streams};
@@ -36,6 +37,8 @@ pub fn enter(program: fn(Vec<OsString>) -> Exit) -> ! {
     let words = take_words();
     streams::occupy_closed();
     bus_error::exit_after(report_bus_error, Exit::Failed.status());
+    // If that fails, the lines above are what happens.
+    let _ = resourcelock::survive_truncation();
     let status = unless_panicking(|| match program(words) {
         Exit::Signal(signal) => exec::die_of(signal),
         exit => exit.status().into(),

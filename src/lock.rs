@@ -29,6 +29,7 @@ mod types;
 
 pub use api::{Builder, Guard, Lost, ResourceLock, remove};
 pub use inspect::{Change, Viewer, Watch, list};
+pub use sys::survive_truncation;
 #[doc(hidden)]
 pub use testing::fuzzing;
 pub use types::{

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 pub(crate) mod atomic;
 mod descriptor;
 mod fork;
+mod truncation;
 
 pub(crate) use descriptor::Descriptor;
 pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
+pub use truncation::survive_truncation;
 
 /// Types that consist of atomics only: every bit pattern is a value, and other processes may change them at any time.
 ///
@@ -55,6 +57,8 @@ pub(crate) use shared;
 pub(crate) struct Mapping<T: ?Sized> {
     at: NonNull<T>,
     len: usize,
+    /// Where it is looked after, in case that the file is truncated.
+    place: Option<truncation::Registered>,
 }
 
 // SAFETY: the mapping belongs to this value until it is dropped, and its content is atomics, which are Sync.
@@ -73,13 +77,15 @@ fn map(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<NonNull<l
 }
 
 impl<T: Shared> Mapping<T> {
-    /// Maps one `T` at the file's beginning. The file must be at least that long, or using it is a SIGBUS.
+    /// Maps one `T` at the file's beginning. The file must be at least that long, or using it is a SIGBUS, after which
+    /// (see [`survive_truncation`]) the mapping is gone.
     ///
     /// A mapping that is not writable may only be read, through atomic loads.
     pub(crate) fn new(file: BorrowedFd<'_>, writable: bool) -> io::Result<Self> {
         let len = size_of::<T>();
         let at = map(file, len, writable)?.cast::<T>();
-        Ok(Self { at, len })
+        let place = truncation::Registered::new(at.as_ptr() as usize, len);
+        Ok(Self { at, len, place })
     }
 }
 
@@ -90,6 +96,7 @@ impl Mapping<[AtomicU8]> {
         Ok(Self {
             at: NonNull::slice_from_raw_parts(at, len),
             len,
+            place: truncation::Registered::new(at.as_ptr() as usize, len),
         })
     }
 }
@@ -103,8 +110,16 @@ impl<T: ?Sized> Deref for Mapping<T> {
     }
 }
 
+impl<T: ?Sized> Mapping<T> {
+    /// True if the file was truncated, and this is anonymous memory now.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.place.as_ref().is_some_and(truncation::Registered::is_gone)
+    }
+}
+
 impl<T: ?Sized> Drop for Mapping<T> {
     fn drop(&mut self) {
+        self.place = None;
         // SAFETY: our own mapping; no reference to it outlives this value.
         unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
@@ -178,6 +193,7 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
         }
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM | libc::EINVAL) => NO_WAITV.store(1, Ordering::Relaxed),
+            Some(libc::EFAULT) => return lose_truncated(on),
             _ => return,
         }
     }
@@ -195,11 +211,18 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
     } else {
         until
     };
-    let (address, value) = first.address();
+    if sleep_on(first, until) == Some(libc::EFAULT) {
+        lose_truncated(on);
+    }
+}
+
+/// Sleeps on one word; returns the error that ended it.
+fn sleep_on(watched: &Watched<'_>, until: u64) -> Option<i32> {
+    let (address, value) = watched.address();
     let until = timespec(until);
     // FUTEX_WAIT_BITSET takes an absolute time on the monotonic clock.
-    // SAFETY: as above.
-    unsafe {
+    // SAFETY: the time lives on this stack; the kernel only reads the word, which outlives the call.
+    let r = unsafe {
         libc::syscall(
             libc::SYS_futex,
             address,
@@ -210,6 +233,22 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
             u32::MAX,
         )
     };
+    if r == 0 {
+        None
+    } else {
+        io::Error::last_os_error().raw_os_error()
+    }
+}
+
+/// One of these lies in a file that was truncated.
+#[cold]
+fn lose_truncated(on: &[Watched<'_>]) {
+    for watched in on {
+        if sleep_on(watched, 0) == Some(libc::EFAULT) {
+            let (address, _) = watched.address();
+            truncation::lose(address as usize);
+        }
+    }
 }
 
 /// Wakes up to `n` sleepers. Async-signal-safe.
