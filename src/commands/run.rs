@@ -202,6 +202,10 @@ fn lost(how: Lost) -> &'static str {
             "the lock's objects in /dev/shm were deleted while the command ran: others may have had a lock of this name \
              at the same time"
         }
+        Lost::Damaged => {
+            "the lock's objects in /dev/shm were truncated or overwritten while the command ran: others may have had a lock \
+             of this name at the same time; 'remove --force' makes room for a new one"
+        }
         _ => "the lock was lost while the command ran: others may have had it at the same time",
     }
 }

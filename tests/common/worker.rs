@@ -348,6 +348,7 @@ impl Hands {
                 None => json!("held"),
                 Some(Lost::Forced) => json!("forced"),
                 Some(Lost::Replaced) => json!("replaced"),
+                Some(Lost::Damaged) => json!("damaged"),
                 Some(other) => json!(format!("{other:?}")),
             }),
             "leave_taken" => {

@@ -53,6 +53,7 @@ mod taken_anew;
 mod trust_t10;
 mod trust_t4;
 mod trust_t5;
+mod trust_t6;
 mod trust_t8;
 mod trust_t9;
 mod versions;
@@ -68,6 +69,7 @@ fn worker() {
             fault_04::SKILLS,
             modes::SKILLS,
             order::SKILLS,
+            trust_t6::SKILLS,
         ]
         .concat(),
     );

@@ -288,7 +288,7 @@ fn one_line_is_printed_for_a_table_that_was_cut_short() {
         .set_len(0)
         .unwrap();
     running.close_input();
-    assert_eq!(running.wait().code(), Some(125));
+    assert_eq!(running.wait().code(), Some(76));
     let line = fs::read_to_string(errors).unwrap();
     assert!(line.starts_with(&format!("resourcelock: {}: ", lock.name())), "{line}");
     assert_eq!(line.lines().count(), 1, "{line}");

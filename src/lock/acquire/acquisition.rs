@@ -14,7 +14,7 @@ use crate::lock::shm::layout::pack_command;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
@@ -27,6 +27,9 @@ use std::time::Duration;
 /// Even a request that does not wait gives the latch this long. It is normally free within a microsecond, but on a busy
 /// machine the process inside may be kept from running for some tens of milliseconds.
 const LATCH_LEAST_NS: u64 = 250_000_000;
+
+/// So many times in a row the lock's files may be found replaced or destroyed in one try.
+const REOPENS: u32 = 100;
 
 /// The outcome of one try in the latch.
 enum Try {
@@ -179,15 +182,16 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             slots,
             queue: self.queue,
         };
+        let mut opened = 0;
         loop {
             let objects = current.objects.clone();
             let real = Real::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).requesting(&self.request);
             let asked = real.in_latch(|real, wakes| {
-                let asked = go(queue::request(real, ask, wakes));
+                let asked = queue::request(real, ask, wakes)?;
                 if let Asked::Granted { .. } = asked {
                     objects.table.count_grant(now.saturating_sub(self.request.queued));
                 }
-                (asked, objects.table.header.abandoned.load(Relaxed))
+                Ok((asked, objects.table.header.abandoned.load(Relaxed)))
             });
             return Ok(match asked {
                 Ok((Asked::Granted { i, word, token }, abandoned)) => {
@@ -199,7 +203,11 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 Ok((Asked::Busy, _)) => Try::Busy,
                 Ok((Asked::Full, _)) => Try::Full,
                 Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
-                Err(NotDone::Stale) => {
+                Err(not_done) if not_done.is_lasting() => {
+                    if opened == REOPENS {
+                        return Err(not_done.error(&objects));
+                    }
+                    opened += 1;
                     self.handle.reopen(current, Duration::ZERO)?;
                     continue;
                 }
@@ -216,7 +224,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             // The lock's files were replaced: this was a grant of the old ones. It goes first; opened again, the same
             // table with another semaphore would take it for a hold.
             let real = Real::new(objects, hold.granted, hold.granted);
-            go(queue::let_go(&real, hold.i, hold.word()));
+            let _ = queue::let_go(&real, hold.i, hold.word());
             self.handle.reopen(&mut current, Duration::ZERO)?;
             visit_now(objects, Sweep::Active);
             visit_now(&current.objects, Sweep::Active);
@@ -418,11 +426,16 @@ fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Reque
             Ok(false) => return Ok(None),
             Err(busy) => {
                 // Or this handle, which forgets it, would wait for its own hold.
-                go(queue::let_go(&Real::new(objects, now, now), i, word));
+                let _ = queue::let_go(&Real::new(objects, now, now), i, word);
                 return Err(busy);
             }
         }
     }
     table.header.announce();
+    // After what was read of them.
+    if !objects.are_intact() {
+        let _ = queue::let_go(&Real::new(objects, now, now), i, word);
+        return Ok(None); // the next try will tell
+    }
     Ok(Some(hold))
 }

@@ -8,7 +8,7 @@ use crate::lock::acquire::queued::HEAD_LATE_NS;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::protocol::staleness;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,12 +25,12 @@ const AHEAD_MS: i32 = 10_000;
 pub(crate) fn visit_due(objects: &Objects, now: u64, cursor: &mut usize) -> Option<Sweep> {
     let header = &objects.table.header;
     let real = Real::new(objects, now, now);
-    if is_turn(&header.all_checked_ms, now, ALL_MS) && go(queue::any_gone(&real)) {
+    if is_turn(&header.all_checked_ms, now, ALL_MS) && queue::any_gone(&real).unwrap_or(false) {
         return Some(Sweep::All);
     }
     let head_late = staleness::is_past(header.head_checked.load(Relaxed), now, HEAD_LATE_NS);
     let turn = head_late && is_turn(&header.some_checked_ms, now, SOME_MS);
-    (turn && go(queue::check_from_outside(&real, cursor))).then_some(Sweep::Active)
+    (turn && queue::check_from_outside(&real, cursor).unwrap_or(false)).then_some(Sweep::Active)
 }
 
 /// True if it is time again, and nobody else has taken the turn.

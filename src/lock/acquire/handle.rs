@@ -4,12 +4,11 @@ use crate::lock::acquire::hold::Hold;
 use crate::lock::protocol::queue::{self, Sweep, Wakes};
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::files::Ownership;
-use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::PackedRequester;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::{Silence, log_unlocked};
 use crate::lock::shm::opening::open_objects;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::{Gone, Real};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
@@ -192,7 +191,10 @@ impl Handle {
     }
 
     /// Runs `work` in the latch of the lock that is at the paths now. Blocks for the table up to 1 s.
-    pub(crate) fn in_latch<R>(&self, work: impl Fn(&Real<'_>, &mut Wakes) -> R) -> Result<R> {
+    pub(crate) fn in_latch<R>(
+        &self,
+        work: impl Fn(&Real<'_>, &mut Wakes) -> std::result::Result<R, Gone>,
+    ) -> Result<R> {
         let mut current = self.current();
         let now = sys::monotonic();
         self.refresh(&mut current, now, true, REMOVAL_TAKES)?;
@@ -205,7 +207,7 @@ impl Handle {
             });
             match done {
                 Ok(result) => return Ok(result),
-                Err(NotDone::Stale) => self.reopen(&mut current, REMOVAL_TAKES)?,
+                Err(not_done) if not_done.is_lasting() => self.reopen(&mut current, REMOVAL_TAKES)?,
                 Err(not_done) => return Err(not_done.error(&objects)),
             }
         }
@@ -213,7 +215,7 @@ impl Handle {
 
     /// Repairs what crashed processes left behind, and offers the lock to the next in line.
     pub(crate) fn repair(&self) -> Result<()> {
-        self.in_latch(|real, wakes| go(queue::visit(real, Sweep::All, wakes)))
+        self.in_latch(|real, wakes| queue::visit(real, Sweep::All, wakes))
     }
 }
 
@@ -221,10 +223,10 @@ impl Handle {
 pub(crate) fn visit_now(objects: &Objects, what: Sweep) {
     let now = sys::monotonic();
     let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
-    // Busy or stale: the next check tries again, or finds that the lock was replaced.
+    // Busy, stale or gone: the next check tries again, or finds that the lock was replaced.
     let _ = real.in_latch(|real, wakes| {
         real.refresh();
-        go(queue::visit(real, what, wakes));
+        queue::visit(real, what, wakes)
     });
 }
 

@@ -5,9 +5,10 @@ use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::Ending;
+use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::{Record, pack_what};
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
 use crate::lock::types::{Detached, Ended, Mode, Result};
@@ -121,11 +122,15 @@ impl Hold {
         let done = real.in_latch_of_any(|real, _, _| match self.record() {
             Some(record) if self.is_held() => {
                 work(real, record);
-                true
+                Ok(true)
             }
-            _ => false,
+            _ => Ok(false),
         });
-        done.map_err(|not_done| not_done.error(&self.objects))
+        match done {
+            Ok(held) => Ok(held),
+            Err(NotDone::Gone(_)) => Ok(false),
+            Err(not_done) => Err(not_done.error(&self.objects)),
+        }
     }
 
     /// Records that it was accepted at [`granted`](Self::granted): false = it is no longer held. If the table is busy, the
@@ -149,7 +154,7 @@ impl Hold {
     /// held; then nothing was changed.
     pub(crate) fn mark_recovered(&mut self) -> Result<bool> {
         let told = self.abandoned;
-        let held = self.change(RELEASE_LATCH_NS, |real, _| go(queue::mark_recovered(real, told)))?;
+        let held = self.change(RELEASE_LATCH_NS, |real, _| _ = queue::mark_recovered(real, told))?;
         if held {
             self.abandoned = 0;
         }

@@ -8,7 +8,7 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::layout::{REQUESTS, pack_what};
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::{Gone, Real};
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Ended, GetOptions};
@@ -121,14 +121,14 @@ impl<'a> Queued<'a> {
         loop {
             let now = sys::monotonic();
             let real = Real::new(self.objects, now, now);
-            match go(queue::poll(&real, self.i, self.word)) {
-                Poll::Granted => return Waited::Granted,
-                Poll::Dropped => return Waited::Again,
-                Poll::Unstalled | Poll::Withdrawn => {
+            match queue::poll(&real, self.i, self.word) {
+                Ok(Poll::Granted) => return Waited::Granted,
+                Ok(Poll::Dropped) | Err(Gone) => return Waited::Again,
+                Ok(Poll::Unstalled | Poll::Withdrawn) => {
                     self.visit(Sweep::Active);
                     continue;
                 }
-                Poll::Waiting => {}
+                Ok(Poll::Waiting) => {}
             }
             if let Some(why) = self.reason_to_leave(options.cancel, now) {
                 return self.leave(now, why);
@@ -173,7 +173,8 @@ impl<'a> Queued<'a> {
         let head_checked = self.objects.table.header.head_checked.load(Relaxed);
         // A newcomer may have joined behind dead requests only.
         let late = std::mem::take(&mut self.first_check) || staleness::is_past(head_checked, now, HEAD_LATE_NS);
-        let check = go(queue::check(real, self.i, self.word, late, &mut self.cursor));
+        // Gone: so are its files, which is found out before the next one.
+        let check = queue::check(real, self.i, self.word, late, &mut self.cursor).ok()?;
         if let Some(what) = check.visit
             && !self.visited
         {
@@ -235,21 +236,21 @@ impl<'a> Queued<'a> {
         // Before leaving: afterwards the record may be another request's.
         let record = self.objects.table.requests.get(self.i);
         let ticket = record.map_or(0, |record| record.ticket.load(Relaxed));
-        let left = go(queue::withdraw(&real, self.i, self.word));
+        let left = queue::withdraw(&real, self.i, self.word).unwrap_or(Poll::Dropped);
         if left == Poll::Granted && why == Leave::TimeIsUp {
             return Waited::Granted;
         }
         if left == Poll::Granted {
-            go(queue::let_go(&real, self.i, self.word));
+            let _ = queue::let_go(&real, self.i, self.word);
         }
         let _mine = self.handle.current();
-        // Busy or stale: what is left undone, the next check by another waiter will do.
+        // Busy, stale or gone: what is left undone, the next check by another waiter will do.
         let _ = real.in_latch(|real, wakes| {
             if left == Poll::Withdrawn && why != Leave::Replaced {
                 self.objects.table.record_timeout(&self.ending(ticket, now));
             }
             // It may have stood in others' way.
-            go(queue::visit(real, Sweep::Active, wakes));
+            queue::visit(real, Sweep::Active, wakes)
         });
         match why {
             Leave::TimeIsUp => Waited::TimedOut,

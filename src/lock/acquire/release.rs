@@ -8,7 +8,7 @@ use crate::lock::protocol::queue::{self, Which};
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::log_unlocked;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::system::Stat;
@@ -97,7 +97,7 @@ impl Handle {
         self.in_latch(|real, wakes| {
             let table = &real.objects.table;
             let Some(which) = which(real.objects) else {
-                return false;
+                return Ok(false);
             };
             let forced = Cell::new(false);
             let how = |i: usize| match table.requests.get(i) {
@@ -108,11 +108,11 @@ impl Handle {
                 // A detached hold has no process that could release it: this is its ordinary end.
                 _ => Ended::Released,
             };
-            let released = go(queue::force(real, which, how, wakes));
+            let released = queue::force(real, which, how, wakes)?;
             if by_hand && !forced.get() {
                 table.header.abandoned.store(0, Relaxed);
             }
-            released
+            Ok(released)
         })
     }
 
@@ -148,34 +148,34 @@ impl Handle {
         let table = &hold.objects.table;
         let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
         let done = real.in_latch(|real, wakes| {
-            let owned = go(queue::settle(real));
-            let released = go(queue::let_go(real, hold.i, hold.word()));
+            let owned = queue::settle(real)?;
+            let released = queue::let_go(real, hold.i, hold.word())?;
             if released {
                 table.record_end(&hold.ending(now, wall_us));
             }
-            go(queue::dispatch(real, None, owned, false, wakes));
-            released
+            queue::dispatch(real, None, owned, false, wakes)?;
+            Ok(released)
         });
         let not_done = match done {
             Ok(released) => return Ok(released),
             Err(not_done) => not_done,
         };
-        let released = go(queue::let_go(&real, hold.i, hold.word()));
-        if not_done != NotDone::Stale {
+        let released = queue::let_go(&real, hold.i, hold.word()).unwrap_or(false);
+        if let NotDone::Busy(_) = not_done {
             log_unlocked!(
                 Warn,
                 "<{}> released, but the next in line has to find out by itself: {}",
                 self.name(),
                 not_done.error(&hold.objects)
             );
-        } else if table.header.retired.load(RETIRED) == 0 {
+        } else if not_done == NotDone::Stale && table.header.retired.load(RETIRED) == 0 {
             // The table has a new semaphore: whoever is next is served with that one.
             let reopened = self.reopen(&mut current, REMOVAL_TAKES);
             drop(current);
             if let Err(error) = reopened.and_then(|()| self.repair()) {
                 log_unlocked!(Warn, "<{}> released, but {error}", self.name());
             }
-        } // else removed by force, or just about to be: there is nobody to pass the old semaphore on to
+        } // else removed by force, or just about to be, or destroyed: there is nobody to pass the old semaphore on to
         Ok(released)
     }
 

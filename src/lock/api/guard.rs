@@ -50,6 +50,8 @@ pub enum Lost {
     Forced,
     /// The lock's files were deleted or replaced.
     Replaced,
+    /// The lock's files were truncated or overwritten (see [`survive_truncation`](crate::survive_truncation)).
+    Damaged,
     /// On an engine: its lease could not be renewed, or somebody released it by force.
     Lease,
 }
@@ -121,6 +123,10 @@ impl Guard<'_> {
             return Some(Lost::Replaced);
         }
         let semaphore = objects.semaphore.load();
+        // After what was read.
+        if !objects.are_intact() {
+            return Some(Lost::Damaged);
+        }
         if held && (semaphore.value() != 0 || semaphore.mark() != objects.table.mark()) {
             // Released by force: the first process that finds out repairs the table. If it cannot, the next one does.
             let _ = handle.repair();

@@ -101,10 +101,10 @@ pub(crate) fn claim(handle: &Handle) -> Result<bool> {
     let real = Real::new(objects, now, now.saturating_add(RELEASE_LATCH_NS));
     let claimed = real.in_latch(|_, _| {
         let semaphore = objects.semaphore.load();
-        hold.is_held()
+        Ok(hold.is_held()
             && (semaphore.value(), semaphore.waiters(), semaphore.mark()) == (0, 0, objects.table.mark())
             && objects.are_current()
-            && retire(&objects.table, 0, objects.id)
+            && retire(&objects.table, 0, objects.id))
     });
     match claimed {
         Err(NotDone::Stale) => Ok(false),

@@ -8,7 +8,7 @@ use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::request::mode_of;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
@@ -93,7 +93,7 @@ fn requests(objects: &Objects) -> Vec<Seen> {
                 bound_start: record.bound_start.load(Relaxed),
                 bound_pid,
                 detached,
-                alive: !(go(real.is_gone(i)) || held && go(real.is_expired(i))),
+                alive: !(real.is_gone(i) == Ok(true) || held && real.is_expired(i) == Ok(true)),
                 expires: record.expires.load(Relaxed),
             };
             fence(COPIED);

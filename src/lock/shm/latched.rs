@@ -5,11 +5,10 @@ use crate::lock::protocol::orderings::{LATCH_SWAP, RETIRED};
 use crate::lock::protocol::queue::{Sweep, Wakes, visit};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::log_unlocked;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::{Gone, Real};
 use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::Error;
-use std::convert::Infallible;
 
 /// Longest uninterrupted sleep for the latch: how soon it is noticed that the process inside is dead.
 const SLICE_NS: u64 = 10_000_000;
@@ -24,45 +23,67 @@ pub(crate) enum NotDone {
     /// The table has another semaphore by now (ours was deleted), so what our semaphore says of the table's holds means
     /// nothing; or the table is retired. The lock has to be opened again.
     Stale,
+    /// See the type.
+    Gone(Gone),
+}
+
+impl From<Gone> for NotDone {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
 }
 
 impl NotDone {
-    /// The error of a table that stayed busy.
+    /// The error of a table that stayed busy, or is none any more.
     pub(crate) fn error(self, objects: &Objects) -> Error {
         let pid = match self {
             Self::Busy(id) => objects.table.pid_of(id),
             Self::Stale => None,
+            Self::Gone(_) => {
+                return Error::WrongObject {
+                    path: objects.table.path.clone(),
+                    what: "it was truncated or overwritten while it was in use".to_owned(),
+                };
+            }
         };
         Error::Busy { pid }
+    }
+
+    /// True if the lock has to be opened again.
+    pub(crate) fn is_lasting(self) -> bool {
+        matches!(self, Self::Stale | Self::Gone(_))
     }
 }
 
 impl Real<'_> {
     /// Runs `work` in the latch; if a process has died inside, that is repaired first. Blocks until the deadline. In a
     /// table that is retired nothing is decided: its semaphore stays at 0.
-    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> R) -> Result<R, NotDone> {
+    pub(crate) fn in_latch<R>(&self, work: impl FnOnce(&Self, &mut Wakes) -> Result<R, Gone>) -> Result<R, NotDone> {
         self.in_latch_of_any(|real, entry, wakes| {
             let header = &real.table().header;
             if header.semaphore_inode.load(Relaxed) != real.objects.semaphore.inode || header.retired.load(RETIRED) != 0
             {
-                return Err(NotDone::Stale);
+                return Ok(Err(NotDone::Stale));
             }
             if entry == Entry::Repair {
-                go(visit(real, Sweep::All, wakes));
+                visit(real, Sweep::All, wakes)?;
             }
-            Ok(work(real, wakes))
+            Ok(Ok(work(real, wakes)?))
         })?
     }
 
     /// The same without checking that the table is in use with our semaphore, and without repairing.
-    pub(crate) fn in_latch_of_any<R>(&self, work: impl FnOnce(&Self, Entry, &mut Wakes) -> R) -> Result<R, NotDone> {
+    pub(crate) fn in_latch_of_any<R>(
+        &self,
+        work: impl FnOnce(&Self, Entry, &mut Wakes) -> Result<R, Gone>,
+    ) -> Result<R, NotDone> {
         let mut wakes = Wakes::default();
-        let entry = go(latch::enter(self));
+        let entry = latch::enter(self)?;
         if let Entry::Busy(id) = entry {
             return Err(NotDone::Busy(id));
         }
         let result = work(self, entry, &mut wakes);
-        go(latch::leave(self));
+        latch::leave(self)?;
         wakes.deliver(self);
         let excess = self.excess.take();
         if excess > 1 {
@@ -72,7 +93,12 @@ impl Real<'_> {
             );
         }
         self.table().header.announce();
-        Ok(result)
+        // What was decided counts if it was decided by the table.
+        if self.table().is_intact() {
+            Ok(result?)
+        } else {
+            Err(NotDone::Gone(Gone))
+        }
     }
 }
 
@@ -81,11 +107,11 @@ impl LatchWorld for Real<'_> {
         self.objects.id
     }
 
-    fn latch(&self) -> Result<u32, Infallible> {
+    fn latch(&self) -> Result<u32, Gone> {
         Ok(self.table().header.latch.load(Relaxed))
     }
 
-    fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Infallible> {
+    fn swap_latch(&self, from: u32, to: u32) -> Result<bool, Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         let latch = &self.table().header.latch;
@@ -101,7 +127,7 @@ impl LatchWorld for Real<'_> {
         spins < SPINS
     }
 
-    fn sleep_on_latch(&self, seen: u32) -> Result<Slept, Infallible> {
+    fn sleep_on_latch(&self, seen: u32) -> Result<Slept, Gone> {
         let now = self.refresh();
         if now >= self.deadline {
             return Ok(Slept::Deadline);
@@ -126,7 +152,7 @@ impl LatchWorld for Real<'_> {
         sys::futex_wake(&self.table().header.latch, 1);
     }
 
-    fn is_id_gone(&self, id: u32) -> Result<bool, Infallible> {
+    fn is_id_gone(&self, id: u32) -> Result<bool, Gone> {
         Ok(self.objects.is_out(id))
     }
 }

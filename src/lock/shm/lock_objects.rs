@@ -29,8 +29,13 @@ impl Objects {
         self.semaphore.is_at_its_path() && self.table.is_at_its_path()
     }
 
+    /// True unless somebody has truncated or overwritten the table, or truncated the semaphore.
+    pub(crate) fn are_intact(&self) -> bool {
+        self.table.is_intact() && !self.semaphore.is_gone()
+    }
+
     /// True if the lock's paths still lead to these objects, and nobody is about to change that.
     pub(crate) fn are_current(&self) -> bool {
-        self.table.header.retired.load(RETIRED) == 0 && self.are_at_their_paths()
+        self.table.header.retired.load(RETIRED) == 0 && self.are_at_their_paths() && self.are_intact()
     }
 }

@@ -104,18 +104,18 @@ fn adopt_semaphore(name: &LockName, objects: &Objects, dead_remover: u32) -> Res
     let real = Real::new(objects, now, now.saturating_add(LATCH_NS));
     let done = real.in_latch_of_any(|real, _, _| {
         if table.header.retired.load(RETIRED) != dead_remover {
-            return false;
+            return Ok(false);
         }
         if recorded.load(Relaxed) != objects.semaphore.inode {
             if files::inode_at(&name.semaphore_path()) != Some(objects.semaphore.inode) {
-                return false;
+                return Ok(false);
             }
             take_for_holds(objects);
             leave_keepers_behind(objects);
             recorded.store(objects.semaphore.inode, Relaxed);
             real.refresh();
         }
-        dead_remover == 0 || retire(table, dead_remover, 0)
+        Ok(dead_remover == 0 || retire(table, dead_remover, 0))
     });
     done.map_err(|not_done| not_done.error(objects))
 }

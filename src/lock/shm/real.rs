@@ -18,7 +18,6 @@ use crate::lock::sys;
 use crate::lock::sys::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, fence};
 use crate::lock::types::{Detached, Ended};
 use std::cell::Cell;
-use std::convert::Infallible;
 
 /// How long the owner of an offer has to accept it.
 const OFFER_NS: u64 = 100_000_000;
@@ -37,11 +36,11 @@ pub(crate) struct Real<'a> {
     pub(super) excess: Cell<u32>,
 }
 
-/// The result of a function of the protocol: the real world never stops it.
-pub(crate) fn go<T>(done: Result<T, Infallible>) -> T {
-    let Ok(value) = done;
-    value
-}
+/// Why a function of the protocol was stopped: somebody has truncated or overwritten the table, or truncated the
+/// semaphore. What stands there now means nothing, so nothing is decided by it: no request is granted, no hold ended, and
+/// the semaphore stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
 
 impl<'a> Real<'a> {
     /// `now` and `deadline` (for the latch) are monotonic ns.
@@ -64,6 +63,19 @@ impl<'a> Real<'a> {
 
     pub(super) fn table(&self) -> &'a Table {
         &self.objects.table
+    }
+
+    /// Comes after what was read of the table, and before what is changed because of it.
+    fn check_table(&self) -> Result<(), Gone> {
+        if self.table().is_intact() { Ok(()) } else { Err(Gone) }
+    }
+
+    /// A semaphore that was truncated is all zero, which would mean that a foreign process has it.
+    fn seen_in_semaphore(&self, word: SemaphoreWord) -> Result<SemaphoreWord, Gone> {
+        if word.0 == 0 && self.objects.semaphore.is_gone() {
+            return Err(Gone);
+        }
+        Ok(word)
     }
 
     fn record(&self, i: usize) -> Option<&'a Record> {
@@ -139,7 +151,7 @@ impl<'a> Real<'a> {
 }
 
 impl World for Real<'_> {
-    type Stop = Infallible;
+    type Stop = Gone;
 
     fn capacity(&self) -> usize {
         REQUESTS
@@ -149,43 +161,50 @@ impl World for Real<'_> {
         self.table().mark()
     }
 
-    fn now(&self) -> Result<u64, Infallible> {
+    fn now(&self) -> Result<u64, Gone> {
         Ok(self.now.get())
     }
 
-    fn word(&self, i: usize) -> Result<Word, Infallible> {
+    fn word(&self, i: usize) -> Result<Word, Gone> {
         Ok(Word(self.table().words.get(i).map_or(0, |word| word.load(WORD_LOAD))))
     }
 
-    fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Infallible> {
+    fn swap_word(&self, i: usize, from: Word, to: Word) -> Result<bool, Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
+        if to.is_active() {
+            self.check_table()?; // a grant
+        }
         let swapped = |word: &AtomicU32| word.compare_exchange(from.0, to.0, WORD_SWAP, Relaxed).is_ok();
         Ok(self.table().words.get(i).is_some_and(swapped))
     }
 
-    fn semaphore(&self) -> Result<SemaphoreWord, Infallible> {
-        Ok(self.objects.semaphore.load())
+    fn semaphore(&self) -> Result<SemaphoreWord, Gone> {
+        self.seen_in_semaphore(self.objects.semaphore.load())
     }
 
-    fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Infallible> {
+    fn swap_semaphore(&self, from: SemaphoreWord, to: SemaphoreWord) -> Result<Result<(), SemaphoreWord>, Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
-        Ok(self.objects.semaphore.swap(from, to))
+        self.check_table()?;
+        match self.objects.semaphore.swap(from, to) {
+            Ok(()) => Ok(Ok(())),
+            Err(now) => Ok(Err(self.seen_in_semaphore(now)?)),
+        }
     }
 
-    fn field(&self, field: Field) -> Result<u64, Infallible> {
+    fn field(&self, field: Field) -> Result<u64, Gone> {
         Ok(self.header_field(field).load(Relaxed))
     }
 
-    fn set_field(&self, field: Field, value: u64) -> Result<(), Infallible> {
+    fn set_field(&self, field: Field, value: u64) -> Result<(), Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         self.header_field(field).store(value, Relaxed);
         Ok(())
     }
 
-    fn kind(&self, i: usize) -> Result<Kind, Infallible> {
+    fn kind(&self, i: usize) -> Result<Kind, Gone> {
         Ok(match self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed)) {
             1 => Kind::Shared,
             2 => Kind::Slot,
@@ -193,7 +212,7 @@ impl World for Real<'_> {
         })
     }
 
-    fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Infallible> {
+    fn describe(&self, i: usize, ticket: u64, held: bool) -> Result<(), Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         let (Some(record), Some(kind), Some(request)) = (self.record(i), self.table().kinds.get(i), self.request)
@@ -221,7 +240,7 @@ impl World for Real<'_> {
         Ok(())
     }
 
-    fn set_grant(&self, i: usize, token: u64) -> Result<(), Infallible> {
+    fn set_grant(&self, i: usize, token: u64) -> Result<(), Gone> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         if let Some(record) = self.record(i) {
@@ -232,24 +251,24 @@ impl World for Real<'_> {
         Ok(())
     }
 
-    fn token(&self, i: usize) -> Result<u64, Infallible> {
+    fn token(&self, i: usize) -> Result<u64, Gone> {
         Ok(self.record(i).map_or(0, |record| record.token.load(Relaxed)))
     }
 
-    fn is_gone(&self, i: usize) -> Result<bool, Infallible> {
+    fn is_gone(&self, i: usize) -> Result<bool, Gone> {
         let is_out = |id: u32| self.objects.is_out(id);
         let is_keeper_out = |keeper: u32| beacon::is_keeper_out(&self.objects.semaphore, keeper);
         let record = self.record(i);
         Ok(record.is_some_and(|record| lifelines::are_gone(record, is_out, is_keeper_out)))
     }
 
-    fn lapses(&self, i: usize) -> Result<bool, Infallible> {
+    fn lapses(&self, i: usize) -> Result<bool, Gone> {
         Ok(self
             .record(i)
             .is_some_and(|record| record.flags.load(Relaxed) & LAPSES != 0))
     }
 
-    fn is_expired(&self, i: usize) -> Result<bool, Infallible> {
+    fn is_expired(&self, i: usize) -> Result<bool, Gone> {
         let Some(record) = self.record(i) else {
             return Ok(false);
         };
@@ -257,12 +276,12 @@ impl World for Real<'_> {
         Ok(expires != 0 && sys::boottime() >= expires && process::is_own_time(record.time_namespace.load(Relaxed)))
     }
 
-    fn is_overdue(&self, i: usize) -> Result<bool, Infallible> {
+    fn is_overdue(&self, i: usize) -> Result<bool, Gone> {
         let offered = self.record(i).map_or(0, |record| record.granted.load(Relaxed));
         Ok(staleness::is_past(offered, self.now.get(), OFFER_NS))
     }
 
-    fn ended(&self, i: usize, how: Ended) -> Result<(), Infallible> {
+    fn ended(&self, i: usize, how: Ended) -> Result<(), Gone> {
         let Some(record) = self.record(i) else {
             return Ok(());
         };

@@ -73,6 +73,11 @@ impl Semaphore {
 }
 
 impl Semaphore {
+    /// True if the file was truncated since it was opened.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.map.is_gone()
+    }
+
     /// True if the file at the semaphore's path is still this one.
     pub(crate) fn is_at_its_path(&self) -> bool {
         files::inode_at(&self.path) == Some(self.inode)

@@ -13,7 +13,8 @@ use crate::lock::types::{Error, LockName, Result};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::fence;
 
 /// An open table.
 pub(crate) struct Table {
@@ -121,6 +122,14 @@ impl Table {
     /// This table's mark on the semaphore.
     pub(crate) fn mark(&self) -> u16 {
         self.mark
+    }
+
+    /// True unless the file was truncated or overwritten since it was opened: then what was read of it before this call is
+    /// what the table says.
+    pub(crate) fn is_intact(&self) -> bool {
+        // After that, whose pages may have been replaced by zeros in between.
+        fence(Acquire);
+        self.header.magic.load(Relaxed) == MAGIC && self.seal.load(Relaxed) == MAGIC
     }
 
     /// True if the file at the table's path is still this one.

@@ -5,7 +5,7 @@ use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::sys;
@@ -79,7 +79,7 @@ pub fn table(bytes: &[u8]) {
     inspect(&objects);
     let now = sys::monotonic();
     let real = Real::new(&objects, now, now.saturating_add(60_000_000));
-    let visited = real.in_latch_of_any(|real, _, wakes| go(queue::visit(real, Sweep::All, wakes)));
+    let visited = real.in_latch_of_any(|real, _, wakes| queue::visit(real, Sweep::All, wakes));
     inspect(&objects);
     assert!(
         visited.is_ok(),

@@ -6,7 +6,7 @@ use crate::lock::api::removal::{claim, seize};
 use crate::lock::protocol::queue::{self, Place};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::opening::open_objects;
-use crate::lock::shm::real::{Real, go};
+use crate::lock::shm::real::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::tombstone::{Removal, retire};
 use crate::lock::sys;
@@ -126,7 +126,7 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
         let real = Real::new(&objects, now, now);
         let places: Vec<Place> = queued
             .iter()
-            .map(|&(i, word)| go(queue::check(&real, i, word, false, &mut 0)).place)
+            .map(|&(i, word)| queue::check(&real, i, word, false, &mut 0).unwrap().place)
             .collect();
         assert_eq!(places, [Place::Head, Place::Second, Place::Third, Place::Further]);
         cancel.cancel();
