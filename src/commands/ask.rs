@@ -68,9 +68,14 @@ pub fn to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAs
         Err(error) if has_ended(&error) => return Ok(()),
         opened => opened.map_err(|error| NotAsked::System(pid, error))?,
     };
-    let start = Stat::of(pid).ok().map(|stat| stat.start_time);
-    if start.is_none() || start != holder.bound_start {
-        return Ok(()); // it has ended, and its number has been given to another process
+    let Some(recorded) = holder.bound_start else {
+        return Err(NotAsked::Unproven(pid));
+    };
+    match Stat::of(pid) {
+        Ok(stat) if stat.start_time == recorded => {}
+        Ok(_) => return Ok(()), // it has ended, and its number has been given to another process
+        Err(error) if has_ended(&error) => return Ok(()),
+        Err(error) => return Err(NotAsked::System(pid, error)),
     }
     let proof = prove(pid, token, lock);
     if process.has_ended() {

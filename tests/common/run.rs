@@ -11,7 +11,7 @@ pub const LISTENER: &str = r#"
 for s in TERM INT HUP QUIT USR1 USR2 ALRM CONT RTMIN RTMAX; do trap "echo got $s" $s; done
 echo "up $PPID $$"
 while true; do
-    read -r line; status=$?
+    read -r -t 1 line; status=$?   # a signal that comes just before it blocks is noticed at the next one
     if [ $status -gt 128 ]; then continue; fi   # a signal
     if [ $status -ne 0 ]; then exit 9; fi
     echo "$line"

@@ -57,7 +57,7 @@ fn a_signal_from_the_same_process_group_is_passed_on() {
         "run",
         "bash",
         "-c",
-        "trap 'echo got; exit 3' USR1; echo > \"$FIFO\"; while true; do read -r _; done",
+        "trap 'echo got; exit 3' USR1; echo > \"$FIFO\"; while true; do read -r -t 1 _; done",
     ]);
     let mut shell = Command::new("bash");
     shell

@@ -55,7 +55,8 @@ pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop>
 /// The holder as it is when its command has been started: it is granted the lock before. `None`: it has released it.
 fn when_started(run: &Run<'_>, holder: &Holder, until: Instant) -> Result<Option<Holder>, Stop> {
     let mut holder = holder.clone();
-    while holder.bound_pid.is_none() && !holder.detached && Instant::now() < until {
+    let is_recorded = |holder: &Holder| holder.bound_pid.is_some() && holder.bound_start.is_some();
+    while !is_recorded(&holder) && !holder.detached && Instant::now() < until {
         // Ends early when a signal comes.
         let _ = poll(&mut [], PollTimeout::from(VIEW_EVERY_MS));
         if CANCEL.is_cancelled() {
