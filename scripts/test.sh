@@ -128,25 +128,36 @@ if [ $# -gt 0 ]; then
     tests "$@"
     exit
 fi
-# Everything with all features, once. The tests of engines mostly wait, so many of them run at once, beside the model and
-# the locks of this machine, whose output comes when they are done.
-tests --all-features --no-run
-later=$(mktemp)
-trap 'rm -f "$later"' EXIT
-{
-    tests --all-features --lib --bins --test local --test isolated -- --skip model:: &&
-        tests --all-features --test package &&
-        tests --all-features --doc &&
-        tests --profile model --lib model::
-} >"$later" 2>&1 &
-other=$!
-failed=
-tests --all-features --test conformance --test engines -- --test-threads 12 || failed=1
-wait "$other" || failed=1
-cat "$later"
-[ -z "$failed" ]
-# The other choices of features are built, and do what they must: the default one what users meet first, each engine alone
-# what an engine must.
-tests --bins --test local -- cli_ run_status bad_input
-tests --features etcd --test conformance
-tests --features postgres --test conformance
+
+# Runs one part of the suite, whatever became of those before it, and notes how long it took.
+parts='' failed=''
+part() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '\ntest.sh: %s\n' "$name"
+    tests "$@" || failed+=" '$name'"
+    parts+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
+}
+
+# Everything with all features, once, and the model in a profile of its own.
+part 'build with all features' --all-features --no-run
+[ -z "$failed" ] || exit 1
+part 'unit tests' --all-features --lib --bins -- --skip model::
+part 'documentation' --all-features --doc
+part 'locks of this machine' --all-features --test local -- --test-threads 8
+part 'storms' --all-features --test isolated
+part 'packages' --all-features --test package
+# They mostly wait: many run at once.
+part 'engines' --all-features --test conformance --test engines -- --test-threads 12
+part 'the model' --profile model --lib model::
+# The other choices of features are built, and do what they must: the default one what users meet first, each engine
+# alone what an engine must; and what is not built in is refused.
+part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
+part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
+part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls
+
+printf '\n%s' "$parts"
+if [ -n "$failed" ]; then
+    echo "test.sh: failed:$failed" >&2
+    exit 1
+fi

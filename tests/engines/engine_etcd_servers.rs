@@ -7,15 +7,18 @@ use crate::engine_common::wait_until;
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
+/// A lease that has to be kept on a busy machine, too.
+const KEPT: &[&str] = &["--ttl", "10"];
+const KEPT_NS: u64 = 10_000_000_000;
 const TRIES: usize = 3;
 
 fn journals(etcd: &Etcd, subject: &str) -> Vec<Journal> {
     (0..TRIES).map(|_| Journal::new(&etcd.url(), subject)).collect()
 }
 
-/// Holders of all the locks, for this long.
-fn hold(journals: &[Journal], seconds: u32, how: &[&str]) -> Vec<Run> {
-    let holders = journals.iter().map(|journal| journal.run(TTL, seconds, how)).collect();
+/// Holders of all the locks.
+fn hold(journals: &[Journal], ttl: &[&str], how: &[&str]) -> Vec<Run> {
+    let holders = journals.iter().map(|journal| journal.run(ttl, 60, how)).collect();
     for journal in journals {
         journal.wait_for(1);
     }
@@ -40,11 +43,11 @@ fn leader_killed() {
     for version in Version::ALL {
         let mut etcd = Etcd::of(version, 3);
         let journals = journals(&etcd, "leader");
-        let mut holders = hold(&journals, 60, &[]);
+        let mut holders = hold(&journals, KEPT, &[]);
         let mut next = wait_behind(&journals);
         etcd.kill(etcd.leader());
         for journal in &journals {
-            journal.runs_on(TTL_NS);
+            journal.runs_on(KEPT_NS);
             journal.let_end(journal.intervals()[0].token);
         }
         assert_eq!(statuses(&mut holders), [0; TRIES], "the locks were kept");
@@ -72,7 +75,7 @@ fn member_asked_to_stop() {
             let order: Vec<String> = (0..3).map(|i| etcd.endpoint((member + i) % 3)).collect();
             let url = etcd.url_of(&order.join(","));
             let journals: Vec<Journal> = (0..TRIES).map(|_| Journal::new(&url, "stopping")).collect();
-            let mut holders = hold(&journals, 60, &[]);
+            let mut holders = hold(&journals, KEPT, &[]);
             let mut next = wait_behind(&journals);
             let mut traces: Vec<Run> = journals
                 .iter()
@@ -104,7 +107,7 @@ fn all_killed() {
     for version in Version::ALL {
         let mut etcd = Etcd::of(version, 3);
         let journals = journals(&etcd, "all-killed");
-        let mut holders = hold(&journals, 60, &["stubborn"]);
+        let mut holders = hold(&journals, TTL, &["stubborn"]);
         let mut next = wait_behind(&journals);
         let killed = boottime();
         etcd.kill_all();
@@ -164,7 +167,7 @@ fn server_stopped() {
     for version in Version::ALL {
         let etcd = Etcd::of(version, 1);
         let journals = journals(&etcd, "sigstop");
-        let mut holders = hold(&journals, 60, &["stubborn"]);
+        let mut holders = hold(&journals, TTL, &["stubborn"]);
         let stopped = boottime();
         etcd.signal_all("STOP");
         let output = journals[0].command(&["run", "true"]).output().expect("it runs");
@@ -191,7 +194,7 @@ fn server_stopped() {
 fn server_with_empty_data() {
     let mut etcd = Etcd::one();
     let journals = journals(&etcd, "empty");
-    let mut holders = hold(&journals, 60, &["stubborn"]);
+    let mut holders = hold(&journals, TTL, &["stubborn"]);
     let mut next = wait_behind(&journals);
     let killed = boottime();
     etcd.kill(0);
@@ -218,7 +221,7 @@ fn server_with_empty_data() {
 fn no_space() {
     let etcd = Etcd::with(Version::System, 1, None, &["--quota-backend-bytes=65536"]);
     let journal = Journal::new(&etcd.url(), "space");
-    let mut holder = journal.run(TTL, 60, &[]);
+    let mut holder = journal.run(KEPT, 60, &[]);
     let token = journal.wait_for(1).token;
     let mut next = journal.run(TTL, 0, &[]);
     wait_until("the next one waits", || journal.waiting() == 1);
@@ -234,7 +237,7 @@ fn no_space() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(125), "{said}");
     assert!(said.contains("space exceeded") && said.contains("alarm list"), "{said}");
-    journal.runs_on(TTL_NS);
+    journal.runs_on(KEPT_NS);
     journal.let_end(token);
     assert_eq!(holder.status(), 0);
     assert_eq!(next.status(), 0);
@@ -297,17 +300,17 @@ fn logins_end_while_holding_and_waiting() {
         let etcd = Etcd::with(version, 1, None, &["--auth-token-ttl=2"]);
         add_users(&etcd);
         let journal = Journal::new(&etcd.url_as("root:r00t"), "login");
-        let mut holder = journal.run(TTL, 60, &[]);
+        let mut holder = journal.run(KEPT, 60, &[]);
         let first = journal.wait_for(1).token;
         etcd.ctl(&["auth", "enable"]);
-        let mut next = journal.run(TTL, 60, &[]);
+        let mut next = journal.run(KEPT, 60, &[]);
         wait_until("the next one waits", || journal.waiting() == 1);
-        journal.runs_on(TTL_NS);
+        journal.runs_on(KEPT_NS);
         journal.let_end(first);
         assert_eq!(holder.status(), 0);
         let second = journal.wait_for(2).token;
         etcd.ctl(&["--user=root:r00t", "auth", "disable"]);
-        journal.runs_on(TTL_NS);
+        journal.runs_on(KEPT_NS);
         journal.let_end(second);
         assert_eq!(next.status(), 0);
         journal.judge(2);

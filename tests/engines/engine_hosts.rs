@@ -9,6 +9,9 @@ use crate::island::{Cut, DB, Host, Island, NETWORK};
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
+/// A lease that has to be kept on a busy machine, too.
+const KEPT: &[&str] = &["--ttl", "10"];
+const KEPT_NS: u64 = 10_000_000_000;
 
 /// Starts `resourcelock NAME run` of a command that writes in the journal, on a host.
 fn run(host: &Host, journal: &Journal, options: &[&str], seconds: u32, how: &[&str]) -> Run {
@@ -116,12 +119,12 @@ fn etcd_leader_cut_off_while_another_host_holds() {
         for round in 0..3 {
             let leader = cluster.leader();
             let (here, there) = (&island.hosts[(leader + 1) % 3], &island.hosts[(leader + 2) % 3]);
-            let mut holder = run(here, &journal, TTL, 60, &[]);
+            let mut holder = run(here, &journal, KEPT, 60, &[]);
             let token = journal.wait_for(2 * round + 1).token;
             let mut next = run(there, &journal, TTL, 0, &[]);
             wait_until("the next one waits", || journal.waiting() == 1);
             island.hosts[leader].cut(Cut::Link);
-            journal.runs_on(TTL_NS);
+            journal.runs_on(KEPT_NS);
             journal.let_end(token);
             assert_eq!(holder.status(), 0, "the lock was kept");
             assert_eq!(next.status(), 0);

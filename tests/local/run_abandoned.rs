@@ -166,7 +166,8 @@ fn after_no_fork_a_lone_python_waiter_waits_until_some_resourcelock_looks() {
 #[test]
 fn replace_ends_the_holders_command_and_runs() {
     let lock = TestLock::new("replace");
-    let script = "trap 'echo asked; exit 6' TERM; echo up $PPID $$; while true; do read -r -t 1 _; [ $? -ne 1 ] || exit 9; done";
+    let script =
+        "trap 'echo asked; exit 6' TERM; echo up $PPID $$; while true; do read -r -t 1 _; [ $? -ne 1 ] || exit 9; done";
     let mut running = Running::started(lock.command(&["run", "bash", "-c", script]));
     assert_eq!(stdout(&lock, &["--replace", "echo", "ran"]), "ran\n");
     running.says("asked");
