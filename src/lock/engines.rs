@@ -14,12 +14,14 @@
 //! | `lease.rs`, `validity.rs` | when a hold is certain, and telling those who must know |
 //! | `stored_request.rs` | what an engine stores about a request, to be shown to others |
 //! | `follow.rs` | what changes from one view of a lock to the next |
-//! | `resolver.rs` | addresses of hosts |
+//! | `resolver.rs`, `certificates.rs` | addresses of hosts; certificates in files |
 //! | `background.rs` | threads that leave all signals to the program's own |
 //! | `local.rs`, `etcd.rs`, `postgres.rs` | the engines |
 
 #[cfg(feature = "remote")]
 mod background;
+#[cfg(all(feature = "remote", feature = "tls"))]
+mod certificates;
 mod follow;
 mod lease;
 mod local;

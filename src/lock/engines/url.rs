@@ -1,4 +1,4 @@
-//! What URLs of all engines have in common. Passwords are shown by nobody.
+//! What the URLs of all engines have in common. Nobody shows their passwords.
 
 use crate::Error;
 use crate::lock::system::printable;
@@ -15,7 +15,7 @@ pub(super) fn refusal(url: &str, reason: impl Into<String>) -> Error {
 /// Text in which `%XX` stands for a byte.
 #[cfg(feature = "remote")]
 pub(crate) fn decoded(text: &str) -> Result<String, &'static str> {
-    const WRONG: &str = "'%' has to be followed by two hexadecimal digits ('%25' is a '%')";
+    const WRONG: &str = "two hexadecimal digits have to follow a '%' ('%25' is a '%')";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -29,18 +29,18 @@ pub(crate) fn decoded(text: &str) -> Result<String, &'static str> {
         bytes.push(digits.and_then(|d| u8::from_str_radix(d, 16).ok()).ok_or(WRONG)?);
         rest = after.get(2..).unwrap_or_default();
     }
-    String::from_utf8(bytes).map_err(|_| "what '%' stands for is not valid UTF-8")
+    String::from_utf8(bytes).map_err(|_| "with its '%XX' decoded, it is not valid UTF-8")
 }
 
 /// The URL without what could be a password, whatever it looks like.
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let separator = if scheme.is_empty() { "" } else { "://" };
-    // To the last '@': somebody may have forgotten to write '%40' or '%2F'.
+    // Up to the last '@': a password may contain '@' or '/' where '%40' or '%2F' was meant.
     let rest = rest
         .rsplit_once('@')
         .map_or(rest.to_owned(), |(_, rest)| format!("…@{rest}"));
-    // Options may hold one as well.
+    // Options may contain one as well.
     let rest = rest.split_once('?').map_or(rest.as_str(), |(rest, _)| rest);
     format!("{scheme}{separator}{rest}")
 }

@@ -1,8 +1,7 @@
 //! The HTTP client, with or without TLS.
 
 use crate::Result;
-use crate::lock::engines::ANSWER_TIMEOUT;
-use crate::lock::engines::resolver;
+use crate::lock::engines::{ANSWER_TIMEOUT, resolver};
 use std::sync::mpsc;
 use ureq::Agent;
 use ureq::config::{Config, ConfigBuilder};
@@ -11,14 +10,14 @@ use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-/// A client with these settings and connections of its own.
+/// A client with these settings, and with connections of its own.
 pub(super) fn agent(settings: Config) -> Agent {
-    Agent::with_parts(settings, DefaultConnector::default(), Names)
+    Agent::with_parts(settings, DefaultConnector::default(), HostResolver)
 }
 
 /// What all requests have in common.
 fn common() -> ConfigBuilder<AgentScope> {
-    // etcd's own client asks no proxy of the environment for plain connections either; a redirect would be a mistake.
+    // etcd's own client uses no proxy from the environment for plain connections either; a redirect would be a mistake.
     Config::builder()
         .proxy(None)
         .max_redirects(0)
@@ -35,8 +34,8 @@ pub(super) fn settings(tls: bool) -> Result<Config> {
     Ok(common().build())
 }
 
-/// The settings of a client. Who signs the servers' certificates is read from `ETCDCTL_CACERT`, else from the system's
-/// own list; a certificate of one's own from `ETCDCTL_CERT` and `ETCDCTL_KEY`: as etcdctl does.
+/// The settings of a client. As etcdctl does, it reads who signs the servers' certificates from `ETCDCTL_CACERT`, else
+/// from the system's list, and our own certificate from `ETCDCTL_CERT` and `ETCDCTL_KEY`.
 #[cfg(feature = "tls")]
 pub(super) fn settings(tls: bool) -> Result<Config> {
     if !tls {
@@ -45,14 +44,17 @@ pub(super) fn settings(tls: bool) -> Result<Config> {
     Ok(common().https_only(true).tls_config(secure::settings()?).build())
 }
 
+/// The client takes this many addresses at most.
+const MOST_ADDRESSES: usize = 16;
+
 /// Resolves hosts as [`resolver`] does.
 #[derive(Debug)]
-struct Names;
+struct HostResolver;
 
-impl Resolver for Names {
+impl Resolver for HostResolver {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
-            return Err(ureq::Error::BadUri("host and port are wanted".to_owned()));
+            return Err(ureq::Error::BadUri("host and port are missing".to_owned()));
         };
         let time = ANSWER_TIMEOUT.min(*timeout.after);
         let (tell, told) = mpsc::channel();
@@ -61,33 +63,30 @@ impl Resolver for Names {
         let found = told.recv_timeout(time);
         let found = found.map_err(|_| ureq::Error::Timeout(timeout.reason))??;
         let mut addresses = self.empty();
-        for address in found.into_iter().take(MOST) {
+        for address in found.into_iter().take(MOST_ADDRESSES) {
             addresses.push(address);
         }
         Ok(addresses)
     }
 }
 
-/// As many addresses as the client takes.
-const MOST: usize = 16;
-
 #[cfg(feature = "tls")]
 mod secure {
+    use crate::lock::engines::certificates;
     use crate::lock::system::trusted_certificates;
     use crate::{Error, Result};
-    use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
-    use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+    use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
     pub(super) fn settings() -> Result<TlsConfig> {
         let own = (file("ETCDCTL_CERT"), file("ETCDCTL_KEY"));
         let client = match own {
             (Some(certificate), Some(key)) => {
                 let chain = certificates("read ETCDCTL_CERT", &certificate)?;
-                let fail = |e: io::Error| unreadable("read ETCDCTL_KEY", &key, e);
-                let text = std::fs::read(&key).map_err(fail)?;
-                let key = PrivateKey::from_pem(&text).map_err(|e| fail(io::Error::other(e)))?;
+                let fail = |why| certificates::unreadable("read ETCDCTL_KEY", &key, why);
+                let text = std::fs::read(&key).map_err(|e| fail(e.to_string()))?;
+                let key = PrivateKey::from_pem(&text).map_err(|e| fail(e.to_string()))?;
                 Some(ClientCert::new_with_certs(&chain, key))
             }
             (None, None) => None,
@@ -114,26 +113,11 @@ mod secure {
             .map(PathBuf::from)
     }
 
-    fn unreadable(doing: &'static str, path: &Path, source: io::Error) -> Error {
-        Error::Os {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
-    }
-
     fn certificates(doing: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>> {
-        let fail = |e: io::Error| unreadable(doing, path, e);
-        let text = std::fs::read(path).map_err(fail)?;
-        let mut found = Vec::new();
-        for item in parse_pem(&text) {
-            if let PemItem::Certificate(certificate) = item.map_err(|e| fail(io::Error::other(e)))? {
-                found.push(certificate);
-            }
-        }
-        if found.is_empty() {
-            return Err(fail(io::Error::other("there is no certificate in it")));
-        }
-        Ok(found)
+        let found = certificates::read(doing, path)?;
+        Ok(found
+            .iter()
+            .map(|found| Certificate::from_der(found).to_owned())
+            .collect())
     }
 }

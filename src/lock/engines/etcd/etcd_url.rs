@@ -1,4 +1,4 @@
-//! What a URL of etcd's means.
+//! The URL of an etcd.
 
 use crate::Result;
 use crate::lock::engines::url::{decoded, refusal};
@@ -16,7 +16,7 @@ pub(super) struct EtcdUrl {
     pub(super) servers: Vec<String>,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
-    /// What keys begin with, without the slash that follows it; may be empty.
+    /// What keys begin with, without the slash that follows; may be empty.
     pub(super) prefix: String,
 }
 
@@ -34,12 +34,12 @@ impl EtcdUrl {
 /// The part behind `etcd://`.
 fn parse(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
     let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    // One more '@', or one behind a '/' or '?', is that of a password: no piece of it is to be taken for something else.
+    // Another '@', or one behind a '/' or '?', belongs to a password: no piece of it may be taken for something else.
     if rest.matches('@').count() > 1 || rest.split(['/', '?']).skip(1).any(|part| part.contains('@')) {
-        return Err("'/', '?' and '@' in a user's name, a password or a prefix are written '%2F', '%3F', '%40'");
+        return Err("write '/', '?' and '@' in a user name, a password or a prefix as '%2F', '%3F', '%40'");
     }
     if authority.contains('?') || prefix.contains('?') {
-        return Err("options ('?') are not known for etcd");
+        return Err("an etcd URL has no options ('?')");
     }
     let (user, hosts) = match authority.split_once('@') {
         Some((user, hosts)) => (Some(user), hosts),
@@ -47,7 +47,7 @@ fn parse(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
     };
     let (user, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
         None => (None, None),
-        Some(("", _)) => return Err("the user's name is missing before the '@'"),
+        Some(("", _)) => return Err("the user name before the '@' is missing"),
         Some((user, "")) => (Some(decoded(user)?), None),
         Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
     };
@@ -60,7 +60,7 @@ fn parse(rest: &str, tls: bool) -> Result<EtcdUrl, &'static str> {
     })
 }
 
-const WRONG_PORT: &str = "a port is a number from 1 to 65535 (an IPv6 address is written in brackets)";
+const WRONG_PORT: &str = "a port is a number from 1 to 65535 (write an IPv6 address in brackets)";
 
 /// `host:port` from `host[:port]`.
 fn server(text: &str) -> Result<String, &'static str> {
@@ -76,7 +76,7 @@ fn server(text: &str) -> Result<String, &'static str> {
         return Err(WRONG_PORT);
     }
     if !is_one {
-        return Err("a host is missing or is none: etcd://HOST[:PORT][,HOST…][/PREFIX]");
+        return Err("a host name is missing or malformed: etcd://HOST[:PORT][,HOST…][/PREFIX]");
     }
     match port.map_or(Ok(PORT), str::parse) {
         Ok(port) if port != 0 => Ok(format!("{host}:{port}")),

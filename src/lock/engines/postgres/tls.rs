@@ -8,6 +8,7 @@
 
 use super::connect::HandshakeFailed;
 use super::settings::{Encryption, Roots, Server, SslMode};
+use crate::lock::engines::certificates::{self, unreadable};
 use crate::lock::system::trusted_certificates;
 use crate::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
@@ -55,7 +56,7 @@ impl Tls {
             .with_custom_certificate_verifier(verifier);
         let mut config = match &encryption.own {
             Some((certificate, key)) => {
-                let chain = certificates("read sslcert", certificate)?;
+                let chain = certificates::read("read sslcert", certificate)?;
                 let signer = private_key(key)?;
                 let wrong = |e: rustls::Error| unreadable("use sslcert with this sslkey:", key, e);
                 config.with_client_auth_cert(chain, signer).map_err(wrong)?
@@ -158,7 +159,7 @@ fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Opti
         }
     };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates(ROOTS, &file)?);
+    let (added, _) = roots.add_parsable_certificates(certificates::read(ROOTS, &file)?);
     if added == 0 {
         return Err(unreadable(ROOTS, &file, "no certificate in it can be used"));
     }
@@ -180,25 +181,6 @@ fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Opti
 
 /// What is read, for a message.
 const ROOTS: &str = "read sslrootcert";
-
-/// The error that names the option (in `doing`), the file and the reason.
-fn unreadable(doing: &'static str, path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Os {
-        doing,
-        path: path.to_owned(),
-        source: io::Error::other(why),
-    }
-}
-
-fn certificates(doing: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let fail = |e: pem::Error| unreadable(doing, path, e);
-    let all = CertificateDer::pem_file_iter(path).map_err(fail)?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(fail)?;
-    if all.is_empty() {
-        return Err(unreadable(doing, path, "there is no certificate in it"));
-    }
-    Ok(all)
-}
 
 /// A key that others can read is refused, as libpq does.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {

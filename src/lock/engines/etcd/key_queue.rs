@@ -1,13 +1,12 @@
-//! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. Pure.
+//! The queue as etcd keeps it: keys below the lock's name, in the order of their create revisions. No I/O.
 //!
-//! Not every key below a lock's name is a request: other programs keep theirs there, and with another prefix in the URL
-//! so do locks. A request's key is the name and one hexadecimal number, its lease; only such keys are looked at, waited
-//! for or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
+//! Not every key below a lock's name is a request: other programs keep keys of their own there, and so do locks, with
+//! another prefix in the URL. A request's key is the name and one hexadecimal number, its lease; only such keys are
+//! considered, waited for, or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
-use super::answer::{decoded, number};
+use super::messages::KeyValue;
 use crate::Mode;
 use crate::lock::engines::stored_request::StoredRequest;
-use serde_json::Value;
 
 /// One request: a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,92 +14,92 @@ pub(crate) struct Request {
     pub(crate) key: String,
     /// The revision that created it: its place in the order, and its token.
     pub(crate) created: u64,
-    /// The lease it lives by; 0 = none.
+    /// The lease it hangs on; 0 = none.
     pub(crate) lease: i64,
-    pub(crate) who: StoredRequest,
+    pub(crate) stored: StoredRequest,
 }
 
 impl Request {
-    /// From a key-value pair of the gateway. A value that is not ours (of `etcdctl lock`, say) asks for the lock alone.
-    pub(crate) fn read(kv: &Value) -> Self {
-        let lease = number(&kv["lease"]);
-        let mut who = StoredRequest::parse(&decoded(&kv["value"])).unwrap_or_default();
-        if who.is_foreign() {
-            who.command = format!("etcdctl lock?, lease {lease:x}");
+    /// Reads a key. A value that is not ours (but of `etcdctl lock`, say) requests an exclusive hold.
+    pub(crate) fn read(kv: &KeyValue) -> Self {
+        let lease = kv.lease.0;
+        let mut stored = StoredRequest::parse(&kv.value.text()).unwrap_or_default();
+        if stored.is_foreign() {
+            stored.command = format!("etcdctl lock?, lease {lease:x}");
         }
         Self {
-            key: decoded(&kv["key"]),
-            created: number(&kv["create_revision"]).unsigned_abs(),
+            key: kv.key.text(),
+            created: kv.create_revision.0.unsigned_abs(),
             lease,
-            who,
+            stored,
         }
     }
 
-    /// Whether it is a request for the lock of this folder, and not a key of somebody else's: it is named after the
-    /// lease it hangs on, or is a hold of ours that was left to itself, on another lease or none.
-    pub(crate) fn is_in(&self, folder: &str) -> bool {
-        let named = self.key.strip_prefix(folder).and_then(lease_named);
-        named.is_some_and(|named| named == self.lease || (self.who.detached && !self.who.host.is_empty()))
+    /// True if it is a request for the lock whose keys begin with `directory`, and not somebody else's key: it is named
+    /// after the lease it hangs on, or is a detached hold of ours, on another lease or none.
+    pub(crate) fn is_in(&self, directory: &str) -> bool {
+        let named = self.key.strip_prefix(directory).and_then(lease_named);
+        named.is_some_and(|named| named == self.lease || (self.stored.detached && !self.stored.host.is_empty()))
     }
 
     fn mode(&self) -> Mode {
-        self.who.mode()
+        self.stored.mode()
     }
 }
 
-/// The lease that the last part of a key names: hexadecimal, as short as can be.
+/// The lease that the last part of a key names: a hexadecimal number without leading zeros.
 pub(crate) fn lease_named(part: &str) -> Option<i64> {
     let number = u64::from_str_radix(part, 16).ok()?;
     (format!("{number:x}") == part).then_some(number as i64)
 }
 
-/// The requests in a range's answer for the lock of this folder, in order.
-pub(crate) fn requests(range: &Value, folder: &str) -> Vec<Request> {
-    let mut requests: Vec<Request> = kvs(range).iter().map(Request::read).collect();
-    requests.retain(|request| request.is_in(folder));
+/// The requests among these keys for the lock whose keys begin with `directory`, in order.
+pub(crate) fn requests(kvs: &[KeyValue], directory: &str) -> Vec<Request> {
+    let mut requests: Vec<Request> = kvs.iter().map(Request::read).collect();
+    requests.retain(|request| request.is_in(directory));
     requests.sort_by_key(|request| request.created);
     requests
 }
 
-/// The keys in a range's answer, with what belongs to them.
-pub(crate) fn kvs(range: &Value) -> &[Value] {
-    range["kvs"].as_array().map_or(&[][..], Vec::as_slice)
+/// True if one of these keys was created at this revision.
+pub(crate) fn contains(kvs: &[KeyValue], created: u64) -> bool {
+    kvs.iter().any(|kv| kv.create_revision.0.unsigned_abs() == created)
 }
 
-/// What one's request has to wait for.
+/// What a request has to wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is granted.
     Granted,
-    /// This key has to go before a look is worth it.
+    /// Until this key goes.
     Behind(String),
-    /// Any key of the queue has to go.
+    /// Until any key of the queue goes.
     BehindAny,
-    /// It is a counting lock of another size now.
+    /// The lock is in use with this number of slots.
     SlotsDiffer(u32),
-    /// It stands there no more.
+    /// It is not in the queue any more.
     Gone,
 }
 
 /// Decides for the request that was created at revision `own`, when it joins the queue.
 ///
-/// A request is granted when all before it go together with it. `etcdctl lock` and etcd's Go mutex wait until nothing
-/// is before them, so they are excluded by all of ours, and all of ours by them.
+/// A request is granted when it is compatible with all before it. `etcdctl lock` and etcd's Go mutex wait until nothing
+/// is before them, so they exclude all of ours, and all of ours exclude them.
 ///
-/// How many slots there are is said by the first request that counts. Others behind it which say something else are
-/// refused and about to go.
+/// The first request for slots says how many there are. Those behind it that say something else are refused and about to
+/// go.
 pub(crate) fn verdict(requests: &[Request], own: u64) -> Verdict {
     let before = requests.iter().take_while(|request| request.created != own);
-    let said = before.map(Request::mode).find(|mode| matches!(mode, Mode::Slots(_)));
+    let in_use = before.map(Request::mode).find(|mode| matches!(mode, Mode::Slots(_)));
     let mine = requests.iter().find(|request| request.created == own);
-    match (said, mine.map(Request::mode)) {
-        (Some(Mode::Slots(said)), Some(Mode::Slots(mine))) if said != mine => Verdict::SlotsDiffer(said),
+    match (in_use, mine.map(Request::mode)) {
+        (Some(Mode::Slots(in_use)), Some(Mode::Slots(mine))) if in_use != mine => Verdict::SlotsDiffer(in_use),
         _ => turn(requests, own),
     }
 }
 
-/// The same for a request that has stood in the queue before, and was not refused: what says something else about the
-/// slots has come later than what it agreed with, and is about to go. Until then it takes a place.
+/// The same for a request that has been in the queue before, and was not refused: a request that says something else
+/// about the slots has come later than one that it agreed with, and is about to go. Until then it takes a place.
 pub(crate) fn turn(requests: &[Request], own: u64) -> Verdict {
     let Some(at) = requests.iter().position(|request| request.created == own) else {
         return Verdict::Gone;
@@ -148,7 +147,7 @@ mod tests {
             key: format!("n/{i}"),
             created: i as u64,
             lease: 1,
-            who: StoredRequest {
+            stored: StoredRequest {
                 mode: (*mode).to_owned(),
                 ..StoredRequest::default()
             },
