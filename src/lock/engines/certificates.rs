@@ -8,7 +8,10 @@ use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 
 /// All certificates in a PEM file, at least one. `doing`: what for, as in "read sslcert".
 pub(super) fn read(doing: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let fail = |e: PemError| unreadable(doing, path, e);
+    let fail = |e: PemError| match e {
+        PemError::Io(e) => unreadable(doing, path, e),
+        other => unreadable(doing, path, other),
+    };
     let all = CertificateDer::pem_file_iter(path).map_err(fail)?;
     let all: Vec<_> = all.collect::<Result<_, _>>().map_err(fail)?;
     if all.is_empty() {

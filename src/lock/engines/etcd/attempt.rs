@@ -1,6 +1,6 @@
 //! One request to several servers, asked again until it is answered or given up.
 
-use super::faults::{Fault, HUNG_UP, Passing, Said, ServerFault};
+use super::faults::{Fault, HUNG_UP, Said, ServerFault};
 use super::gateway::Gateway;
 use super::messages::Header;
 use super::timeouts::{Budget, Contact, PAUSE, Timeouts};
@@ -17,6 +17,8 @@ pub(super) struct Attempt<'a> {
     share: Duration,
     /// It may have arrived somewhere, unanswered.
     repeated: bool,
+    /// Why it was not answered last.
+    reason: String,
 }
 
 /// What was answered.
@@ -30,8 +32,11 @@ pub(super) struct Reply {
 /// What asking all servers once has come to.
 enum Round {
     Answered(Reply),
-    /// Nobody has answered: what they have in common, and the last reason.
-    InVain(Passing),
+    /// Nobody has answered, as all of them have not heard it, or are incompatible, or for several reasons.
+    InVain {
+        unheard: bool,
+        incompatible: bool,
+    },
 }
 
 impl<'a> Attempt<'a> {
@@ -50,18 +55,23 @@ impl<'a> Attempt<'a> {
             timeouts,
             budget,
             repeated: false,
+            reason: String::new(),
         }
     }
 
     pub(super) fn until_answered(mut self) -> Result<Reply, Fault> {
         loop {
-            let in_vain = match self.round()? {
+            let (unheard, incompatible) = match self.round()? {
                 Round::Answered(reply) => return Ok(reply),
-                Round::InVain(in_vain) => in_vain,
+                Round::InVain { unheard, incompatible } => (unheard, incompatible),
             };
-            let nothing_at_stake = self.timeouts.contact == Contact::First && in_vain.unheard;
+            let nothing_at_stake = self.timeouts.contact == Contact::First && unheard;
             if nothing_at_stake || self.budget.left(Duration::ZERO) <= PAUSE {
-                return Err(self.given_up(in_vain));
+                return Err(if incompatible {
+                    Said::of_it(self.reason).into()
+                } else {
+                    Fault::Unreachable(self.with_advice())
+                });
             }
             std::thread::sleep(PAUSE);
             self.budget.left(PAUSE);
@@ -71,11 +81,7 @@ impl<'a> Attempt<'a> {
 
     /// Asks one server after the other.
     fn round(&mut self) -> Result<Round, Fault> {
-        let mut in_vain = Passing {
-            unheard: true,
-            incompatible: true,
-            reason: String::new(),
-        };
+        let (mut unheard, mut incompatible) = (true, true);
         for i in self.gateway.in_turn() {
             if self.timeouts.is_cancelled() {
                 return Err(Fault::Unreachable("the answer is not waited for any more".to_owned()));
@@ -99,27 +105,21 @@ impl<'a> Attempt<'a> {
                 Err(ServerFault::Passing(passing)) => {
                     log::debug!("{}: {}", self.gateway.host(i), passing.reason);
                     self.repeated |= !passing.unheard;
-                    in_vain = Passing {
-                        unheard: in_vain.unheard && passing.unheard,
-                        incompatible: in_vain.incompatible && passing.incompatible,
-                        reason: passing.reason,
-                    };
+                    unheard &= passing.unheard;
+                    incompatible &= passing.incompatible;
+                    // A server that had no time says nothing new.
+                    if !(passing.timeout && time < self.share) || self.reason.is_empty() {
+                        self.reason = passing.reason;
+                    }
                 }
             }
         }
-        Ok(Round::InVain(in_vain))
-    }
-
-    fn given_up(&self, in_vain: Passing) -> Fault {
-        if in_vain.incompatible {
-            Said::of_it(in_vain.reason).into()
-        } else {
-            Fault::Unreachable(self.with_advice(in_vain.reason))
-        }
+        Ok(Round::InVain { unheard, incompatible })
     }
 
     /// Why nobody was reached. What hangs up at the first contact is perhaps another kind of server.
-    fn with_advice(&self, reason: String) -> String {
+    fn with_advice(self) -> String {
+        let reason = self.reason;
         if self.timeouts.contact != Contact::First || reason != HUNG_UP {
             reason
         } else if self.gateway.tls {

@@ -74,6 +74,8 @@ pub(super) struct Passing {
     pub(super) unheard: bool,
     /// This server and we do not accept each other's certificates, now or later.
     pub(super) incompatible: bool,
+    /// There was no answer in the time that it was given.
+    pub(super) timeout: bool,
     pub(super) reason: String,
 }
 
@@ -89,6 +91,7 @@ impl From<ureq::Error> for ServerFault {
             ureq::Error::Io(e) => ureq::Error::from(e), // what it wraps
             other => other,
         };
+        let timeout = matches!(error, ureq::Error::Timeout(_));
         let (unheard, incompatible, reason) = match error {
             // It will not be less at the next try.
             ureq::Error::BodyExceedsLimit(limit) => {
@@ -107,6 +110,7 @@ impl From<ureq::Error> for ServerFault {
         Self::Passing(Passing {
             unheard,
             incompatible,
+            timeout,
             reason,
         })
     }
