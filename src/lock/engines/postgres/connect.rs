@@ -100,11 +100,12 @@ impl Target {
     pub(super) async fn connect_until(&self, end: Instant, application: &str) -> Result<Link> {
         let (mut silent, mut standbys) = (None, false);
         for (i, server) in self.servers.iter().enumerate() {
-            // Those that are left share the time that is left.
-            let left = end.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(self.servers.len() - i).unwrap_or(1);
+            // Those that are left share the time that is left. The last one has it until `end` exactly: what waits for this
+            // as well knows less of the reason.
+            let now = Instant::now();
+            let share = end.saturating_duration_since(now) / u32::try_from(self.servers.len() - i).unwrap_or(1);
             let share = self.config.get_connect_timeout().map_or(share, |most| share.min(*most));
-            let until = Instant::now() + share;
+            let until = now + share;
             match timeout_at(until, self.connect_to(server, until, application)).await {
                 Ok(Ok((link, false))) => return Ok(link),
                 Ok(Ok((_, true))) => standbys = true,

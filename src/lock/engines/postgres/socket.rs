@@ -98,8 +98,9 @@ impl Target {
 async fn first_to_answer(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
     let mut result = Err(io::Error::other("it has no address"));
     for (i, address) in addresses.iter().enumerate() {
-        let left = end.saturating_duration_since(Instant::now());
-        let until = Instant::now() + left / u32::try_from(addresses.len() - i).unwrap_or(1);
+        let now = Instant::now();
+        let share = end.saturating_duration_since(now) / u32::try_from(addresses.len() - i).unwrap_or(1);
+        let until = now + share;
         result = match timeout_at(until, TcpStream::connect(address)).await {
             Ok(stream) => stream,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
