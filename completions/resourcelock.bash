@@ -28,6 +28,7 @@ _resourcelock() {
         command\ *) _resourcelock_command "$((${answer[0]#command } + 1))" "$replaced" ;;
         program) mapfile -t COMPREPLY < <(compgen -c -- "$replaced") ;;
         file) compopt -o default ;;
+        user) mapfile -t COMPREPLY < <(compgen -u -- "$replaced") ;;
         group) mapfile -t COMPREPLY < <(compgen -g -- "$replaced") ;;
         process) mapfile -t COMPREPLY < <(compgen -W "$(ps -e -o pid=)" -- "$replaced") ;;
     esac

@@ -25,6 +25,8 @@ function __resourcelock_complete
             printf "$option%s\n" (__fish_complete_path "$value")
         case group
             printf "$option%s\n" (__fish_complete_groups)
+        case user
+            printf "$option%s\n" (__fish_complete_users)
         case process
             printf "$option%s\n" (__fish_complete_pids)
     end

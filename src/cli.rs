@@ -29,7 +29,7 @@ mod values;
 mod words;
 
 pub use args::{
-    Common, CompletionsArgs, Create, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs,
+    Access, Common, CompletionsArgs, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs,
     RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
 pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};

@@ -1,5 +1,6 @@
 //! One file per command: each composes the library, `exec` and `output`.
 
+mod access;
 mod advice;
 mod ask;
 mod backend;
@@ -17,7 +18,7 @@ mod trace;
 mod unget;
 mod waiting;
 
-use crate::cli::{Create, Invocation, Task};
+use crate::cli::{Common, Invocation, Task};
 use crate::exec;
 use crate::exit::Exit;
 use resourcelock::{Error, LockName};
@@ -30,7 +31,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         return completions::perform(args);
     }
     // The end of the process closes it, which is faster and follows at once.
-    let engine = ManuallyDrop::new(backend::open(&invocation.common, &invocation.task)?);
+    let engine = ManuallyDrop::new(backend::open(&invocation.common)?);
     let engine = &**engine;
     refusals::check(engine, &invocation)?;
     let common = &invocation.common;
@@ -41,7 +42,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         Task::Trace(args) => trace::perform(engine, &args),
         Task::Run(args) => run::perform(engine, common, *args),
         Task::History(args) => history::perform(engine, &args),
-        Task::Remove(args) => remove::perform(common, &args),
+        Task::Remove(args) => remove::perform(engine, common, &args),
         Task::List(args) => list::perform(engine, &args),
         Task::Doctor(args) => doctor::perform(engine, common, &args),
         Task::Completions(args) => completions::perform(&args),
@@ -144,7 +145,7 @@ impl fmt::Display for Failure {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lock(error) => write!(f, "{error}"),
+            Self::Lock(error) => f.write_str(&advice::fact(error)),
             Self::Other(what) => f.write_str(what),
         }
     }
@@ -165,9 +166,9 @@ pub fn interrupted() -> Exit {
     Exit::Signal(exec::interrupt().unwrap_or(libc::SIGTERM))
 }
 
-/// A lock could not be acquired, or created as `create` says.
-pub fn not_acquired(name: &str, create: &Create, error: Error) -> Failure {
-    match (&error, &create.group) {
+/// A lock could not be acquired, or created as it was asked for.
+pub fn not_acquired(name: &str, common: &Common, error: Error) -> Failure {
+    match (&error, &common.access.group) {
         (Error::NotInGroup { .. }, Some(group)) => Failure::about(
             name,
             format!(

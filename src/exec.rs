@@ -9,6 +9,7 @@
 //!
 //! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
+mod environment;
 mod guard_process;
 mod processes;
 mod resolve;
@@ -18,6 +19,7 @@ pub mod sys;
 mod terminal;
 mod tree;
 
+pub use environment::variable;
 pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::are_seen as processes_are_seen;
 pub use resolve::{NotRun, Program, resolve};

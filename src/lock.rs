@@ -27,8 +27,10 @@ pub mod system;
 mod testing;
 mod types;
 
-pub use api::{Builder, Guard, Lost, ResourceLock, remove};
+pub use api::{Builder, Guard, Lost, Removed, ResourceLock, remove};
 pub use inspect::{Change, Viewer, Watch, list};
+#[doc(hidden)]
+pub use shm::temporary::temporary_names;
 pub use sys::survive_truncation;
 #[doc(hidden)]
 pub use testing::fuzzing;

@@ -5,6 +5,7 @@
 //! contains everything that they send, including passwords.
 
 use crate::cli::Common;
+use crate::exec;
 use crate::output;
 use env_logger::{Builder, Logger};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -60,7 +61,7 @@ impl Log for Chosen {
 
 /// What `RESOURCELOCK_LOG` asks for, if that is valid: with a level that does not exist nothing at all would be shown.
 fn filters(common: &Common) -> Option<String> {
-    let filters = std::env::var("RESOURCELOCK_LOG").ok()?;
+    let filters = exec::variable("RESOURCELOCK_LOG")?.into_string().ok()?;
     let (directives, _) = filters.split_once('/').unwrap_or((&filters, ""));
     let mut directives = directives.split(',').map(str::trim).filter(|part| !part.is_empty());
     match directives.find(|part| !is_valid(part)) {

@@ -18,6 +18,19 @@ pub struct Common {
     pub verbose: u8,
     /// `--backend`.
     pub backend: Option<String>,
+    /// `--owner`, `--group`, `--mode`.
+    pub access: Access,
+}
+
+/// Whose locks are used, and how new ones are created.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// `--owner`: names or numbers.
+    pub owners: Vec<String>,
+    /// `--group`: a name or a number.
+    pub group: Option<String>,
+    /// `--mode`: permission bits.
+    pub mode: Option<u32>,
 }
 
 /// A lock's name as it was typed: it may still have a leading slash, and has only been checked to be UTF-8.
@@ -68,8 +81,6 @@ pub struct Request {
     pub mode: Mode,
     /// `--same-process-ok`.
     pub same_process_ok: bool,
-    /// `--mode`, `--group`.
-    pub create: Create,
 }
 
 impl Default for Request {
@@ -79,18 +90,8 @@ impl Default for Request {
             conflict_exit_code: None,
             mode: Mode::Exclusive,
             same_process_ok: false,
-            create: Create::default(),
         }
     }
-}
-
-/// How to create the lock, if it does not exist yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Create {
-    /// `--mode`: permission bits.
-    pub mode: Option<u32>,
-    /// `--group`: a name or a number.
-    pub group: Option<String>,
 }
 
 /// `NAME get`.

@@ -28,6 +28,8 @@ pub enum Offer {
     File,
     /// A group of users.
     Group,
+    /// A user.
+    User,
     /// A process ID.
     Process,
 }
@@ -213,6 +215,7 @@ fn wanted_value(given: &[Given], prefix: &OsStr) -> Offer {
         Kind::Permissions => words(&mut ["600", "660", "666"].map(str::to_owned).into_iter()),
         Kind::Signal => words(&mut values::signal_names()),
         Kind::Group => Offer::Group,
+        Kind::User => Offer::User,
         Kind::File => Offer::File,
         Kind::Process => Offer::Process,
         Kind::Command => Offer::Program,
@@ -318,6 +321,7 @@ mod tests {
         );
         assert!(words(&["bus", "run", "--signal", ""]).contains(&"TERM".to_owned()));
         assert_eq!(at(&["bus", "get", "--group", "i"]), Offer::Group);
+        assert_eq!(at(&["list", "--owner", "a", "--owner", ""]), Offer::User);
         assert_eq!(at(&["bus", "get", "--pid", ""]), Offer::Process);
         assert_eq!(at(&["bus", "history", "--svg", ""]), Offer::File);
         assert_eq!(at(&["bus", "history", "--svg=a"]), Offer::File);

@@ -97,6 +97,7 @@ fn arg(option: &OptionDef, command: Command) -> Arg {
     }
     arg = arg.visible_aliases(option.aliases.to_vec()).help(help);
     match option.value {
+        Some((name, _)) if option.repeats => arg.action(ArgAction::Append).value_name(name),
         Some((name, _)) => arg.action(ArgAction::Set).value_name(name),
         None if option.counted => arg.action(ArgAction::Count),
         None => arg.action(ArgAction::SetTrue),

@@ -73,6 +73,8 @@ pub enum Kind {
     File,
     /// A group of users.
     Group,
+    /// A user.
+    User,
     /// A process ID.
     Process,
     /// Permission bits.
@@ -157,6 +159,8 @@ pub struct OptionDef {
     pub more: &'static str,
     /// It counts how often it is given.
     pub counted: bool,
+    /// If it is given several times, all values count.
+    pub repeats: bool,
     /// Not in help.
     pub hidden: bool,
     /// What it needs from the engine.
@@ -180,6 +184,7 @@ const OPTION: OptionDef = OptionDef {
     help: "",
     more: "",
     counted: false,
+    repeats: false,
     hidden: false,
     needs: None,
     conflicts: None,
@@ -194,6 +199,11 @@ const fn needs(need: Need, why: &'static str) -> Option<Requirement> {
         unless: None,
     })
 }
+
+/// Commands for locks of this machine.
+pub const LOCAL: &[Command] = &[Run, Get, Unget, State, Trace, History, Remove, List, Doctor];
+/// Those of them that create no lock.
+pub const CREATE_NOTHING: &[Command] = &[Unget, State, Trace, History, Remove, List, Doctor];
 
 /// All options, in the order in which help lists them.
 pub static OPTIONS: &[OptionDef] = &[
@@ -289,18 +299,51 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "mode",
         commands: &[Run, Get],
         value: Some(("OCTAL", Kind::Permissions)),
-        help: "Permissions if created now: 600, 660, 666",
+        help: "Permissions if created now: 600, 660, 666 (also: use anybody's lock)",
         needs: needs(Need::Files, "only a lock of this machine has files"),
-        set: Set::Request(|request, value| put(&mut request.create.mode, Some(value.permissions()?))),
+        set: Set::Common(|common, value| put(&mut common.access.mode, Some(value.permissions()?))),
         ..OPTION
     },
     OptionDef {
         name: "group",
         commands: &[Run, Get],
         value: Some(("NAME", Kind::Group)),
-        help: "Group if created now; use with --mode 660",
+        help: "Use this group's locks; group if created now (with --mode 660)",
+        more: "A lock is the group's if its files belong to it and not everybody may write them.",
         needs: needs(Need::Files, "only a lock of this machine has files"),
-        set: Set::Request(|request, value| put(&mut request.create.group, Some(value.text()?))),
+        set: Set::Common(|common, value| put(&mut common.access.group, Some(value.text()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "mode",
+        commands: CREATE_NOTHING,
+        value: Some(("OCTAL", Kind::Permissions)),
+        help: "666: trust everybody's locks",
+        needs: needs(Need::Files, "only a lock of this machine has files"),
+        set: Set::Common(|common, value| put(&mut common.access.mode, Some(value.permissions()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "group",
+        commands: CREATE_NOTHING,
+        value: Some(("NAME", Kind::Group)),
+        help: "Trust this group's locks",
+        needs: needs(Need::Files, "only a lock of this machine has files"),
+        set: Set::Common(|common, value| put(&mut common.access.group, Some(value.text()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "owner",
+        commands: LOCAL,
+        value: Some(("USER", Kind::User)),
+        repeats: true,
+        help: "Trust this user's locks (RESOURCELOCK_OWNER)",
+        more: "May be repeated.\nIf root creates a lock, it becomes the first USER's.",
+        needs: needs(Need::Files, "only a lock of this machine has an owner"),
+        set: Set::Common(|common, value| {
+            common.access.owners.push(value.text()?);
+            Ok(())
+        }),
         ..OPTION
     },
     OptionDef {
@@ -664,7 +707,7 @@ impl OptionDef {
     pub fn takes_text(&self) -> bool {
         matches!(
             self.value,
-            Some((_, Kind::Text | Kind::Command | Kind::File | Kind::Group))
+            Some((_, Kind::Text | Kind::Command | Kind::File | Kind::Group | Kind::User))
         )
     }
 

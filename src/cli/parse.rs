@@ -114,8 +114,8 @@ fn read(
     }
     for (at, Given { option, typed, value }) in given.iter().enumerate() {
         let stored = store(option, typed, value.as_deref(), &mut common, &mut task, command);
-        // The last one wins, so the others need not be valid.
-        if !given[at + 1..].iter().any(|later| std::ptr::eq(later.option, *option)) {
+        // The last one wins, so the others need not be valid, unless all of them count.
+        if option.repeats || !given[at + 1..].iter().any(|later| std::ptr::eq(later.option, *option)) {
             stored?;
         }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn every_value_of_run_arrives() {
-        let args = run(&[
+        let Invocation { common, task, .. } = invocation(&[
             "bus",
             "run",
             "--limit",
@@ -305,10 +305,14 @@ mod tests {
             "660",
             "--group",
             "i2c",
+            "--owner",
+            "pi",
+            "--owner=1001",
             "--same-process-ok",
             "-c",
             "echo a b",
         ]);
+        let Task::Run(args) = task else { panic!("{task:?}") };
         assert_eq!(args.payload, Payload::Shell("echo a b".into()));
         assert_eq!(args.limit, Some(Duration::from_secs(120)));
         assert_eq!(args.kill_after, Some(Duration::from_millis(500)));
@@ -318,9 +322,10 @@ mod tests {
         assert_eq!(args.recover, Some("reset it".into()));
         assert_eq!(args.message.as_deref(), Some("why"));
         assert_eq!(
-            (args.request.create.mode, args.request.create.group.as_deref()),
+            (common.access.mode, common.access.group.as_deref()),
             (Some(0o660), Some("i2c"))
         );
+        assert_eq!(common.access.owners, ["pi", "1001"]);
         assert_eq!(run(&["bus", "run", "--limit", "0", "ls"]).limit, None);
         assert_eq!(run(&["bus", "run", "-cls -l"]).payload, Payload::Shell("ls -l".into()));
         assert_eq!(run(&["bus", "run", "-c", ""]).payload, Payload::Shell("".into()));

@@ -1,8 +1,12 @@
 //! What to do about an error of the library: it states the fact, and the program adds the advice.
 
 use crate::cli::{Common, quoted, shell_word};
-use resourcelock::Error;
+use crate::exec::sys::command_line;
+use crate::output::names::user;
+use crate::output::shown;
+use nix::unistd::{getegid, geteuid, getgroups};
 use resourcelock::engines::passwords_in;
+use resourcelock::{Error, system};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -25,14 +29,110 @@ pub fn command_line(common: &Common, lock: &str, words: &str) -> String {
     line
 }
 
+/// A command line longer than this is not repeated in advice.
+const LONGEST: usize = 2_000;
+
+/// This command line once more, to be pasted, with another option in front.
+fn mended(option: &str) -> String {
+    let words = command_line::words();
+    let arguments: Vec<String> = words.iter().skip(1).map(quoted).collect();
+    let line = format!("resourcelock {option} {}", arguments.join(" "));
+    if line.len() > LONGEST {
+        format!("add {option}")
+    } else {
+        line
+    }
+}
+
+/// The owner of the file that an error is about, if he is known.
+pub fn owner(error: &Error) -> Option<u32> {
+    match error {
+        Error::Permission { owner, .. }
+        | Error::Untrusted { owner, .. }
+        | Error::ForeignFile { owner, .. }
+        | Error::WrongObject { owner, .. }
+        | Error::Damaged { owner, .. } => *owner,
+        Error::HalfMade { owner, .. } | Error::UnsafeDirectory { owner, .. } => Some(*owner),
+        _ => None,
+    }
+}
+
+/// What `error` says, with the names of users.
+pub fn fact(error: &Error) -> String {
+    let of = |owner: &Option<u32>| {
+        let owner = owner.map(|uid| format!(" (it belongs to {})", user(uid)));
+        owner.unwrap_or_default()
+    };
+    match error {
+        Error::Permission { path, owner, .. } => format!("no permission for {}{}", shown(path.display()), of(owner)),
+        Error::Untrusted { path, owner, .. } => {
+            let path = shown(path.display());
+            let me = geteuid().as_raw();
+            let own = if me == 0 {
+                "root uses only its own locks".to_owned()
+            } else {
+                format!("{} uses only locks of {0} and root", user(me))
+            };
+            match owner {
+                Some(owner) => format!("{path} belongs to {}, but {own}", user(*owner)),
+                None => format!("{path} belongs to somebody whom this user namespace does not know, but {own}"),
+            }
+        }
+        Error::UnsafeDirectory { path, owner, mode } => format!(
+            "{} is not safe: it has mode {mode:04o} and belongs to {}, so that others can delete or replace locks",
+            shown(path.display()),
+            user(*owner)
+        ),
+        Error::HalfMade { path, owner } => format!(
+            "the lock is half made: {} is missing, and only {} and root can create it",
+            shown(path.display()),
+            user(*owner)
+        ),
+        Error::ForeignFile { path, owner } => {
+            format!("{} is a file of another program{}", shown(path.display()), of(owner))
+        }
+        Error::WrongObject { path, what, owner } => {
+            format!("{} is not usable: {}{}", shown(path.display()), shown(what), of(owner))
+        }
+        Error::Damaged { path, what, owner } => {
+            format!("{} is damaged: {}{}", shown(path.display()), shown(what), of(owner))
+        }
+        error => error.to_string(),
+    }
+}
+
 /// What the user can do about `error`, in the words of the command line. `lock` is the lock's name.
 pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
     Some(match error {
         Error::Permission { .. } => {
             "use the lock as its owner, or create it with a mode and group that let both in".to_owned()
         }
+        Error::Untrusted { owner, group, mode, .. } => untrusted(*owner, *group, *mode),
+        Error::UnsafeDirectory { path, .. } => format!(
+            "make it safe: chown root {0} && chmod 1777 {0}; or share locks with whoever can write there: {1}",
+            quoted(path),
+            mended("--mode 666")
+        ),
+        Error::HalfMade { owner, .. } => format!("let {} use it once", user(*owner)),
         Error::NotInGroup { .. } => JOIN_GROUP.to_owned(),
-        Error::WrongObject { path, .. } => wrong_object(path, lock?),
+        Error::ForeignFile { path, .. } => {
+            format!(
+                "use another name for the lock; or, if no program needs that file, delete it: rm {}",
+                quoted(path)
+            )
+        }
+        Error::WrongObject { path, .. } => {
+            let delete = if path.is_symlink() || !path.is_dir() {
+                "rm"
+            } else {
+                "rm -r"
+            };
+            format!("if nobody uses it, delete it: {delete} {}", quoted(path))
+        }
+        Error::Damaged { .. } => format!(
+            "if nobody uses the lock, delete it, as its owner or root: resourcelock {} remove --force",
+            shell_word(lock?)
+        ),
         Error::Os { path, source, .. } if path.starts_with(SHM) => match source.kind() {
             ErrorKind::NotFound if !Path::new(SHM).is_dir() => format!("mount a tmpfs at {SHM}"),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("free some space in {SHM}"),
@@ -50,13 +150,29 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
     })
 }
 
-/// Something else stands where a lock's object should be. `remove` deletes whatever is a file.
-fn wrong_object(path: &Path, lock: &str) -> String {
-    if path.is_dir() {
-        "remove it".to_owned()
-    } else {
-        let lock = shell_word(lock);
-        format!("if nobody uses the lock, delete it with: resourcelock {lock} remove --force")
+/// How to use the lock all the same.
+fn untrusted(owner: Option<u32>, group: u32, mode: u32) -> String {
+    let is_mine = || {
+        let groups = getgroups().unwrap_or_default();
+        groups.iter().chain([&getegid()]).any(|gid| gid.as_raw() == group)
+    };
+    match owner {
+        Some(_) if mode & 0o022 == 0o020 && is_mine() => {
+            let group = system::group_name(group);
+            let option = format!("--group {}", quoted(&group));
+            format!("to use the locks of group {}, too: {}", shown(&group), mended(&option))
+        }
+        Some(owner) => {
+            let owner = user(owner);
+            format!(
+                "to use the locks of {owner}, too: {}",
+                mended(&format!("--owner {}", quoted(&owner)))
+            )
+        }
+        None => format!(
+            "to share locks with whoever can write to {SHM}: {}",
+            mended("--mode 666")
+        ),
     }
 }
 
@@ -66,9 +182,10 @@ mod tests {
 
     #[test]
     fn the_lock_is_named_as_the_shell_wants_it() {
-        let error = Error::WrongObject {
+        let error = Error::Damaged {
             path: "/dev/shm/resourcelock2.a b".into(),
             what: "it has 7 bytes where a table has more".to_owned(),
+            owner: None,
         };
         let said = advice(&error, Some("a b")).unwrap();
         assert!(said.ends_with("resourcelock 'a b' remove --force"), "{said}");

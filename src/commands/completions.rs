@@ -2,18 +2,20 @@
 //!
 //! The scripts call `completions SHELL -- WORD…`, where the WORDs are those of the command line up to the cursor,
 //! without the program's own name. The answer's first line says what can be completed: `words` (they follow), `command N`
-//! (from word N on, it is another program's command line), `program`, `file`, `group`, `process`, or `nothing`. Then come
+//! (from word N on, it is another program's command line), `program`, `file`, `group`, `user`, `process`, or `nothing`. Then come
 //! the words, one per line, each with a tab and its meaning. Bash passes its words still quoted, and the last one in two
 //! parts: what stays, and what is replaced. It gets the replacements, quoted. A lock's name contains neither tabs nor
 //! line breaks.
 
 use super::Failure;
+use super::access::Access;
 use super::backend::VARIABLE;
-use super::list::reasons;
+use super::list::with_reasons;
 use crate::cli::{Candidate, CompletionsArgs, Offer, bash_meaning, bash_replacement, offer, typed_name};
+use crate::exec;
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::engines::{Engine, Local};
+use resourcelock::engines::Engine;
 use resourcelock::system::disturbs;
 use std::ffi::{OsStr, OsString};
 
@@ -63,6 +65,7 @@ fn printed(words: &[OsString], line: impl Fn(&Candidate, &OsStr) -> Option<Strin
         Offer::Program => "program".to_owned(),
         Offer::File => "file".to_owned(),
         Offer::Group => "group".to_owned(),
+        Offer::User => "user".to_owned(),
         Offer::Process => "process".to_owned(),
         Offer::Words(candidates) => return answer(&candidates, |candidate| line(candidate, current)),
         Offer::Locks(own_words) => {
@@ -86,18 +89,20 @@ fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>)
 /// The locks of this machine with their states; none if they cannot be listed, since completion is silent. A name that
 /// the user could not read on the command line is not put there.
 fn locks(current: &OsStr) -> Vec<Candidate> {
-    if std::env::var_os(VARIABLE).is_some_and(|url| !url.is_empty()) {
+    if exec::variable(VARIABLE).is_some_and(|url| !url.is_empty()) {
         return Vec::new();
     }
-    let Ok(listing) = Local::new().list() else {
+    // As without any option: which ones will be given is not known yet.
+    let access = Access::new(&crate::cli::Access::default()).unwrap_or_default();
+    let Ok(listing) = access.engine().list() else {
         return Vec::new();
     };
     let readable = listing
         .states
         .iter()
         .map(|state| (state.name.as_str(), output::brief(state)));
-    let unreadable = reasons(&listing.unreadable);
-    let others = unreadable.iter().map(|(name, reason)| (name.as_str(), reason.clone()));
+    let unreadable = with_reasons(&listing.unreadable);
+    let others = unreadable.iter().map(|lock| (lock.name.as_str(), lock.reason.clone()));
     let mut all: Vec<_> = readable.chain(others).collect();
     all.sort();
     all.into_iter()

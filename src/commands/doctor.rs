@@ -6,12 +6,14 @@ mod host;
 mod objects;
 
 use super::Failure;
-use super::list::reasons;
+use super::access::Access;
 use crate::cli::{Common, DoctorArgs, shell_word};
 use crate::exit::Exit;
-use crate::output::{self, shown, view};
+use crate::output::{self, names, shown, view};
 use resourcelock::engines::{Engine, Listing};
-use resourcelock::{GetOptions, ResourceLock, State, Wait};
+use resourcelock::{GetOptions, State, Wait};
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// A problem.
 pub struct Finding {
@@ -26,7 +28,7 @@ pub struct Finding {
 }
 
 /// What `--fix` may do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Remedy {
     /// Nothing: a person has to decide.
     None,
@@ -34,22 +36,29 @@ enum Remedy {
     Repair,
     /// Acquire the lock if it is free, and release it: that corrects its semaphore.
     TakeOnce,
+    /// Delete this other name of the semaphore.
+    DeleteName(PathBuf),
 }
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let access = Access::new(&common.access)?;
     let Listing { states, unreadable } = engine.list().map_err(Failure::engine)?;
-    let unreadable = reasons(&unreadable);
+    // What another's lock says is what its owner claims.
+    let (states, others): (Vec<State>, Vec<State>) = states.into_iter().partition(|state| state.trusted);
     let mut findings = host::findings();
     findings.extend(objects::findings(&states, &unreadable));
     for state in &states {
         findings.extend(of_lock(state));
     }
     findings.extend(cycles::findings(&states));
+    let owners: HashMap<&str, Option<u32>> = states.iter().map(|state| (state.name.as_str(), state.owner)).collect();
     let mut left = 0;
     let mut views = Vec::new();
     for finding in findings {
-        let mended = args.fix && apply(&finding)?;
+        let owner = finding.lock.as_deref().and_then(|lock| *owners.get(lock)?);
+        let may_fix = args.fix && owner.is_some_and(|owner| access.acts_for(owner));
+        let mended = may_fix && apply(&access, &finding)?;
         left += usize::from(!mended);
         views.push(view::FindingView {
             kind: finding.kind,
@@ -60,35 +69,41 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
             mended,
         });
     }
-    show(common, args, views)?;
+    show(common, args, views, &others)?;
     Ok(if left == 0 { Exit::Done } else { Exit::No })
 }
 
 /// True if it is solved now.
-fn apply(finding: &Finding) -> Result<bool, Failure> {
+fn apply(access: &Access, finding: &Finding) -> Result<bool, Failure> {
     let (Some(name), true) = (&finding.lock, finding.remedy != Remedy::None) else {
         return Ok(false);
     };
     let failed = |error| Failure::lock(name, error);
-    let lock = ResourceLock::open(name).map_err(failed)?;
-    match finding.remedy {
+    let open = || {
+        let engine = access.engine();
+        engine.builder(&super::name(name)?).open().map_err(failed)
+    };
+    match &finding.remedy {
         Remedy::None => return Ok(false),
-        Remedy::Repair => lock.repair().map_err(failed)?,
+        Remedy::Repair => open()?.repair().map_err(failed)?,
         Remedy::TakeOnce => {
             let request = GetOptions::new().wait(Wait::No).lock_info("doctor");
-            if let Some(guard) = lock.try_acquire(request).map_err(failed)? {
+            if let Some(guard) = open()?.try_acquire(request).map_err(failed)? {
                 guard.release().map_err(failed)?;
             }
         }
+        Remedy::DeleteName(path) => return Ok(objects::delete_second_name(&super::name(name)?, path)),
     }
     Ok(true)
 }
 
-fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>) -> Result<(), Failure> {
+/// `others`: locks whose owners are not trusted.
+fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>, others: &[State]) -> Result<(), Failure> {
     if args.json {
         output::print_json(&view::DoctorView {
             version: view::VERSION,
             findings,
+            not_examined: others.len(),
         })?;
         return Ok(());
     }
@@ -113,8 +128,26 @@ fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>) ->
     if findings.is_empty() {
         text.push_str("nothing found\n");
     }
+    if !others.is_empty() {
+        text.push_str(&not_examined(others));
+    }
     output::print(&text)?;
     Ok(())
+}
+
+/// How many owners are named.
+const MOST_OWNERS: usize = 5;
+
+/// Says whose locks were left out.
+fn not_examined(others: &[State]) -> String {
+    let mut owners: Vec<String> = others.iter().filter_map(names::owner).collect();
+    owners.sort();
+    owners.dedup();
+    let more = if owners.len() > MOST_OWNERS { ", ..." } else { "" };
+    owners.truncate(MOST_OWNERS);
+    let (locks, owners) = (others.len(), owners.join(", "));
+    let noun = if locks == 1 { "lock" } else { "locks" };
+    format!("not examined: {locks} {noun} of {owners}{more} (see --owner)\n")
 }
 
 /// Problems that the state of one lock shows.

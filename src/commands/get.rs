@@ -28,6 +28,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     let job = Job::inherited();
     let remote = engine.capabilities().remote;
     if job.mentions(&get.lock, remote) {
+        engine.check_trust(&get.lock).map_err(|error| get.failed(error))?;
         let state = match engine.state(&get.lock, &CANCEL) {
             Err(Error::Cancelled) => return Ok(interrupted()),
             state => state.map_err(|error| get.failed(error))?,
@@ -145,7 +146,7 @@ impl Get<'_> {
             }
             _ => None,
         };
-        let failure = not_acquired(&self.args.name, &self.args.request.create, error);
+        let failure = not_acquired(&self.args.name, self.common, error);
         match advice {
             Some(line) => failure.advising(format!("to release it: {line}")),
             None => failure,

@@ -15,8 +15,8 @@ pub fn perform(engine: &dyn Engine, args: &HistoryArgs) -> Result<Exit, Failure>
     let failed = |error| Failure::lock(&args.name, error);
     let name = bare(&args.name);
     let records = engine.history(&lock).map_err(failed)?.unwrap_or_default();
+    let state = engine.state(&lock, &Cancel::new()).map_err(failed)?;
     if args.svg.is_some() || args.html.is_some() {
-        let state = engine.state(&lock, &Cancel::new()).map_err(failed)?;
         let timeline = Timeline::new(name, &records, state.as_ref());
         write(name, args.svg.as_deref(), || timeline.svg())?;
         write(name, args.html.as_deref(), || timeline.html())?;
@@ -28,10 +28,13 @@ pub fn perform(engine: &dyn Engine, args: &HistoryArgs) -> Result<Exit, Failure>
         output::print_json(&view::HistoryView {
             version: view::VERSION,
             lock: name.to_owned(),
+            owner: state
+                .as_ref()
+                .map_or_else(view::OwnerView::nobody, view::OwnerView::from),
             records: records.iter().map(view::RecordView::from).collect(),
         })?;
     } else {
-        output::print(&text::history(&records, output::width()))?;
+        output::print(&text::history(state.as_ref(), &records, output::width()))?;
     }
     Ok(Exit::Done)
 }

@@ -7,9 +7,9 @@
 //! mistaken for it.
 
 use crate::commands::bare;
+use crate::exec;
 use resourcelock::system;
 use resourcelock::{LockName, Mode, Requester, State};
-use std::env;
 use std::ffi::OsString;
 
 /// Name of the lock of the innermost `run`.
@@ -30,7 +30,7 @@ impl Job {
     /// Reads the environment.
     pub fn inherited() -> Self {
         Self {
-            held: env::var(HELD).unwrap_or_default(),
+            held: text(HELD).unwrap_or_default(),
         }
     }
 
@@ -80,10 +80,15 @@ impl Job {
 
     /// The same, under a hold that this job already had.
     pub fn environment_of_own(&self, name: &LockName, token: u64) -> Vec<Variable> {
-        let innermost = env::var(TOKEN).is_ok_and(|innermost| innermost.parse() == Ok(token));
-        let abandoned = innermost && env::var_os(ABANDONED).is_some();
+        let innermost = text(TOKEN).is_some_and(|innermost| innermost.parse() == Ok(token));
+        let abandoned = innermost && exec::variable(ABANDONED).is_some();
         variables(self.held.clone(), name, token, abandoned)
     }
+}
+
+/// The value of a variable that is valid UTF-8.
+fn text(name: &str) -> Option<String> {
+    exec::variable(name)?.into_string().ok()
 }
 
 /// An environment variable that is set, or removed (`None`).

@@ -3,40 +3,51 @@
 use super::{Failure, advice, bare};
 use crate::cli::{Common, RemoveArgs};
 use crate::exit::Exit;
-use crate::output::{self, shown};
-use resourcelock::{Error, ResourceLock};
+use crate::output::{self, names, shown};
+use resourcelock::engines::Engine;
+use resourcelock::{Error, Removed, State};
 
 /// Carries it out.
-pub fn perform(common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
+pub fn perform(engine: &dyn Engine, common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
     let name = bare(&args.name);
-    match resourcelock::remove(&args.name, args.force) {
-        Ok(true) => {
-            if !common.quiet {
-                output::print(&format!("{}: removed\n", shown(name)))?;
-            }
-            Ok(Exit::Done)
+    let failed = |error| Failure::lock(&args.name, error);
+    // Root removes everybody's locks, and should see whose it was.
+    let before = super::name(&args.name).and_then(|lock| engine.peek(&lock).map_err(failed));
+    let what = match resourcelock::remove(&args.name, args.force) {
+        Ok(Removed::Lock) => format!("removed{}", whose(before.ok().flatten().as_ref())),
+        Ok(Removed::Damaged(paths)) => {
+            let paths: Vec<String> = paths.iter().map(|path| shown(path.display())).collect();
+            format!("deleted {}, and nothing else", paths.join(" and "))
         }
-        Ok(false) => Err(Failure::about(name, format!("not removed: {}", reason(common, name)?))),
-        Err(Error::NotFound { .. }) => {
-            if !common.quiet {
-                output::print(&format!("{}: there is no such lock\n", shown(name)))?;
-            }
-            Ok(Exit::Done)
+        Ok(_) => {
+            let why = reason(engine, common, name)?;
+            return Err(Failure::about(name, format!("not removed: {why}")));
         }
-        Err(error) => Err(Failure::lock(&args.name, error)),
+        Err(Error::NotFound { .. }) => "there is no such lock".to_owned(),
+        Err(error) => return Err(failed(error)),
+    };
+    if !common.quiet {
+        output::print(&format!("{}: {what}\n", shown(name)))?;
     }
+    Ok(Exit::Done)
 }
 
 /// Why it was not removed.
-fn reason(common: &Common, name: &str) -> Result<String, Failure> {
-    let viewer = match ResourceLock::builder(name).open_existing() {
-        Ok(viewer) => Some(viewer),
-        Err(Error::NotFound { .. }) => None,
-        Err(error) => return Err(Failure::lock(name, error)),
-    };
-    Ok(match viewer.map(|viewer| viewer.state()) {
+fn reason(engine: &dyn Engine, common: &Common, name: &str) -> Result<String, Failure> {
+    let state = engine
+        .peek(&super::name(name)?)
+        .map_err(|error| Failure::lock(name, error))?;
+    Ok(match state {
         Some(state) if state.locked => output::refusal(&state, &advice::command_line(common, name, "state")),
         Some(state) if !state.waiters.is_empty() => format!("{} waiting for it", state.waiters.len()),
         _ => "it was in use a moment ago: try again".to_owned(),
     })
+}
+
+/// Names the owner, unless he is trusted.
+pub fn whose(state: Option<&State>) -> String {
+    match state.filter(|state| !state.trusted) {
+        Some(state) => names::owner(state).map_or_else(String::new, |owner| format!(" (it belongs to {owner})")),
+        None => String::new(),
+    }
 }

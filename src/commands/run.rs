@@ -97,7 +97,7 @@ impl Run<'_> {
     fn failed(&self, error: Error) -> Stop {
         match error {
             Error::Cancelled => Stop::With(super::interrupted()),
-            error => not_acquired(&self.args.name, &self.args.request.create, error).into(),
+            error => not_acquired(&self.args.name, self.common, error).into(),
         }
     }
 

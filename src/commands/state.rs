@@ -25,6 +25,12 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &StateArgs) -> Result
             None => format!("{}: free (never used)\n", shown(bare(&args.name))),
         })?;
     }
+    if args.mine || common.quiet {
+        // The answer is the status, which would be a stranger's word.
+        engine
+            .check_trust(&lock)
+            .map_err(|error| Failure::lock(&args.name, error))?;
+    }
     let holds = if args.mine {
         state.is_some_and(|state| !Job::inherited().holds(&state, engine.capabilities().remote).is_empty())
     } else {

@@ -1,5 +1,6 @@
 //! `unget`: release the lock, whoever has it; with `--pid` or `--token`, only one particular hold.
 
+use super::remove::whose;
 use super::{Failure, bare, name};
 use crate::cli::{Common, UngetArgs};
 use crate::exit::Exit;
@@ -17,7 +18,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result
         false => engine.peek(&lock).map_err(failed)?,
     };
     let released = engine.break_hold(&lock, options(args)).map_err(failed)?;
-    report(common, args, released)?;
+    report(common, args, released, before.as_ref())?;
     if let (false, Some(before)) = (common.quiet, before) {
         if released {
             report_unprotected(args, &before);
@@ -70,7 +71,7 @@ fn report_unprotected(args: &UngetArgs, before: &State) {
 }
 
 /// Reports the result.
-fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failure> {
+fn report(common: &Common, args: &UngetArgs, released: bool, before: Option<&State>) -> Result<(), Failure> {
     let name = bare(&args.name);
     if args.json {
         output::print_json(&view::ReleasedView {
@@ -85,7 +86,7 @@ fn report(common: &Common, args: &UngetArgs, released: bool) -> Result<(), Failu
     }
     match (released, args.pid, args.token) {
         (true, ..) => {
-            output::print(&format!("{}: released\n", shown(name)))?;
+            output::print(&format!("{}: released{}\n", shown(name), whose(before)))?;
         }
         (false, Some(pid), _) => {
             output::message(&format!(

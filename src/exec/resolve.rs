@@ -43,7 +43,7 @@ impl Program {
     /// # Errors
     /// The shell is a bare name and not found.
     pub fn shell(text: OsString) -> Result<Self, NotRun> {
-        let shell = env::var_os("SHELL")
+        let shell = super::variable("SHELL")
             .filter(|s| !s.is_empty())
             .unwrap_or_else(|| "/bin/sh".into());
         resolve(vec![shell, "-c".into(), text])

@@ -6,6 +6,7 @@
 //! - [`signal`]: masks, dispositions, synchronous acceptance, sending
 //! - [`spawn`]: clone, execve, wait
 //! - [`daemon`]: fork, and a process of its own
+//! - [`rights`]: whether the caller has the same
 //! - [`shared_page`]: memory shared with such a process
 //! - [`terminal_columns`]: the width of a terminal
 
@@ -14,6 +15,7 @@
 pub mod bus_error;
 pub mod command_line;
 pub mod daemon;
+pub mod rights;
 pub mod shared_page;
 pub mod signal;
 pub mod spawn;

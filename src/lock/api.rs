@@ -8,5 +8,5 @@ mod resource_lock;
 
 pub use builder::Builder;
 pub use guard::{Guard, Lost};
-pub use removal::remove;
+pub use removal::{Removed, remove};
 pub use resource_lock::ResourceLock;

@@ -166,7 +166,7 @@ pub struct Capabilities {
 /// All locks that an engine knows.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Sorted by name.
+    /// Sorted by name. Those of this machine in brief: see [`State::holders_left_out`], and the note's first 1,024 bytes.
     pub states: Vec<State>,
     /// Those that exist but cannot be viewed, and why.
     pub unreadable: Vec<(LockName, Error)>,
@@ -255,6 +255,15 @@ pub trait Engine: Send + Sync {
                 .iter()
                 .any(|holder| holder.token == Some(token) && holder.alive)
         }))
+    }
+
+    /// Checks that the lock, if it exists, may be used: that the caller trusts its owner. Requests check it by themselves;
+    /// whoever acts on a [`state`](Self::state) checks it before. On an engine, the server says who may use a lock.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::UnsafeDirectory`]; else as [`acquire`](Self::acquire).
+    fn check_trust(&self, _name: &LockName) -> Result<()> {
+        Ok(())
     }
 
     /// All locks that are known. On an engine where a lock exists only while it is used, those in use.

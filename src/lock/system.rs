@@ -1,17 +1,19 @@
 //! What the library and the program both ask of the system: processes, clocks, accounts, this machine's name, and text
 //! that is safe to show. Not part of the library's interface.
 //!
-//! Accounts and names are read from files: a statically linked program must not use libc's name services, which load
-//! shared objects.
+//! Accounts and names are read from files, else asked for with getent(1): a statically linked program must not use libc's
+//! name services, which load shared objects.
 
 mod accounts;
 mod escape;
+pub(crate) mod ids;
 mod machine;
 mod pidfd;
 mod proc_stat;
 
 pub use super::sys::boottime;
-pub use accounts::{group_number, user_name, user_names};
+pub use accounts::{group_name, group_number, user_name, user_names, user_number};
+pub(crate) use accounts::{is_member, primary_group};
 pub use escape::{disturbs, printable, printable_bytes};
 #[cfg(feature = "remote")]
 pub(crate) use machine::boot_id;

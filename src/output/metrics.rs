@@ -17,12 +17,12 @@ const CURRENT: [Metric<State>; 4] = [
         "gauge",
         "Current holders; all users of the bare semaphore count as one.",
         |state| {
-            let ours = state.holders.iter().filter(|holder| holder.alive).count();
+            let ours = state.holders.iter().filter(|holder| holder.alive).count() + state.holders_left_out;
             ours.max(usize::from(state.foreign)) as f64
         },
     ),
     ("waiters", "gauge", "Requests waiting in the queue.", |state| {
-        state.waiters.len() as f64
+        (state.waiters.len() + state.waiters_left_out) as f64
     }),
     (
         "oldest_wait_seconds",
@@ -82,17 +82,24 @@ const COUNTED: [Metric<Counters>; 8] = [
 ];
 
 /// One block per metric, one line per lock. `counted`: the engine keeps counters.
-pub fn prometheus(states: &[State], counted: bool) -> String {
+/// Locks of owners who are not trusted have none: whoever creates a lock could make it raise an alarm, or hide one.
+/// `unreadable` is the number of locks that cannot be inspected.
+pub fn prometheus(states: &[State], unreadable: usize, counted: bool) -> String {
     let mut text = String::new();
+    let trusted = || states.iter().filter(|state| state.trusted);
     for metric in &CURRENT {
-        block(&mut text, metric, states.iter().map(|state| (state, state)));
+        block(&mut text, metric, trusted().map(|state| (state, state)));
     }
     for metric in COUNTED.iter().filter(|_| counted) {
-        let counters = states
-            .iter()
-            .filter_map(|state| Some((state, state.counters.as_ref()?)));
+        let counters = trusted().filter_map(|state| Some((state, state.counters.as_ref()?)));
         block(&mut text, metric, counters);
     }
+    let others = states.len() - trusted().count() + unreadable;
+    let _ = writeln!(
+        text,
+        "# HELP resourcelock_other_locks Locks without metrics: their owner is not trusted, or they cannot be inspected.\n\
+         # TYPE resourcelock_other_locks gauge\nresourcelock_other_locks {others}"
+    );
     text
 }
 

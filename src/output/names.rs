@@ -2,7 +2,7 @@
 
 use super::shown;
 use resourcelock::system;
-use resourcelock::{Host, Requester};
+use resourcelock::{Host, Requester, State};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -14,6 +14,11 @@ pub fn user(uid: u32) -> String {
         names.map(|(uid, name)| (uid, shown(name))).collect()
     });
     users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
+}
+
+/// The lock's owner. `None` if he is not known.
+pub fn owner(state: &State) -> Option<String> {
+    state.owner.map(user)
 }
 
 /// The user who made a request: the name from its own host, else the name on this one.

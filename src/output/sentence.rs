@@ -39,14 +39,19 @@ pub fn waiting(state: &State) -> String {
 }
 
 /// A lock in a few words, to choose among several: `free`, `held by 4711 (scan.sh, alice) for 12 s: bus scan; 2 waiting`.
+/// What an owner claims who is not trusted is not repeated.
 pub fn brief(state: &State) -> String {
+    if !state.trusted {
+        return names::owner(state).map_or_else(|| "not known whose".to_owned(), |owner| format!("of {owner}"));
+    }
     let mut text = if state.locked || !state.holders.is_empty() {
         format!("held by {}", holders(state))
     } else {
         "free".to_owned()
     };
-    if !state.waiters.is_empty() {
-        text.push_str(&format!("; {} waiting", state.waiters.len()));
+    let waiting = state.waiters.len() + state.waiters_left_out;
+    if waiting > 0 {
+        text.push_str(&format!("; {waiting} waiting"));
     }
     text
 }
@@ -66,7 +71,7 @@ fn holders(state: &State) -> String {
             format!(
                 "{} and {} more{kind}{}",
                 self::holder(first),
-                others.len(),
+                others.len() + state.holders_left_out,
                 held(" for up to", longest.held)
             )
         }

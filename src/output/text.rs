@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 /// Everything about one lock, for `state`.
 pub fn state(state: &State, style: Style) -> String {
     let mut text = format!("{}: {}\n", shown(&state.name), headline(state, style));
+    if let Some(owner) = owner(state) {
+        let _ = writeln!(text, "  owner      {owner}");
+    }
     for holder in &state.holders {
         let _ = writeln!(text, "  held by    {}", holder_line(holder));
     }
@@ -51,6 +54,18 @@ pub fn state(state: &State, style: Style) -> String {
         );
     }
     text
+}
+
+/// Whose the lock is, and what that means for what is shown of it. `None` on an engine.
+fn owner(state: &State) -> Option<String> {
+    match (names::owner(state), state.trusted) {
+        (Some(owner), true) => Some(owner),
+        (owner, false) => {
+            let owner = owner.unwrap_or_else(|| "not known".to_owned());
+            Some(format!("{owner} (not trusted: all of this is what the owner claims)"))
+        }
+        (None, true) => None,
+    }
 }
 
 fn headline(state: &State, style: Style) -> String {
@@ -131,7 +146,22 @@ pub fn trace(state: &State) -> String {
     if !state.note.is_empty() {
         let _ = write!(text, "; note: {}", state.note);
     }
+    if !state.trusted {
+        let _ = write!(text, "; claims of {}", owner_word(state));
+    }
     text
+}
+
+/// The owner, in a table; whether what stands beside it is what he claims.
+fn owner_cell(state: &State) -> String {
+    match (names::owner(state), state.trusted) {
+        (owner, true) => owner.unwrap_or_default(),
+        (owner, false) => format!("{} (claims)", owner.unwrap_or_else(|| "?".to_owned())),
+    }
+}
+
+fn owner_word(state: &State) -> String {
+    names::owner(state).unwrap_or_else(|| "?".to_owned())
 }
 
 /// The same for a lock that does not exist.
@@ -184,29 +214,39 @@ fn summary(state: &State) -> String {
     }
 }
 
+/// A lock that cannot be inspected, and why.
+pub struct Unreadable {
+    pub name: LockName,
+    pub reason: String,
+    /// The owner of the file that is the reason, if he is known.
+    pub owner: Option<u32>,
+}
+
 /// A table of locks, for `list`. Locks that cannot be inspected are listed with the reason.
-pub fn list(states: &[State], unreadable: &[(LockName, String)], width: Option<usize>) -> String {
+pub fn list(states: &[State], unreadable: &[Unreadable], width: Option<usize>) -> String {
     if states.is_empty() && unreadable.is_empty() {
         return "no locks\n".to_owned();
     }
-    let mut table = Table::new(&["LOCK", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
+    let mut table = Table::new(&["LOCK", "OWNER", "STATE", "FOR", "HOLDER", "WAITING", "NOTE"]);
     for state in states {
         table.push([
             shown(&state.name),
+            owner_cell(state),
             word(state).to_owned(),
             longest(state).map(duration).unwrap_or_default(),
             holder_cell(state),
-            match state.waiters.len() {
+            match state.waiters.len() + state.waiters_left_out {
                 0 => String::new(),
                 waiting => waiting.to_string(),
             },
             note_text(&state.note).to_owned(),
         ]);
     }
-    for (name, reason) in unreadable {
+    for Unreadable { name, reason, owner } in unreadable {
         let nothing = String::new;
         table.push([
             shown(name),
+            owner.map(names::user).unwrap_or_default(),
             "?".to_owned(),
             nothing(),
             nothing(),
@@ -231,18 +271,22 @@ fn holder_cell(state: &State) -> String {
         [] if state.foreign => "(Python module)".to_owned(),
         [] => String::new(),
         [one] => sentence::holder(one),
-        [first, others @ ..] => format!("{} +{}", sentence::holder(first), others.len()),
+        [first, others @ ..] => {
+            let others = others.len() + state.holders_left_out;
+            format!("{} +{others}", sentence::holder(first))
+        }
     }
 }
 
-/// A table of ended requests, oldest first, for `history`.
-pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
+/// A table of ended requests, oldest first, for `history`. `state` tells whose the lock is.
+pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<usize>) -> String {
     if records.is_empty() {
         return "nothing yet\n".to_owned();
     }
     let mut table = Table::new(&[
-        "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "COMMAND",
+        "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "OWNER", "COMMAND",
     ]);
+    let owner = state.map(owner_cell).unwrap_or_default();
     for record in records {
         let time = |known: Option<Duration>| known.map_or_else(|| "-".to_owned(), duration);
         table.push([
@@ -254,6 +298,7 @@ pub fn history(records: &[HistoryRecord], width: Option<usize>) -> String {
             names::user_of(&record.requester).unwrap_or_default(),
             view::mode(record.mode).to_owned(),
             record.token.map_or_else(|| "-".to_owned(), |token| token.to_string()),
+            owner.clone(),
             record.requester.command.clone().unwrap_or_default(),
         ]);
     }

@@ -2,6 +2,7 @@
 //! could break its readers raises [`VERSION`].
 
 use super::names;
+use super::text::Unreadable;
 use chrono::{DateTime, Local, SecondsFormat};
 use resourcelock::{Change, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub struct LockView {
     pub lock: String,
     /// False if nobody has used the lock yet.
     pub exists: bool,
+    #[serde(flatten)]
+    pub owner: OwnerView,
     pub locked: bool,
     pub value: u32,
     pub foreign: bool,
@@ -25,11 +28,45 @@ pub struct LockView {
     pub slots: Option<u32>,
     pub abandoned: Option<u64>,
     pub holders: Vec<HolderView>,
+    /// How many more there are, in a list of all locks.
+    pub holders_left_out: usize,
     pub waiters: Vec<WaiterView>,
+    pub waiters_left_out: usize,
     pub foreign_waiters: u32,
     /// Null on an engine, which does not count.
     pub counters: Option<CountersView>,
     pub read_at: String,
+}
+
+/// Whose a lock is.
+#[derive(Debug, Serialize)]
+pub struct OwnerView {
+    /// The user's name, else the number. Null on an engine, for a lock that does not exist, and if it is not known.
+    pub owner: Option<String>,
+    pub owner_uid: Option<u32>,
+    /// False: what is said of the lock is what its owner claims.
+    pub trusted: bool,
+}
+
+impl OwnerView {
+    /// Of a lock that does not exist.
+    pub fn nobody() -> Self {
+        Self {
+            owner: None,
+            owner_uid: None,
+            trusted: true,
+        }
+    }
+}
+
+impl From<&State> for OwnerView {
+    fn from(state: &State) -> Self {
+        Self {
+            owner: state.owner.map(names::user),
+            owner_uid: state.owner,
+            trusted: state.trusted,
+        }
+    }
 }
 
 /// One hold. What is not known about it is null.
@@ -110,6 +147,8 @@ pub struct RecordView {
 pub struct HistoryView {
     pub version: u32,
     pub lock: String,
+    #[serde(flatten)]
+    pub owner: OwnerView,
     pub records: Vec<RecordView>,
 }
 
@@ -127,6 +166,20 @@ pub struct ListView {
 pub struct UnreadableView {
     pub lock: String,
     pub reason: String,
+    /// The owner of the file that is the reason; null if it is not known.
+    pub owner: Option<String>,
+    pub owner_uid: Option<u32>,
+}
+
+impl From<Unreadable> for UnreadableView {
+    fn from(unreadable: Unreadable) -> Self {
+        Self {
+            lock: unreadable.name.to_string(),
+            reason: unreadable.reason,
+            owner: unreadable.owner.map(names::user),
+            owner_uid: unreadable.owner,
+        }
+    }
 }
 
 /// How `get` ended.
@@ -210,6 +263,8 @@ pub fn event(change: &Change) -> &'static str {
 pub struct DoctorView {
     pub version: u32,
     pub findings: Vec<FindingView>,
+    /// Number of locks whose owners are not trusted.
+    pub not_examined: usize,
 }
 
 /// A problem.
@@ -230,6 +285,7 @@ impl LockView {
             version: VERSION,
             lock: name.to_owned(),
             exists: false,
+            owner: OwnerView::nobody(),
             locked: false,
             value: 1,
             foreign: false,
@@ -237,7 +293,9 @@ impl LockView {
             slots: None,
             abandoned: None,
             holders: Vec::new(),
+            holders_left_out: 0,
             waiters: Vec::new(),
+            waiters_left_out: 0,
             foreign_waiters: 0,
             counters: Some(CountersView::default()),
             read_at: timestamp(SystemTime::now()),
@@ -266,6 +324,7 @@ impl From<&State> for LockView {
             version: VERSION,
             lock: state.name.to_string(),
             exists: true,
+            owner: OwnerView::from(state),
             locked: state.locked,
             value: state.value,
             foreign: state.foreign,
@@ -273,7 +332,9 @@ impl From<&State> for LockView {
             slots: state.slots,
             abandoned: state.abandoned,
             holders: state.holders.iter().map(HolderView::from).collect(),
+            holders_left_out: state.holders_left_out,
             waiters: state.waiters.iter().map(WaiterView::from).collect(),
+            waiters_left_out: state.waiters_left_out,
             foreign_waiters: state.foreign_waiters,
             counters: state.counters.as_ref().map(CountersView::from),
             read_at: timestamp(state.read_at),

@@ -382,7 +382,10 @@ fn tokens_grow_across_everything() {
     assert!(lock.open().unget_lock(UngetOptions::new().force(true)).unwrap());
     // And when all objects are made anew.
     drop(workers);
-    assert!(resourcelock::remove(lock.name(), false).unwrap());
+    assert_eq!(
+        resourcelock::remove(lock.name(), false).unwrap(),
+        resourcelock::Removed::Lock
+    );
     tokens.push(Worker::open(&lock).get(Ask::now()).unwrap().token);
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
 }

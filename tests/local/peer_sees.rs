@@ -161,6 +161,7 @@ fn a_message_too_long_for_the_note_is_cut_between_characters() {
 fn a_note_without_nul_is_read_to_its_end() {
     let lock = TestLock::new("peer");
     let mut python = Peer::open_sized(&lock, 128);
+    drop(lock.open()); // before that, such a segment would be taken for another program's
     let mut note = OpenOptions::new().write(true).open(lock.paths().note_path()).unwrap();
     note.write_all(&[b'n'; 128]).unwrap();
     let ours = lock.open();

@@ -5,89 +5,177 @@ use crate::cli::shell_word;
 use crate::output;
 use resourcelock::system::Stat;
 use resourcelock::{Holder, State};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-/// Every cycle of holds, once.
+/// How many locks one process is taken to hold. More are left out: what a table says of processes is what its owner
+/// claims, and must not make this slow.
+const MOST_HOLDS: usize = 64;
+/// How many processes are followed from a waiter to its ancestors.
+const MOST_ANCESTORS: usize = 64;
+
+/// Locks whose holders wait for each other: of those that hang together, the shortest cycle.
 pub fn findings(states: &[State]) -> Vec<Finding> {
-    let holds: Vec<(&State, &Holder)> = states
-        .iter()
-        .flat_map(|state| state.holders.iter().map(move |holder| (state, holder)))
-        .collect();
-    let mut parents = Parents::default();
-    // For each hold: the holds that it waits for.
-    let waits_for: Vec<Vec<usize>> = holds
-        .iter()
-        .map(|(_, holder)| {
-            let waited = states.iter().filter(|state| {
-                state
-                    .waiters
-                    .iter()
-                    .map(|waiter| &waiter.requester)
-                    .any(|waiter| waiter.same_pid_namespace && parents.works_for(waiter.pid, holder))
-            });
-            waited
-                .flat_map(|state| {
-                    let of_this = holds
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, (other, _))| other.name == state.name);
-                    of_this.map(|(at, _)| at)
-                })
-                .collect()
-        })
-        .collect();
-    let mut seen = vec![false; holds.len()];
-    let mut findings = Vec::new();
-    for start in 0..holds.len() {
-        if let Some(cycle) = cycle_through(start, &waits_for)
-            && cycle.iter().all(|&at| !seen[at])
-        {
-            for &at in &cycle {
-                seen[at] = true;
+    let waits = Waits::new(states);
+    let cycles = components(&waits.next).into_iter().filter_map(|component| {
+        let within: HashSet<usize> = component.iter().copied().collect();
+        component
+            .iter()
+            .find_map(|start| cycle_through(*start, &waits.next, &within))
+    });
+    cycles.map(|cycle| waits.finding(&cycle)).collect()
+}
+
+/// Which lock's holders wait for which lock.
+struct Waits<'a> {
+    states: &'a [State],
+    /// For each lock: those that its holders wait for.
+    next: Vec<Vec<usize>>,
+    /// A holder of the first lock who waits for the second.
+    who: HashMap<(usize, usize), &'a Holder>,
+}
+
+impl<'a> Waits<'a> {
+    fn new(states: &'a [State]) -> Self {
+        let holds = Holds::new(states);
+        let mut parents = Parents::default();
+        let mut waits = Self {
+            states,
+            next: vec![Vec::new(); states.len()],
+            who: HashMap::new(),
+        };
+        for (wanted, state) in states.iter().enumerate() {
+            let requesters = state.waiters.iter().map(|waiter| &waiter.requester);
+            for requester in requesters.filter(|requester| requester.same_pid_namespace) {
+                for pid in parents.line(requester.pid) {
+                    for (held, holder) in holds.of(pid) {
+                        if waits.who.insert((*held, wanted), holder).is_none() {
+                            waits.next[*held].push(wanted);
+                        }
+                    }
+                }
             }
-            findings.push(finding(&cycle.iter().map(|&at| holds[at]).collect::<Vec<_>>()));
+        }
+        waits
+    }
+
+    fn finding(&self, cycle: &[usize]) -> Finding {
+        let name = |at: usize| &self.states[at].name;
+        let next = cycle.iter().cycle().skip(1);
+        let chain: Vec<String> = cycle
+            .iter()
+            .zip(next)
+            .filter_map(|(held, wanted)| {
+                let holder = self.who.get(&(*held, *wanted))?;
+                let (held, wanted) = (name(*held), name(*wanted));
+                Some(format!(
+                    "{} holds {held} and waits for {wanted}",
+                    output::holder(holder)
+                ))
+            })
+            .collect();
+        Finding {
+            kind: "cycle",
+            lock: None,
+            what: chain.join("; "),
+            why: "none of them can continue",
+            mend: format!(
+                "have all of them acquire the locks in the same order; now end one of them, or: resourcelock {} unget",
+                shell_word(name(cycle[0]).as_str())
+            ),
+            remedy: Remedy::None,
         }
     }
-    findings
 }
 
-fn finding(cycle: &[(&State, &Holder)]) -> Finding {
-    let chain: Vec<String> = cycle
-        .iter()
-        .enumerate()
-        .map(|(at, (state, holder))| {
-            let (next, _) = cycle[(at + 1) % cycle.len()];
-            format!(
-                "{} holds {} and waits for {}",
-                output::holder(holder),
-                state.name,
-                next.name
-            )
-        })
-        .collect();
-    let (first, _) = cycle[0];
-    Finding {
-        kind: "cycle",
-        lock: None,
-        what: chain.join("; "),
-        why: "none of them can continue",
-        mend: format!(
-            "have all of them acquire the locks in the same order; now end one of them, or: resourcelock {} unget",
-            shell_word(first.name.as_str())
-        ),
-        remedy: Remedy::None,
+/// Which locks a process holds.
+struct Holds<'a>(HashMap<u32, Vec<(usize, &'a Holder)>>);
+
+impl<'a> Holds<'a> {
+    fn new(states: &'a [State]) -> Self {
+        let mut holds: HashMap<u32, Vec<(usize, &Holder)>> = HashMap::new();
+        for (at, state) in states.iter().enumerate() {
+            for holder in state
+                .holders
+                .iter()
+                .filter(|holder| holder.requester.same_pid_namespace)
+            {
+                for pid in [holder.requester.pid, holder.bound_pid].into_iter().flatten() {
+                    let of_pid = holds.entry(pid).or_default();
+                    if of_pid.len() < MOST_HOLDS && of_pid.last().is_none_or(|(last, _)| *last != at) {
+                        of_pid.push((at, holder));
+                    }
+                }
+            }
+        }
+        Self(holds)
+    }
+
+    fn of(&self, pid: u32) -> &[(usize, &'a Holder)] {
+        self.0.get(&pid).map_or(&[], Vec::as_slice)
     }
 }
 
-/// The shortest way from `start` back to itself.
-fn cycle_through(start: usize, next: &[Vec<usize>]) -> Option<Vec<usize>> {
+/// The sets of nodes that can be reached from each other; of more than one node, or of one that leads to itself.
+/// (Kosaraju: in the order in which a search leaves the nodes, backwards along the edges.)
+fn components(next: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut back = vec![Vec::new(); next.len()];
+    for (from, to) in next
+        .iter()
+        .enumerate()
+        .flat_map(|(from, to)| to.iter().map(move |to| (from, *to)))
+    {
+        back[to].push(from);
+    }
+    let mut seen = vec![false; next.len()];
+    let mut left = Vec::new();
+    for start in 0..next.len() {
+        search(start, next, &mut seen, &mut left);
+    }
+    seen.fill(false);
+    let mut components = Vec::new();
+    for start in left.into_iter().rev() {
+        let mut component = Vec::new();
+        search(start, &back, &mut seen, &mut component);
+        component.sort_unstable();
+        if component.len() > 1 || component.iter().any(|node| next[*node].contains(node)) {
+            components.push(component);
+        }
+    }
+    components.sort();
+    components
+}
+
+/// Adds the nodes that can be reached and were not `seen`, in the order in which they are left.
+fn search(start: usize, next: &[Vec<usize>], seen: &mut [bool], left: &mut Vec<usize>) {
+    if std::mem::replace(&mut seen[start], true) {
+        return;
+    }
+    let mut way = vec![(start, 0)];
+    while let Some((node, edge)) = way.last_mut() {
+        match next[*node].get(*edge) {
+            Some(to) => {
+                *edge += 1;
+                if !std::mem::replace(&mut seen[*to], true) {
+                    way.push((*to, 0));
+                }
+            }
+            None => {
+                left.push(*node);
+                way.pop();
+            }
+        }
+    }
+}
+
+/// The shortest way from `start` back to itself, within these nodes.
+fn cycle_through(start: usize, next: &[Vec<usize>], within: &HashSet<usize>) -> Option<Vec<usize>> {
     let mut came_from: HashMap<usize, usize> = HashMap::new();
     let mut edge = vec![start];
     while !edge.is_empty() {
         let mut reached = Vec::new();
         for from in edge {
-            for &to in &next[from] {
+            for &to in next[from].iter().filter(|to| within.contains(to)) {
                 if to == start {
                     let mut cycle = vec![from];
                     while let Some(&earlier) = came_from.get(cycle.last()?) {
@@ -112,16 +200,15 @@ fn cycle_through(start: usize, next: &[Vec<usize>]) -> Option<Vec<usize>> {
 struct Parents(HashMap<u32, Option<u32>>);
 
 impl Parents {
-    /// True if `pid` is the holder's process or one that it started: the holder waits for whatever that waits for.
-    fn works_for(&mut self, mut pid: Option<u32>, holder: &Holder) -> bool {
-        while let Some(current) = pid.filter(|&pid| pid > 1) {
-            let holds = [holder.requester.pid, holder.bound_pid].contains(&Some(current));
-            if holds && holder.requester.same_pid_namespace {
-                return true;
-            }
-            pid = self.parent(current);
+    /// The process and its ancestors: they wait for whatever it waits for.
+    fn line(&mut self, pid: Option<u32>) -> Vec<u32> {
+        let mut line = Vec::new();
+        let mut next = pid;
+        while let Some(pid) = next.filter(|pid| *pid > 1 && line.len() < MOST_ANCESTORS) {
+            line.push(pid);
+            next = self.parent(pid);
         }
-        false
+        line
     }
 
     fn parent(&mut self, pid: u32) -> Option<u32> {
@@ -132,14 +219,34 @@ impl Parents {
 
 #[cfg(test)]
 mod tests {
-    use super::cycle_through;
+    use super::*;
 
     #[test]
     fn shortest_cycles() {
         let next = [vec![1], vec![2, 0], vec![0], vec![3], vec![0]];
-        assert_eq!(cycle_through(0, &next), Some(vec![0, 1]));
-        assert_eq!(cycle_through(2, &next), Some(vec![2, 0, 1]));
-        assert_eq!(cycle_through(3, &next), Some(vec![3]));
-        assert_eq!(cycle_through(4, &next), None);
+        let all = (0..5).collect();
+        assert_eq!(cycle_through(0, &next, &all), Some(vec![0, 1]));
+        assert_eq!(cycle_through(2, &next, &all), Some(vec![2, 0, 1]));
+        assert_eq!(cycle_through(3, &next, &all), Some(vec![3]));
+        assert_eq!(cycle_through(4, &next, &all), None);
+        assert_eq!(cycle_through(0, &next, &[0, 2].into()), None);
+        assert_eq!(components(&next), [vec![0, 1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn nodes_that_hang_together() {
+        assert_eq!(components(&[]), [[0; 0]; 0]);
+        assert_eq!(components(&[vec![1], vec![2], vec![]]), [[0; 0]; 0]);
+        let next = [vec![1], vec![0, 2], vec![3], vec![2], vec![0, 3]];
+        assert_eq!(components(&next), [[0, 1], [2, 3]]);
+    }
+
+    /// Recursion would need a stack as deep as that.
+    #[test]
+    fn a_long_way() {
+        let last = 100_000;
+        let mut next: Vec<Vec<usize>> = (1..=last).map(|to| vec![to]).collect();
+        next.push(vec![0]);
+        assert_eq!(components(&next).len(), 1);
     }
 }

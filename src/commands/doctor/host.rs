@@ -2,9 +2,11 @@
 
 use super::{Finding, Remedy};
 use crate::cli::quoted;
+use crate::commands::advice;
 use crate::output::names;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::getuid;
+use resourcelock::engines::Local;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -13,7 +15,7 @@ use std::path::Path;
 const SCARCE: u64 = 4 << 20;
 
 pub fn findings() -> Vec<Finding> {
-    [remove_ipc(), private(), folder(), space()]
+    [remove_ipc(), private(), unsafe_directory(), folder(), space()]
         .into_iter()
         .flatten()
         .collect()
@@ -28,6 +30,16 @@ fn finding(kind: &'static str, what: String, why: &'static str, mend: &str) -> F
         mend: mend.to_owned(),
         remedy: Remedy::None,
     }
+}
+
+fn unsafe_directory() -> Option<Finding> {
+    let error = Local::new().check_directory().err()?;
+    Some(finding(
+        "unsafe directory",
+        advice::fact(&error),
+        "whoever deletes a lock's files lets two processes in at once",
+        "chown root /dev/shm && chmod 1777 /dev/shm",
+    ))
 }
 
 /// systemd-logind deletes an ordinary user's objects at the end of the last session (logind.conf(5), RemoveIPC).

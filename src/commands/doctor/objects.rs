@@ -2,28 +2,69 @@
 
 use super::{Finding, Remedy};
 use crate::cli::{quoted, shell_word};
-use crate::commands::list::NO_PERMISSION;
+use crate::commands::advice;
 use crate::output::names;
-use resourcelock::{LockName, State};
+use resourcelock::{Error, LockName, State};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub fn findings(states: &[State], unreadable: &[(LockName, String)]) -> Vec<Finding> {
+pub fn findings(states: &[State], unreadable: &[(LockName, Error)]) -> Vec<Finding> {
     let mut findings = other_versions();
     findings.extend(states.iter().filter_map(|state| permissions(&state.name)));
+    findings.extend(second_names(states));
     // Other people's locks are no problem; what nobody can use is.
-    for (name, reason) in unreadable.iter().filter(|(_, reason)| reason != NO_PERMISSION) {
+    for (name, error) in unreadable {
+        if matches!(error, Error::Permission { .. }) {
+            continue;
+        }
         findings.push(Finding {
             kind: "unusable",
             lock: Some(name.to_string()),
-            what: reason.clone(),
+            what: advice::fact(error),
             why: "nobody can acquire the lock",
-            mend: format!("resourcelock {} remove --force", shell_word(name.as_str())),
+            mend: advice::advice(error, Some(name.as_str())).unwrap_or_else(|| "find out what it is".to_owned()),
             remedy: Remedy::None,
         });
     }
     findings
+}
+
+/// A program that is killed while it creates a semaphore with sem_open(3) may leave the temporary name behind.
+fn second_names(states: &[State]) -> Vec<Finding> {
+    let twice = |state: &&State| look(&state.name.semaphore_path()).filter(|semaphore| semaphore.nlink() == 2);
+    let twice: Vec<_> = states
+        .iter()
+        .filter_map(|state| Some((state, twice(&state)?)))
+        .collect();
+    if twice.is_empty() {
+        return Vec::new();
+    }
+    let temporary = resourcelock::temporary_names();
+    let second = |semaphore: &Metadata| temporary.get(&semaphore.ino());
+    twice
+        .into_iter()
+        .filter_map(|(state, semaphore)| Some((state, second(&semaphore)?)))
+        .map(|(state, path)| Finding {
+            kind: "second name",
+            lock: Some(state.name.to_string()),
+            what: format!("{} is another name of its semaphore", path.display()),
+            why: "a program was killed while it created the lock; until that name is gone, opening the lock takes longer",
+            mend: "resourcelock doctor --fix".to_owned(),
+            remedy: Remedy::DeleteName(path.clone()),
+        })
+        .collect()
+}
+
+/// Deletes the other name of the lock's semaphore; false if it is not one any more.
+pub fn delete_second_name(name: &LockName, path: &Path) -> bool {
+    let inode = |path: &Path| look(path).map(|file| file.ino());
+    let is_second = inode(path).is_some() && inode(path) == inode(&name.semaphore_path());
+    is_second && fs::remove_file(path).is_ok()
+}
+
+fn look(path: &Path) -> Option<Metadata> {
+    fs::symlink_metadata(path).ok()
 }
 
 /// Tables of another layout: named `resourcelock`, its number (none for the first one), a dot, the lock's name.
@@ -59,7 +100,6 @@ fn other_versions() -> Vec<Finding> {
 
 /// Who may use the flag must be able to use note and table, and nobody else.
 fn permissions(name: &LockName) -> Option<Finding> {
-    let look = |path: &PathBuf| fs::symlink_metadata(path).ok();
     let flag = look(&name.semaphore_path())?;
     for path in [name.note_path(), name.table_path()] {
         if let Some(other) = look(&path)

@@ -196,7 +196,7 @@ pub(super) fn not_released(error: &Error) -> String {
 
 /// The list with the mark, after those of the runs that this one is part of.
 fn mark_list(mark: &Mark) -> OsString {
-    let mut list = std::env::var_os(mark.variable).unwrap_or_default();
+    let mut list = exec::variable(mark.variable).unwrap_or_default();
     if !list.is_empty() {
         list.push("/");
     }

@@ -58,6 +58,7 @@ impl<'r> Prepared<'r> {
         if !self.job.mentions(&run.lock, remote) {
             return Ok(Request::New(self));
         }
+        run.engine.check_trust(&run.lock).map_err(|error| run.failed(error))?;
         let state = run
             .engine
             .state(&run.lock, &CANCEL)

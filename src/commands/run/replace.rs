@@ -23,6 +23,7 @@ pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop>
             run.say(&format!("waiting for {what}"));
         }
     };
+    run.engine.check_trust(&run.lock).map_err(|error| run.failed(error))?;
     let state = run
         .engine
         .state(&run.lock, &CANCEL)

@@ -3,11 +3,10 @@
 use crate::lock::acquire::hold::Hold;
 use crate::lock::protocol::queue::{self, Sweep, Wakes};
 use crate::lock::shm::clock::NoteClock;
-use crate::lock::shm::files::Ownership;
 use crate::lock::shm::layout::PackedRequester;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::{Silence, log_unlocked};
-use crate::lock::shm::opening::open_objects;
+use crate::lock::shm::opening::{Terms, open_objects};
 use crate::lock::shm::real::{Gone, Real};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
@@ -27,8 +26,7 @@ const CHECK_PATHS_NS: u64 = 10_000_000;
 /// See the module. Several threads may use it.
 pub(crate) struct Handle {
     name: LockName,
-    owner: Ownership,
-    note_size: usize,
+    terms: Terms,
     generation: u32,
     pid: u32,
     uid: u32,
@@ -76,13 +74,12 @@ impl DerefMut for Locked<'_> {
 
 impl Handle {
     /// Opens the lock; creates what is missing. Waits only for a process that is just removing it.
-    pub(crate) fn open(name: LockName, owner: Ownership, note_size: usize) -> Result<Self> {
-        let objects = open_objects(&name, &owner, note_size, REMOVAL_TAKES)?;
+    pub(crate) fn open(name: LockName, terms: Terms) -> Result<Self> {
+        let objects = open_objects(&name, &terms, REMOVAL_TAKES)?;
         log::debug!("<{name}> opened");
         Ok(Self {
             name,
-            owner,
-            note_size,
+            terms,
             generation: sys::fork_generation(),
             pid: std::process::id(),
             uid: nix::unistd::geteuid().as_raw(),
@@ -98,6 +95,11 @@ impl Handle {
     /// The lock's name.
     pub(crate) fn name(&self) -> &LockName {
         &self.name
+    }
+
+    /// For whom it was opened.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// This process, under the packed name `command`.
@@ -185,7 +187,7 @@ impl Handle {
 
     /// Opens the lock's objects again. Waits up to `timeout` for a process that is removing the lock.
     pub(crate) fn reopen(&self, current: &mut Current, timeout: Duration) -> Result<()> {
-        current.objects = open_objects(&self.name, &self.owner, self.note_size, timeout)?;
+        current.objects = open_objects(&self.name, &self.terms, timeout)?;
         log_unlocked!(Debug, "<{}> the lock's files were replaced: opened afresh", self.name);
         Ok(())
     }

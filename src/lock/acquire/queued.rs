@@ -1,7 +1,7 @@
 //! A request in the queue: it sleeps, looks after the lock meanwhile, and leaves.
 
 use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_now};
-use crate::lock::inspect::snapshot;
+use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
@@ -138,7 +138,14 @@ impl<'a> Queued<'a> {
             {
                 let objects = self.handle.current().objects.clone();
                 let (semaphore, note) = (&objects.semaphore, &objects.note);
-                tell(&snapshot::state(self.handle.name(), semaphore, note, Some(&objects)));
+                let owned = Owned::used(semaphore);
+                tell(&snapshot::state(
+                    self.handle.name(),
+                    owned,
+                    semaphore,
+                    note,
+                    Some(&objects),
+                ));
             }
             let Some(check) = self.check(&real, now) else {
                 continue;

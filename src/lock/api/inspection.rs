@@ -2,7 +2,8 @@
 
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::inspect::Viewer;
-use crate::lock::inspect::snapshot;
+use crate::lock::inspect::snapshot::{self, Owned};
+use crate::lock::shm::found::Retry;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::semaphore::Semaphore;
@@ -48,7 +49,7 @@ impl ResourceLock {
     fn seen(&self) -> Seen {
         match self.handle.current_unless_stuck() {
             Some(current) => Seen::Handle(current.objects.clone()),
-            None => match Viewer::open(self.name().clone()) {
+            None => match Viewer::open(self.name(), self.handle.terms().trust(), &mut Retry::default()) {
                 Ok(viewer) => Seen::Viewer(Box::new(viewer)),
                 Err(_) => Seen::Nothing,
             },
@@ -103,7 +104,8 @@ impl ResourceLock {
         let whole = match self.seen() {
             Seen::Handle(objects) => objects.note.write(text),
             // A viewer's note can only be read.
-            Seen::Viewer(_) | Seen::Nothing => Note::open(self.name(), true).map_or(true, |note| note.write(text)),
+            Seen::Viewer(viewer) => viewer.open_note().map_or(true, |note| note.write(text)),
+            Seen::Nothing => true,
         };
         if !whole {
             log::warn!("<{}> the note is too long for its segment and was cut", self.name());
@@ -121,10 +123,13 @@ impl ResourceLock {
 
     /// Holders, waiters, note, and counters. Takes no latch, disturbs nobody, and never blocks.
     pub fn state(&self) -> State {
-        let seen = self.seen();
-        match seen.semaphore().zip(seen.note()) {
-            Some((semaphore, note)) => snapshot::state(self.name(), semaphore, note, seen.objects()),
-            None => snapshot::state_of_none(self.name()),
+        match self.seen() {
+            Seen::Handle(objects) => {
+                let (semaphore, note) = (&objects.semaphore, &objects.note);
+                snapshot::state(self.name(), Owned::used(semaphore), semaphore, note, Some(&objects))
+            }
+            Seen::Viewer(viewer) => viewer.state(),
+            Seen::Nothing => snapshot::state_of_none(self.name()),
         }
     }
 

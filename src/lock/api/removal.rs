@@ -1,28 +1,49 @@
 //! Removing a lock: deleting its files so that nobody is granted the old one beside a holder of the new one. How that
 //! works is described in `shm/tombstone.rs`.
 
+mod remains;
+
 use crate::lock::acquire::handle::{Handle, visit_now};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
+use crate::lock::api::builder::Builder;
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::Sweep;
 use crate::lock::shm::beacon;
-use crate::lock::shm::files;
+use crate::lock::shm::files::{self, Opened};
+use crate::lock::shm::found::{Finding, Found, Retry};
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::real::Real;
-use crate::lock::shm::tombstone::{REMOVAL_CHECK, being_removed, retire};
+use crate::lock::shm::table::Table;
+use crate::lock::shm::tombstone::{REMOVAL_CHECK, REMOVAL_TAKES, being_removed, retire};
 use crate::lock::sys;
 use crate::lock::types::{Error, GetOptions, LockName, Result, Wait};
 use nix::errno::Errno;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How many times a remover checks, every [`REMOVAL_CHECK`], whether a waiter of the semaphore has taken it.
 const TURN_CHECKS: u32 = 25;
 
-/// Deletes a lock's objects: true = done; false = it is in use and was left alone. With `force` it is deleted even if it
-/// is in use or broken: its holder goes on believing that it holds the lock, and the next request gets a new lock beside
-/// it.
+/// What [`remove`] has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Removed {
+    /// The lock's files are deleted.
+    Lock,
+    /// Only these damaged ones are. The others are as they were: whoever holds the lock goes on.
+    Damaged(Vec<PathBuf>),
+    /// Nothing is: the lock is in use.
+    Nothing,
+}
+
+/// Deletes a lock's objects, whoever owns it, unless it is in use. With `force` it is deleted even then: its holder goes
+/// on believing that it holds the lock, and the next request gets a new lock beside it. With `force`, objects that are
+/// damaged are deleted, and then only these.
+///
+/// Creates nothing, and deletes only what is known to be a lock's: not a file of another program at the note's path, nor
+/// one there that is empty, or that somebody has locked with flock(2); leaving that is logged as a warning.
 ///
 /// Does not wait for holders; waits up to 1 s for the table. Requests that wait for the old lock, or are made meanwhile,
 /// queue for the new one by themselves. Those that sleep in the semaphore itself (the Python module's) do not: they would
@@ -31,34 +52,67 @@ const TURN_CHECKS: u32 = 25;
 /// # Errors
 /// [`Error::WaitedFor`] if processes seem to wait for the semaphore itself, [`Error::NotFound`], [`Error::Permission`],
 /// [`Error::BeingRemoved`] if another process is removing it and takes longer than 1 s (also with `force`),
-/// [`Error::Busy`], and those of [`ResourceLock::open`].
-pub fn remove(name: &str, force: bool) -> Result<bool> {
+/// [`Error::WrongObject`], [`Error::ForeignFile`] and, without `force`, [`Error::Damaged`] if something else is at one of
+/// its paths; [`Error::Busy`], and those of [`ResourceLock::open`].
+pub fn remove(name: &str, force: bool) -> Result<Removed> {
     let name = LockName::new(name)?;
-    let paths = [name.semaphore_path(), name.note_path(), name.table_path()];
-    if paths.iter().all(|path| files::inode_at(path).is_none()) {
-        return Err(Error::NotFound {
-            path: name.semaphore_path(),
-        });
-    }
-    let lock = loop {
-        match ResourceLock::open(name.as_str()) {
-            Ok(lock) if force => {
-                if seize(&lock.handle)? {
-                    break Some(lock);
-                } // else it was replaced meanwhile
+    let mut retry = Retry::default();
+    let mut waited = Duration::ZERO;
+    loop {
+        match remove_once(&name, force, &mut retry) {
+            Ok(Some(removed)) => return Ok(removed),
+            Ok(None) => {} // it was replaced meanwhile
+            Err(Error::BeingRemoved { .. }) if waited < REMOVAL_TAKES => {
+                std::thread::sleep(REMOVAL_CHECK);
+                waited += REMOVAL_CHECK;
             }
-            Ok(lock) => {
-                if !(take(&lock)? && claim(&lock.handle)?) {
-                    return Ok(false);
-                }
-                break Some(lock);
-            }
-            Err(error) if !force || matches!(error, Error::BeingRemoved { .. }) => return Err(error),
-            Err(_) => break None, // broken
+            Err(error) => return Err(error),
         }
+    }
+}
+
+/// One try; `None` = something was replaced meanwhile.
+fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option<Removed>> {
+    let found = Found::open(name, true)?;
+    if found.semaphore.is_none() && found.table.is_none() {
+        return remains::remove_note(name, found.note);
+    }
+    match found.examine(name, retry)? {
+        Finding::Good => {}
+        Finding::Replaced => return Ok(None),
+        Finding::NotYet(_) if retry.again() => return Ok(None),
+        Finding::NotYet(error) => return Err(error),
+    }
+    let damaged = found.damaged(name);
+    if let Some((_, error)) = damaged.into_iter().next() {
+        if !force {
+            return Err(error);
+        }
+        return remains::remove_damaged(name, &found).map(Some);
+    }
+    match (found.semaphore, found.table) {
+        (Some(_), Some(_)) => whole(name, force),
+        (Some(semaphore), None) => remains::remove_without_table(name, &semaphore, force),
+        (None, Some(table)) => remains::remove_without_semaphore(name, table, force),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Removes a lock that has its semaphore and its table.
+fn whole(name: &LockName, force: bool) -> Result<Option<Removed>> {
+    let lock = match Builder::new(name.as_str()).to_remove().open() {
+        Err(Error::NotFound { .. }) => return Ok(None),
+        lock => lock?,
     };
-    delete(lock.as_ref().map(|lock| &lock.handle), &paths)?;
-    Ok(true)
+    if force {
+        if !seize(&lock.handle)? {
+            return Ok(None);
+        }
+    } else if !(take(&lock)? && claim(&lock.handle)?) {
+        return Ok(Some(Removed::Nothing));
+    }
+    delete(&lock.handle)?;
+    Ok(Some(Removed::Lock))
 }
 
 /// Takes the lock, if nobody holds it or waits for it.
@@ -67,7 +121,7 @@ fn take(lock: &ResourceLock) -> Result<bool> {
         return Ok(false);
     }
     give_foreign_waiters_a_turn(&lock.handle)?;
-    lock.get_lock(GetOptions::new().wait(Wait::No).lock_info("remove"))
+    lock.get_lock(GetOptions::new().wait(Wait::No))
 }
 
 /// A process that sleeps in the semaphore itself would not learn of a new lock. If the semaphore is free for a moment, it
@@ -133,40 +187,72 @@ pub(crate) fn seize(handle: &Handle) -> Result<bool> {
     }
 }
 
-/// Deletes the files of a lock whose table we have retired, or that cannot be opened.
-fn delete(handle: Option<&Handle>, paths: &[PathBuf; 3]) -> Result<()> {
-    for path in paths {
-        #[cfg(test)]
-        crate::lock::testing::failpoint::here();
-        let error = match nix::unistd::unlink(path) {
-            Ok(()) | Err(Errno::ENOENT) => continue,
-            // The directory is sticky: that somebody may use the lock does not mean that they may delete it.
-            Err(Errno::EPERM | Errno::EACCES) => Error::Os {
-                doing: "delete",
-                path: path.clone(),
-                source: std::io::Error::new(
-                    std::io::ErrorKind::PermissionDenied,
-                    "in this directory only a file's owner and root may delete it",
-                ),
-            },
-            Err(errno) => files::fail("delete", path, errno),
-        };
-        if let Some(handle) = handle {
-            give_up(handle, &paths[0]);
-        }
+/// Deletes the files of a lock whose table we have retired.
+fn delete(handle: &Handle) -> Result<()> {
+    let name = handle.name();
+    let objects = handle.current().objects.clone();
+    let owner = objects.semaphore.ownership.uid;
+    let deleted = delete_file(&name.semaphore_path())
+        .and_then(|()| delete_note(name, owner))
+        .and_then(|()| delete_file(&name.table_path()));
+    if let Err(error) = deleted {
+        give_up(handle, &name.semaphore_path());
         return Err(error);
     }
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
-    if let Some(handle) = handle {
-        wake_everybody(handle);
-        handle.leave_everything();
-    }
+    wake_everybody(&objects.table);
+    handle.leave_everything();
     Ok(())
 }
 
+/// Deletes a file, if it exists.
+fn delete_file(path: &Path) -> Result<()> {
+    #[cfg(test)]
+    crate::lock::testing::failpoint::here();
+    match nix::unistd::unlink(path) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // The directory is sticky: that somebody may use the lock does not mean that they may delete it.
+        Err(Errno::EPERM | Errno::EACCES) => Err(Error::Os {
+            doing: "delete",
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                "in this directory only a file's owner and root may delete it",
+            ),
+        }),
+        Err(errno) => Err(files::fail("delete", path, errno)),
+    }
+}
+
+/// Deletes the note of a lock of this owner, if it is one. Another program may have put its own file there, or be just
+/// creating it.
+fn delete_note(name: &LockName, owner: Option<u32>) -> Result<()> {
+    let path = name.note_path();
+    let Ok(Some(note)) = files::open_if_there(&path, false) else {
+        return Ok(());
+    };
+    let why = if Some(note.facts.owner) != owner || note.facts.links != 1 {
+        "it is not the lock's"
+    } else if note.size == 0 {
+        "it is empty, so another program may have just created it"
+    } else if is_locked(note) {
+        "another program has locked it"
+    } else {
+        return delete_file(&path);
+    };
+    log::warn!("<{name}> {} is left: {why}", path.display());
+    Ok(())
+}
+
+/// True if somebody has locked the file with flock(2).
+fn is_locked(file: Opened) -> bool {
+    let locked = nix::fcntl::Flock::lock(file.file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    matches!(locked, Err((_, Errno::EWOULDBLOCK)))
+}
+
 /// The removal has failed. If the semaphore is still there, the lock goes on; else it is as if we had died.
-fn give_up(handle: &Handle, semaphore_path: &std::path::Path) {
+fn give_up(handle: &Handle, semaphore_path: &Path) {
     let objects = handle.current().objects.clone();
     if files::inode_at(semaphore_path) == Some(objects.semaphore.inode) {
         retire(&objects.table, objects.id, 0);
@@ -176,9 +262,7 @@ fn give_up(handle: &Handle, semaphore_path: &std::path::Path) {
 }
 
 /// Lets all that wait for the lock, or watch it, find out that it was deleted.
-fn wake_everybody(handle: &Handle) {
-    let current = handle.current();
-    let table = &current.objects.table;
+fn wake_everybody(table: &Table) {
     for word in &table.words {
         if word.load(Relaxed) != 0 {
             sys::futex_wake(word, i32::MAX);

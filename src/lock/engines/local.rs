@@ -2,9 +2,11 @@
 
 use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, Validity};
 use crate::lock::inspect::watch::Viewed;
+use crate::lock::shm::found::{Found, Retry};
+use crate::lock::shm::opening::Terms;
 use crate::{
-    Cancel, Change, Detached, Error, GetOptions, Guard, HistoryRecord, LockName, Lost, ResourceLock, Result, State,
-    UngetOptions, Viewer, Watch,
+    Builder, Cancel, Change, Detached, Error, GetOptions, Guard, HistoryRecord, LockName, Lost, ResourceLock, Result,
+    State, UngetOptions, Viewer, Watch,
 };
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Local {
     mode: Option<u32>,
     gid: Option<u32>,
+    owners: Vec<u32>,
+    accepted: Vec<u32>,
     /// The lock that was opened last, to be used again.
     opened: Mutex<Option<Arc<ResourceLock>>>,
 }
@@ -38,6 +42,44 @@ impl Local {
         self
     }
 
+    /// A user (number) whose locks are used, too: see [`Builder::owner`](crate::Builder::owner).
+    #[must_use]
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owners.push(uid);
+        self
+    }
+
+    /// A user (number) whose locks are used, too: see [`Builder::accept`](crate::Builder::accept).
+    #[must_use]
+    pub fn accept(mut self, uid: u32) -> Self {
+        self.accepted.push(uid);
+        self
+    }
+
+    /// Checks that nobody but the files' owners and root can delete or replace what is in the directory where locks are.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeDirectory`]; [`Error::Os`] if it cannot be examined.
+    pub fn check_directory(&self) -> Result<()> {
+        let terms = Terms::default();
+        Found::default()
+            .check_trust(&LockName::new("any")?, terms.trust())?
+            .map_err(|refusal| refusal.error())
+    }
+
+    /// A lock as this engine opens it.
+    pub fn builder(&self, name: &LockName) -> Builder {
+        let mut builder = ResourceLock::builder(name.as_str());
+        if let Some(mode) = self.mode {
+            builder = builder.mode(mode);
+        }
+        if let Some(gid) = self.gid {
+            builder = builder.group(gid);
+        }
+        builder = self.owners.iter().fold(builder, |builder, uid| builder.owner(*uid));
+        self.accepted.iter().fold(builder, |builder, uid| builder.accept(*uid))
+    }
+
     /// The handle of a lock that was opened to be used.
     fn opened(&self, name: &LockName) -> Option<Arc<ResourceLock>> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,14 +91,7 @@ impl Local {
         if let Some(lock) = self.opened(name) {
             return Ok(lock);
         }
-        let mut builder = ResourceLock::builder(name.as_str());
-        if let Some(mode) = self.mode {
-            builder = builder.mode(mode);
-        }
-        if let Some(gid) = self.gid {
-            builder = builder.group(gid);
-        }
-        let lock = Arc::new(builder.open()?);
+        let lock = Arc::new(self.builder(name).open()?);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock.clone());
         Ok(lock)
     }
@@ -66,7 +101,7 @@ impl Local {
         if let Some(lock) = self.opened(name) {
             return Ok(Some(view(View::Handle(&lock))));
         }
-        match ResourceLock::builder(name.as_str()).open_existing() {
+        match self.builder(name).open_existing() {
             Ok(viewer) => Ok(Some(view(View::Viewer(&viewer)))),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -83,6 +118,14 @@ enum View<'a> {
 }
 
 impl View<'_> {
+    /// A lock in use is one whose owner is trusted.
+    fn check_trust(&self) -> Result<()> {
+        match self {
+            Self::Handle(_) => Ok(()),
+            Self::Viewer(viewer) => viewer.check_trust(),
+        }
+    }
+
     fn state(&self) -> State {
         match self {
             Self::Handle(lock) => lock.state(),
@@ -164,15 +207,21 @@ impl Engine for Local {
     }
 
     fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
-        Ok(self.view(name, |lock| lock.is_held(token))?.unwrap_or(false))
+        let held = self.view(name, |lock| lock.check_trust().map(|()| lock.is_held(token)))?;
+        held.unwrap_or(Ok(false))
+    }
+
+    fn check_trust(&self, name: &LockName) -> Result<()> {
+        self.view(name, |lock| lock.check_trust())?.unwrap_or(Ok(()))
     }
 
     fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
+        let mut retry = Retry::default();
         for name in crate::list()? {
-            match self.state(&name, &Cancel::new()) {
-                Ok(Some(state)) => listing.states.push(state),
-                Ok(None) => {} // removed since the directory was read
+            match self.builder(&name).open_one_of_many(&mut retry) {
+                Ok(viewer) => listing.states.push(viewer.brief_state()),
+                Err(Error::NotFound { .. }) => {} // removed since the directory was read
                 Err(error) => listing.unreadable.push((name, error)),
             }
         }
@@ -184,7 +233,7 @@ impl Engine for Local {
     }
 
     fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Box<dyn Follow>> {
-        let viewer = ResourceLock::builder(name.as_str()).open_existing()?;
+        let viewer = self.builder(name).open_existing()?;
         Ok(Box::new(LocalFollow(Watch::new(Viewed::Own(Box::new(viewer))))))
     }
 
@@ -192,7 +241,11 @@ impl Engine for Local {
         if self.view(name, |_| ())?.is_none() {
             return Ok(false); // never used: nothing is created to find that out
         }
-        self.open(name)?.unget_lock(target)
+        if let Some(lock) = self.opened(name) {
+            return lock.unget_lock(target);
+        }
+        // Whoever releases a lock does not rely on it.
+        self.builder(name).accept_anybody().open()?.unget_lock(target)
     }
 }
 

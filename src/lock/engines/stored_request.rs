@@ -182,12 +182,16 @@ pub(crate) fn state(
     });
     State {
         name: name.clone(),
+        owner: None,
+        trusted: true,
         locked: !holders.is_empty(),
         value: u32::from(holders.is_empty()),
         foreign: false,
         note: printable(&note),
         holders,
+        holders_left_out: 0,
         waiters,
+        waiters_left_out: 0,
         foreign_waiters: 0,
         slots,
         abandoned: None,

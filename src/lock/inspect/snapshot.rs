@@ -14,6 +14,7 @@ use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
+use crate::lock::system::ids;
 use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, LockName, Mode, Requester, State, Waiter};
 use std::time::{Duration, SystemTime};
 
@@ -56,15 +57,49 @@ struct Seen {
     expires: u64,
 }
 
-fn requests(objects: &Objects) -> Vec<Seen> {
+/// How many holders, and how many waiters, are shown of each of many locks. To find out whether one lives takes system
+/// calls, and a table may claim a thousand.
+const BRIEF: usize = 16;
+
+/// How many requests were not copied.
+#[derive(Default)]
+struct LeftOut {
+    holders: usize,
+    waiters: usize,
+}
+
+/// The records of the first `most` holders and waiters each.
+fn first_ones(table: &Table, top: usize, most: usize) -> (Vec<usize>, LeftOut) {
+    let next = table.header.next_ticket.load(Relaxed); // for the order only
+    let words = table.words[..top].iter().map(|word| Word(word.load(Relaxed)));
+    let standing = words.enumerate().filter(|(_, word)| word.stage() != Stage::Vacant);
+    let (mut held, mut waiting): (Vec<_>, Vec<_>) = standing.partition(|(_, word)| word.stage() == Stage::Held);
+    let left_out = LeftOut {
+        holders: held.len().saturating_sub(most),
+        waiters: waiting.len().saturating_sub(most),
+    };
+    for records in [&mut held, &mut waiting] {
+        records.sort_by_key(|(_, word)| std::cmp::Reverse(word.age(next)));
+        records.truncate(most);
+    }
+    let records = held.into_iter().chain(waiting).map(|(i, _)| i).collect();
+    (records, left_out)
+}
+
+/// Copies the requests: all of them, or the first `most` holders and waiters each.
+fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
     let table = &objects.table;
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
     let top = usize::try_from(table.header.high_water.load(Relaxed))
         .unwrap_or(REQUESTS)
         .min(REQUESTS);
+    let (records, left_out) = match most {
+        None => ((0..top).collect(), LeftOut::default()),
+        Some(most) => first_ones(table, top, most),
+    };
     let mut seen = Vec::new();
-    for i in 0..top {
+    for i in records {
         for _ in 0..TRIES {
             let word = Word(table.words[i].load(WORD_LOAD));
             if word.stage() == Stage::Vacant {
@@ -106,12 +141,18 @@ fn requests(objects: &Objects) -> Vec<Seen> {
     // Read after the words (WORD_LOAD): none of the requests seen is younger.
     let next = table.header.next_ticket.load(Relaxed);
     seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
-    seen
+    (seen, left_out)
+}
+
+/// True if anybody alive holds the lock or waits for it, by its table.
+pub(crate) fn is_in_use(objects: &Objects) -> bool {
+    requests(objects, None).0.iter().any(|seen| seen.alive)
 }
 
 /// The holders, with their record's number and word.
 pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
-    requests(objects)
+    let (requests, _) = requests(objects, None);
+    requests
         .into_iter()
         .filter(|seen| seen.word.stage() == Stage::Held)
         .map(holder)
@@ -149,8 +190,56 @@ fn waiter(seen: Seen) -> Waiter {
     }
 }
 
+/// Whose a lock is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owned {
+    /// `None` if this user namespace does not know him.
+    pub(crate) owner: Option<u32>,
+    /// Whether the caller trusts him.
+    pub(crate) trusted: bool,
+}
+
+impl Owned {
+    /// Of a lock that is in use: then he is trusted.
+    pub(crate) fn used(semaphore: &Semaphore) -> Self {
+        Self {
+            owner: semaphore.ownership.uid.filter(|uid| ids::is_user(*uid)),
+            trusted: true,
+        }
+    }
+}
+
 /// Everything that can be seen of a lock. If there is no table, that is its semaphore and note.
-pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects: Option<&Objects>) -> State {
+pub(crate) fn state(
+    name: &LockName,
+    owned: Owned,
+    semaphore: &Semaphore,
+    note: &Note,
+    objects: Option<&Objects>,
+) -> State {
+    state_with(name, owned, semaphore, note.text(), objects, None)
+}
+
+/// The same, with no more holders and waiters, and no longer a note, than a list of many locks needs.
+pub(crate) fn brief_state(
+    name: &LockName,
+    owned: Owned,
+    semaphore: &Semaphore,
+    note: &Note,
+    objects: Option<&Objects>,
+) -> State {
+    state_with(name, owned, semaphore, note.brief_text(), objects, Some(BRIEF))
+}
+
+fn state_with(
+    name: &LockName,
+    owned: Owned,
+    semaphore: &Semaphore,
+    note: String,
+    objects: Option<&Objects>,
+    most: Option<usize>,
+) -> State {
+    let mut left_out = LeftOut::default();
     let mut holders = Vec::new();
     let mut waiters = Vec::new();
     let mut counters = Counters::default();
@@ -160,7 +249,9 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;
-        for seen in requests(objects) {
+        let (requests, more) = requests(objects, most);
+        left_out = more;
+        for seen in requests {
             if let Mode::Slots(n) = seen.mode {
                 slots = Some(n);
             }
@@ -186,17 +277,22 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
     let taken = word.value() == 0;
     let ours = mark == Some(word.mark());
     let foreign = taken && !ours;
-    // With living holders of ours, or with requests that are just being offered it.
-    let held_by_ours =
-        taken && ours && (holders.iter().any(|h| h.alive) || (holders.is_empty() && waiters.iter().any(|w| w.alive)));
+    // With living holders of ours, or with requests that are just being offered it. Those left out count as alive.
+    let is_held = left_out.holders > 0 || holders.iter().any(|h| h.alive);
+    let is_offered = holders.is_empty() && (left_out.waiters > 0 || waiters.iter().any(|w| w.alive));
+    let held_by_ours = taken && ours && (is_held || is_offered);
     State {
         name: name.clone(),
+        owner: owned.owner,
+        trusted: owned.trusted,
         locked: foreign || held_by_ours,
         value: word.value(),
         foreign,
-        note: note.text(),
+        note,
         holders,
+        holders_left_out: left_out.holders,
         waiters,
+        waiters_left_out: left_out.waiters,
         foreign_waiters: u32::from(word.waiters()),
         slots,
         abandoned,
@@ -209,12 +305,16 @@ pub(crate) fn state(name: &LockName, semaphore: &Semaphore, note: &Note, objects
 pub(crate) fn state_of_none(name: &LockName) -> State {
     State {
         name: name.clone(),
+        owner: None,
+        trusted: true,
         locked: false,
         value: 1,
         foreign: false,
         note: String::new(),
         holders: Vec::new(),
+        holders_left_out: 0,
         waiters: Vec::new(),
+        waiters_left_out: 0,
         foreign_waiters: 0,
         slots: None,
         abandoned: None,

@@ -1,10 +1,14 @@
 //! Inspecting a lock without taking part: creates nothing, and needs only permission to read.
 
-use crate::lock::inspect::snapshot;
+use crate::lock::inspect::snapshot::{self, Owned};
+use crate::lock::shm::files;
+use crate::lock::shm::found::{Finding, Found, Refusal, Retry};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
+use crate::lock::shm::trust::Trust;
+use crate::lock::system::ids;
 use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};
 use std::io::ErrorKind;
 
@@ -13,6 +17,8 @@ pub struct Viewer {
     name: LockName,
     seen: Seen,
     pub(crate) writable: bool,
+    owner: u32,
+    refusal: Option<Refusal>,
 }
 
 /// With a table, or as the Python module alone creates a lock.
@@ -22,36 +28,80 @@ enum Seen {
 }
 
 impl Viewer {
-    pub(crate) fn open(name: LockName) -> Result<Self> {
-        // Writing is for being woken by what happens (`watch`). A reader that may not write polls.
-        let may_write = |result: Result<Table>| match result {
-            Err(Error::Permission { .. }) => Table::open(&name, false).map(|table| (table, false)),
-            Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
-                Table::open(&name, false).map(|table| (table, false))
+    /// Waits 100 ms, at most once for all calls with the same `retry`, for what another process has half made.
+    pub(crate) fn open(name: &LockName, trust: Trust<'_>, retry: &mut Retry) -> Result<Self> {
+        let (found, writable) = loop {
+            let (found, writable) = find(name)?;
+            match found.examine(name, retry)? {
+                Finding::Good => break (found, writable),
+                Finding::Replaced => {}
+                Finding::NotYet(error) => {
+                    if !retry.again() {
+                        return Err(error);
+                    }
+                }
             }
-            other => other.map(|table| (table, true)),
         };
-        let semaphore = Semaphore::open(&name, false)?;
-        let absent = |result: Result<Note>| match result {
-            Err(Error::NotFound { .. }) => Ok(Note::Absent),
-            other => other,
+        let refusal = found.check_trust(name, trust)?.err();
+        let Some(semaphore) = found.semaphore else {
+            return Err(Error::NotFound {
+                path: name.semaphore_path(),
+            });
         };
-        let note = absent(Note::open(&name, false))?;
-        let (seen, writable) = match may_write(Table::open(&name, true)) {
-            Ok((table, writable)) => (
-                Seen::Whole(Objects {
-                    semaphore,
-                    note,
-                    table,
-                    id: 0,
-                    beacon: None,
-                }),
-                writable,
-            ),
-            Err(Error::NotFound { .. }) => (Seen::SemaphoreOnly(semaphore, note), false),
-            Err(other) => return Err(other),
+        let owner = semaphore.facts.owner;
+        let semaphore = Semaphore::new(&semaphore, false, name)?;
+        let note = match found.note {
+            Some(note) => Note::new(note, false, name)?,
+            None => Note::Absent,
         };
-        Ok(Self { name, seen, writable })
+        let seen = match found.table {
+            Some(table) => Seen::Whole(Objects {
+                semaphore,
+                note,
+                table: Table::new(table, writable, name)?,
+                id: 0,
+                beacon: None,
+            }),
+            None => Seen::SemaphoreOnly(semaphore, note),
+        };
+        Ok(Self {
+            name: name.clone(),
+            seen,
+            writable,
+            owner,
+            refusal,
+        })
+    }
+
+    /// Checks that the caller trusts the lock's owner (see [`Builder::owner`](crate::Builder::owner)). If not, all that
+    /// is seen of the lock is what its owner claims. Does not block.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], [`Error::UnsafeDirectory`].
+    pub fn check_trust(&self) -> Result<()> {
+        match &self.refusal {
+            Some(refusal) => Err(refusal.error()),
+            None => Ok(()),
+        }
+    }
+
+    /// The note once more, to be written: of a lock whose owner is trusted, with a table, so that it is the lock's note.
+    pub(crate) fn open_note(&self) -> Result<Note> {
+        self.check_trust()?;
+        let path = self.name.note_path();
+        let note = files::open(&path, true)?;
+        if self.objects().is_none() || note.facts.owner != self.owner || note.facts.links != 1 {
+            return Err(files::wrong(&path, "it is not the lock's note"));
+        }
+        Note::new(note, true, &self.name)
+    }
+
+    /// What is known about the lock's owner.
+    fn owned(&self) -> Owned {
+        Owned {
+            owner: Some(self.owner).filter(|uid| ids::is_user(*uid)),
+            trusted: self.refusal.is_none(),
+        }
     }
 
     pub(crate) fn objects(&self) -> Option<&Objects> {
@@ -82,7 +132,12 @@ impl Viewer {
 
     /// Holders, waiters, note, and counters. Takes no latch, disturbs nobody, and never blocks.
     pub fn state(&self) -> State {
-        snapshot::state(&self.name, self.semaphore(), self.note(), self.objects())
+        snapshot::state(&self.name, self.owned(), self.semaphore(), self.note(), self.objects())
+    }
+
+    /// The same, with no more holders and waiters than a list of many locks needs.
+    pub(crate) fn brief_state(&self) -> State {
+        snapshot::brief_state(&self.name, self.owned(), self.semaphore(), self.note(), self.objects())
     }
 
     /// The ended holds, up to the last 256, oldest first. Never blocks.
@@ -100,6 +155,26 @@ impl Viewer {
             .iter()
             .any(|holder| holder.token == Some(token) && holder.alive)
     }
+}
+
+/// Opens what exists, and whether the table may be written. That is for being woken by what happens (`watch`): a reader
+/// that may not write polls.
+fn find(name: &LockName) -> Result<(Found, bool)> {
+    let semaphore = files::open(&name.semaphore_path(), false)?;
+    let table = name.table_path();
+    let (table, writable) = match files::open_if_there(&table, true) {
+        Err(Error::Permission { .. }) => (files::open_if_there(&table, false)?, false),
+        Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            (files::open_if_there(&table, false)?, false)
+        }
+        table => (table?, true),
+    };
+    let found = Found {
+        semaphore: Some(semaphore),
+        table,
+        note: files::open_if_there(&name.note_path(), false)?,
+    };
+    Ok((found, writable))
 }
 
 impl std::fmt::Debug for Viewer {

@@ -1,9 +1,11 @@
 //! The files in /dev/shm: opening what exists, and publishing what is new, in one step and with the right owner.
 
 use crate::lock::shm::random::random;
+use crate::lock::shm::trust::Facts;
+use crate::lock::types::name::TEMPORARY;
 use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, renameat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid};
 use std::io;
@@ -24,8 +26,31 @@ pub(crate) struct Ownership {
 /// An opened object.
 pub(crate) struct Opened {
     pub(crate) file: OwnedFd,
+    pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
+    pub(crate) facts: Facts,
+}
+
+impl Opened {
+    /// The same with a descriptor of its own.
+    pub(crate) fn try_clone(&self, path: &Path) -> Result<Self> {
+        let file = self.file.try_clone().map_err(|source| Error::Os {
+            doing: "examine",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { file, ..*self })
+    }
+
+    /// Owner, group and mode, for those that follow it.
+    pub(crate) fn ownership(&self) -> Ownership {
+        Ownership {
+            mode: self.facts.mode & 0o777,
+            uid: Some(self.facts.owner),
+            gid: Some(self.facts.group),
+        }
+    }
 }
 
 /// An object to be created.
@@ -49,13 +74,10 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
         },
         Errno::ENOENT => Error::NotFound { path },
         Errno::EACCES | Errno::EPERM => {
-            let owner = nix::sys::stat::lstat(&path).ok().map(|s| format!("user {}", s.st_uid));
+            let owner = owner_of(&path);
             Error::Permission { path, owner, source }
         }
-        Errno::ELOOP => Error::WrongObject {
-            path,
-            what: "it is a symbolic link".to_owned(),
-        },
+        Errno::ELOOP => wrong(&path, "it is a symbolic link"),
         _ => Error::Os { doing, path, source },
     }
 }
@@ -65,39 +87,87 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
 pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let wrong = |what: String| Error::WrongObject {
-        path: path.to_owned(),
-        what,
-    };
     let file = match nix::fcntl::open(path, flags, Mode::empty()) {
         Ok(file) => file,
-        Err(Errno::EISDIR) => return Err(wrong("it is a directory where a file should be".to_owned())),
-        Err(Errno::ENXIO) => return Err(wrong("it is a socket or a fifo".to_owned())),
+        Err(Errno::EISDIR) => return Err(wrong(path, "it is a directory where a file should be")),
+        Err(Errno::ENXIO) => return Err(wrong(path, "it is a socket or a fifo")),
         Err(errno) => return Err(fail("open", path, errno)),
     };
+    opened(file, path)
+}
+
+/// Examines a file that is open.
+pub(crate) fn opened(file: OwnedFd, path: &Path) -> Result<Opened> {
     let stat = fstat(&file).map_err(|errno| fail("examine", path, errno))?;
     if kind(&stat) != SFlag::S_IFREG {
-        return Err(wrong("it is not a regular file".to_owned()));
+        return Err(wrong(path, "it is not a regular file"));
     }
     Ok(Opened {
+        device: stat.st_dev,
         inode: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
+        facts: facts(&stat),
         file,
     })
 }
 
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+/// The same; `None` = there is nothing.
+pub(crate) fn open_if_there(path: &Path, writable: bool) -> Result<Option<Opened>> {
+    match open(path, writable) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-/// Owner, group and mode of an open object, for the objects that follow it.
-pub(crate) fn ownership(file: &OwnedFd) -> io::Result<Ownership> {
-    let stat = fstat(file)?;
-    Ok(Ownership {
-        mode: stat.st_mode & 0o777,
-        uid: Some(stat.st_uid),
-        gid: Some(stat.st_gid),
-    })
+/// The first `most` bytes of a file, or as many as it has.
+pub(crate) fn beginning(opened: &Opened, path: &Path, most: usize) -> Result<Vec<u8>> {
+    let size = usize::try_from(opened.size).unwrap_or(usize::MAX).min(most);
+    let mut bytes = vec![0; size];
+    let mut read = 0;
+    while read < size {
+        match nix::sys::uio::pread(&opened.file, &mut bytes[read..], read as i64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(fail("read", path, errno)),
+        }
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+fn facts(stat: &FileStat) -> Facts {
+    Facts {
+        owner: stat.st_uid,
+        group: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        links: stat.st_nlink as u64,
+    }
+}
+
+/// The facts of the directory where locks are.
+pub(crate) fn directory(path: &Path) -> Result<Facts> {
+    let stat = nix::sys::stat::stat(path).map_err(|errno| fail("examine", path, errno))?;
+    Ok(facts(&stat))
+}
+
+/// The error of a file that cannot be an object of a lock.
+pub(crate) fn wrong(path: &Path, what: &str) -> Error {
+    Error::WrongObject {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        owner: owner_of(path),
+    }
+}
+
+/// The owner of what is at a path, without following a link.
+pub(crate) fn owner_of(path: &Path) -> Option<u32> {
+    nix::sys::stat::lstat(path).ok().map(|stat| stat.st_uid)
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// The inode at a path now, without following a link.
@@ -162,7 +232,7 @@ pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
 fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let (temporary, file) = loop {
-        let temporary = directory.join(format!(".resourcelock-{:016x}", random()));
+        let temporary = directory.join(format!("{TEMPORARY}{:016x}", random()));
         match nix::fcntl::open(&temporary, flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => break (temporary, file),
             Err(Errno::EEXIST) => {}
@@ -170,7 +240,14 @@ fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
         }
     };
     let done = fill(&file, new).and_then(|()| {
-        match nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty()) {
+        // By renaming it never has two names. Some file systems cannot rename without replacing.
+        let named = renameat2(AT_FDCWD, &temporary, AT_FDCWD, new.path, RenameFlags::RENAME_NOREPLACE);
+        match named.or_else(|errno| match errno {
+            Errno::EINVAL | Errno::ENOSYS => {
+                nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty())
+            }
+            _ => Err(errno),
+        }) {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(errno) => Err(Error::Os {
                 doing: "give its name to",
@@ -227,21 +304,18 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let uid = owner.uid.filter(|&uid| uid != stat.st_uid);
     let gid = owner.gid.filter(|&gid| gid != stat.st_gid);
     if uid.is_some() || gid.is_some() {
-        // Giving a file away takes privileges. A process that may use the semaphore through its group or as "other" has
-        // none, and need not.
-        match nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)) {
-            Ok(()) => {}
-            Err(Errno::EPERM) if uid.is_some() => {
-                let _ = nix::unistd::fchown(file, None, gid.map(Gid::from_raw));
-            }
-            Err(errno @ Errno::EPERM) if gid.is_some() => {
-                return Err(Error::NotInGroup {
-                    gid: gid.unwrap_or_default(),
-                    source: errno.into(),
-                });
-            }
-            Err(errno) => return Err(failed("change the group of")(errno)),
-        }
+        let given = nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        given.map_err(|errno| match (errno, uid, gid) {
+            (Errno::EPERM, None, Some(gid)) => Error::NotInGroup {
+                gid,
+                source: errno.into(),
+            },
+            _ => Error::Os {
+                doing: "give its owner or group to",
+                path: new.path.to_owned(),
+                source: errno.into(),
+            },
+        })?;
     }
     fchmod(file, Mode::from_bits_truncate(owner.mode)).map_err(failed("set the mode of"))
 }

@@ -40,9 +40,10 @@ impl NotDone {
             Self::Busy(id) => objects.table.pid_of(id),
             Self::Stale => None,
             Self::Gone(_) => {
-                return Error::WrongObject {
+                return Error::Damaged {
                     path: objects.table.path.clone(),
                     what: "it was truncated or overwritten while it was in use".to_owned(),
+                    owner: objects.semaphore.ownership.uid,
                 };
             }
         };

@@ -1,6 +1,6 @@
 //! The note: the Python module's shared memory segment, whose text says who took the lock and when.
 
-use crate::lock::shm::files::{self, NewFile, Ownership};
+use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::shm::messages::log_unlocked;
 use crate::lock::sys::{Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 pub(crate) const DEFAULT_SIZE: usize = 4096;
 /// No more than this is read or written: a note is one line, whatever the size of the segment.
 const MOST: usize = 1 << 16;
+/// Nor more than this of each of many.
+const BRIEF: usize = 1 << 10;
 
 /// An open note, of whatever size it was found.
 pub(crate) enum Note {
@@ -30,36 +32,27 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// Opens the note at `name`'s path, or creates one.
-    pub(crate) fn open_or_create(name: &LockName, size: usize, owner: &Ownership) -> Result<Self> {
-        let path = name.note_path();
-        loop {
-            match Self::open(name, true) {
-                Err(Error::NotFound { .. }) => {}
-                other => return other,
+    /// Creates a note at `name`'s path, unless there is one. False = there is not enough space: the lock does without.
+    pub(crate) fn create(name: &LockName, size: usize, owner: &Ownership) -> Result<bool> {
+        match files::publish(&NewFile {
+            path: &name.note_path(),
+            size: size.max(1) as u64,
+            content: &[],
+            owner,
+        }) {
+            Err(Error::Os { source, .. })
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                log_unlocked!(Warn, "<{name}> there is no note: {source}");
+                Ok(false)
             }
-            match files::publish(&NewFile {
-                path: &path,
-                size: size.max(1) as u64,
-                content: &[],
-                owner,
-            }) {
-                // The lock works without it.
-                Err(Error::Os { source, .. })
-                    if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
-                {
-                    log_unlocked!(Warn, "<{name}> there is no note: {source}");
-                    return Ok(Self::Absent);
-                }
-                other => other?,
-            }
+            created => created.map(|()| true),
         }
     }
 
-    /// Opens an existing note.
-    pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
+    /// The note that was found at `name`'s path.
+    pub(crate) fn new(opened: Opened, writable: bool, name: &LockName) -> Result<Self> {
         let path = name.note_path();
-        let opened = files::open(&path, writable)?;
         if writable {
             match Self::to_write(&opened.file, opened.size) {
                 Ok(note) => return Ok(note),
@@ -67,20 +60,14 @@ impl Note {
                 Err(error) => log_unlocked!(Warn, "<{name}> the note cannot be written, it stays as it is: {error}"),
             }
         }
-        let file = Descriptor::new(opened.file);
-        match file {
-            _ if opened.size == 0 => Ok(Self::Absent),
-            Ok(file) => Ok(Self::Read {
-                file,
-                path,
-                size: usable(opened.size),
-            }),
-            Err(source) => Err(Error::Os {
-                doing: "examine",
-                path,
-                source,
-            }),
+        if opened.size == 0 {
+            return Ok(Self::Absent);
         }
+        Ok(Self::Read {
+            file: Descriptor::of(opened.file, opened.device, opened.inode),
+            path,
+            size: usable(opened.size),
+        })
     }
 
     /// Maps an open note.
@@ -119,14 +106,23 @@ impl Note {
         printable_bytes(&self.read())
     }
 
+    /// The same of no more than a list of many locks needs.
+    pub(crate) fn brief_text(&self) -> String {
+        printable_bytes(&self.beginning(BRIEF))
+    }
+
     /// The bytes up to the first NUL or the end.
     pub(crate) fn read(&self) -> Vec<u8> {
+        self.beginning(MOST)
+    }
+
+    fn beginning(&self, most: usize) -> Vec<u8> {
         match self {
             Self::Mapped(map) => {
-                let bytes = map.iter().map(|byte| byte.load(Relaxed));
+                let bytes = map.iter().take(most).map(|byte| byte.load(Relaxed));
                 bytes.take_while(|&byte| byte != 0).collect()
             }
-            Self::Read { file, path, size } => read_file(file, path, *size),
+            Self::Read { file, path, size } => read_file(file, path, (*size).min(most)),
             Self::Absent => Vec::new(),
         }
     }

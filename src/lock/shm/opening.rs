@@ -4,35 +4,90 @@ use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::files::{self, NewFile, Ownership};
+use crate::lock::shm::found::{Finding, Found, Retry, System};
 use crate::lock::shm::layout::KEEPER_LEFT_BEHIND;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::note::Note;
+use crate::lock::shm::note::{self, Note};
 use crate::lock::shm::real::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire};
+use crate::lock::shm::trust::{Named, Trust};
 use crate::lock::sys;
 use crate::lock::sys::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::lock::system::primary_group;
 use crate::lock::types::{Error, LockName, Result};
+use nix::unistd::geteuid;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for the table when its semaphore has changed.
 const LATCH_NS: u64 = 1_000_000_000;
 
+/// For whom a lock is opened, and what it is created with if it does not exist.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// Whose locks are used besides the caller's own.
+    pub(crate) named: Named,
+    /// Permission bits of new objects.
+    pub(crate) mode: u32,
+    /// Their group, where it shall differ from the creator's.
+    pub(crate) group: Option<u32>,
+    pub(crate) note_size: usize,
+    /// The lock is opened to be removed: nothing is created, and the note is left alone.
+    pub(crate) to_remove: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            named: Named::default(),
+            mode: 0o600,
+            group: None,
+            note_size: note::DEFAULT_SIZE,
+            to_remove: false,
+        }
+    }
+}
+
+impl Terms {
+    /// What the calling process trusts now.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust::of(geteuid().as_raw(), &self.named)
+    }
+
+    /// Whom a new lock belongs to.
+    fn ownership(&self, trust: Trust<'_>) -> Ownership {
+        let uid = trust.new_owner();
+        Ownership {
+            mode: self.mode,
+            uid,
+            gid: self.group.or_else(|| uid.and_then(primary_group)),
+        }
+    }
+}
+
 /// Opens a lock's objects, and creates what is missing. While the lock is being removed, creates nothing and waits for
-/// the end of that, for as long as `timeout`.
-pub(crate) fn open_objects(
-    name: &LockName,
-    owner: &Ownership,
-    note_size: usize,
-    timeout: Duration,
-) -> Result<Arc<Objects>> {
+/// the end of that, for as long as `timeout`. Waits 100 ms for what another process has half made.
+pub(crate) fn open_objects(name: &LockName, terms: &Terms, timeout: Duration) -> Result<Arc<Objects>> {
+    let mut opening = Opening {
+        name,
+        terms,
+        trust: terms.trust(),
+        retry: Retry::default(),
+        without_note: false,
+    };
     let mut waited = Duration::ZERO;
     loop {
-        match open_once(name, owner, note_size) {
-            Ok(Some(objects)) => return Ok(objects),
-            Ok(None) => {}
+        match opening.once() {
+            Ok(Step::Open(objects)) => return Ok(objects),
+            Ok(Step::Again) => {}
+            Ok(Step::NotYet(error)) => {
+                if !opening.retry.again() {
+                    return Err(error);
+                }
+            }
             Err(Error::BeingRemoved { .. }) if waited < timeout => {
                 std::thread::sleep(REMOVAL_CHECK);
                 waited += REMOVAL_CHECK;
@@ -42,37 +97,117 @@ pub(crate) fn open_objects(
     }
 }
 
-/// One try; `None` = something was replaced meanwhile.
-fn open_once(name: &LockName, owner: &Ownership, note_size: usize) -> Result<Option<Arc<Objects>>> {
-    // A semaphore that is created while the rest of the lock is deleted would be left over.
-    if files::inode_at(&name.semaphore_path()).is_none()
-        && let Ok(table) = Table::open(name, true)
-        && let Removal::UnderWay(remover) = Removal::of(&table)
-    {
-        return Err(being_removed(&table, remover));
+struct Opening<'a> {
+    name: &'a LockName,
+    terms: &'a Terms,
+    trust: Trust<'a>,
+    retry: Retry,
+    /// There is no space for one.
+    without_note: bool,
+}
+
+/// What one try came to.
+enum Step {
+    Open(Arc<Objects>),
+    /// Something was created, or replaced meanwhile.
+    Again,
+    /// It failed, but that may change in a moment.
+    NotYet(Error),
+}
+
+impl Opening<'_> {
+    fn once(&mut self) -> Result<Step> {
+        let name = self.name;
+        let found = Found::open(name, true)?;
+        match found.examine(name, &mut self.retry)? {
+            Finding::Good => {}
+            Finding::Replaced => return Ok(Step::Again),
+            Finding::NotYet(error) => return Ok(Step::NotYet(error)),
+        }
+        found
+            .check_trust(name, self.trust)?
+            .map_err(|refusal| refusal.error())?;
+        let left_over = found.first(name);
+        let table = found.table.map(|table| Table::new(table, true, name)).transpose()?;
+        let dead_remover = match table.as_ref().map(|table| (table, Removal::of(table))) {
+            None | Some((_, Removal::None)) => 0,
+            Some((_, Removal::Abandoned(remover))) => remover,
+            // Whatever is created while the rest of the lock is deleted would be left over; and the semaphore that is
+            // there must not be taken for the old table's.
+            Some((table, Removal::UnderWay(remover))) => return Err(being_removed(table, remover)),
+            Some((_, Removal::Over)) => return Ok(Step::Again),
+        };
+        let Some(semaphore) = found.semaphore else {
+            return self.begin(left_over);
+        };
+        let semaphore = Semaphore::new(&semaphore, true, name)?;
+        let note = match found.note {
+            _ if self.terms.to_remove => Some(Note::Absent),
+            Some(note) => Some(Note::new(note, true, name)?),
+            None => self.without_note.then_some(Note::Absent),
+        };
+        let (table, note) = match (table, note) {
+            (Some(table), Some(note)) => (table, note),
+            (table, note) => return self.complete(&semaphore, table.is_none(), note.is_none()),
+        };
+        let Some(beacon) = Beacon::light(&table)? else {
+            return Ok(Step::Again);
+        };
+        let objects = Arc::new(Objects {
+            semaphore,
+            note,
+            table,
+            id: beacon.id,
+            beacon: Some(beacon),
+        });
+        Ok(if adopt_semaphore(name, &objects, dead_remover)? {
+            Step::Open(objects)
+        } else {
+            Step::Again
+        })
     }
-    // The semaphore is the first object of a new lock and cannot be taken back: somebody may use it at once.
-    let semaphore = Semaphore::open_or_create(name, owner, || rehearse(name, owner, note_size))?;
-    let note = Note::open_or_create(name, note_size, &semaphore.owner)?;
-    let table = Table::open_or_create(name, &semaphore)?;
-    let dead_remover = match Removal::of(&table) {
-        Removal::None => 0,
-        Removal::Abandoned(remover) => remover,
-        // This semaphore must not be taken for the old table's.
-        Removal::UnderWay(remover) => return Err(being_removed(&table, remover)),
-        Removal::Over => return Ok(None),
-    };
-    let Some(beacon) = Beacon::light(&table)? else {
-        return Ok(None);
-    };
-    let objects = Arc::new(Objects {
-        semaphore,
-        note,
-        table,
-        id: beacon.id,
-        beacon: Some(beacon),
-    });
-    Ok(adopt_semaphore(name, &objects, dead_remover)?.then_some(objects))
+
+    /// Creates the semaphore. It is the first object of a new lock, and cannot be taken back: somebody may use it at
+    /// once. `left_over`: another object that is there without it, and its owner.
+    fn begin(&self, left_over: Option<(PathBuf, u32)>) -> Result<Step> {
+        let name = self.name;
+        if self.terms.to_remove {
+            return Err(Error::NotFound {
+                path: name.semaphore_path(),
+            });
+        }
+        let owner = self.terms.ownership(self.trust);
+        let uid = owner.uid.unwrap_or(self.trust.uid());
+        if let Some((path, _)) = left_over.filter(|(_, other)| *other != uid) {
+            let what = format!("it is left over, and the lock would now be user {uid}'s");
+            return Err(files::wrong(&path, &what));
+        }
+        rehearse(name, &owner, self.terms.note_size)?;
+        Semaphore::create(name, &owner)?;
+        Ok(Step::Again)
+    }
+
+    /// Creates what is missing beside the semaphore.
+    fn complete(&mut self, semaphore: &Semaphore, table: bool, note: bool) -> Result<Step> {
+        let (name, ownership) = (self.name, &semaphore.ownership);
+        if self.terms.to_remove {
+            return Err(Error::NotFound {
+                path: name.table_path(),
+            });
+        }
+        let owner = ownership.uid.unwrap_or(self.trust.uid());
+        if !self.trust.may_complete(owner, &System) {
+            let path = if table { name.table_path() } else { name.note_path() };
+            return Ok(Step::NotYet(Error::HalfMade { path, owner }));
+        }
+        if note {
+            self.without_note = !Note::create(name, self.terms.note_size, ownership)?;
+        }
+        if table {
+            Table::create(name, semaphore)?;
+        }
+        Ok(Step::Again)
+    }
 }
 
 /// Makes sure that there is enough space for all three objects.

@@ -4,8 +4,7 @@ use crate::lock::shm::count::Count;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
 use crate::lock::sys::{self, Mapping};
 use crate::lock::types::{Error, LockName, Result};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// An open semaphore.
@@ -14,60 +13,80 @@ pub(crate) struct Semaphore {
     pub(crate) path: PathBuf,
     pub(crate) inode: u64,
     /// Its owner, group and mode: table and note follow them.
-    pub(crate) owner: Ownership,
+    pub(crate) ownership: Ownership,
 }
 
 impl Semaphore {
-    /// Opens the semaphore at `name`'s path, or creates a free one.
+    /// Creates a free semaphore at `name`'s path, unless there is one.
     ///
     /// It is created as sem_open(3) creates it (complete and without a name, then linked), but with owner and mode set
     /// before it can be seen.
-    pub(crate) fn open_or_create(
-        name: &LockName,
-        owner: &Ownership,
-        before_creating: impl Fn() -> Result<()>,
-    ) -> Result<Self> {
-        let path = name.semaphore_path();
-        loop {
-            match Self::open(name, true) {
-                Err(Error::NotFound { .. }) => {}
-                other => return other,
-            }
-            before_creating()?;
-            let content = sys::new_semaphore();
-            files::publish(&NewFile {
-                path: &path,
-                size: content.len() as u64,
-                content: &content,
-                owner,
-            })?;
-        }
-    }
-
-    /// Opens an existing semaphore.
-    pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
-        let path = name.semaphore_path();
-        let Opened { file, inode, size } = files::open(&path, writable)?;
-        let expected = sys::new_semaphore().len() as u64;
-        if size != expected {
-            let what = format!("it has {size} bytes where a semaphore has {expected}");
-            return Err(Error::WrongObject { path, what });
-        }
-        Self::from_file(&file, path.clone(), inode, writable).map_err(|source| Error::Os {
-            doing: "map",
-            path,
-            source,
+    pub(crate) fn create(name: &LockName, owner: &Ownership) -> Result<()> {
+        let content = sys::new_semaphore();
+        files::publish(&NewFile {
+            path: &name.semaphore_path(),
+            size: content.len() as u64,
+            content: &content,
+            owner,
         })
     }
 
-    /// Maps an open semaphore.
-    pub(crate) fn from_file(file: &OwnedFd, path: PathBuf, inode: u64, writable: bool) -> io::Result<Self> {
-        let owner = files::ownership(file)?;
+    /// A free one that is at no path, and nobody else's.
+    pub(crate) fn detached(name: &LockName) -> Result<Self> {
+        let path = name.semaphore_path();
+        let failed = |errno| files::fail("create a copy of", &path, errno);
+        let file =
+            nix::sys::memfd::memfd_create(c"semaphore", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+        let content = sys::new_semaphore();
+        nix::unistd::write(&file, &content).map_err(failed)?;
+        let opened = files::opened(file, &path)?;
+        Self::new(&opened, true, name)
+    }
+
+    /// Opens the semaphore at `name`'s path, or creates one, as sem_open(3) does.
+    #[cfg(test)]
+    pub(crate) fn as_by_others(name: &LockName) -> Self {
+        let ownership = Ownership {
+            mode: 0o600,
+            uid: None,
+            gid: None,
+        };
+        Self::create(name, &ownership).unwrap();
+        Self::new(&files::open(&name.semaphore_path(), true).unwrap(), true, name).unwrap()
+    }
+
+    /// Checks that the file can be a semaphore.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(crate) fn check(opened: &Opened, name: &LockName) -> Result<()> {
+        let (size, expected) = (opened.size, sys::new_semaphore().len() as u64);
+        if size == expected {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            path: name.semaphore_path(),
+            what: format!("it has {size} bytes where a semaphore has {expected}"),
+            owner: Some(opened.facts.owner),
+        })
+    }
+
+    /// Maps the semaphore that was found at `name`'s path.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(crate) fn new(opened: &Opened, writable: bool, name: &LockName) -> Result<Self> {
+        Self::check(opened, name)?;
+        let map = Mapping::<Count>::new(opened.file.as_fd(), writable).map_err(|source| Error::Os {
+            doing: "map",
+            path: name.semaphore_path(),
+            source,
+        })?;
         Ok(Self {
-            map: Mapping::<Count>::new(file.as_fd(), writable)?,
-            path,
-            inode,
-            owner,
+            map,
+            path: name.semaphore_path(),
+            inode: opened.inode,
+            ownership: opened.ownership(),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::types::{Error, LockName, Result};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -58,65 +58,62 @@ impl Table {
     /// Size of the file in bytes.
     pub(crate) const SIZE: usize = size_of::<Layout>();
 
-    /// Opens the table at `name`'s path, or creates one for this semaphore.
-    pub(crate) fn open_or_create(name: &LockName, semaphore: &Semaphore) -> Result<Self> {
-        loop {
-            match Self::open(name, true) {
-                Err(Error::NotFound { .. }) => {}
-                other => return other,
-            }
-            let path = name.table_path();
-            // Tokens grow across reboots, too, as far as the clock does.
-            let first_token = sys::realtime() / 1000;
-            files::publish(&NewFile {
-                path: &path,
-                size: Self::SIZE as u64,
-                content: &Layout::initial(new_mark(name, semaphore), semaphore.inode, first_token),
-                owner: &semaphore.owner,
-            })?;
-        }
+    /// Creates a table at `name`'s path for this semaphore, unless there is one.
+    pub(crate) fn create(name: &LockName, semaphore: &Semaphore) -> Result<()> {
+        // Tokens grow across reboots, too, as far as the clock does.
+        let first_token = sys::realtime() / 1000;
+        files::publish(&NewFile {
+            path: &name.table_path(),
+            size: Self::SIZE as u64,
+            content: &Layout::initial(new_mark(name, semaphore), semaphore.inode, first_token),
+            owner: &semaphore.ownership,
+        })
     }
 
-    /// Opens an existing table.
-    pub(crate) fn open(name: &LockName, writable: bool) -> Result<Self> {
-        let Opened { file, inode, size } = files::open(&name.table_path(), writable)?;
-        Self::from_file(file, inode, size, writable, name)
-    }
-
-    /// Maps and checks an open table.
-    pub(crate) fn from_file(file: OwnedFd, inode: u64, size: u64, writable: bool, name: &LockName) -> Result<Self> {
+    /// Maps and checks the table that was found at `name`'s path.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(crate) fn new(opened: Opened, writable: bool, name: &LockName) -> Result<Self> {
         let path = name.table_path();
-        let wrong = |what: String| Error::WrongObject {
+        let damaged = |what| Error::Damaged {
             path: path.clone(),
             what,
+            owner: Some(opened.facts.owner),
         };
-        if size < Self::SIZE as u64 {
-            return Err(wrong(format!("it has {size} bytes where a table has {}", Self::SIZE)));
+        if opened.size < Self::SIZE as u64 {
+            let size = opened.size;
+            return Err(damaged(format!("it has {size} bytes where a table has {}", Self::SIZE)));
         }
-        let map = Mapping::<Layout>::new(file.as_fd(), writable).map_err(|source| Error::Os {
+        let map = Mapping::<Layout>::new(opened.file.as_fd(), writable).map_err(|source| Error::Os {
             doing: "map",
             path: path.clone(),
             source,
         })?;
-        let magic = map.header.magic.load(Relaxed);
         let mark = map.header.mark.load(Relaxed);
+        let magic = map.header.magic.load(Relaxed);
         if magic != MAGIC || map.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
-            return Err(wrong(format!(
+            return Err(damaged(format!(
                 "it is not a lock table of this version (it begins with {magic:#018x})"
             )));
         }
         Ok(Self {
-            file: Descriptor::new(file).map_err(|source| Error::Os {
-                doing: "examine",
-                path: path.clone(),
-                source,
-            })?,
+            file: Descriptor::of(opened.file, opened.device, opened.inode),
             path,
-            inode,
+            inode: opened.inode,
             writable,
             map,
             mark: mark as u16,
         })
+    }
+
+    /// Checks that the file can be a table.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(crate) fn check(opened: &Opened, name: &LockName) -> Result<()> {
+        let again = opened.try_clone(&name.table_path())?;
+        Self::new(again, false, name).map(drop)
     }
 
     /// This table's mark on the semaphore.

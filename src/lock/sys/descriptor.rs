@@ -25,6 +25,15 @@ impl Descriptor {
         })
     }
 
+    /// The same for a descriptor whose file has been examined.
+    pub(crate) fn of(fd: OwnedFd, device: u64, inode: u64) -> Self {
+        Self {
+            fd: AtomicI32::new(fd.into_raw_fd()),
+            device,
+            inode,
+        }
+    }
+
     /// Its number.
     pub(crate) fn raw(&self) -> RawFd {
         // Acquire: from the thread that has renewed it, which has opened the file before.

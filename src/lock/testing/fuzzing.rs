@@ -1,7 +1,8 @@
 //! Entry points for fuzzing and property tests: what hostile content in a lock's files can do. Not part of the API.
 
-use crate::lock::inspect::snapshot;
+use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Sweep};
+use crate::lock::shm::files;
 use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
@@ -49,10 +50,10 @@ pub fn table(bytes: &[u8]) {
         return;
     }
     let Some(semaphore) = in_memory(word, 32) else { return };
-    let (Ok(table), Ok(semaphore)) = (
-        Table::from_file(file.into(), 1, size as u64, true, &name),
-        Semaphore::from_file(&semaphore, name.semaphore_path(), 1, true),
-    ) else {
+    let opened = |file: OwnedFd| files::opened(file, &name.table_path());
+    let table = opened(file.into()).and_then(|file| Table::new(file, true, &name));
+    let semaphore = opened(semaphore).and_then(|file| Semaphore::new(&file, true, &name));
+    let (Ok(table), Ok(semaphore)) = (table, semaphore) else {
         return;
     };
     let objects = Objects {
@@ -63,7 +64,13 @@ pub fn table(bytes: &[u8]) {
         beacon: None,
     };
     let inspect = |objects: &Objects| {
-        let state = snapshot::state(&name, &objects.semaphore, &objects.note, Some(objects));
+        let state = snapshot::state(
+            &name,
+            Owned::used(&objects.semaphore),
+            &objects.semaphore,
+            &objects.note,
+            Some(objects),
+        );
         let history = snapshot::history(&objects.table);
         let gave_up = snapshot::gave_up_from(&objects.table, 0);
         assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);

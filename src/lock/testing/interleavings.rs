@@ -5,7 +5,7 @@ use crate::lock::acquire::queued::checks_every;
 use crate::lock::api::removal::{claim, seize};
 use crate::lock::protocol::queue::{self, Place};
 use crate::lock::protocol::word::{Stage, Word};
-use crate::lock::shm::opening::open_objects;
+use crate::lock::shm::opening::{Terms, open_objects};
 use crate::lock::shm::real::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::tombstone::{Removal, retire};
@@ -152,9 +152,8 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     assert!(claim(&remover.handle).unwrap());
     let paths = remover.name().clone();
     std::fs::remove_file(paths.semaphore_path()).unwrap();
-    let owner = remover.handle.current().objects.semaphore.owner;
     let open_at_once = || {
-        let opened = open_objects(&paths, &owner, 4096, Duration::ZERO);
+        let opened = open_objects(&paths, &Terms::default(), Duration::ZERO);
         let by = opened.map(|_| ()).unwrap_err();
         assert!(
             matches!(by, Error::BeingRemoved { pid } if pid == Some(std::process::id())),
@@ -166,7 +165,7 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         !paths.semaphore_path().exists(),
         "nothing is made that would be left over"
     );
-    let python = Semaphore::open_or_create(&paths, &owner, || Ok(())).unwrap(); // which knows nothing of tables
+    let python = Semaphore::as_by_others(&paths); // which knows nothing of tables
     open_at_once();
     assert_eq!(python.load().value(), 1, "nor taken");
     std::thread::scope(|scope| {
@@ -285,7 +284,7 @@ fn a_hold_is_not_lost_before_its_lock_is_removed() {
     assert!(matches!(refused, Err(Error::BeingRemoved { .. })), "{refused:?}");
     let objects = remover.handle.current().objects.clone();
     assert!(retire(&objects.table, objects.id, 0));
-    assert!(crate::remove(&own.0, true).unwrap());
+    assert_eq!(crate::remove(&own.0, true).unwrap(), crate::Removed::Lock);
     assert_eq!(guard.lost(), Some(crate::Lost::Replaced));
 }
 
@@ -300,7 +299,7 @@ fn nobody_is_granted_a_removed_lock() {
     let own = Own::new("removed");
     let (late, other) = (own.open(), own.open());
     let old = late.handle.current().objects.clone();
-    assert!(crate::remove(&own.0, false).unwrap());
+    assert_eq!(crate::remove(&own.0, false).unwrap(), crate::Removed::Lock);
     for lock in [&late, &other] {
         lock.handle.current().checked = u64::MAX;
         visit_now(&old, queue::Sweep::All);

@@ -24,14 +24,58 @@ pub enum Error {
         reason: String,
     },
     /// This user may not open an object of the lock.
-    #[error("no permission for {}{}", shown(path), owner.as_ref().map(|o| format!(" (it belongs to {o})")).unwrap_or_default())]
+    #[error("no permission for {}{}", shown(path), belongs(*owner))]
     Permission {
         /// The object.
         path: PathBuf,
         /// The object's owner, if that can be read.
-        owner: Option<String>,
+        owner: Option<u32>,
         /// The system's error.
         source: io::Error,
+    },
+    /// The lock belongs to somebody whom the caller does not trust: whoever owns a lock's files can release it, keep it
+    /// taken, and make up what they say. See [`Builder::owner`](crate::Builder::owner).
+    #[error(
+        "{} belongs to {}, whose locks this user does not use",
+        shown(path),
+        owner.map_or_else(|| "a user whom this user namespace does not know".to_owned(), |uid| format!("user {uid}"))
+    )]
+    Untrusted {
+        /// The object.
+        path: PathBuf,
+        /// Its owner; `None` if this user namespace does not know him.
+        owner: Option<u32>,
+        /// Its group.
+        group: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Others can delete or replace anybody's files in the directory where locks are.
+    #[error("{} is not safe: mode {mode:04o}, of user {owner}", shown(path))]
+    UnsafeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The lock lacks an object that only its owner and root can create, as it must belong to the owner of the others.
+    #[error("the lock is half made: {} does not exist, and must be user {owner}'s", shown(path))]
+    HalfMade {
+        /// The object that is missing.
+        path: PathBuf,
+        /// The owner of the others.
+        owner: u32,
+    },
+    /// The file where the lock's note would be is not one: another program keeps something else there. It was neither
+    /// changed nor deleted.
+    #[error("{} is a file of another program{}", shown(path), belongs(*owner))]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: Option<u32>,
     },
     /// A new lock is to belong to a group that the user is not a member of.
     #[error("a lock can be given to group {gid} by its members and root only, and this process is not in it")]
@@ -47,13 +91,25 @@ pub enum Error {
         /// The object.
         path: PathBuf,
     },
-    /// Something else is at one of the lock's paths; nothing was changed.
-    #[error("{} is not usable: {what}", shown(path))]
+    /// What is at one of the lock's paths cannot be an object of a lock; nothing was changed.
+    #[error("{} is not usable: {what}{}", shown(path), belongs(*owner))]
     WrongObject {
         /// The object.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+        /// Its owner, where that can be read.
+        owner: Option<u32>,
+    },
+    /// The lock's semaphore or table is damaged; nothing was changed.
+    #[error("{} is damaged: {what}{}", shown(path), belongs(*owner))]
+    Damaged {
+        /// The object.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// Its owner, where that can be read.
+        owner: Option<u32>,
     },
     /// A system call failed.
     #[error("cannot {doing} {}: {source}", shown(path))]
@@ -173,6 +229,10 @@ pub enum Error {
         /// The process inside, if that is known.
         pid: Option<u32>,
     },
+}
+
+fn belongs(owner: Option<u32>) -> String {
+    owner.map_or_else(String::new, |uid| format!(" (it belongs to user {uid})"))
 }
 
 /// The result of this library's calls.

@@ -15,6 +15,9 @@ pub(crate) const TABLE_PREFIX: &str = "resourcelock2.";
 /// The prefix of layout 1.
 const OLDER_TABLE_PREFIX: &str = "resourcelock.";
 
+/// What the temporary name of a new object begins with, where it needs one.
+pub(crate) const TEMPORARY: &str = ".resourcelock-";
+
 /// A checked lock name: what all processes that share a resource agree on.
 ///
 /// One leading `/` is accepted and hidden, as in the Python module. See [`LockName::new`] for what is refused.

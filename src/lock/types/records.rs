@@ -9,6 +9,12 @@ use std::time::{Duration, SystemTime};
 pub struct State {
     /// The lock's name.
     pub name: LockName,
+    /// The user to whom its files belong. `None` on an engine, for a lock that does not exist, and if this user namespace
+    /// does not know the user.
+    pub owner: Option<u32>,
+    /// False if the caller does not trust the owner (see [`Builder::owner`](crate::Builder::owner)): then everything that
+    /// is said here of the lock is what he claims.
+    pub trusted: bool,
     /// True if anybody holds it: a process that uses the table, or a user of the Python module. An abandoned hold (see
     /// [`Holder::alive`]) does not count.
     pub locked: bool,
@@ -20,8 +26,13 @@ pub struct State {
     pub note: String,
     /// The holders, by token. Empty if the holder is a foreign one.
     pub holders: Vec<Holder>,
+    /// How many more there are than [`holders`](Self::holders) has: only in a list of all locks, where each has at most
+    /// 16.
+    pub holders_left_out: usize,
     /// The waiters, in the order in which they will be served.
     pub waiters: Vec<Waiter>,
+    /// The same of [`waiters`](Self::waiters).
+    pub waiters_left_out: usize,
     /// The semaphore's waiter count: processes asleep in sem_wait(3), such as the Python module's.
     pub foreign_waiters: u32,
     /// The number of slots, if the lock is in use as a counting lock.
