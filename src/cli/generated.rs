@@ -3,7 +3,7 @@
 
 use super::command::Command;
 use super::help;
-use super::options::{OPTIONS, OptionDef, Preset};
+use super::options::{CREATE_NOTHING, LOCAL, OPTIONS, OptionDef, Preset};
 use std::fs;
 use std::path::Path;
 
@@ -66,16 +66,20 @@ fn manual(sections: &Path) -> String {
     text
 }
 
-/// A command's own options; `common`: those of every command; `request`: those that `run` and `get` share.
+/// A command's own options; `common`: those of every command; `request`: those that `run` and `get` share; `trust`: those
+/// that say whose locks are used.
 fn options(whose: &str) -> String {
     let is_common = |option: &OptionDef| option.commands.len() == Command::ALL.len();
     let is_request = |option: &OptionDef| *option.commands == [Command::Run, Command::Get];
+    let is_trust = |option: &OptionDef| [LOCAL, CREATE_NOTHING].contains(&option.commands);
     let listed: Box<dyn Fn(&OptionDef) -> bool> = match whose {
         "common" => Box::new(is_common),
         "request" => Box::new(is_request),
+        "trust" => Box::new(is_trust),
         word => {
             let command = Command::from_word(word.as_ref()).unwrap_or_else(|| panic!("there is no command {word}"));
-            Box::new(move |option| option.commands.contains(&command) && !is_common(option) && !is_request(option))
+            let is_shared = move |option: &OptionDef| is_common(option) || is_request(option) || is_trust(option);
+            Box::new(move |option| option.commands.contains(&command) && !is_shared(option))
         }
     };
     OPTIONS

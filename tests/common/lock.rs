@@ -106,7 +106,7 @@ impl Drop for TestLock {
 /// The real binary, without what the caller's environment could tell it.
 pub fn binary() -> Command {
     let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
-    for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG"] {
+    for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
         command.env_remove(format!("RESOURCELOCK_{name}"));
     }
     command

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where a guide is tried out: a folder, programs that its examples name, and users `alice` and `bob` of the group
-/// `i2c`, and `carol`.
+/// Where a guide is tried out: a folder, programs that its examples name, users `alice` and `bob` of the group
+/// `i2c`, and `carol` and `pi`.
 struct Place {
     folder: TempDir,
 }
@@ -44,7 +44,7 @@ impl Place {
         for folder in [place.folder.path().to_owned(), place.path("bin")] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let users = [("alice", 2001), ("bob", 2002), ("carol", 2003)];
+        let users = [("alice", 2001), ("bob", 2002), ("carol", 2003), ("pi", 2004)];
         let (mut passwd, mut group) = (read("/etc/passwd"), read("/etc/group"));
         for (name, number) in users {
             passwd.push_str(&format!("{name}:x:{number}:{number}::/:/bin/sh\n"));
