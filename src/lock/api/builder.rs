@@ -80,7 +80,7 @@ impl Builder {
     }
 
     /// Opens only what exists, of any owner, and leaves the note alone.
-    pub(crate) fn to_remove(mut self) -> Self {
+    pub(crate) fn for_removal(mut self) -> Self {
         self.terms.to_remove = true;
         self.accept_anybody()
     }

@@ -100,7 +100,7 @@ fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option
 
 /// Removes a lock that has its semaphore and its table.
 fn whole(name: &LockName, force: bool) -> Result<Option<Removed>> {
-    let lock = match Builder::new(name.as_str()).to_remove().open() {
+    let lock = match Builder::new(name.as_str()).for_removal().open() {
         Err(Error::NotFound { .. }) => return Ok(None),
         lock => lock?,
     };
