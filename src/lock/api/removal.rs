@@ -21,7 +21,7 @@ use crate::lock::types::{Error, GetOptions, LockName, Result, Wait};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::Instant;
 
 /// How many times a remover checks, every [`REMOVAL_CHECK`], whether a waiter of the semaphore has taken it.
 const TURN_CHECKS: u32 = 25;
@@ -57,15 +57,13 @@ pub enum Removed {
 pub fn remove(name: &str, force: bool) -> Result<Removed> {
     let name = LockName::new(name)?;
     let mut retry = Retry::default();
-    let mut waited = Duration::ZERO;
+    // A try may wait itself, so the time is what counts, not the number of tries.
+    let until = Instant::now() + REMOVAL_TAKES;
     loop {
         match remove_once(&name, force, &mut retry) {
             Ok(Some(removed)) => return Ok(removed),
             Ok(None) => {} // it was replaced meanwhile
-            Err(Error::BeingRemoved { .. }) if waited < REMOVAL_TAKES => {
-                std::thread::sleep(REMOVAL_CHECK);
-                waited += REMOVAL_CHECK;
-            }
+            Err(Error::BeingRemoved { .. }) if Instant::now() < until => std::thread::sleep(REMOVAL_CHECK),
             Err(error) => return Err(error),
         }
     }
