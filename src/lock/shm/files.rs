@@ -137,7 +137,10 @@ pub(crate) fn beginning(opened: &Opened, path: &Path, most: usize) -> Result<Vec
     Ok(bytes)
 }
 
-#[allow(clippy::unnecessary_cast, reason = "the number of links has 32 bits on some architectures")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the number of links has 32 bits on some architectures"
+)]
 fn facts(stat: &FileStat) -> Facts {
     Facts {
         owner: stat.st_uid,
