@@ -144,11 +144,11 @@ part 'build with all features' --all-features --no-run
 [ -z "$failed" ] || exit 1
 part 'unit tests' --all-features --lib --bins -- --skip model::
 part 'documentation' --all-features --doc
-part 'locks of this machine' --all-features --test local -- --test-threads 8
+part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
 part 'packages' --all-features --test package
 # They mostly wait: many run at once.
-part 'engines' --all-features --test conformance --test engines -- --test-threads 12
+part 'engines' --all-features --test conformance --test engines -- --test-threads 8
 part 'the model' --profile model --lib model::
 # The other choices of features are built, and do what they must: the default one what users meet first, each engine
 # alone what an engine must; and what is not built in is refused.
