@@ -43,6 +43,7 @@ pub enum Kind {
 }
 
 /// One of the two, open in this process.
+#[allow(clippy::large_enum_variant)] // one for each thread
 pub enum Contender {
     Ours(ResourceLock),
     /// `None` while it is held.

@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 
 /// What a command line asks for.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // there is one, for a moment
 pub enum Parsed {
     /// Something to do.
     Invocation(Invocation),

@@ -120,6 +120,7 @@ fn they_take_turns() {
         lock.name(),
         counter.display()
     );
+    #[allow(clippy::zombie_processes)] // it is waited for by try_wait
     let mut ours = std::process::Command::new("sh")
         .args(["-c", &script])
         .stdin(Stdio::null())

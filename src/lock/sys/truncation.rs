@@ -211,7 +211,7 @@ mod tests {
                     while !map.is_gone() {
                         n += 1;
                         map[thread * 300 + 1].fetch_add(n, Ordering::Relaxed);
-                        std::hint::black_box(sum(&map));
+                        std::hint::black_box(sum(map));
                     }
                 };
                 for thread in 0..4 {
