@@ -12,10 +12,12 @@ pub(crate) mod atomic;
 mod descriptor;
 mod fork;
 mod truncation;
+mod untouched;
 
 pub(crate) use descriptor::Descriptor;
 pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
 pub use truncation::survive_truncation;
+pub(crate) use untouched::UntouchedWord;
 
 /// Types that consist of atomics only: every bit pattern is a value, and other processes may change them at any time.
 ///
@@ -53,10 +55,12 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// A file's beginning, mapped shared and writable (or readable only) into this process.
+/// A file's beginning, mapped shared and writable into this process, or a copy of it.
 pub(crate) struct Mapping<T: ?Sized> {
     at: NonNull<T>,
     len: usize,
+    /// True if it is a copy: of what was [renewed](Self::renew) so far, the rest is zero.
+    is_copy: bool,
     /// Where it is looked after, in case that the file is truncated.
     place: Option<truncation::Registered>,
 }
@@ -66,10 +70,15 @@ unsafe impl<T: ?Sized + Shared> Send for Mapping<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Shared> Sync for Mapping<T> {}
 
-fn map(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<NonNull<libc::c_void>> {
-    let prot = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+/// Without a file: memory of this process's own, all zero.
+fn map(file: Option<BorrowedFd<'_>>, len: usize) -> io::Result<NonNull<libc::c_void>> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let (flags, file) = match file {
+        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+    };
     // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file, 0) };
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -79,23 +88,59 @@ fn map(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<NonNull<l
 impl<T: Shared> Mapping<T> {
     /// Maps one `T` at the file's beginning. The file must be at least that long, or using it is a SIGBUS, after which
     /// (see [`survive_truncation`]) the mapping is gone.
-    ///
-    /// A mapping that is not writable may only be read, through atomic loads.
-    pub(crate) fn new(file: BorrowedFd<'_>, writable: bool) -> io::Result<Self> {
+    pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         let len = size_of::<T>();
-        let at = map(file, len, writable)?.cast::<T>();
+        let at = map(Some(file), len)?.cast::<T>();
         let place = truncation::Registered::new(at.as_ptr() as usize, len);
-        Ok(Self { at, len, place })
+        Ok(Self {
+            at,
+            len,
+            is_copy: false,
+            place,
+        })
+    }
+
+    /// Memory for a copy of one `T`.
+    pub(crate) fn copy() -> io::Result<Self> {
+        let len = size_of::<T>();
+        Ok(Self {
+            at: map(None, len)?.cast::<T>(),
+            len,
+            is_copy: true,
+            place: None,
+        })
+    }
+
+    /// Has a part of a copy show what stands in the file now: false = the file has become too short, or cannot be read.
+    /// Counts only if the descriptor is found to be [ours](Descriptor::is_ours) afterwards. In a mapping, which shows it
+    /// anyway: does nothing.
+    pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P, file: &Descriptor) -> bool {
+        if !self.is_copy {
+            return true;
+        }
+        let (start, len) = ((&raw const *part).cast::<u8>(), size_of_val(part));
+        let from = (start as usize).wrapping_sub(self.at.as_ptr() as usize);
+        if from.checked_add(len).is_none_or(|end| end > self.len) {
+            return false; // a part of something else
+        }
+        // SAFETY: the part lies in this memory, which is this value's own until it is dropped; `P` and `T` consist of
+        // atomics, so that any content is valid and changes are defined, although there are references to it.
+        let read = unsafe {
+            let into = self.at.as_ptr().cast::<libc::c_void>().add(from);
+            libc::pread(file.raw(), into, len, from as libc::off_t)
+        };
+        usize::try_from(read) == Ok(len)
     }
 }
 
 impl Mapping<[AtomicU8]> {
     /// Maps `len` (more than 0) bytes.
     pub(crate) fn bytes(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        let at = map(file, len, true)?.cast::<AtomicU8>();
+        let at = map(Some(file), len)?.cast::<AtomicU8>();
         Ok(Self {
             at: NonNull::slice_from_raw_parts(at, len),
             len,
+            is_copy: false,
             place: truncation::Registered::new(at.as_ptr() as usize, len),
         })
     }
@@ -136,6 +181,8 @@ pub(crate) enum Watched<'a> {
     Word(&'a AtomicU32, u32),
     /// The low half of a semaphore's word.
     Low(&'a AtomicU64, u32),
+    /// A word that this process does not touch.
+    Untouched(&'a UntouchedWord, u32),
 }
 
 impl Watched<'_> {
@@ -143,6 +190,7 @@ impl Watched<'_> {
         match self {
             Watched::Word(word, value) => (word.as_ptr().cast_const(), *value),
             Watched::Low(word, value) => (low_half(word), *value),
+            Watched::Untouched(word, value) => (word.address(), *value),
         }
     }
 }
@@ -199,6 +247,9 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
     }
     let Some(first) = on.first() else { return };
     if on.iter().skip(1).any(|w| {
+        if let Watched::Untouched(..) = w {
+            return false;
+        }
         let (address, value) = w.address();
         // Relaxed: like the kernel's own comparison, it orders nothing.
         // SAFETY: the address of a live atomic, aligned for u32.

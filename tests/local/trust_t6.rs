@@ -4,10 +4,12 @@ use crate::common::run::{Running, signal};
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, Inside, LineChild, TestLock, Worker, printed, process_state, wait_until};
 use nix::sys::signal::Signal;
+use resourcelock::{Cancel, ResourceLock, Viewer};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PAGE: u64 = 4096;
@@ -393,7 +395,58 @@ fn survive(_: &mut Hands, _: &[Value]) -> Value {
     json!(CALLED.load(Ordering::SeqCst))
 }
 
-pub const SKILLS: &[(&str, Skill)] = &[("survive", survive)];
+/// A program that looks at a lock and follows it, and has not asked for anything. Answers whether the lock is taken, by
+/// whom it does not know, and whether any of its files is mapped where it could be touched.
+fn look(_: &mut Hands, arguments: &[Value]) -> Value {
+    static VIEWER: OnceLock<Viewer> = OnceLock::new();
+    let name = arguments[0].as_str().expect("a name");
+    let open = || ResourceLock::builder(name).open_existing().expect("it exists");
+    let viewer = VIEWER.get_or_init(|| {
+        std::thread::spawn({
+            let viewer = open();
+            move || {
+                let mut watch = viewer.watch();
+                while watch.next(&Cancel::new()).is_some() {}
+            }
+        });
+        open()
+    });
+    let state = viewer.state();
+    let _ = viewer.history();
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
+    let table = viewer.name().table_path();
+    let mapped = maps.lines().filter(|line| line.contains("/dev/shm/"));
+    // Followed: one page of the table, which only the kernel touches.
+    let others = mapped.filter(|line| !line.ends_with(table.to_str().expect("text")));
+    json!([state.locked, state.foreign, others.count()])
+}
+
+pub const SKILLS: &[(&str, Skill)] = &[("survive", survive), ("look", look)];
+
+#[test]
+fn a_program_that_only_looks() {
+    for damage in FATAL.into_iter().chain(PARTIAL) {
+        let lock = TestLock::new("t6");
+        printed(&mut lock.command(&["get"]));
+        let mut viewer = Worker::start();
+        assert_eq!(viewer.ask(json!(["look", lock.name()])), json!([true, false, 0]));
+        damage.to_table(&lock);
+        let lost = damage.to < 2 * PAGE;
+        for _ in 0..20 {
+            assert_eq!(
+                viewer.ask(json!(["look", lock.name()])),
+                json!([true, lost, 0]),
+                "{damage:?}"
+            );
+        }
+        Damage { to: 0, extended: false }.to_file(&lock.paths().semaphore_path());
+        assert_eq!(
+            viewer.ask(json!(["look", lock.name()])),
+            json!([true, true, 0]),
+            "{damage:?}"
+        );
+    }
+}
 
 /// A program that uses the library survives if it has asked for that; its own handler is called for everything else.
 #[test]

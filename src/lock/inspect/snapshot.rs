@@ -3,7 +3,7 @@
 
 use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LOAD, NEXT_LOAD, WORD_LOAD};
 use crate::lock::protocol::queue::World;
-use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
@@ -89,15 +89,19 @@ fn first_ones(table: &Table, top: usize, most: usize) -> (Vec<usize>, LeftOut) {
 /// Copies the requests: all of them, or the first `most` holders and waiters each.
 fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
     let table = &objects.table;
+    table.look();
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
     let top = usize::try_from(table.header.high_water.load(Relaxed))
         .unwrap_or(REQUESTS)
         .min(REQUESTS);
+    table.renew(&table.words[..top]);
     let (records, left_out) = match most {
         None => ((0..top).collect(), LeftOut::default()),
         Some(most) => first_ones(table, top, most),
     };
+    table.renew(&table.kinds[..top]);
+    table.renew(&table.requests[..top]);
     let mut seen = Vec::new();
     for i in records {
         for _ in 0..TRIES {
@@ -132,12 +136,16 @@ fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
                 expires: record.expires.load(Relaxed),
             };
             fence(COPIED);
+            table.renew(&table.words[i]);
             if table.words[i].load(Relaxed) == word.0 {
                 seen.push(one);
                 break;
             }
+            table.renew(&table.kinds[i]);
+            table.renew(&table.requests[i]);
         }
     }
+    table.renew(&table.header.next_ticket);
     // Read after the words (WORD_LOAD): none of the requests seen is younger.
     let next = table.header.next_ticket.load(Relaxed);
     seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
@@ -245,7 +253,12 @@ fn state_with(
     let mut counters = Counters::default();
     let mut slots = None;
     let mut abandoned = None;
-    let word = semaphore.load();
+    // One that cannot be read, because it was truncated, is not free.
+    let word = if semaphore.look() {
+        semaphore.load()
+    } else {
+        SemaphoreWord(0)
+    };
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;
@@ -272,6 +285,9 @@ fn state_with(
             held: Duration::from_nanos(header.held_ns.load(Relaxed)),
         };
         mark = Some(objects.table.mark());
+        if !objects.table.is_intact() {
+            return state_with(name, owned, semaphore, note, None, most);
+        }
     }
     holders.sort_by_key(|holder| holder.token);
     let taken = word.value() == 0;
@@ -323,8 +339,9 @@ pub(crate) fn state_of_none(name: &LockName) -> State {
     }
 }
 
-fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
+fn past(table: &Table, past: &Past, number: u64) -> Option<HistoryRecord> {
     for _ in 0..TRIES {
+        table.renew(&past.sequence);
         let sequence = past.sequence.load(ENTRY_LOAD);
         if sequence != number.wrapping_add(1) {
             if sequence == 0 {
@@ -332,6 +349,7 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             }
             return None; // overwritten, or not written yet
         }
+        table.renew(past);
         let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
         let token = known_token(past.token.load(Relaxed));
         let held = Duration::from_nanos(past.held_ns.load(Relaxed));
@@ -348,6 +366,7 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
             how,
         };
         fence(COPIED);
+        table.renew(&past.sequence);
         if past.sequence.load(Relaxed) == sequence {
             return Some(record);
         }
@@ -355,10 +374,10 @@ fn past(past: &Past, number: u64) -> Option<HistoryRecord> {
     None
 }
 
-fn ring(records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
+fn ring(table: &Table, records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
     let first = next.saturating_sub(records.len() as u64).max(from);
     (first..next)
-        .filter_map(|number| past(records.get(number as usize % records.len())?, number))
+        .filter_map(|number| past(table, records.get(number as usize % records.len())?, number))
         .collect()
 }
 
@@ -369,12 +388,14 @@ pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
 
 /// The same, from this number on.
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
-    ring(&table.history, table.header.history_next.load(NEXT_LOAD), from)
+    table.look();
+    ring(table, &table.history, table.header.history_next.load(NEXT_LOAD), from)
 }
 
 /// The requests that gave up, from this number on, oldest first; their `how` is [`Ended::TimedOut`].
 pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
-    let mut records = ring(&table.gave_up, table.header.gave_up_next.load(NEXT_LOAD), from);
+    table.look();
+    let mut records = ring(table, &table.gave_up, table.header.gave_up_next.load(NEXT_LOAD), from);
     for record in &mut records {
         record.how = Ended::TimedOut;
     }

@@ -1,4 +1,5 @@
-//! Inspecting a lock without taking part: creates nothing, and needs only permission to read.
+//! Inspecting a lock without taking part: creates nothing, and needs only permission to read. Nothing is mapped that others
+//! may truncate: a process that looks at other users' locks does not depend on them.
 
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::shm::files;
@@ -10,13 +11,11 @@ use crate::lock::shm::table::Table;
 use crate::lock::shm::trust::Trust;
 use crate::lock::system::ids;
 use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};
-use std::io::ErrorKind;
 
 /// A lock that is only inspected (see [`Builder::open_existing`](crate::Builder::open_existing)).
 pub struct Viewer {
     name: LockName,
     seen: Seen,
-    pub(crate) writable: bool,
     owner: u32,
     refusal: Option<Refusal>,
 }
@@ -30,10 +29,10 @@ enum Seen {
 impl Viewer {
     /// Waits 100 ms, at most once for all calls with the same `retry`, for what another process has half made.
     pub(crate) fn open(name: &LockName, trust: Trust<'_>, retry: &mut Retry) -> Result<Self> {
-        let (found, writable) = loop {
-            let (found, writable) = find(name)?;
+        let found = loop {
+            let found = Found::open(name, false)?;
             match found.examine(name, retry)? {
-                Finding::Good => break (found, writable),
+                Finding::Good => break found,
                 Finding::Replaced => {}
                 Finding::NotYet(error) => {
                     if !retry.again() {
@@ -58,7 +57,7 @@ impl Viewer {
             Some(table) => Seen::Whole(Objects {
                 semaphore,
                 note,
-                table: Table::new(table, writable, name)?,
+                table: Table::new(table, false, name)?,
                 id: 0,
                 beacon: None,
             }),
@@ -67,7 +66,6 @@ impl Viewer {
         Ok(Self {
             name: name.clone(),
             seen,
-            writable,
             owner,
             refusal,
         })
@@ -155,26 +153,6 @@ impl Viewer {
             .iter()
             .any(|holder| holder.token == Some(token) && holder.alive)
     }
-}
-
-/// Opens what exists, and whether the table may be written. That is for being woken by what happens (`watch`): a reader
-/// that may not write polls.
-fn find(name: &LockName) -> Result<(Found, bool)> {
-    let semaphore = files::open(&name.semaphore_path(), false)?;
-    let table = name.table_path();
-    let (table, writable) = match files::open_if_there(&table, true) {
-        Err(Error::Permission { .. }) => (files::open_if_there(&table, false)?, false),
-        Err(Error::Os { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
-            (files::open_if_there(&table, false)?, false)
-        }
-        table => (table?, true),
-    };
-    let found = Found {
-        semaphore: Some(semaphore),
-        table,
-        note: files::open_if_there(&name.note_path(), false)?,
-    };
-    Ok((found, writable))
 }
 
 impl std::fmt::Debug for Viewer {

@@ -7,12 +7,12 @@
 use crate::lock::inspect::snapshot;
 use crate::lock::inspect::viewer::Viewer;
 use crate::lock::protocol::orderings::NEXT_LOAD;
-use crate::lock::shm::events::watch;
+use crate::lock::shm::events::WATCHED;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::sys::{self, Watched};
+use crate::lock::sys::{self, UntouchedWord, Watched};
 use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 /// Longest sleep: what changes without the table (by a user of the Python module, by a death) is seen within this time.
@@ -80,6 +80,8 @@ impl Change {
 /// ```
 pub struct Watch<'a> {
     viewer: Viewed<'a>,
+    /// The table's word for watchers, if this reader may write it.
+    events: Option<UntouchedWord>,
     ended: u64,
     gave_up: u64,
     queued: HashSet<u64>,
@@ -116,6 +118,7 @@ impl<'a> Watch<'a> {
         let state = viewer.state();
         let (ended, gave_up) = viewer.objects().map_or((0, 0), positions);
         Self {
+            events: viewer.objects().and_then(|objects| objects.table.events()),
             viewer,
             ended,
             gave_up,
@@ -141,7 +144,7 @@ impl<'a> Watch<'a> {
                 return None;
             }
             // First the bit, then the inspection: whatever happens after the inspection finds the bit and wakes us.
-            let seen = self.events().map(watch);
+            let seen = self.arm();
             self.inspect();
             if !self.due.is_empty() {
                 continue;
@@ -153,17 +156,21 @@ impl<'a> Watch<'a> {
             };
             let until = sys::monotonic().saturating_add(every.as_nanos() as u64);
             let stop = Watched::Word(&cancel.0, 0);
-            match self.events().zip(seen) {
-                Some((events, seen)) => sys::futex_wait(&[Watched::Word(events, seen), stop], until),
+            match self.events.as_ref().zip(seen) {
+                Some((events, seen)) => sys::futex_wait(&[Watched::Untouched(events, seen), stop], until),
                 None => sys::futex_wait(&[stop], until),
             }
         }
     }
 
-    /// The table's word for watchers, if this reader may write it.
-    fn events(&self) -> Option<&AtomicU32> {
-        let objects = self.viewer.objects().filter(|_| self.viewer.writable)?;
-        Some(&objects.table.header.events)
+    /// Sets the watchers' bit, if this reader may write the table: the word's value to sleep on. As
+    /// [`watch`](crate::lock::shm::events::watch), by the kernel.
+    fn arm(&self) -> Option<u32> {
+        let table = &self.viewer.objects()?.table;
+        self.events.as_ref()?.set(WATCHED).ok()?;
+        table.look();
+        // With the bit: if that has been cleared since, there is no sleep.
+        Some(table.header.events.load(Relaxed) | WATCHED)
     }
 
     /// Compares what there is with what was known.
@@ -294,6 +301,7 @@ fn time(known: Option<SystemTime>) -> SystemTime {
 }
 
 fn positions(objects: &Objects) -> (u64, u64) {
+    objects.table.look();
     let header = &objects.table.header;
     (header.history_next.load(NEXT_LOAD), header.gave_up_next.load(NEXT_LOAD))
 }

@@ -6,7 +6,7 @@ use crate::lock::sys;
 use crate::lock::sys::atomic::{AtomicU32, Ordering::Relaxed, fence, fence_after_swap};
 
 /// A watcher sleeps.
-const WATCHED: u32 = 1;
+pub(crate) const WATCHED: u32 = 1;
 /// The rest of the word counts the wakes.
 const ONE_WAKE: u32 = 2;
 
@@ -25,6 +25,10 @@ impl Header {
 
 /// Says that a watcher is about to inspect the lock and then to sleep while `events` has the value that is returned: a
 /// change that the inspection does not see wakes it.
+///
+/// Here the kernel does that, with a full barrier ([`UntouchedWord::set`](sys::UntouchedWord::set)), so that the watcher need
+/// not touch a file that others may truncate. This is what it does, for `weak/`, which has no kernel.
+#[allow(dead_code)]
 pub(crate) fn watch(events: &AtomicU32) -> u32 {
     let seen = events.fetch_or(WATCHED, Relaxed) | WATCHED;
     fence(WATCH);

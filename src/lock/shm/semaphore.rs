@@ -2,14 +2,16 @@
 
 use crate::lock::shm::count::Count;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
-use crate::lock::sys::{self, Mapping};
+use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::types::{Error, LockName, Result};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-/// An open semaphore.
+/// An open semaphore: mapped by those who use the lock, copied by those who only inspect it.
 pub(crate) struct Semaphore {
     map: Mapping<Count>,
+    /// Of a copy.
+    file: Option<Descriptor>,
     pub(crate) path: PathBuf,
     pub(crate) inode: u64,
     /// Its owner, group and mode: table and note follow them.
@@ -71,20 +73,29 @@ impl Semaphore {
         })
     }
 
-    /// Maps the semaphore that was found at `name`'s path.
+    /// Maps the semaphore that was found at `name`'s path, or copies it.
     ///
     /// # Errors
     /// It is damaged.
     pub(crate) fn new(opened: &Opened, writable: bool, name: &LockName) -> Result<Self> {
         Self::check(opened, name)?;
-        let map = Mapping::<Count>::new(opened.file.as_fd(), writable).map_err(|source| Error::Os {
+        let path = name.semaphore_path();
+        let (map, file) = if writable {
+            (Mapping::<Count>::new(opened.file.as_fd()), None)
+        } else {
+            let own = opened.try_clone(&path)?;
+            let file = Descriptor::of(own.file, own.device, own.inode);
+            (Mapping::<Count>::copy(), Some(file))
+        };
+        let map = map.map_err(|source| Error::Os {
             doing: "map",
-            path: name.semaphore_path(),
+            path: path.clone(),
             source,
         })?;
         Ok(Self {
             map,
-            path: name.semaphore_path(),
+            file,
+            path,
             inode: opened.inode,
             ownership: opened.ownership(),
         })
@@ -92,6 +103,17 @@ impl Semaphore {
 }
 
 impl Semaphore {
+    /// Has a copy show what the semaphore is now: false = it cannot be read.
+    pub(crate) fn look(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        if !file.is_ours()
+            && let Ok(opened) = files::open(&self.path, false)
+        {
+            file.renew(opened.file);
+        }
+        self.map.renew(&*self.map, file) && file.is_ours()
+    }
+
     /// True if the file was truncated since it was opened.
     pub(crate) fn is_gone(&self) -> bool {
         self.map.is_gone()

@@ -8,23 +8,28 @@ use crate::lock::shm::files::{self, NewFile, Opened};
 use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::sys::{self, Descriptor, Mapping};
+use crate::lock::sys::{self, Descriptor, Mapping, Shared, UntouchedWord};
 use crate::lock::types::{Error, LockName, Result};
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicBool, fence};
 
-/// An open table.
+/// An open table: mapped by those who use the lock, copied by those who only inspect it. These must not depend on who can
+/// truncate the file.
 pub(crate) struct Table {
-    /// For asking about beacons.
+    /// For asking about beacons, and for reading.
     pub(crate) file: Descriptor,
     pub(crate) path: PathBuf,
     pub(crate) inode: u64,
+    /// False: it is a copy, of what was [looked at](Self::look) and [renewed](Self::renew).
     pub(crate) writable: bool,
     map: Mapping<Layout>,
     mark: u16,
+    /// Something could not be read since the last look.
+    unread: AtomicBool,
 }
 
 /// Draws a mark. Not the one that the semaphore bears, nor that of an older version's table of this lock: holds of that
@@ -70,7 +75,7 @@ impl Table {
         })
     }
 
-    /// Maps and checks the table that was found at `name`'s path.
+    /// Maps and checks the table that was found at `name`'s path, or copies it.
     ///
     /// # Errors
     /// It is damaged.
@@ -85,26 +90,56 @@ impl Table {
             let size = opened.size;
             return Err(damaged(format!("it has {size} bytes where a table has {}", Self::SIZE)));
         }
-        let map = Mapping::<Layout>::new(opened.file.as_fd(), writable).map_err(|source| Error::Os {
-            doing: "map",
+        let map = if writable {
+            Mapping::<Layout>::new(opened.file.as_fd())
+        } else {
+            Mapping::<Layout>::copy()
+        };
+        let mut table = Self {
+            map: map.map_err(|source| Error::Os {
+                doing: "map",
+                path: path.clone(),
+                source,
+            })?,
+            file: Descriptor::of(opened.file, opened.device, opened.inode),
             path: path.clone(),
-            source,
-        })?;
-        let mark = map.header.mark.load(Relaxed);
-        let magic = map.header.magic.load(Relaxed);
-        if magic != MAGIC || map.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
+            inode: opened.inode,
+            writable,
+            mark: 0,
+            unread: AtomicBool::new(false),
+        };
+        table.look();
+        let mark = table.header.mark.load(Relaxed);
+        let magic = table.header.magic.load(Relaxed);
+        if magic != MAGIC || table.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
             return Err(damaged(format!(
                 "it is not a lock table of this version (it begins with {magic:#018x})"
             )));
         }
-        Ok(Self {
-            file: Descriptor::of(opened.file, opened.device, opened.inode),
-            path,
-            inode: opened.inode,
-            writable,
-            map,
-            mark: mark as u16,
-        })
+        table.mark = mark as u16;
+        Ok(table)
+    }
+
+    /// Before a copy is inspected: makes sure of its file, and renews its header.
+    pub(crate) fn look(&self) {
+        if self.writable {
+            return;
+        }
+        if !self.file.is_ours()
+            && let Ok(opened) = files::open(&self.path, false)
+        {
+            self.file.renew(opened.file);
+        }
+        self.unread.store(false, Relaxed);
+        self.renew(&self.header);
+        self.renew(&self.seal);
+    }
+
+    /// Has a part of a copy show what stands in the table now.
+    pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P) {
+        if !self.map.renew(part, &self.file) {
+            self.unread.store(true, Relaxed);
+        }
     }
 
     /// Checks that the file can be a table.
@@ -124,9 +159,24 @@ impl Table {
     /// True unless the file was truncated or overwritten since it was opened: then what was read of it before this call is
     /// what the table says.
     pub(crate) fn is_intact(&self) -> bool {
+        if !self.writable {
+            self.renew(&self.header.magic);
+            self.renew(&self.seal);
+            if self.unread.load(Relaxed) || !self.file.is_ours() {
+                return false;
+            }
+        }
         // After that, whose pages may have been replaced by zeros in between.
         fence(Acquire);
         self.header.magic.load(Relaxed) == MAGIC && self.seal.load(Relaxed) == MAGIC
+    }
+
+    /// The word that watchers sleep on, to be changed by the kernel only. `None`: this process may not write the table.
+    pub(crate) fn events(&self) -> Option<UntouchedWord> {
+        let opened = files::open(&self.path, true).ok()?;
+        let is_ours = opened.inode == self.inode;
+        let word = UntouchedWord::new(opened.file.as_fd(), offset_of!(Layout, header.events)).ok()?;
+        is_ours.then_some(word)
     }
 
     /// True if the file at the table's path is still this one.

@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn mapped<T: Shared>(file: &OwnedFd) -> Mapping<T> {
-        Mapping::new(file.as_fd(), true).unwrap()
+        Mapping::new(file.as_fd()).unwrap()
     }
 
     /// Four threads write and read while the file is truncated.
