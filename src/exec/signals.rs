@@ -73,6 +73,10 @@ impl Signals {
     /// Call this before a wait; `notify` as for [`catch_interrupts`].
     pub fn while_waiting(notify: fn()) -> Self {
         let mask = signal::block(EARLY);
+        if mask.contains(libc::SIGBUS) {
+            // Blocked by the caller: an access that fails would kill this program, whatever handler there is.
+            signal::unblock(SignalSet::of(&[libc::SIGBUS]));
+        }
         let interrupts = signal::catch_interrupts(&INTERRUPTS, notify);
         Self {
             mask,

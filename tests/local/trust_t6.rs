@@ -238,6 +238,34 @@ fn while_the_command_runs() {
     }
 }
 
+/// The caller has blocked SIGBUS, as the command finds it.
+#[test]
+fn under_a_caller_that_blocks_the_signal() {
+    let lock = TestLock::new("t6");
+    let run = lock.command(&[
+        "run",
+        "--",
+        "sh",
+        "-c",
+        "grep SigBlk /proc/self/status; read line; echo $line",
+    ]);
+    let block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGBUS]); \
+                 os.execv(sys.argv[1], sys.argv[1:])";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", block]).arg(run.get_program()).args(run.get_args());
+    let mut child = LineChild::spawn(python.stderr(Stdio::null()));
+    let blocked = child
+        .line()
+        .split_whitespace()
+        .last()
+        .map(|set| u64::from_str_radix(set, 16).unwrap());
+    assert_eq!(blocked, Some(1 << (libc::SIGBUS - 1)));
+    FATAL[0].to_table(&lock);
+    child.send("on");
+    child.wait_for_line("on");
+    assert_eq!(child.wait().code(), Some(76));
+}
+
 /// The limit is kept, by whose signal the command ends.
 #[test]
 fn the_limit_is_kept() {
