@@ -245,7 +245,7 @@ fn under_a_caller_that_blocks_the_signal() {
     let run = lock.command(&[
         "run",
         "--",
-        "sh",
+        "bash", // which leaves the mask alone
         "-c",
         "grep SigBlk /proc/self/status; read line; echo $line",
     ]);
