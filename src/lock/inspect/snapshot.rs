@@ -285,7 +285,7 @@ fn state_with(
             held: Duration::from_nanos(header.held_ns.load(Relaxed)),
         };
         mark = Some(objects.table.mark());
-        if !objects.table.is_intact() {
+        if !objects.table.is_intact_copy() {
             return state_with(name, owned, semaphore, note, None, most);
         }
     }

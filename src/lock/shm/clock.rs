@@ -86,7 +86,7 @@ fn push_digits(text: &mut String, mut number: u32, width: usize) {
         *digit += (number % 10) as u8;
         number /= 10;
     }
-    text.extend(digits.iter().map(|&b| char::from(b)));
+    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// Seconds east of UTC at that time.

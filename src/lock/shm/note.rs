@@ -86,13 +86,17 @@ impl Note {
     /// Writes `text` and a NUL. True = it fitted; false = it was cut at a character boundary.
     pub(crate) fn write(&self, text: &str) -> bool {
         let Self::Mapped(map) = self else { return true };
-        let text = text.split('\0').next().unwrap_or_default(); // what follows a NUL could not be read
+        // What follows a NUL could not be read.
+        let text = if text.as_bytes().contains(&0) {
+            text.split('\0').next().unwrap_or_default()
+        } else {
+            text
+        };
         let mut end = text.len().min(map.len() - 1);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let bytes = &text.as_bytes()[..end];
-        for (to, &byte) in map.iter().zip(bytes) {
+        for (to, &byte) in map.iter().zip(&text.as_bytes()[..end]) {
             to.store(byte, Relaxed);
         }
         if let Some(to) = map.get(end) {

@@ -159,16 +159,17 @@ impl Table {
     /// True unless the file was truncated or overwritten since it was opened: then what was read of it before this call is
     /// what the table says.
     pub(crate) fn is_intact(&self) -> bool {
-        if !self.writable {
-            self.renew(&self.header.magic);
-            self.renew(&self.seal);
-            if self.unread.load(Relaxed) || !self.file.is_ours() {
-                return false;
-            }
-        }
         // After that, whose pages may have been replaced by zeros in between.
         fence(Acquire);
         self.header.magic.load(Relaxed) == MAGIC && self.seal.load(Relaxed) == MAGIC
+    }
+
+    /// The same of a copy, and of what was [renewed](Self::renew) since the last look.
+    pub(crate) fn is_intact_copy(&self) -> bool {
+        self.renew(&self.header.magic);
+        self.renew(&self.seal);
+        let all_read = self.writable || !self.unread.load(Relaxed) && self.file.is_ours();
+        all_read && self.is_intact()
     }
 
     /// The word that watchers sleep on, to be changed by the kernel only. `None`: this process may not write the table.
