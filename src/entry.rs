@@ -6,6 +6,8 @@
 //! - standard streams that the caller closed are occupied, but the command finds them closed again;
 //! - passwords in the command line are overwritten where `ps` reads them;
 //! - a panic becomes one line on standard error and status 125, after unwinding (which releases locks);
+//! - a file that would grow beyond the limit of its size is an error, not the end by SIGXFSZ;
+//! - memory that is not to be had becomes one line and status 125;
 //! - a SIGBUS because somebody truncated a lock's file in /dev/shm loses the lock, and nothing else; any other one becomes
 //!   one line and status 125.
 
@@ -36,6 +38,7 @@ fn prefix() -> &'static str {
 pub fn enter(program: fn(Vec<OsString>) -> Exit) -> ! {
     let words = take_words();
     streams::occupy_closed();
+    exec::ignore_file_limit();
     bus_error::exit_after(report_bus_error, Exit::Failed.status());
     // If that fails, the lines above are what happens.
     let _ = resourcelock::survive_truncation();

@@ -23,7 +23,9 @@ pub use environment::variable;
 pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::are_seen as processes_are_seen;
 pub use resolve::{NotRun, Program, resolve};
-pub use signals::{Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, interrupt, pause};
+pub use signals::{
+    Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, ignore_file_limit, interrupt, pause,
+};
 pub use supervise::run;
 
 use std::ffi::{OsString, c_int};

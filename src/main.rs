@@ -15,6 +15,9 @@ use std::ffi::OsString;
 
 exec::sys::command_line::c_main!(start);
 
+#[global_allocator]
+static MEMORY: exec::sys::memory::OrEnd<125> = exec::sys::memory::OrEnd;
+
 #[cfg_attr(test, allow(dead_code))] // the test harness brings a `main` of its own
 fn start() -> ! {
     entry::enter(run)

@@ -7,7 +7,7 @@ use crate::output::shown;
 use nix::unistd::{getegid, geteuid, getgroups};
 use resourcelock::engines::passwords_in;
 use resourcelock::{Error, system};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// For somebody who is to give a lock to a group without being a member.
@@ -133,12 +133,7 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
             "if nobody uses the lock, delete it, as its owner or root: resourcelock {} remove --force",
             shell_word(lock?)
         ),
-        Error::Os { path, source, .. } if path.starts_with(SHM) => match source.kind() {
-            ErrorKind::NotFound if !Path::new(SHM).is_dir() => format!("mount a tmpfs at {SHM}"),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("free some space in {SHM}"),
-            ErrorKind::ReadOnlyFilesystem => format!("{SHM} must be writable"),
-            _ => return None,
-        },
+        Error::Os { doing, path, source } => return limit(doing, source).or_else(|| directory(path, source)),
         Error::BeaconsTaken { .. } => "find out who has the file open (lsof or fuser), and end it".to_owned(),
         Error::SlotsDiffer { in_use, .. } => format!("use -j {in_use}, or wait until nobody uses it"),
         Error::NotBuiltIn { engine } => format!("build with --features {engine}"),
@@ -146,6 +141,55 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
         Error::BeingRemoved { pid: Some(pid) } => format!("try again; if process {pid} is stopped, continue or end it"),
         Error::BeingRemoved { pid: None } => "try again; if the remover is stopped, continue or end it".to_owned(),
         Error::Busy { .. } => "continue or end the process that is stopped inside it".to_owned(),
+        _ => return None,
+    })
+}
+
+/// Something is wrong with the directory of locks.
+fn directory(path: &Path, error: &io::Error) -> Option<String> {
+    if !path.starts_with(SHM) {
+        return None;
+    }
+    Some(match error.kind() {
+        ErrorKind::NotFound if !Path::new(SHM).is_dir() => format!("mount a tmpfs at {SHM}"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("free some space in {SHM}"),
+        ErrorKind::ReadOnlyFilesystem => format!("{SHM} must be writable"),
+        _ => return None,
+    })
+}
+
+/// This process may not have what every process usually has: by a limit (setrlimit(2)), a sandbox (seccomp(2)), or because
+/// the kernel is too old.
+fn limit(doing: &str, error: &io::Error) -> Option<String> {
+    Some(match error.raw_os_error()? {
+        libc::EMFILE => "raise the limit of open files (ulimit -n)".to_owned(),
+        libc::ENFILE => "the whole system has too many files open".to_owned(),
+        libc::EFBIG => "raise the limit of the size of files (ulimit -f)".to_owned(),
+        libc::ENOMEM => "free some memory, or raise its limit (ulimit -v)".to_owned(),
+        libc::EPERM | libc::ENOSYS => match call(doing) {
+            Some(call) => format!("a sandbox or the kernel refuses {call}"),
+            None => "a sandbox or the kernel refuses a system call".to_owned(),
+        },
+        _ => return None,
+    })
+}
+
+/// The system call that is made for it.
+fn call(doing: &str) -> Option<&'static str> {
+    Some(match doing {
+        "open" | "create" => "openat(2)",
+        "examine" => "fstat(2)",
+        "map" => "mmap(2)",
+        "keep open" => "mmap(2) or madvise(2)",
+        "lock a byte of" | "open again" => "fcntl(2) for open file descriptions",
+        "allocate space for" => "fallocate(2)",
+        "size" => "ftruncate(2)",
+        "write" => "write(2)",
+        "give its name to" => "linkat(2)",
+        "set the mode of" => "fchmod(2)",
+        "change the group of" => "fchown(2)",
+        "delete" => "unlink(2)",
+        "read" => "fstat(2), getdents64(2) or pread64(2)",
         _ => return None,
     })
 }

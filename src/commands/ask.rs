@@ -10,6 +10,8 @@
 //! number cannot come to mean another one before it is signalled.
 
 use super::job;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use resourcelock::system::{Process, Stat};
 use resourcelock::{Holder, LockName};
 use std::fs;
@@ -29,8 +31,8 @@ pub enum NotAsked {
     Unproven(u32),
     /// This user may not signal it.
     NotPermitted(u32),
-    /// The system refuses.
-    System(u32, io::Error),
+    /// The system refuses this call.
+    System(u32, &'static str, io::Error),
 }
 
 impl std::fmt::Display for NotAsked {
@@ -47,7 +49,7 @@ impl std::fmt::Display for NotAsked {
                 "process {pid} is not proven to run under the lock; if it is the one, end it with: kill {pid}"
             ),
             Self::NotPermitted(pid) => write!(f, "this user may not signal process {pid}"),
-            Self::System(pid, error) => write!(f, "process {pid}: {error}"),
+            Self::System(pid, call, error) => write!(f, "{call} is refused for process {pid}: {error}"),
         }
     }
 }
@@ -66,7 +68,7 @@ pub fn to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAs
     // What is read of it from here on is about this process as long as it has not ended.
     let process = match Process::open(pid) {
         Err(error) if has_ended(&error) => return Ok(()),
-        opened => opened.map_err(|error| NotAsked::System(pid, error))?,
+        opened => opened.map_err(|error| NotAsked::System(pid, "pidfd_open(2)", error))?,
     };
     let Some(recorded) = holder.bound_start else {
         return Err(NotAsked::Unproven(pid));
@@ -75,7 +77,7 @@ pub fn to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAs
         Ok(stat) if stat.start_time == recorded => {}
         Ok(_) => return Ok(()), // it has ended, and its number has been given to another process
         Err(error) if has_ended(&error) => return Ok(()),
-        Err(error) => return Err(NotAsked::System(pid, error)),
+        Err(error) => return Err(NotAsked::System(pid, "reading /proc/PID/stat", error)),
     }
     let proof = prove(pid, token, lock);
     if process.has_ended() {
@@ -84,9 +86,16 @@ pub fn to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAs
     proof?;
     match process.signal(signal) {
         Err(error) if has_ended(&error) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(NotAsked::NotPermitted(pid)),
-        result => result.map_err(|error| NotAsked::System(pid, error)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !may_signal(pid) => {
+            Err(NotAsked::NotPermitted(pid))
+        }
+        result => result.map_err(|error| NotAsked::System(pid, "pidfd_send_signal(2)", error)),
     }
+}
+
+/// True if it is not this user who may not signal the process, but this program that may not do it by a descriptor.
+fn may_signal(pid: u32) -> bool {
+    kill(Pid::from_raw(pid.cast_signed()), None).is_ok()
 }
 
 fn has_ended(error: &io::Error) -> bool {

@@ -102,7 +102,8 @@ pub fn group(number: u32) -> Group {
 
 /// The processes `roots` and all their descendants, as far as can be seen; parents before their children.
 pub fn descendants(roots: &HashSet<u32>) -> Vec<(u32, Stat)> {
-    let all = all().unwrap_or_default();
+    // Where processes cannot be listed (descriptors are short, a sandbox refuses it), the roots are known all the same.
+    let all = all().unwrap_or_else(|_| roots.iter().filter_map(|&pid| Some((pid, stat(pid)?))).collect());
     let by_pid: HashMap<u32, Stat> = all.iter().copied().collect();
     // Steps up to the topmost root. A longer chain can only come from PIDs that are reused meanwhile.
     let depth = |pid: u32| {

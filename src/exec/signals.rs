@@ -54,6 +54,12 @@ pub fn ignore_broken_pipes() {
     signal::set_disposition(libc::SIGPIPE, Disposition::Ignored);
 }
 
+/// From now on a file that would grow beyond the limit of this process (RLIMIT_FSIZE) is an error, not a signal. A command
+/// finds that as it was.
+pub fn ignore_file_limit() {
+    signal::ignore_file_limit();
+}
+
 /// Kills this process with `signal`, without a core file, so that its parent sees what happened. Returns the status to
 /// exit with where that is impossible (process 1 of a PID namespace).
 pub fn die_of(signal: c_int) -> c_int {
@@ -117,7 +123,7 @@ impl Signals {
         let pipe = SignalSet::of(&[libc::SIGPIPE]);
         if !self.mask.contains(libc::SIGPIPE) {
             // Pending because of a message of ours that nobody read: the command must not die of it.
-            signal::accept(pipe, Duration::ZERO);
+            let _ = signal::accept(pipe, Duration::ZERO);
         }
         Inherited {
             mask: self.mask,

@@ -69,6 +69,8 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
         watcher,
         guard: plan.guard,
         accepted: signals.accepted(),
+        mask: inherited.mask,
+        deaf: false,
         child,
         own_group,
         whole_tree: plan.whole_tree,
@@ -155,6 +157,10 @@ struct Supervision<'a> {
     watcher: &'a mut dyn Watcher,
     guard: Option<&'a GuardProcess>,
     accepted: SignalSet,
+    /// The caller's.
+    mask: SignalSet,
+    /// The system does not allow accepting signals.
+    deaf: bool,
     child: u32,
     /// The command leads a process group of its own (with its PID as number).
     own_group: bool,
@@ -208,8 +214,24 @@ impl Supervision<'_> {
                 .deadline()
                 .map_or(next_tick, |deadline| deadline.min(next_tick));
             timeout = timeout.min(next.saturating_duration_since(now));
-            if let Some(received) = signal::accept(self.accepted, timeout) {
-                self.deliver(&received);
+            self.accept(timeout);
+        }
+    }
+
+    /// Waits for a signal, and passes it on if that is due.
+    fn accept(&mut self, timeout: Duration) {
+        if self.deaf {
+            std::thread::sleep(timeout.min(GROUP_POLL));
+            return;
+        }
+        match signal::accept(self.accepted, timeout) {
+            Ok(Some(received)) => self.deliver(&received),
+            Ok(None) => {}
+            Err(error) => {
+                log::warn!("signals are not passed on to the command: rt_sigtimedwait(2) is refused: {error}");
+                // What is sent to this program ends it, then; the lock is kept as long as the command runs.
+                signal::set_mask(self.mask);
+                self.deaf = true;
             }
         }
     }
@@ -353,9 +375,9 @@ impl Supervision<'_> {
     /// Sends `signal` to the command and whatever it started.
     fn end_by(&mut self, signal: c_int) {
         self.killing |= signal == libc::SIGKILL;
-        if self.own_group && !self.whole_tree {
-            let _ = signal::kill_group(self.child, signal);
-        } else {
+        let whole_group = self.own_group && !self.whole_tree;
+        // Without a group of its own after all, or where groups may not be signalled: one by one.
+        if !(whole_group && signal::kill_group(self.child, signal).is_ok()) {
             self.signal_tree(signal);
         }
     }
@@ -365,7 +387,8 @@ impl Supervision<'_> {
         if self.how.is_none() && !processes::are_seen() {
             let _ = signal::kill(self.child, signal);
         }
-        tree::signal(|| self.roots().unwrap_or_default(), signal);
+        let command = || self.how.is_none().then_some(self.child).into_iter().collect();
+        tree::signal(|| self.roots().unwrap_or_else(|_| command()), signal);
     }
 
     /// The roots of the command's tree: itself while it lives, and with `whole_tree` what has become our child.

@@ -3,6 +3,7 @@
 //! - [`command_line`]: C's `main`, and what `ps` shows of this process
 //! - [`streams`]: standard streams that the caller closed
 //! - [`bus_error`]: the end by SIGBUS
+//! - [`memory`]: the end where no memory is to be had
 //! - [`signal`]: masks, dispositions, synchronous acceptance, sending
 //! - [`spawn`]: clone, execve, wait
 //! - [`daemon`]: fork, and a process of its own
@@ -15,6 +16,7 @@
 pub mod bus_error;
 pub mod command_line;
 pub mod daemon;
+pub mod memory;
 pub mod rights;
 pub mod shared_page;
 pub mod signal;

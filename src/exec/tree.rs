@@ -48,10 +48,11 @@ pub fn ask(roots: &HashSet<u32>, group: Option<u32>, but: u32, signal: c_int) {
 }
 
 /// A process that was seen in /proc.
-enum Member {
-    Opened(Process),
-    /// By PID and start time, where no descriptor can be had.
-    Numbered(u32, u64),
+struct Member {
+    pid: u32,
+    start_time: u64,
+    /// `None`: no descriptor can be had.
+    process: Option<Process>,
 }
 
 impl Member {
@@ -66,22 +67,32 @@ impl Member {
     /// The process with this PID, if it is the one that started then: since /proc was read, the number may have come to
     /// mean another one.
     fn of(pid: u32, start_time: u64) -> Option<Self> {
-        let member = match Process::open(pid) {
-            Ok(process) => Self::Opened(process),
+        let process = match Process::open(pid) {
+            Ok(process) => Some(process),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
-            Err(_) => Self::Numbered(pid, start_time),
+            Err(_) => None,
         };
-        (processes::start_time(pid) == Some(start_time)).then_some(member)
+        let member = Self {
+            pid,
+            start_time,
+            process,
+        };
+        member.is_meant().then_some(member)
+    }
+
+    /// True if its number still means it.
+    fn is_meant(&self) -> bool {
+        processes::start_time(self.pid) == Some(self.start_time)
     }
 
     fn signal(&self, signal: c_int) {
-        // If it fails, the process has ended, or this user may not signal it.
-        let _ = match self {
-            Self::Opened(process) => process.signal(signal),
-            Self::Numbered(pid, start_time) if processes::start_time(*pid) == Some(*start_time) => {
-                signal::kill(*pid, signal)
-            }
-            Self::Numbered(..) => Ok(()),
-        };
+        match self.process.as_ref().map(|process| process.signal(signal)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            // Without a descriptor, or the system does not allow its use. If this fails, the process has ended, or this
+            // user may not signal it.
+            Some(Err(_)) | None if self.is_meant() => drop(signal::kill(self.pid, signal)),
+            Some(Err(_)) | None => {}
+        }
     }
 }

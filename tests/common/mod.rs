@@ -12,6 +12,7 @@ pub mod private;
 pub mod prompt;
 pub mod pty;
 pub mod run;
+pub mod sandbox;
 pub mod schema;
 pub mod witness;
 pub mod worker;

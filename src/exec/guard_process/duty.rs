@@ -88,7 +88,13 @@ impl Command {
     fn signal(&self, page: &Page, signal: c_int) {
         // If it fails, the command has ended, or this user may not signal it.
         let _ = match &self.process {
-            Known::Opened(process) => process.signal(signal),
+            Known::Opened(process) => match process.signal(signal) {
+                // Not by a descriptor, as the system has it: by its number.
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) && self.is_meant(page) => {
+                    signal::kill(self.pid, signal)
+                }
+                result => result,
+            },
             Known::Numbered if self.is_meant(page) => signal::kill(self.pid, signal),
             Known::Numbered | Known::Gone => Ok(()),
         };

@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 /// The kernel's size of a signal set in bytes.
@@ -130,15 +130,18 @@ impl Received {
     }
 }
 
-/// Waits until one of `set` (which must be blocked) is pending, and takes it. `None`: the time is up, or something
+/// Waits until one of `set` (which must be blocked) is pending, and takes it. `Ok(None)`: the time is up, or something
 /// else happened (this process was stopped and continued); try again.
-pub fn accept(set: SignalSet, timeout: Duration) -> Option<Received> {
+///
+/// # Errors
+/// The system does not allow the call.
+pub fn accept(set: SignalSet, timeout: Duration) -> io::Result<Option<Received>> {
     let time = libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: an all-zero siginfo is a valid one; set, info and time are of the types that the call expects.
-    unsafe {
+    let (signal, info) = unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();
         let signal = libc::syscall(
             libc::SYS_rt_sigtimedwait,
@@ -147,7 +150,15 @@ pub fn accept(set: SignalSet, timeout: Duration) -> Option<Received> {
             &raw const time,
             SET_BYTES,
         );
-        (signal > 0).then_some(Received { info })
+        (signal, info)
+    };
+    if signal > 0 {
+        return Ok(Some(Received { info }));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(None),
+        _ => Err(error),
     }
 }
 
@@ -206,6 +217,22 @@ pub fn set_disposition(signal: c_int, disposition: Disposition) -> bool {
         new.sa_sigaction = handler;
         libc::sigaction(signal, &raw const new, &raw mut old);
         old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The caller had SIGXFSZ ignored.
+static FILE_LIMIT_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// From now on a file that would grow beyond the limit (RLIMIT_FSIZE) is an error (EFBIG), not a signal.
+pub fn ignore_file_limit() {
+    let ignored = set_disposition(libc::SIGXFSZ, Disposition::Ignored);
+    FILE_LIMIT_WAS_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+/// Undoes that, as far as the caller had not ignored the signal himself. Async-signal-safe.
+pub fn restore_file_limit() {
+    if !FILE_LIMIT_WAS_IGNORED.load(Ordering::Relaxed) {
+        set_disposition(libc::SIGXFSZ, Disposition::Default);
     }
 }
 

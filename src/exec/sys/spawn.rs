@@ -141,6 +141,7 @@ impl Inherited {
         if super::bus_error::was_ignored() {
             signal::set_disposition(libc::SIGBUS, Disposition::Ignored);
         }
+        signal::restore_file_limit();
         signal::set_mask(self.mask);
     }
 }
@@ -322,10 +323,43 @@ pub fn wait(whose: Whose, block: Block) -> Report {
         // SAFETY: the pointer is to a c_int.
         match unsafe { libc::waitpid(pid, &raw mut status, flags) } {
             0 => return Report::Nothing,
-            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            -1 => return Report::NoChildren,
+            -1 => match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::ECHILD) => return Report::NoChildren,
+                // A sandbox that does not know this call may know its younger sister.
+                _ => return wait_by_id(whose, flags),
+            },
             pid => return Report::Of(pid as u32, change(status)),
         }
+    }
+}
+
+/// The same through waitid(2).
+fn wait_by_id(whose: Whose, flags: c_int) -> Report {
+    let (kind, id) = match whose {
+        Whose::Child(pid) => (libc::P_PID, pid),
+        Whose::Any => (libc::P_ALL, 0),
+    };
+    loop {
+        // SAFETY: an all-zero siginfo is a valid one, and the kernel writes one.
+        let (result, info) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            (libc::waitid(kind, id, &raw mut info, flags | libc::WEXITED), info)
+        };
+        match result {
+            0 => {}
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => continue,
+            _ => return Report::NoChildren,
+        }
+        // SAFETY: these fields are the kernel's, or zero as before if there is nothing to report.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        return match (pid, info.si_code) {
+            (0, _) => Report::Nothing,
+            (pid, libc::CLD_EXITED) => Report::Of(pid as u32, Change::Exited(status)),
+            (pid, libc::CLD_STOPPED | libc::CLD_TRAPPED) => Report::Of(pid as u32, Change::Stopped(status)),
+            (pid, libc::CLD_CONTINUED) => Report::Of(pid as u32, Change::Continued),
+            (pid, _) => Report::Of(pid as u32, Change::Killed(status)),
+        };
     }
 }
 

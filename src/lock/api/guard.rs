@@ -176,7 +176,9 @@ impl Guard<'_> {
                 hold.kept = id;
                 // On a semaphore that was deleted nobody can be probed, and there is no lock to keep.
                 let semaphore = &hold.objects.semaphore;
-                id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id)
+                let lit = id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id);
+                // Where nothing can be seen, waiting for it would never end.
+                lit && !beacon::is_blind()
             })
             .unwrap_or(false)
     }

@@ -36,6 +36,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 
 /// Where the beacons' bytes begin: far behind the end of any of the files.
 const OFFSET: i64 = 1 << 40;
@@ -132,7 +133,25 @@ fn lock_a_byte(file: BorrowedFd<'_>, path: &Path, lock: c_int, in_table: impl Fn
 /// True if nobody has this byte locked, for reading or for writing.
 fn is_unlocked(file: BorrowedFd<'_>, id: u32) -> nix::Result<bool> {
     let mut probe = byte(id & ID_MASK, libc::F_WRLCK);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)).map(|_| probe.l_type == libc::F_UNLCK as libc::c_short)
+    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe));
+    if let Err(errno @ (Errno::EPERM | Errno::ENOSYS)) = asked {
+        REFUSED.store(errno as i32, Relaxed);
+    }
+    asked.map(|_| probe.l_type == libc::F_UNLCK as libc::c_short)
+}
+
+/// Why the system does not let this process probe beacons, in a sandbox that refuses that; 0 = it does, as far as is known.
+static REFUSED: AtomicI32 = AtomicI32::new(0);
+
+/// True if this process cannot find out whether others live. Warns of that, once.
+pub(crate) fn is_blind() -> bool {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let refused = REFUSED.load(Relaxed);
+    if refused != 0 && !WARNED.swap(true, Relaxed) {
+        let errno = Errno::from_raw(refused);
+        log::warn!("whether others live cannot be seen, so all do: fcntl(2) with F_OFD_GETLK is refused: {errno}");
+    }
+    refused != 0
 }
 
 /// True if nobody keeps this beacon of a handle lit. What cannot be found out counts as lit.

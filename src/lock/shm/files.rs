@@ -6,6 +6,7 @@ use crate::lock::types::name::TEMPORARY;
 use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, renameat2};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid};
 use std::io;
@@ -73,7 +74,7 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
             source: io::Error::new(source.kind(), "/dev/shm does not exist"),
         },
         Errno::ENOENT => Error::NotFound { path },
-        Errno::EACCES | Errno::EPERM => {
+        Errno::EACCES => {
             let owner = owner_of(&path);
             Error::Permission { path, owner, source }
         }
@@ -199,8 +200,10 @@ pub(crate) fn publish(new: &NewFile<'_>) -> Result<()> {
                 Err(_) => publish_renamed(new, directory),
             }
         }
-        // A file system without O_TMPFILE.
-        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => publish_renamed(new, directory),
+        // A file system without O_TMPFILE, or a sandbox that refuses it.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS) => {
+            publish_renamed(new, directory)
+        }
         Err(errno) => Err(match fail("create", new.path, errno) {
             Error::NotFound { path } => Error::Os {
                 doing: "create",
@@ -247,7 +250,7 @@ fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
         // By renaming it never has two names. Some file systems cannot rename without replacing.
         let named = renameat2(AT_FDCWD, &temporary, AT_FDCWD, new.path, RenameFlags::RENAME_NOREPLACE);
         match named.or_else(|errno| match errno {
-            Errno::EINVAL | Errno::ENOSYS => {
+            Errno::EINVAL | Errno::ENOSYS | Errno::EPERM => {
                 nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty())
             }
             _ => Err(errno),
@@ -269,9 +272,35 @@ pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size) {
         // A file system without a limit (ramfs).
-        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        // Not allowed to ask: whoever made the file may have written all of it.
+        Err(Errno::ENOSYS | Errno::EPERM) if fstat(file)?.st_blocks.saturating_mul(512) >= size => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Gives a new file its size, with space for every page: a full file system is an error here instead of a SIGBUS later.
+fn set_size(file: &OwnedFd, size: i64) -> std::result::Result<(), (&'static str, Errno)> {
+    const PAGE: usize = 4096;
+    // In a program that has not ignored it, a signal would come before the error (SIGXFSZ).
+    let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    if u64::try_from(size).is_ok_and(|size| size > limit) {
+        return Err(("allocate space for", Errno::EFBIG));
+    }
+    match fallocate(file, FallocateFlags::empty(), size) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => {}
+        Err(errno) => return Err(("allocate space for", errno)),
+    }
+    nix::unistd::ftruncate(file, size).map_err(|errno| ("size", errno))?;
+    for at in (0..size).step_by(PAGE) {
+        while let Err(errno) = nix::sys::uio::pwrite(file, &[0], at) {
+            if errno != Errno::EINTR {
+                return Err(("write", errno));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// fallocate(2), again if a signal interrupts it.
@@ -286,15 +315,8 @@ fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()
 
 fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let failed = |doing| move |errno| fail(doing, new.path, errno);
-    // Space for every page now: a full file system is an error here instead of a SIGBUS later.
     let size = i64::try_from(new.size).unwrap_or(i64::MAX);
-    match fallocate(file, FallocateFlags::empty(), size) {
-        Ok(()) => {}
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-            nix::unistd::ftruncate(file, size).map_err(failed("size"))?;
-        }
-        Err(errno) => return Err(failed("allocate space for")(errno)),
-    }
+    set_size(file, size).map_err(|(doing, errno)| failed(doing)(errno))?;
     let mut written = 0;
     while let Some(rest) = new.content.get(written..).filter(|rest| !rest.is_empty()) {
         written += match nix::unistd::write(file, rest) {

@@ -3,6 +3,7 @@
 use crate::lock::protocol::latch::{self, Entry, LatchWorld, Slept};
 use crate::lock::protocol::orderings::{LATCH_SWAP, RETIRED};
 use crate::lock::protocol::queue::{Sweep, Wakes, visit};
+use crate::lock::shm::beacon;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::real::{Gone, Real};
@@ -93,6 +94,7 @@ impl Real<'_> {
                 "the lock's semaphore stood at {excess} (released by force more than once); it counts as 1 = free"
             );
         }
+        beacon::is_blind(); // warns, where a slow log does no harm
         self.table().header.announce();
         // What was decided counts if it was decided by the table.
         if self.table().is_intact() {

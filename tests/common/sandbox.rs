@@ -1,0 +1,71 @@
+//! A sandbox in which the kernel refuses one system call.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// `command` behind the words of a launcher.
+pub fn behind(launcher: &[&str], command: &Command) -> Command {
+    let mut launched = Command::new(launcher[0]);
+    launched.args(&launcher[1..]);
+    launched.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => launched.env(name, value),
+            None => launched.env_remove(name),
+        };
+    }
+    launched
+}
+
+/// The launcher that refuses, built once.
+fn launcher() -> &'static str {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("deny-{}", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/deny.c");
+        let status = Command::new("cc")
+            .args(["-O1", "-o"])
+            .arg(&program)
+            .arg(source)
+            .status();
+        assert!(status.expect("cc runs").success(), "{source} does not compile");
+        program
+    });
+    built.to_str().expect("UTF-8")
+}
+
+/// A system call, maybe only where an argument (its index, a mask, a value) says so.
+pub struct Call {
+    /// What it is called.
+    pub name: &'static str,
+    number: libc::c_long,
+    only: (u32, u32, u32),
+}
+
+impl Call {
+    /// Whatever its arguments are.
+    pub const fn any(name: &'static str, number: libc::c_long) -> Self {
+        Self::with(name, number, (0, 0, 0))
+    }
+
+    /// With this argument.
+    pub const fn with(name: &'static str, number: libc::c_long, only: (u32, u32, u32)) -> Self {
+        Self { name, number, only }
+    }
+
+    /// `command` where this call fails with `errno`. Whatever hangs is killed after a minute.
+    pub fn denied(&self, errno: i32, command: &Command) -> Command {
+        let (argument, mask, value) = self.only;
+        let numbers = [
+            self.number.to_string(),
+            errno.to_string(),
+            mask.to_string(),
+            argument.to_string(),
+            value.to_string(),
+        ];
+        let mut words = vec!["timeout", "-s", "KILL", "60", launcher()];
+        words.extend(numbers.iter().map(String::as_str));
+        behind(&words, command)
+    }
+}
