@@ -6,7 +6,6 @@ use crate::lock::acquire::hold::{Hold, User};
 use crate::lock::acquire::queued::{Queued, Waited};
 use crate::lock::acquire::share::Share;
 use crate::lock::acquire::spin::Spin;
-use crate::lock::protocol::orderings::TOKEN_LOAD;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::latched::NotDone;
@@ -407,15 +406,11 @@ fn can_detach(detached: Detached) -> Result<u64> {
 fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Request) -> Result<Option<Hold>> {
     let now = sys::monotonic();
     let table = &objects.table;
-    let Some(record) = table.requests.get(i) else {
+    let Some(token) = Real::new(objects, now, now).own_token(i, word) else {
         return Ok(None);
     };
-    let mut hold = Hold::new(objects.clone(), i, word, record.token.load(TOKEN_LOAD), request, now);
+    let mut hold = Hold::new(objects.clone(), i, word, token, request, now);
     hold.abandoned = table.header.abandoned.load(Relaxed);
-    // After the token: it is ours if the record still was.
-    if !hold.is_held() {
-        return Ok(None);
-    }
     if !hold.accepted() {
         return Ok(None);
     }

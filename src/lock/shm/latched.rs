@@ -13,8 +13,8 @@ use crate::lock::types::Error;
 
 /// Longest uninterrupted sleep for the latch: how soon it is noticed that the process inside is dead.
 const SLICE_NS: u64 = 10_000_000;
-/// Tries for the latch before sleeping; each is a few dozen pauses.
-const SPINS: u32 = 24;
+/// Tries for the latch before sleeping; each is a few dozen pauses. (None in `weak/`.)
+const SPINS: u32 = if cfg!(weak) { 0 } else { 24 };
 
 /// Why work in the latch was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

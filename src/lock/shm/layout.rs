@@ -21,13 +21,13 @@ use crate::lock::system::printable_bytes;
 use crate::lock::types::{Ended, Host, Requester};
 use std::mem::offset_of;
 
-/// Requests (holders and waiters) at once.
-pub(crate) const REQUESTS: usize = 1024;
+/// Requests (holders and waiters) at once. (In `weak/` there are a few of each: all of them cost time there.)
+pub(crate) const REQUESTS: usize = if cfg!(weak) { 4 } else { 1024 };
 /// Ended holds that are remembered.
-pub(crate) const HISTORY: usize = 256;
+pub(crate) const HISTORY: usize = if cfg!(weak) { 2 } else { 256 };
 /// Requests that gave up that are remembered. They have a ring of their own, so that a process that polls does not push
 /// out the holds.
-pub(crate) const GAVE_UP: usize = 64;
+pub(crate) const GAVE_UP: usize = if cfg!(weak) { 1 } else { 64 };
 /// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be probed any more.
 pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
@@ -180,6 +180,7 @@ sys::shared! {
     }
 }
 
+#[cfg(not(weak))]
 const _: () = {
     assert!(size_of::<Header>() == 320 && offset_of!(Header, latch) == 64);
     assert!(size_of::<Record>() == 128 && size_of::<Past>() == 176);

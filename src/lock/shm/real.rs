@@ -1,11 +1,11 @@
 //! The protocol's real world: one lock's open objects, as one request sees and changes them.
 
 use crate::lock::protocol::orderings::{
-    BOUND_STORE, DESCRIBE, EXPIRES_LOAD, EXPIRES_STORE, GRANT, HOLDER_STORE, WORD_LOAD, WORD_SWAP,
+    BOUND_STORE, DESCRIBE, EXPIRES_LOAD, EXPIRES_STORE, GRANT, HOLDER_STORE, TOKEN_LOAD, WORD_LOAD, WORD_SWAP,
 };
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::staleness;
-use crate::lock::protocol::word::{SemaphoreWord, Word};
+use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
 use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REQUESTS, Record, pack_what};
@@ -133,6 +133,14 @@ impl<'a> Real<'a> {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
+    }
+
+    /// The token that the own request in record `i` was granted under; `None` = it is no longer held.
+    pub(crate) fn own_token(&self, i: usize, word: Word) -> Option<u64> {
+        let token = self.record(i)?.token.load(TOKEN_LOAD);
+        // After the token: it is ours if the record still is.
+        let held = self.table().words.get(i)?.load(WORD_LOAD) == word.at(Stage::Held).0;
+        held.then_some(token)
     }
 
     fn header_field(&self, field: Field) -> &'a AtomicU64 {

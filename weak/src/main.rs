@@ -1,0 +1,163 @@
+//! The lock under a weak memory model: see `docs/model.md`. `resourcelock-weak --help` says how it is called.
+
+#[path = "../../src/lock"]
+#[allow(dead_code, unused_imports)]
+mod lock {
+    pub mod protocol;
+    #[path = "../../weak/src/lock/sys.rs"]
+    pub mod sys;
+    pub mod types;
+
+    pub mod system {
+        mod escape;
+        pub mod ids;
+        pub use escape::{printable, printable_bytes};
+    }
+
+    pub mod shm {
+        pub mod count;
+        pub mod ending;
+        pub mod events;
+        pub mod latched;
+        pub mod layout;
+        pub mod lifelines;
+        pub mod messages;
+        pub mod real;
+        pub mod request;
+
+        pub mod beacon {
+            pub(crate) use crate::world::is_keeper_out;
+        }
+        pub mod note {
+            pub(crate) use crate::world::Note;
+        }
+        pub mod lock_objects {
+            pub(crate) use crate::world::Objects;
+        }
+        pub use crate::world::process;
+        pub mod semaphore {
+            pub(crate) use crate::world::Semaphore;
+        }
+        pub mod table {
+            pub(crate) use crate::world::Table;
+        }
+    }
+
+    pub mod inspect {
+        pub mod snapshot;
+    }
+
+    pub mod testing {
+        pub mod model {
+            mod actor;
+            #[path = "../../../../weak/src/scenarios.rs"]
+            pub mod scenarios;
+        }
+    }
+}
+
+mod armv8;
+mod mutant;
+mod mutants;
+mod suite;
+mod trace;
+mod world;
+
+use lock::testing::model::scenarios;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+Usage: resourcelock-weak [long]
+       resourcelock-weak SCENARIO [CHANGES [PREEMPTIONS [SECONDS]]]
+
+Without a scenario: all of them, with the shipped orderings and with each of them weakened. CHANGES are weaker orderings
+and faults, e.g. WORD_LOAD=Relaxed,WORD_SWAP=Release. TRACE=1 prints the actions of the execution that fails.";
+
+/// Of the thread that sets a scenario up, in machine words.
+const STACK: usize = 16 << 10;
+
+/// Executions so far.
+static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => suite::run(false),
+        ["long"] => suite::run(true),
+        [word, ..] if word.starts_with('-') => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        [scenario, rest @ ..] => {
+            mutant::choose(rest.first().unwrap_or(&""));
+            let number = |at: usize, or: u64| rest.get(at).map_or(or, |word| word.parse().expect("a number"));
+            explore(scenario, number(1, 2) as usize, Duration::from_secs(number(2, 60)))
+        }
+    }
+}
+
+/// Explores a scenario, in this process. Says how that went, and ends with 1 at the first violation.
+fn explore(name: &str, preemptions: usize, limit: Duration) -> ExitCode {
+    let start = Instant::now();
+    std::panic::set_hook(Box::new(move |panic| {
+        let why = panic.payload();
+        let why = why
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(why.downcast_ref::<&str>().copied());
+        let why: String = why.unwrap_or("?").replace('\n', " ").chars().take(140).collect();
+        let executions = EXECUTIONS.load(Relaxed);
+        println!("VIOLATION after {executions} executions: {why}");
+        trace::print();
+        std::process::exit(1);
+    }));
+    let mut whole = true;
+    if let Some(scenario) = scenarios::ALL.iter().find(|scenario| scenario.name == name) {
+        whole = check(preemptions, limit, scenario.run);
+    } else if let Some((_, run)) = scenarios::DEATHS.iter().find(|(death, _)| *death == name) {
+        // Later and later, until it does all that it has to do.
+        for after in 0.. {
+            static DIED: AtomicBool = AtomicBool::new(false);
+            DIED.store(false, Relaxed);
+            whole &= check(preemptions, limit.saturating_sub(start.elapsed()), move || {
+                DIED.fetch_or(run(after), Relaxed);
+            });
+            if !DIED.load(Relaxed) {
+                break;
+            }
+        }
+    } else {
+        panic!("no scenario has this name");
+    }
+    println!(
+        "ok: {} executions, {} sections under the lock, {:.1} s{}",
+        EXECUTIONS.load(Relaxed),
+        world::SECTIONS.load(Relaxed),
+        start.elapsed().as_secs_f64(),
+        if whole { "" } else { "; not all: the time was up" }
+    );
+    ExitCode::SUCCESS
+}
+
+/// Explores all executions, up to so many preemptions each, until the time is up: false = it was.
+fn check(preemptions: usize, limit: Duration, run: impl Fn() + Send + Sync + 'static) -> bool {
+    let start = Instant::now();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.max_duration = Some(limit);
+    builder.checkpoint_interval = 200;
+    let run = Arc::new(run);
+    builder.check(move || {
+        EXECUTIONS.fetch_add(1, Relaxed);
+        let run = run.clone();
+        // The stack of loom's first thread is too small for a world.
+        let thread = loom::thread::Builder::new().stack_size(STACK).spawn(move || run());
+        thread.unwrap().join().unwrap();
+    });
+    start.elapsed() < limit
+}
