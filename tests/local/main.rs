@@ -21,6 +21,7 @@ mod detached;
 mod example_accept;
 mod example_demo;
 mod example_sensor;
+mod fault_01;
 mod fault_02;
 mod fault_03;
 mod fault_04;

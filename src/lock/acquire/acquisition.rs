@@ -386,6 +386,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
 /// Start time of the process that a detached hold is to be bound to, 0 = none; fails if such a hold would never end.
 fn can_detach(detached: Detached) -> Result<u64> {
+    process::look_up_namespaces();
     let start = match detached.pid {
         Some(pid) => process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
         None => 0,

@@ -8,6 +8,7 @@ use crate::lock::shm::ending::Ending;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::{Record, pack_what};
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::process;
 use crate::lock::shm::real::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
@@ -142,11 +143,13 @@ impl Hold {
 
     /// Makes it a detached one: from now on nobody's life keeps it but the bound process's.
     pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> Result<bool> {
+        process::look_up_namespaces();
         self.change(RELEASE_LATCH_NS, |real, _| real.detach(self.i, detached, bound_start))
     }
 
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
+        process::look_up_namespaces();
         self.change(BIND_LATCH_NS, |real, _| real.bind(self.i, pid, start))
     }
 

@@ -5,7 +5,9 @@ use crate::lock::acquire::share::Share;
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::shm::beacon::{self, Keeper};
 use crate::lock::shm::layout::LAPSES;
+use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
+use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal};
 use crate::lock::types::{Error, GetOptions, Result};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +43,9 @@ pub struct Guard<'a> {
     lock: &'a ResourceLock,
     share: Share<'a>,
 }
+
+/// How often a removal that has just begun is checked for its end.
+const REMOVAL_CHECKS: u32 = 25;
 
 /// How a hold was taken away from its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,13 +121,15 @@ impl Guard<'_> {
             // A child's copy: the hold in the table is its parent's.
             return (!self.lock.is_held(self.token())).then_some(Lost::Forced);
         }
-        let Some((objects, held)) = self.share.with(|hold| (hold.objects.clone(), hold.is_held())) else {
+        let Some(objects) = self.share.with(|hold| hold.objects.clone()) else {
             return Some(Lost::Forced);
         };
-        if !objects.are_at_their_paths() {
+        if !objects.are_at_their_paths() || is_removed(&objects) {
             return Some(Lost::Replaced);
         }
         let semaphore = objects.semaphore.load();
+        // Last: the semaphore may be another hold's by now.
+        let held = self.share.with(|hold| hold.is_held()).unwrap_or(false);
         // After what was read.
         if !objects.are_intact() {
             return Some(Lost::Damaged);
@@ -221,6 +228,19 @@ impl Guard<'_> {
     pub fn leave_held(self) {
         self.share.leave_to_handle();
     }
+}
+
+/// True if somebody has removed the lock since its paths were checked. A removal that has begun may still be refused; it
+/// takes microseconds, unless the remover is stopped: then the lock is not lost yet.
+fn is_removed(objects: &Objects) -> bool {
+    for check in 0..REMOVAL_CHECKS {
+        match Removal::of(&objects.table) {
+            Removal::None | Removal::Abandoned(_) => return check > 0 && !objects.are_at_their_paths(),
+            Removal::Over => return true,
+            Removal::UnderWay(_) => std::thread::sleep(REMOVAL_CHECK),
+        }
+    }
+    false
 }
 
 impl std::fmt::Debug for Guard<'_> {

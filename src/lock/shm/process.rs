@@ -67,6 +67,12 @@ pub(crate) fn pid_namespace() -> u64 {
 /// Used instead of an inode if the kernel has no time namespaces (before Linux 5.6).
 const ONE_TIME: u64 = 1;
 
+/// Finds out this process's namespaces, so that asking for them in the latch takes no system call.
+pub(crate) fn look_up_namespaces() {
+    pid_namespace();
+    time_namespace();
+}
+
 /// The inode of this process's time namespace; 0 if it cannot be read. The clocks that count from boot, and the start
 /// times in /proc, may differ between namespaces.
 pub(crate) fn time_namespace() -> u32 {
