@@ -61,7 +61,11 @@ fn no_descriptor_of_the_command() {
             scope.spawn(move || {
                 let journal = Journal::new(&etcd.url(), "descriptor");
                 let mut command = journal.command(&["run"]);
-                command.args(TTL).arg("--").args(journal.beat(60, &["stubborn"]));
+                // A lease so long that there is time for all this to be slow, between the kill and its end.
+                command
+                    .args(["--ttl", "15"])
+                    .arg("--")
+                    .args(journal.beat(60, &["stubborn"]));
                 // Counted in each process.
                 let how_it_fails = format!("inject=pidfd_open:error={how}");
                 let words = [&STRACE[..], &[&how_it_fails]].concat();

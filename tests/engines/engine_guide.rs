@@ -116,6 +116,12 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
 }
 
+/// True if a server on a busy machine did not say who holds a lock within the time that is given to what nothing depends
+/// on.
+fn is_busy(said: &str) -> bool {
+    said.contains("who has it cannot be read: ") && said.contains("no answer in time")
+}
+
 /// The night, on all hosts at once.
 fn night(island: &Island, place: &Place, variables: &[(String, String)], jobs: &[String]) {
     let everywhere = |job: &str| -> Vec<Child> {
@@ -127,7 +133,10 @@ fn night(island: &Island, place: &Place, variables: &[(String, String)], jobs: &
     };
     let quiet = |child: Child| {
         let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut said = stderr(&output);
+        if is_busy(&said) {
+            said.clear();
+        }
         assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
     };
     let [nightly, rotate] = jobs else {
@@ -209,8 +218,13 @@ fn failing(island: &Island, place: &Place, variables: &[(String, String)], night
 fn looks(island: &Island, place: &Place, variables: &[(String, String)]) {
     for words in ["rotate state", "check state"] {
         let steps = session(&block("console", words));
-        let output = place.on(&island.hosts[0], variables, &format!("exec 2>&1; {}", script(&steps)));
-        check(&steps, &stdout(&output));
+        let mut said = String::new();
+        wait_until("the server says who has it", || {
+            let output = place.on(&island.hosts[0], variables, &format!("exec 2>&1; {}", script(&steps)));
+            said = stdout(&output);
+            !is_busy(&said)
+        });
+        check(&steps, &said);
     }
     let check = session(&block("console", "check state")).remove(0).command;
     assert!(stdout(&place.on(&island.hosts[1], variables, &check)).contains("@two ("));
