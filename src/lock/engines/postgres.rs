@@ -4,26 +4,26 @@
 //! The server's own `pg_advisory_lock` on the first 64 bits of the SHA-256 of `resourcelock:NAME`, in the database that
 //! the URL names. It belongs to the session: when the connection ends, in whatever way, the server gives the lock to
 //! the next in line at once. Another program that uses the same number by chance is excluded like anybody else, and
-//! shown by its `application_name`. Nobody can release it from outside but by ending the session: `DISCARD ALL` and
-//! `pg_advisory_unlock_all` concern the session that calls them.
+//! shown by its `application_name`. Nobody can release it from outside except by ending the session: `DISCARD ALL` and
+//! `pg_advisory_unlock_all` affect the session that calls them.
 //!
-//! A standby keeps locks of its own and a pooler in transaction mode no sessions: both are refused.
+//! A standby keeps locks of its own, and a pooler in transaction mode keeps no sessions: both are refused.
 //!
 //! # Tokens
-//! Drawn from one sequence for all locks of the database, so that a grant need not wait for the disk. The server writes
-//! 32 numbers ahead, but a session that draws the next of them does not wait until that is on the disk: a crash may take
-//! back what was drawn. So there is a table `public.resourcelock_session` that is not logged: after a crash (and on a
+//! They are drawn from one sequence for all locks of the database, so that a grant need not wait for the disk. The server
+//! writes 32 numbers ahead, but a session that draws the next of them does not wait until that is on the disk: a crash may
+//! take back what was drawn. So there is a table `public.resourcelock_session` that is not logged: after a crash (and on a
 //! server that has taken over) it is empty, and after a restart or in a copy of the database it tells of something else.
-//! The first to find that moves the sequence on by more than can have been lost (`sql.rs`). Where neither is there and none may be made, the token is the server's transaction counter, and each
-//! grant waits until that is on the disk. Once they are there, one who may not use them is refused: two counts would not
-//! fit together.
+//! The first to find that moves the sequence on by more than can have been lost (`grant.rs`). Where neither exists and this
+//! role may not create them, the token is the server's transaction counter, and each grant waits until that is on the
+//! disk. Once they exist, a role that may not use them is refused: two counts would not go together.
 //!
-//! The table also tells others who holds and who waits, one row a request.
+//! The table also tells others who holds and who waits, one row for each request.
 //!
 //! # Losing it
 //! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
 //! over, as with a lease; the server is told to drop a silent connection no earlier than after twice that time. The
-//! socket's end is seen at once. Whoever sees to the command's end keeps the socket open as well, and sees its end
+//! socket's end is noticed at once. Whoever supervises the command keeps the socket open as well, and notices its end
 //! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone; if the session ends then,
 //! the command is killed.
 //!
@@ -34,16 +34,33 @@
 //! | the session is ended (`unget`, `pg_terminate_backend`) | the next, after a moment | see below |
 //! | the server crashes, restarts, fails over | whoever asks first | see below |
 //!
-//! In the last two rows the server gives the lock away while the command runs. The holder's host sees the connection's
-//! end and kills the command, in about 10 ms. The next holder knows from the row that its predecessor left that it was
-//! no release, and waits for a moment (50 ms). That is no proof: if the news takes longer (a slow
-//! network; a host without time for its guard; a connection that is cut at the same moment, when the command runs until
-//! its own limit at 90 % of the TTL), two commands overlap, and only the tokens tell them apart.
+//! In the last two rows the server gives the lock away while the command runs. The holder's host notices the connection's
+//! end and kills the command, in about 10 ms. The next holder knows from the row that its predecessor left that it was not
+//! a release, and waits for a moment (50 ms). That is no proof: if the news takes longer (a slow network; a host without
+//! time for its guard; a connection that is cut at the same moment, when the command runs until its own limit at 90 % of
+//! the TTL), two commands overlap, and only the tokens tell them apart.
+//!
+//! # Files
+//! | file | what it contains |
+//! |---|---|
+//! | `settings.rs`, `libpq_options.rs`, `encryption.rs`, `password.rs` | what the URL and the environment say |
+//! | `target.rs`, `connect.rs`, `socket.rs`, `tls.rs`, `channel_binding.rs`, `pooler.rs` | connecting to the right server, and to nothing else |
+//! | `sql.rs`, `advisory.rs`, `grant.rs`, `token_objects.rs` | the statements |
+//! | `request_handle.rs`, `request_thread.rs` | a request and its hold: here, and in the thread that keeps the connection |
+//! | `views.rs`, `polling.rs` | viewing locks, and following one |
 
+mod advisory;
+#[cfg(feature = "tls")]
+mod channel_binding;
 mod connect;
+mod encryption;
+mod grant;
+mod libpq_options;
 mod password;
+mod polling;
 mod pooler;
-mod session;
+mod request_handle;
+mod request_thread;
 mod settings;
 mod socket;
 mod sql;
@@ -54,12 +71,15 @@ mod tls;
 mod tls_absent;
 #[cfg(not(feature = "tls"))]
 use tls_absent as tls;
+mod token_objects;
 mod views;
 
 use super::stored_request::StoredRequest;
 use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, SHORTEST_TTL, USUAL_TTL};
 use crate::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
-use session::Session;
+use polling::Following;
+use request_handle::RequestHandle;
+use request_thread::Request;
 use std::sync::Arc;
 use target::Target;
 
@@ -115,10 +135,17 @@ impl Engine for Postgres {
                 SHORTEST_TTL.as_secs()
             ));
         }
-        let who = StoredRequest::new(&options);
-        let mut session = Session::start(&self.target, name, options.mode, options.wait, ttl, who)?;
-        let granted = session.wait(&mut options, || self.peek(name).ok().flatten())?;
-        Ok(granted.then(|| Box::new(session) as Box<dyn Held>))
+        let request = RequestHandle::start(Request {
+            target: self.target.clone(),
+            name: name.clone(),
+            mode: options.mode,
+            wait: options.wait,
+            ttl,
+            stored: StoredRequest::new(&options),
+            has_table: false,
+        })?;
+        let hold = request.wait(&mut options, || self.peek(name).ok().flatten())?;
+        Ok(hold.map(|hold| Box::new(hold) as Box<dyn Held>))
     }
 
     fn acquire_detached(
@@ -138,7 +165,7 @@ impl Engine for Postgres {
     }
 
     fn peek(&self, name: &LockName) -> Result<Option<State>> {
-        views::block_on(views::glance(&self.target, name)).map(Some)
+        views::block_on(views::peek(&self.target, name)).map(Some)
     }
 
     fn list(&self) -> Result<Listing> {
@@ -149,7 +176,7 @@ impl Engine for Postgres {
     }
 
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
-        Ok(Box::new(views::Following::start(&self.target, name, cancel)?))
+        Ok(Box::new(Following::start(&self.target, name, cancel)?))
     }
 
     fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {

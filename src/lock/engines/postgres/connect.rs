@@ -1,8 +1,10 @@
 //! Connecting: to which of the servers, how encrypted, as whom.
 
+use super::encryption::SslMode;
 use super::password;
-use super::settings::{Server, SslMode};
+use super::settings::Server;
 use super::socket::{Connected, Ends, Wire};
+use super::sql::Sql;
 use super::target::{Target, is_refusal};
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::sys;
@@ -37,6 +39,14 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Runs statements over it.
+    pub(super) fn sql<'a>(&'a self, target: &'a Target) -> Sql<'a> {
+        Sql {
+            target,
+            client: &self.client,
+        }
+    }
+
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

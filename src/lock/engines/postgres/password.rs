@@ -1,6 +1,7 @@
-//! The password, where the URL has none: as libpq finds it.
+//! The password if the URL has none, as libpq finds it.
 
-use super::settings::{SOCKETS, Server, environment};
+use super::libpq_options::environment;
+use super::settings::{SOCKETS, Server};
 use std::path::{Path, PathBuf};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
@@ -25,16 +26,16 @@ pub(super) fn find(config: &Config, server: &Server) -> Option<String> {
     text.lines().find_map(|line| password_in(line, wanted))
 }
 
-/// What the password file calls a host: a local socket by its folder, but for the usual one.
+/// The name of a host in the password file; of a local socket, its directory, unless that is the usual one.
 fn host_in_file(host: &Host) -> String {
     match host {
         Host::Tcp(name) => name.clone(),
-        Host::Unix(folder) if folder == Path::new(SOCKETS) => "localhost".to_owned(),
-        Host::Unix(folder) => folder.display().to_string(),
+        Host::Unix(directory) if directory == Path::new(SOCKETS) => "localhost".to_owned(),
+        Host::Unix(directory) => directory.display().to_string(),
     }
 }
 
-/// The password in a line of the password file, if the line is meant for these (host, port, database, user).
+/// The password in a line of the password file, if the line is for these (host, port, database, user).
 fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

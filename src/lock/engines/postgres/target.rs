@@ -1,6 +1,7 @@
 //! Where to connect and as whom, and what the errors of a server or a connection mean.
 
-use super::settings::{Encryption, Server, Settings, SslMode};
+use super::encryption::{Encryption, SslMode};
+use super::settings::{Server, Settings};
 use super::tls::Tls;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;

@@ -3,11 +3,13 @@
 //! | `sslmode` | the server's certificate |
 //! |---|---|
 //! | `require` and weaker, no authority named | any |
-//! | `require` and weaker with `sslrootcert`, `verify-ca` | signed by it, whatever name it bears |
-//! | `verify-full` | the same, and for the host that was asked for |
+//! | `require` and weaker with `sslrootcert`, `verify-ca` | signed by that authority, for whatever name |
+//! | `verify-full` | the same, for the host that is connected to |
 
+use super::channel_binding;
 use super::connect::HandshakeFailed;
-use super::settings::{Encryption, Roots, Server, SslMode};
+use super::encryption::{Encryption, Roots, SslMode};
+use super::settings::Server;
 use crate::lock::engines::certificates::{self, unreadable};
 use crate::lock::system::trusted_certificates;
 use crate::{Error, Result};
@@ -17,7 +19,6 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -31,12 +32,12 @@ use tokio_rustls::{TlsConnector, rustls};
 
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
-    /// The name matters.
+    /// The certificate has to be for the server's name.
     full: bool,
 }
 
 impl Tls {
-    /// Reads the files that `encryption` names. The error says which is not as it has to be.
+    /// Reads the files that `encryption` names. The error says which of them cannot be used.
     pub(super) fn new(encryption: &Encryption) -> Result<Option<Self>> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Verifier {
@@ -76,7 +77,7 @@ impl Tls {
             Host::Tcp(name) => ServerName::try_from(name.clone()).ok(),
             Host::Unix(_) => None,
         };
-        // Unless it is to be checked, the address will do.
+        // If nobody checks the name, the address will do.
         let address = || server.address.filter(|_| !self.full);
         Handshake {
             connector: TlsConnector::from(self.config.clone()),
@@ -88,7 +89,7 @@ impl Tls {
 /// Sets up TLS on one connection.
 pub(super) struct Handshake {
     connector: TlsConnector,
-    /// The server's; `None`: it cannot stand in a certificate.
+    /// The server's; `None`: no certificate can be for it.
     name: Option<ServerName<'static>>,
 }
 
@@ -102,10 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Hands
         Box::pin(async move {
             let name = self
                 .name
-                .ok_or_else(|| refused(&"this name can stand in no certificate"))?;
+                .ok_or_else(|| refused(&"no certificate can be for this name"))?;
             match self.connector.connect(name, stream).await {
                 Ok(stream) => Ok(Encrypted(stream)),
-                // Whatever rustls finds is what the two sides want of each other.
+                // Whatever rustls finds fault with is not due to the connection.
                 Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Err(refused(&error)),
                 Err(error) => Err(HandshakeFailed(error)),
             }
@@ -119,7 +120,7 @@ pub(super) struct Encrypted<S>(TlsStream<S>);
 impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Encrypted<S> {
     fn channel_binding(&self) -> ChannelBinding {
         let shown = self.0.get_ref().1.peer_certificates().and_then(|shown| shown.first());
-        let binding = shown.and_then(|certificate| binding(certificate));
+        let binding = shown.and_then(|certificate| channel_binding::end_point(certificate));
         binding.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
@@ -144,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
     }
 }
 
-/// Who checks chains; `None` = any chain will do.
+/// What checks chains; `None` = any chain will do.
 fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<WebPkiServerVerifier>>> {
     let file = match &encryption.roots {
         Roots::Any => return Ok(None),
@@ -179,10 +180,10 @@ fn chain(encryption: &Encryption, provider: &Arc<CryptoProvider>) -> Result<Opti
     Ok(Some(builder.build().map_err(|e| unreadable(ROOTS, &file, e))?))
 }
 
-/// What is read, for a message.
+/// What is done with the authorities, for a message.
 const ROOTS: &str = "read sslrootcert";
 
-/// A key that others can read is refused, as libpq does.
+/// Reads a private key. One that others can read is refused, as in libpq.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     use std::os::unix::fs::MetadataExt;
     const DOING: &str = "read sslkey";
@@ -220,7 +221,7 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
-        // The name is looked at last: all else is as it should be then.
+        // The name is checked last: everything else is in order then.
         match chain.verify_server_cert(certificate, between, name, stapled, now) {
             Err(InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -251,66 +252,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `tls-server-end-point` (RFC 5929): the certificate's hash, by the function of its own signature; with MD5 and SHA-1,
-/// SHA-256 is used.
-///
-/// By hand, as tokio-postgres-rustls (0.14) has no channel binding for certificates signed with ECDSA and SHA-512.
-fn binding(certificate: &[u8]) -> Option<Vec<u8>> {
-    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
-    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
-    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OBJECT IDENTIFIER … } … }
-    let (whole, _) = element(0x30, certificate)?;
-    let (_, rest) = element(0x30, whole)?;
-    let (algorithm, _) = element(0x30, rest)?;
-    let (algorithm, _) = element(0x06, algorithm)?;
-    let hash = match (algorithm.strip_prefix(RSA), algorithm.strip_prefix(ECDSA)) {
-        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => Sha256::digest(certificate).to_vec(),
-        (Some([12]), _) | (_, Some([3, 3])) => Sha384::digest(certificate).to_vec(),
-        (Some([13]), _) | (_, Some([3, 4])) => Sha512::digest(certificate).to_vec(),
-        _ => return None,
-    };
-    Some(hash)
-}
-
-/// The content of a DER element with this tag, and what follows it.
-fn element(tag: u8, text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&[first, length], rest) = text.split_first_chunk::<2>()?;
-    if first != tag {
-        return None;
-    }
-    let (length, rest) = if length < 0x80 {
-        (usize::from(length), rest)
-    } else {
-        let digits = usize::from(length & 0x7f);
-        let (number, rest) = rest.split_at_checked(digits).filter(|_| digits <= 4)?;
-        let number = number
-            .iter()
-            .fold(0_usize, |number, digit| number << 8 | usize::from(*digit));
-        (number, rest)
-    };
-    rest.split_at_checked(length)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_and_what_is_none() {
-        assert_eq!(element(0x30, &[0x30, 2, 1, 2, 3]), Some((&[1, 2][..], &[3][..])));
-        assert_eq!(element(0x30, &[0x30, 0x81, 1, 9]), Some((&[9][..], &[][..])));
-        for wrong in [
-            &[][..],
-            &[0x30],
-            &[0x31, 0],
-            &[0x30, 2, 1],
-            &[0x30, 0x85, 0, 0, 0, 0, 0],
-        ] {
-            assert_eq!(element(0x30, wrong), None, "{wrong:?}");
-        }
-        assert_eq!(binding(&[0x30, 0]), None);
     }
 }

@@ -1,6 +1,7 @@
 //! In place of TLS, in a build without it.
 
-use super::settings::{Encryption, Server, SslMode};
+use super::encryption::{Encryption, SslMode};
+use super::settings::Server;
 use crate::{Error, Result};
 use tokio_postgres::NoTls;
 

@@ -1,62 +1,54 @@
-//! Looking at locks from outside, and breaking a hold.
+//! Viewing locks from outside, and breaking a hold.
 
 use super::connect::Link;
 use super::sql::{self, Value};
 use super::target::Target;
-use crate::lock::engines::background::{self, Event};
-use crate::lock::engines::follow::Views;
+use crate::lock::engines::PEEK_TIMEOUT;
 use crate::lock::engines::stored_request::{self, StoredRequest};
-use crate::lock::engines::{Follow, PEEK_TIMEOUT};
-use crate::lock::sys;
-use crate::{Cancel, Change, Holder, LockName, Result, State};
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::{Cancel, Error, LockName, Result, State};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-/// A watcher looks this often: the server tells nobody of its locks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between checks for a cancellation.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// So many looks in a row a holder without a token is left out.
-const PUT_OFF: u32 = 10;
-
-/// What the connections that only look are called.
+/// The name of the connections that only view.
 pub(super) const APPLICATION: &str = "resourcelock (looks)";
 
-fn runtime() -> Result<Runtime> {
+pub(super) fn runtime() -> Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|source| crate::Error::Os {
+    runtime.map_err(|source| Error::Os {
         doing: "start a runtime for",
         path: "postgres".into(),
         source,
     })
 }
 
-/// For a call that does all it does at once.
+/// For a call that does everything at once.
 pub(super) fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(what)
 }
 
-/// What `what` comes to, unless `cancel` comes first.
+/// The result of `what`, unless `cancel` comes first.
 pub(super) async fn or_cancelled<T>(what: impl Future<Output = Result<T>>, cancel: &Cancel) -> Result<T> {
     let cancelled = async {
         while !cancel.is_cancelled() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     };
     tokio::select! {
         result = what => result,
-        () = cancelled => Err(crate::Error::Cancelled),
+        () = cancelled => Err(Error::Cancelled),
     }
 }
 
-/// One session that has or wants a lock.
+/// One session that holds or waits for a lock.
 struct Seen {
-    /// 0: a prepared transaction, which no session belongs to any more.
+    /// 0: a prepared transaction, which belongs to no session any more.
     backend: i32,
     granted: bool,
     shared: bool,
@@ -64,70 +56,30 @@ struct Seen {
     since: i64,
     application: String,
     key: i64,
-    /// From the table.
+    /// What the table tells.
     name: Option<String>,
-    token: i64,
-    who: Option<String>,
-}
-
-/// Sessions with advisory locks of the form that we use, in this database; with the table's rows, if it is there.
-async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
-    let there = sql::is_readable(target, &link.client).await?;
-    let rows = match sessions_with(target, link, there).await {
-        // Somebody has locked the table: the server's own views do without, tokens stand in the connections' names, too.
-        Err(crate::Error::Refused { .. }) if there => sessions_with(target, link, false).await,
-        rows => rows,
-    }?;
-    let mut seen = rows
-        .iter()
-        .map(|row| read(target, row))
-        .collect::<Result<Vec<Seen>>>()?;
-    for seen in seen.iter_mut().filter(|seen| seen.token == 0) {
-        seen.token = seen.token_in_name().unwrap_or(0);
-    }
-    seen.sort_by_key(|seen| (seen.token == 0, seen.token, seen.since, seen.backend));
-    Ok(seen)
-}
-
-async fn sessions_with(target: &Target, link: &Link, table: bool) -> Result<Vec<Row>> {
-    let (columns, join) = if table {
-        (
-            "r.name, coalesce(r.token, 0), r.who",
-            "LEFT JOIN public.resourcelock_session r ON r.backend = l.pid",
-        )
-    } else {
-        ("NULL::text, 0::bigint, NULL::text", "")
-    };
-    // A prepared transaction keeps its locks without a session. `waitstart` is known from version 14 on; the row as JSON
-    // is understood by all.
-    let text = format!(
-        "SELECT coalesce(l.pid, 0), l.granted, l.mode = 'ShareLock',
-            (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))::numeric
-                * 1000000::numeric)::bigint,
-            coalesce(a.application_name, ''), (l.classid::bigint << 32) | l.objid::bigint, {columns}
-        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid {join}
-        WHERE l.locktype = 'advisory' AND l.objsubid = 1
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    );
-    sql::look(target, &link.client, &text, &[]).await
-}
-
-fn read(target: &Target, row: &Row) -> Result<Seen> {
-    Ok(Seen {
-        backend: target.value(row, 0)?,
-        granted: target.value(row, 1)?,
-        shared: target.value(row, 2)?,
-        since: target.value(row, 3)?,
-        application: target.value(row, 4)?,
-        key: target.value(row, 5)?,
-        name: target.value(row, 6)?,
-        token: target.value(row, 7)?,
-        who: target.value(row, 8)?,
-    })
+    token: Option<i64>,
+    stored: Option<String>,
 }
 
 impl Seen {
-    /// What the connection of a request of ours is called: `resourcelock PID[#TOKEN]@HOST COMMAND`, in three parts, cut
+    fn read(target: &Target, row: &Row) -> Result<Self> {
+        let mut seen = Self {
+            backend: target.value(row, 0)?,
+            granted: target.value(row, 1)?,
+            shared: target.value(row, 2)?,
+            since: target.value(row, 3)?,
+            application: target.value(row, 4)?,
+            key: target.value(row, 5)?,
+            name: target.value(row, 6)?,
+            token: target.value::<Option<i64>>(row, 7)?.filter(|token| *token != 0),
+            stored: target.value(row, 8)?,
+        };
+        seen.token = seen.token.or(seen.token_in_application());
+        Ok(seen)
+    }
+
+    /// The parts of a name that the connection of one of our requests has: `resourcelock PID[#TOKEN]@HOST COMMAND`, cut
     /// off somewhere behind the '@'.
     fn ours(&self) -> Option<(&str, &str, &str)> {
         let rest = self.application.strip_prefix("resourcelock ")?;
@@ -136,17 +88,16 @@ impl Seen {
         Some((pid, host, command))
     }
 
-    /// The token that stands there.
-    fn token_in_name(&self) -> Option<i64> {
-        self.ours()?.0.split_once('#')?.1.parse().ok()
+    fn token_in_application(&self) -> Option<i64> {
+        let token: i64 = self.ours()?.0.split_once('#')?.1.parse().ok()?;
+        (token != 0).then_some(token)
     }
 
-    /// Who it is: by the table, else by what the connection is called.
-    fn who(&self, name: &LockName) -> StoredRequest {
-        let told = self.name.as_deref() == Some(name.as_str());
-        let told = told.then(|| self.who.as_deref().and_then(StoredRequest::parse));
-        let mut who: StoredRequest = told.flatten().unwrap_or_else(|| {
-            // Another program has a name of its own, and no process and host that we could know.
+    /// The request, by the table, else by the name of the connection.
+    fn request(&self, name: &LockName) -> StoredRequest {
+        let in_table = self.stored.as_deref().filter(|_| self.is_row_of(name));
+        let mut request = in_table.and_then(StoredRequest::parse).unwrap_or_else(|| {
+            // Another program's name is its own, and tells no process and host.
             let (pid, host, command) = self.ours().unwrap_or(("", "", &self.application));
             let (pid, _) = pid.split_once('#').unwrap_or((pid, ""));
             StoredRequest {
@@ -158,36 +109,79 @@ impl Seen {
                 ..StoredRequest::default()
             }
         });
-        who.mode = if self.shared { "shared" } else { "exclusive" }.to_owned();
-        who
+        request.mode = if self.shared { "shared" } else { "exclusive" }.to_owned();
+        request
+    }
+
+    /// True if the row that the table has of it is of this lock.
+    fn is_row_of(&self, name: &LockName) -> bool {
+        self.name.as_deref() == Some(name.as_str())
     }
 }
 
-/// The sessions of one lock as its state. Requests are told apart by their sessions' numbers.
+/// Sessions with advisory locks of the form that we use, in this database; with the table's rows, if it is there.
+async fn sessions(target: &Target, link: &Link) -> Result<Vec<Seen>> {
+    let has_table = link.sql(target).has_readable_table().await?;
+    let rows = match sessions_with(target, link, has_table).await {
+        // Somebody has locked the table: the server's own views do without, and connections' names tell tokens, too.
+        Err(Error::Refused { .. }) if has_table => sessions_with(target, link, false).await,
+        rows => rows,
+    }?;
+    let seen = rows.iter().map(|row| Seen::read(target, row));
+    let mut seen = seen.collect::<Result<Vec<Seen>>>()?;
+    seen.sort_by_key(|seen| (seen.token.is_none(), seen.token, seen.since, seen.backend));
+    Ok(seen)
+}
+
+async fn sessions_with(target: &Target, link: &Link, table: bool) -> Result<Vec<Row>> {
+    let (columns, join) = if table {
+        (
+            "r.name, r.token, r.who",
+            "LEFT JOIN public.resourcelock_session r ON r.backend = l.pid",
+        )
+    } else {
+        ("NULL::text, NULL::bigint, NULL::text", "")
+    };
+    // A prepared transaction keeps its locks without a session. `waitstart` exists from version 14 on; every version has
+    // the row as JSON.
+    let text = format!(
+        "SELECT coalesce(l.pid, 0), l.granted, l.mode = 'ShareLock',
+            (extract(epoch FROM coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start, now()))::numeric
+                * 1000000::numeric)::bigint,
+            coalesce(a.application_name, ''), (l.classid::bigint << 32) | l.objid::bigint, {columns}
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid {join}
+        WHERE l.locktype = 'advisory' AND l.objsubid = 1
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    link.sql(target).view(&text, &[]).await
+}
+
+/// The sessions of one lock as its state. Requests are told apart by the numbers of their sessions.
 fn state_of(name: &LockName, sessions: &[&Seen]) -> State {
     let (mut holders, mut waiters) = (Vec::new(), Vec::new());
     let mut first = None;
     for seen in sessions {
-        let who = seen.who(name);
+        let request = seen.request(name);
         let ticket = u64::from(seen.backend.unsigned_abs());
         if seen.granted {
-            let mut holder = who.holder(seen.token.unsigned_abs());
+            let mut holder = request.holder(seen.token.unwrap_or(0).unsigned_abs());
             holder.ticket = ticket;
             holders.push(holder);
-            first.get_or_insert(who);
+            first.get_or_insert(request);
         } else {
-            waiters.push(who.waiter(ticket));
+            waiters.push(request.waiter(ticket));
         }
     }
     stored_request::state(name, holders, waiters, first.as_ref())
 }
 
-async fn look(target: &Target, link: &Link, name: &LockName) -> Result<State> {
+/// The state of a lock, over this connection.
+pub(super) async fn view(target: &Target, link: &Link, name: &LockName) -> Result<State> {
     let key = sql::key(name);
     let sessions = sessions(target, link).await?;
-    // A stale row of another lock may hang on the same session's number.
     let mut own: Vec<&Seen> = sessions.iter().filter(|seen| seen.key == key).collect();
-    own.sort_by_key(|seen| (seen.backend, seen.name.as_deref() != Some(name.as_str())));
+    // The table may have a stale row of another lock under the same session's number.
+    own.sort_by_key(|seen| (seen.backend, !seen.is_row_of(name)));
     own.dedup_by_key(|seen| seen.backend);
     own.sort_by_key(|seen| (!seen.granted, seen.token, seen.since, seen.backend));
     Ok(state_of(name, &own))
@@ -195,16 +189,16 @@ async fn look(target: &Target, link: &Link, name: &LockName) -> Result<State> {
 
 pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
     let link = target.connect(APPLICATION).await?;
-    look(target, &link, name).await
+    view(target, &link, name).await
 }
 
 /// The same, if it can be had soon.
-pub(super) async fn glance(target: &Target, name: &LockName) -> Result<State> {
-    let looked = timeout(PEEK_TIMEOUT, state(target, name)).await;
-    looked.unwrap_or_else(|_| Err(target.no_answer()))
+pub(super) async fn peek(target: &Target, name: &LockName) -> Result<State> {
+    let state = timeout(PEEK_TIMEOUT, state(target, name)).await;
+    state.unwrap_or_else(|_| Err(target.no_answer()))
 }
 
-/// Locks in use whose names the table knows.
+/// Locks in use whose names the table tells.
 pub(super) async fn list(target: &Target) -> Result<Vec<State>> {
     let link = target.connect(APPLICATION).await?;
     let sessions = sessions(target, &link).await?;
@@ -218,135 +212,27 @@ pub(super) async fn list(target: &Target) -> Result<Vec<State>> {
     Ok(locks.iter().map(|(name, sessions)| state_of(name, sessions)).collect())
 }
 
-/// Ends sessions that hold the lock.
+/// Ends the session that holds the lock under this token, or all that hold it; false = there was none.
 pub(super) async fn break_hold(target: &Target, name: &LockName, token: Option<u64>) -> Result<bool> {
+    // It may have released since, and the session may be another one's by now, or, behind a pooler, another request's.
+    // The connections of other programs tell no token.
+    const END: &str = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.pid = $1 AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+        AND l.classid::bigint = ($2 >> 32) & 4294967295 AND l.objid::bigint = $2 & 4294967295
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND ($3 = '0' OR split_part(split_part(a.application_name, '@', 1), '#', 2) = $3)";
     let link = target.connect(APPLICATION).await?;
-    let state = look(target, &link, name).await?;
+    let state = view(target, &link, name).await?;
     let key = sql::key(name);
     let mut broken = false;
     for holder in state.holders {
         if token.is_none() || token == holder.token {
             let backend = i32::try_from(holder.ticket).unwrap_or(0);
-            // It may have released since, and the session may be another one's by now, or, behind a pooler, another
-            // request's. The connections of other programs tell no token.
-            let text = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-                WHERE l.pid = $1 AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-                AND l.classid::bigint = ($2 >> 32) & 4294967295 AND l.objid::bigint = $2 & 4294967295
-                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND ($3 = '0' OR split_part(split_part(a.application_name, '@', 1), '#', 2) = $3)";
             let of = holder.token.unwrap_or(0).to_string();
             let values: [Value<'_>; 3] = [(&backend, Type::INT4), (&key, Type::INT8), (&of, Type::TEXT)];
-            let rows = sql::look(target, &link.client, text, &values).await?;
-            broken |= sql::says_yes(target, &rows)?;
+            let sql = link.sql(target);
+            broken |= sql.says_yes(&sql.view(END, &values).await?)?;
         }
     }
     Ok(broken)
-}
-
-/// Whether it has drawn its token, and its row is there, which is so a moment after the connection tells the token.
-fn is_told(holder: &Holder) -> bool {
-    let user = holder.requester.user.as_deref();
-    holder.token.is_some() && user.is_some_and(|user| user != "?")
-}
-
-/// A thread that looks again and again, over one connection.
-pub(super) struct Following(Arc<Found>);
-
-#[derive(Default)]
-struct Found {
-    changes: Mutex<VecDeque<Result<Change>>>,
-    news: Event,
-    stop: Event,
-}
-
-/// Tells of a thread that ends without having told anything, by a mistake of this program's.
-struct LastWord(Arc<Found>, Arc<Target>);
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let what = "this program has failed at following it, which is a mistake of its own";
-            self.0.tell([Err(self.1.refused(what))]);
-        }
-    }
-}
-
-impl Found {
-    fn tell(&self, changes: impl IntoIterator<Item = Result<Change>>) {
-        let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(changes);
-        self.news.set();
-    }
-}
-
-impl Following {
-    pub(super) fn start(target: &Arc<Target>, name: &LockName, cancel: &Cancel) -> Result<Self> {
-        let runtime = runtime()?;
-        let first = async {
-            let link = target.connect(APPLICATION).await?;
-            let first = look(target, &link, name).await?;
-            Ok((link, first))
-        };
-        let (link, first) = runtime.block_on(or_cancelled(first, cancel))?;
-        let found = Arc::new(Found::default());
-        let (told, target, name) = (found.clone(), target.clone(), name.clone());
-        // Not joined: it ends at its next look.
-        background::spawn("follow", move || {
-            let _word = LastWord(told.clone(), target.clone());
-            let mut views = Views::first(&first);
-            let mut put_off = 0;
-            while !told.stop.is_set() {
-                let state = runtime.block_on(look(&target, &link, &name));
-                let failed = state.is_err();
-                if state.as_ref().is_ok_and(|state| state.holders.iter().all(is_told)) {
-                    put_off = 0;
-                }
-                let changes: Vec<Result<Change>> = match state {
-                    // A holder that has not drawn its token yet is not told of yet; but another program never will.
-                    Ok(state) if put_off < PUT_OFF && !state.holders.iter().all(is_told) => {
-                        put_off += 1;
-                        Vec::new()
-                    }
-                    Ok(state) => views.next(&state).into_iter().map(Ok).collect(),
-                    Err(error) => vec![Err(error)],
-                };
-                if !changes.is_empty() {
-                    told.tell(changes);
-                }
-                if failed {
-                    return;
-                }
-                let until = background::later(sys::monotonic(), LOOK_EVERY);
-                background::sleep(&[&told.stop], None, until);
-            }
-        })?;
-        Ok(Self(found))
-    }
-}
-
-impl Follow for Following {
-    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
-        loop {
-            self.0.news.clear();
-            let change = self
-                .0
-                .changes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front();
-            if let Some(change) = change {
-                return change.map(Some);
-            }
-            if cancel.is_cancelled() {
-                return Ok(None);
-            }
-            background::sleep(&[&self.0.news], Some(cancel), u64::MAX);
-        }
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.stop.set();
-    }
 }

@@ -1,0 +1,270 @@
+//! One request, from its connection to its end: the handle to the thread that keeps the connection.
+
+use super::request_thread::{PARTING_TIMEOUT, Request};
+use super::target::Target;
+use crate::lock::engines::background::{self, Event};
+use crate::lock::engines::validity::TrackedValidity;
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity, needs_renewal};
+use crate::lock::sys;
+use crate::{Cancel, Error, GetOptions, Result, State};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// How far the request has come.
+pub(super) enum Phase {
+    Asking,
+    Granted {
+        token: u64,
+        validity: Arc<TrackedValidity>,
+        socket: OwnedFd,
+    },
+    NotGranted,
+    Failed(Error),
+    /// The hold has ended: true if it lasted until its release.
+    Ended(Result<bool>),
+}
+
+/// What the handle and the thread share.
+pub(super) struct Shared {
+    phase: Mutex<Phase>,
+    news: Event,
+    /// The server answers, and the request is in its queue.
+    queued: Event,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            phase: Mutex::new(Phase::Asking),
+            news: Event::default(),
+            queued: Event::default(),
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The news since the last call.
+    fn take(&self) -> Phase {
+        self.news.clear();
+        std::mem::replace(&mut *self.phase(), Phase::Asking)
+    }
+
+    pub(super) fn tell(&self, phase: Phase) {
+        *self.phase() = phase;
+        self.news.set();
+    }
+
+    pub(super) fn set_queued(&self) {
+        self.queued.set();
+        self.news.set();
+    }
+}
+
+/// Tells of a thread that ends without having told anything, by a bug of this program.
+struct LastWord {
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "this program has failed at it, which is a bug of its own";
+            self.shared.tell(Phase::Failed(self.target.refused(what)));
+        }
+    }
+}
+
+/// The handle. Dropping it releases, or gives up.
+pub(super) struct RequestHandle {
+    /// Dropped: the thread comes to its end. `None`: it has been told.
+    orders: Option<UnboundedSender<()>>,
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+}
+
+impl RequestHandle {
+    /// Starts asking.
+    pub(super) fn start(request: Request) -> Result<Self> {
+        let shared = Arc::new(Shared::new());
+        let target = request.target.clone();
+        let (orders, inbox) = unbounded_channel();
+        let word = LastWord {
+            shared: shared.clone(),
+            target: target.clone(),
+        };
+        background::spawn("postgres", move || {
+            let word = word;
+            let shared = &word.shared;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(request.run(shared, inbox)),
+                Err(error) => shared.tell(Phase::Failed(request.target.unreachable(error.to_string()))),
+            }
+        })?;
+        Ok(Self {
+            orders: Some(orders),
+            shared,
+            target,
+        })
+    }
+
+    /// Waits for the answer; `None` = not granted. `peek` views the lock for those who are told of the wait.
+    pub(super) fn wait(
+        mut self,
+        options: &mut GetOptions<'_>,
+        peek: impl Fn() -> Option<State>,
+    ) -> Result<Option<PostgresHold>> {
+        let begun = sys::monotonic();
+        loop {
+            match self.shared.take() {
+                Phase::Asking => {}
+                Phase::Granted {
+                    token,
+                    validity,
+                    socket,
+                } => {
+                    return Ok(Some(PostgresHold {
+                        request: self,
+                        token,
+                        validity,
+                        socket,
+                        release_timeout: ANSWER_TIMEOUT + ANSWER_TIMEOUT,
+                    }));
+                }
+                other => {
+                    self.orders = None; // the thread has come to its end
+                    return match other {
+                        Phase::Failed(error) => Err(error),
+                        // It was granted and lost again before this thread could see it.
+                        Phase::Ended(_) => Err(self.target.unreachable("the connection has ended")),
+                        _ => Ok(None),
+                    };
+                }
+            }
+            if options.cancel.is_some_and(Cancel::is_cancelled) {
+                // Granted in the same instant or not: it is given up.
+                let _ = self.end(2 * PARTING_TIMEOUT);
+                return Err(Error::Cancelled);
+            }
+            // Before it is queued, a view would only wait for the same answer.
+            let to_tell = options.on_wait.as_ref().filter(|_| self.shared.queued.is_set());
+            let tell_at = to_tell.map_or(u64::MAX, |(after, _)| background::later(begun, *after));
+            if sys::monotonic() < tell_at {
+                background::sleep(&[&self.shared.news], options.cancel, tell_at);
+            } else if let Some((_, mut tell)) = options.on_wait.take()
+                && let Some(state) = peek()
+            {
+                tell(&state);
+            }
+        }
+    }
+
+    /// Has the thread come to its end, and waits for that at most for `time`. Returns true if the lock was held until
+    /// then.
+    fn end(&mut self, time: Duration) -> Result<bool> {
+        if self.orders.take().is_none() {
+            return Ok(false);
+        }
+        let until = background::later(sys::monotonic(), time);
+        loop {
+            match self.shared.take() {
+                Phase::Ended(result) => return result,
+                Phase::NotGranted => return Ok(false),
+                Phase::Failed(error) => return Err(error),
+                Phase::Asking | Phase::Granted { .. } => {}
+            }
+            if sys::monotonic() >= until {
+                return Err(self.target.no_answer());
+            }
+            background::sleep(&[&self.shared.news], None, until);
+        }
+    }
+}
+
+impl Drop for RequestHandle {
+    fn drop(&mut self) {
+        // The thread goes on if it takes longer, or the connection's end tells the server.
+        if let Err(error) = self.end(2 * PARTING_TIMEOUT) {
+            log::debug!("{error}");
+        }
+    }
+}
+
+/// A hold. Dropping it releases.
+pub(super) struct PostgresHold {
+    request: RequestHandle,
+    token: u64,
+    validity: Arc<TrackedValidity>,
+    socket: OwnedFd,
+    release_timeout: Duration,
+}
+
+impl Held for PostgresHold {
+    fn token(&self) -> u64 {
+        self.token
+    }
+
+    fn validity(&self) -> Validity {
+        self.validity.now()
+    }
+
+    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
+        self.validity.on_change(tell);
+    }
+
+    fn keep_open(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn shorten_release(&mut self) {
+        self.release_timeout = PEEK_TIMEOUT;
+    }
+
+    fn let_lapse(&self) -> Result<()> {
+        Err(needs_renewal("postgres"))
+    }
+
+    fn release(mut self: Box<Self>, _repaired: bool) -> Result<bool> {
+        let certain = self.validity().is_certain();
+        self.validity.silence();
+        Ok(self.request.end(self.release_timeout)? && certain)
+    }
+}
+
+impl Drop for PostgresHold {
+    fn drop(&mut self) {
+        self.validity.silence(); // and then the request ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_fails_is_not_waited_for() {
+        let target = Arc::new(Target::new("postgres://u@127.0.0.1/d").unwrap());
+        let shared = Arc::new(Shared::new());
+        let word = LastWord {
+            shared: shared.clone(),
+            target: target.clone(),
+        };
+        let thread = background::spawn("postgres", move || {
+            let _word = word;
+            panic!("on purpose");
+        });
+        let request = RequestHandle {
+            orders: None,
+            shared,
+            target,
+        };
+        let told = request.wait(&mut GetOptions::new(), || None);
+        assert!(matches!(told, Err(Error::Refused { .. })));
+        assert!(thread.unwrap().join().is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! The table that tells others of requests, and the sequence that tokens are drawn from.
+
+use super::sql::Sql;
+use crate::lock::engines::ANSWER_TIMEOUT;
+use crate::lock::system::printable;
+use crate::{Error, Result};
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+
+/// Creates both.
+///
+/// The table is not logged: its rows mean something only as long as their sessions live, and nobody waits for the disk to
+/// write them. One row, without a name, tells from which sequence of which database tokens are drawn, and since which
+/// start of the server. When the server has crashed, or another one has taken over, the table is empty; when it was
+/// restarted, or the database is a copy, the row tells of something else: the sequence may be behind the last token that
+/// was drawn. Whoever finds that moves the sequence on (`grant.rs`), to the time of day at least (µs since 1970): tokens
+/// grow even if an administrator drops all of it, provided that it may be created again.
+pub(super) const OBJECTS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS public.resourcelock_session (
+    name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
+    PRIMARY KEY (name, backend));
+    CREATE SEQUENCE IF NOT EXISTS public.resourcelock_token";
+
+/// How many of the two are there as this role creates them. (This is asked before each grant: what else may be trusted
+/// takes the server longer to find out.) With full names, as it is asked before the session is told where to look.
+pub(super) const OUR_OWN: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c
+    WHERE (c.relname OPERATOR(pg_catalog.=) 'resourcelock_session' AND c.relkind OPERATOR(pg_catalog.=) 'r'
+        OR c.relname OPERATOR(pg_catalog.=) 'resourcelock_token' AND c.relkind OPERATOR(pg_catalog.=) 'S')
+    AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('public')::pg_catalog.oid
+    AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhastriggers)
+    AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) current_user";
+
+/// What is there in their place: its name and owner, whether it is of the right kind, whether the owner may be trusted,
+/// whether something is run when it is used, whether this role may read it.
+const FOUND: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text,
+        c.relkind = CASE c.relname WHEN 'resourcelock_token' THEN 'S'::\"char\" ELSE 'r'::\"char\" END,
+        EXISTS (SELECT FROM pg_roles o WHERE o.oid = c.relowner AND (o.rolsuper OR o.rolname = current_user
+            OR o.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))),
+        c.relhasrules OR c.relrowsecurity
+            OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+        coalesce(has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false)
+    FROM pg_class c WHERE c.relname IN ('resourcelock_session', 'resourcelock_token')
+        AND c.relnamespace = to_regnamespace('public')";
+
+impl Sql<'_> {
+    /// True if the table and the sequence are both there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if another role than this one could have something run through them: whoever may create tables
+    /// in the schema public could have been the first.
+    pub(super) async fn has_objects(self) -> Result<bool> {
+        let found = self.query(FOUND, &[]).await?;
+        self.check_objects(&found)?;
+        Ok(found.len() == 2)
+    }
+
+    /// True if the table is there and this role may read it, for one that only reads.
+    ///
+    /// # Errors
+    /// As [`has_objects`](Self::has_objects).
+    pub(super) async fn has_readable_table(self) -> Result<bool> {
+        let found = self.view(FOUND, &[]).await?;
+        self.check_objects(&found)?;
+        for row in &found {
+            if self.target.value::<&str>(row, 0)? == "resourcelock_session" {
+                return self.target.value(row, 5);
+            }
+        }
+        Ok(false)
+    }
+
+    fn check_objects(self, found: &[Row]) -> Result<()> {
+        let target = self.target;
+        for row in found {
+            let (name, owner): (&str, &str) = (target.value(row, 0)?, target.value(row, 1)?);
+            let (fits, trusted, acts): (bool, bool, bool) =
+                (target.value(row, 2)?, target.value(row, 3)?, target.value(row, 4)?);
+            if !trusted {
+                return Err(target.refused(format!(
+                    "public.{name} belongs to the role {}, who could use it to do what only this role may: have it \
+                     dropped, and have the schema's owner run: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+                    printable(owner)
+                )));
+            }
+            if !fits || acts {
+                return Err(target.refused(format!(
+                    "public.{name} is not as this program creates it (it is something else, or has triggers, rules or \
+                     row security): have it dropped, and it is created again"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates both; true if they are there now.
+    pub(super) async fn create_objects(self) -> bool {
+        // Together: both or none.
+        match timeout(ANSWER_TIMEOUT, self.client.batch_execute(OBJECTS)).await {
+            Ok(Ok(())) => true,
+            // Another session has created them in the same instant.
+            Ok(Err(error)) => matches!(
+                error.code(),
+                Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_TABLE | &SqlState::DUPLICATE_OBJECT)
+            ),
+            Err(_) => false,
+        }
+    }
+
+    /// What to run to give this role its rights.
+    pub(super) fn grants(self) -> String {
+        let role = printable(&self.target.role().replace('"', "\"\""));
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO \"{role}\"; \
+             GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO \"{role}\";"
+        )
+    }
+
+    /// There are tokens already, and this role may not draw one: another count would not go with them.
+    pub(super) fn no_right(self, error: &tokio_postgres::Error) -> Error {
+        let said = error.as_db_error().map_or("permission denied", |said| said.message());
+        let grants = self.grants();
+        self.target
+            .refused(format!("{}; have the owner run: {grants}", printable(said)))
+    }
+}
