@@ -29,7 +29,7 @@
 //! |---|---|
 //! | `etcd_url.rs` | the URL |
 //! | `client.rs`, `gateway.rs`, `attempt.rs`, `login.rs` | HTTP; several servers, asked in turn; the user |
-//! | `messages.rs`, `faults.rs`, `timeouts.rs` | requests and answers; what errors mean; how long an answer may take |
+//! | `gateway_messages.rs`, `faults.rs`, `timeouts.rs` | requests and answers; what errors mean; how long an answer may take |
 //! | `key_queue.rs` | whose turn it is: decisions, without I/O |
 //! | `own_lease.rs`, `renewal.rs` | a lease, and the thread that renews it |
 //! | `own_request.rs`, `wait.rs`, `etcd_hold.rs` | a request: in the queue, waiting, granted |
@@ -42,10 +42,10 @@ mod etcd_url;
 mod faults;
 mod following;
 mod gateway;
+mod gateway_messages;
 mod key_queue;
 mod key_watch;
 mod login;
-mod messages;
 mod own_lease;
 mod own_request;
 mod renewal;
@@ -63,8 +63,8 @@ use etcd_hold::EtcdHold;
 use etcd_url::EtcdUrl;
 use following::Following;
 use gateway::Gateway;
+use gateway_messages::{KeyValue, Number, Operation, Range, Transaction};
 use key_queue::{Request, Verdict};
-use messages::{KeyValue, Number, Operation, Range, Transaction};
 use own_lease::OwnLease;
 use own_request::{OwnRequest, Queue, slots_differ};
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use super::faults::{Fault, HUNG_UP, Said, ServerFault};
 use super::gateway::Gateway;
-use super::messages::Header;
+use super::gateway_messages::Header;
 use super::timeouts::{Budget, Contact, PAUSE, Timeouts};
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! A hold: a request that was granted, until it is released or detached.
 
 use super::faults::Fault;
+use super::gateway_messages::{Number, Operation, Range, Transaction};
 use super::key_queue;
 use super::lease_length;
-use super::messages::{Number, Operation, Range, Transaction};
 use super::own_lease::OwnLease;
 use super::own_request::OwnRequest;
 use super::timeouts::{Contact, PARTING_TIMEOUT, Timeouts};

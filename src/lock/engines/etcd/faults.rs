@@ -1,6 +1,6 @@
 //! Why there is no answer: etcd's errors, and those on the way to it.
 
-use super::messages::Header;
+use super::gateway_messages::Header;
 use crate::lock::system::printable;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};

@@ -2,9 +2,9 @@
 
 use super::faults::Fault;
 use super::gateway::Gateway;
+use super::gateway_messages::{Event, Number, Range};
 use super::key_queue::{self, Request};
 use super::key_watch::{Filter, Watch};
-use super::messages::{Event, Number, Range};
 use super::own_request::Queue;
 use super::state;
 use super::timeouts::{Contact, Timeouts};

@@ -4,7 +4,7 @@
 //! another prefix in the URL. A request's key is the name and one hexadecimal number, its lease; only such keys are
 //! considered, waited for, or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
-use super::messages::KeyValue;
+use super::gateway_messages::KeyValue;
 use crate::Mode;
 use crate::lock::engines::stored_request::StoredRequest;
 

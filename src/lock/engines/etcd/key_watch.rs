@@ -2,7 +2,7 @@
 
 use super::faults::{Fault, Said};
 use super::gateway::Gateway;
-use super::messages::{Event as KeyEvent, Number, Range, WatchCall, Watched};
+use super::gateway_messages::{Event as KeyEvent, Number, Range, WatchCall, Watched};
 use super::timeouts::PAUSE;
 use crate::Result;
 use crate::lock::engines::ANSWER_TIMEOUT;

@@ -3,7 +3,7 @@
 use super::etcd_url::EtcdUrl;
 use super::faults::{Fault, Said, code};
 use super::gateway::Gateway;
-use super::messages::Authenticate;
+use super::gateway_messages::Authenticate;
 use super::timeouts::{Budget, Timeouts};
 use crate::Error;
 use crate::lock::system::printable;

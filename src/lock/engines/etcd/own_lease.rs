@@ -2,7 +2,7 @@
 
 use super::faults::{Fault, Said, code};
 use super::gateway::Gateway;
-use super::messages::{Grant, Number, Revoke, Transaction};
+use super::gateway_messages::{Grant, Number, Revoke, Transaction};
 use super::renewal::Renewal;
 use super::timeouts::Timeouts;
 use crate::lock::engines::background::{self, Event};

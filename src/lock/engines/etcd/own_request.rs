@@ -1,8 +1,8 @@
 //! A request of our own: its key in the queue, and the lease that the key hangs on.
 
 use super::faults::{Fault, code};
+use super::gateway_messages::{Compare, Number, Operation, Range, Transaction};
 use super::key_queue::{self, Request};
-use super::messages::{Compare, Number, Operation, Range, Transaction};
 use super::own_lease::OwnLease;
 use super::timeouts::{PARTING_TIMEOUT, Timeouts};
 use crate::lock::engines::stored_request::StoredRequest;

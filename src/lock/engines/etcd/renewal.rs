@@ -2,8 +2,8 @@
 
 use super::faults::Fault;
 use super::gateway::{Answer, Gateway};
+use super::gateway_messages::{Call, KeepAlive, Number, Range};
 use super::key_queue;
-use super::messages::{Call, KeepAlive, Number, Range};
 use super::own_lease::{Orders, OwnLease};
 use super::timeouts::{Contact, Timeouts};
 use crate::LockName;

@@ -2,9 +2,9 @@
 
 use super::Etcd;
 use super::faults::Fault;
+use super::gateway_messages::{Number, Range};
 use super::key_queue::{self, Verdict};
 use super::key_watch::{Filter, Watch};
-use super::messages::{Number, Range};
 use super::own_request::{OwnRequest, Queue, slots_differ};
 use super::timeouts::{Contact, Timeouts};
 use crate::lock::engines::{Engine, PEEK_TIMEOUT, USUAL_TTL, Validity, background};

@@ -89,7 +89,7 @@ impl Target {
         resolver::resolve(host, port, time, |found| drop(tell.send(found)))?;
         match told.await {
             Ok(found) => found.map_err(|e| self.unreachable(e.to_string())),
-            Err(_) => Err(self.unreachable("the look-up of its name was given up")),
+            Err(_) => Err(self.unreachable("resolving its name was given up")),
         }
     }
 }

@@ -192,7 +192,7 @@ pub(super) async fn state(target: &Target, name: &LockName) -> Result<State> {
     view(target, &link, name).await
 }
 
-/// The same, if it can be had soon.
+/// The same, if the answer comes soon.
 pub(super) async fn peek(target: &Target, name: &LockName) -> Result<State> {
     let state = timeout(PEEK_TIMEOUT, state(target, name)).await;
     state.unwrap_or_else(|_| Err(target.no_answer()))
