@@ -37,8 +37,8 @@ impl Event {
 
     /// Call this before reading what the event stands for.
     pub(crate) fn clear(&self) {
-        // An exchange, because a store could come after the look that follows it. Acquire: if it had been set, that look
-        // sees what it stood for.
+        // An exchange, because a store could take effect after the read that follows it. Acquire: if it had been set,
+        // that read sees what it stood for.
         self.0.swap(0, Ordering::Acquire);
     }
 
