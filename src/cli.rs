@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `options.rs`, `command.rs` | the definitions |
 //! | `args.rs`, `values.rs` | what was typed, as typed values |
-//! | `words.rs` | which word is NAME, COMMAND, an option, an operand |
+//! | `arrange.rs` | which word is NAME, COMMAND, an option, an operand |
 //! | `parse.rs` | from words to a command; what the engine has to have for it |
 //! | `usage.rs` | what is wrong with a command line, and what was probably meant |
 //! | `help.rs` | help |
@@ -13,6 +13,7 @@
 //! | `shell_words.rs` | words and names quoted for the shell, for advice that can be pasted |
 
 mod args;
+mod arrange;
 mod bash_words;
 mod command;
 mod complete;
@@ -26,7 +27,6 @@ mod seed_parser;
 mod shell_words;
 mod usage;
 mod values;
-mod words;
 
 pub use args::{
     Access, Common, CompletionsArgs, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs,

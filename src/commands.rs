@@ -1,22 +1,16 @@
-//! One file per command: each composes the library, `exec` and `output`.
+//! One file per command: each composes the library, `exec` and `output`. What several need is in [`support`].
 
-mod access;
-mod advice;
-mod ask;
-mod backend;
 mod completions;
 mod doctor;
 mod get;
 mod history;
-mod job;
 mod list;
-mod refusals;
 mod remove;
 mod run;
 mod state;
+mod support;
 mod trace;
 mod unget;
-mod waiting;
 
 use crate::cli::{Common, Invocation, Task};
 use crate::exec;
@@ -24,6 +18,7 @@ use crate::exit::Exit;
 use resourcelock::{Error, LockName};
 use std::fmt;
 use std::mem::ManuallyDrop;
+use support::{access, advice, backend, job, refusals, waiting};
 
 /// Carries out one command, on the engine that it asks for.
 pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {

@@ -9,7 +9,6 @@
 //!
 //! Reading order: this file, `supervise.rs` (what happens while the command runs), `sys/spawn.rs` (how it starts).
 
-mod environment;
 mod guard_process;
 mod processes;
 mod resolve;
@@ -18,8 +17,8 @@ mod supervise;
 pub mod sys;
 mod terminal;
 mod tree;
+mod trusted_variables;
 
-pub use environment::variable;
 pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::are_seen as processes_are_seen;
 pub use resolve::{NotRun, Program, resolve};
@@ -27,6 +26,7 @@ pub use signals::{
     Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, ignore_file_limit, interrupt, pause,
 };
 pub use supervise::run;
+pub use trusted_variables::variable;
 
 use std::ffi::{OsString, c_int};
 use std::time::Duration;

@@ -34,6 +34,8 @@ pub use shm::temporary::temporary_names;
 pub use sys::survive_truncation;
 #[doc(hidden)]
 pub use testing::fuzzing;
+#[doc(hidden)]
+pub use types::PREVIOUS_HOLDER_DIED;
 pub use types::{
     Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, LockName, Mode, Requester,
     Result, State, UngetOptions, Wait, Waiter,

@@ -8,10 +8,6 @@ pub mod text;
 pub mod timeline;
 pub mod view;
 
-/// Shown, once, to the next holder after one that died.
-pub const ABANDONED: &str =
-    "the previous holder died while holding the lock; the protected resource may be inconsistent";
-
 pub use sentence::{brief, duration, holder, refusal, waiting};
 
 use crate::exit::Exit;

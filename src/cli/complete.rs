@@ -4,10 +4,10 @@
 //! The word at the cursor is replaced by a marker, and the line is read like any other: where the marker ends up tells
 //! what can be completed. So the order of words, abbreviations and option values are known in one place only.
 
+use super::arrange::{self, Arranged, Disorder, Given};
 use super::command::Command;
 use super::options::{Kind, OptionDef, options_of};
 use super::values;
-use super::words::{self, Arranged, Disorder, Given};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -63,7 +63,7 @@ pub fn offer(words: &[OsString]) -> Offer {
     let Some((current, before)) = words.split_last() else {
         return Offer::Nothing;
     };
-    let arranged = |mark: OsString| words::arrange(before.iter().cloned().chain([mark]));
+    let arranged = |mark: OsString| arrange::arrange(before.iter().cloned().chain([mark]));
     if let Some(value) = attached_value(current) {
         // Attached to its option: `--until=`. The candidates include the option, since they replace the whole word.
         let mut mark = value.option.clone();

@@ -1,12 +1,12 @@
 //! From words to a command with typed values.
 
 use super::args::{Common, Name, Payload, Task};
+use super::arrange::{self, Arranged, Given};
 use super::command::Command;
 use super::help;
 use super::options::{Need, OptionDef, options_of};
 use super::usage::{Usage, show};
 use super::values::Value;
-use super::words::{self, Arranged, Given};
 use resourcelock::Wait;
 use std::ffi::{OsStr, OsString};
 
@@ -72,7 +72,7 @@ impl Invocation {
 /// # Errors
 /// [`Usage`] says in one line what is wrong and what to do.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Usage> {
-    match words::arrange(words).map_err(Usage::disorder)? {
+    match arrange::arrange(words).map_err(Usage::disorder)? {
         Arranged::Version => Ok(Parsed::Text(help::version())),
         Arranged::Help(None) => Ok(Parsed::Text(help::overview())),
         Arranged::Help(Some(command)) => Ok(Parsed::Text(help::of(command))),

@@ -1,9 +1,9 @@
 //! What is wrong with a command line, in one line.
 
+use super::arrange::Disorder;
 use super::command::Command;
 use super::options::options_of;
 use super::shell_words::{quoted, shell_word};
-use super::words::Disorder;
 use resourcelock::system::printable;
 use std::ffi::OsStr;
 use std::fmt;

@@ -8,7 +8,7 @@ use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, shown, view};
 use resourcelock::engines::{Engine, Held, Validity};
-use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, State, UngetOptions};
+use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, PREVIOUS_HOLDER_DIED, State, UngetOptions};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     };
     get.waiting.over();
     if hold.abandoned() && !common.quiet && engine.report_death(&get.lock) {
-        output::message(&format!("resourcelock: {}: {}", get.name(), output::ABANDONED));
+        output::message(&format!("resourcelock: {}: {}", get.name(), PREVIOUS_HOLDER_DIED));
     }
     match (exec::interrupt(), args.auto_unget) {
         // It came when the lock was being granted.

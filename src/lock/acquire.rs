@@ -2,10 +2,10 @@
 //! queue itself, a table that is full.
 
 mod acquisition;
-mod full;
 pub(crate) mod handle;
 pub(crate) mod hold;
 pub(crate) mod queued;
 mod release;
 pub(crate) mod share;
 mod spin;
+mod table_full;

@@ -54,7 +54,8 @@ const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 #[cfg(feature = "remote")]
 const PEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The engines on other machines. Besides its own module, this table is all that knows of one.
+/// The engines on other machines. Besides its own module, this table, the options that only some engines know
+/// (`src/cli/options.rs`), and the words of a URL (`url.rs`) are all that knows of one.
 const REMOTE: [Remote; 2] = [
     Remote {
         features: ["etcd", "etcd,tls"],

@@ -2,7 +2,7 @@
 
 pub(crate) mod beacon;
 pub(crate) mod clock;
-pub(crate) mod count;
+pub(crate) mod deferred_log;
 pub(crate) mod ending;
 pub(crate) mod events;
 pub(crate) mod files;
@@ -11,14 +11,14 @@ pub(crate) mod latched;
 pub(crate) mod layout;
 mod lifelines;
 pub(crate) mod lock_objects;
-pub(crate) mod messages;
 pub(crate) mod note;
 pub(crate) mod opening;
 pub(crate) mod process;
 pub(crate) mod random;
-pub(crate) mod real;
+pub(crate) mod real_world;
 pub(crate) mod request;
 pub(crate) mod semaphore;
+pub(crate) mod semaphore_word;
 pub(crate) mod table;
 pub(crate) mod temporary;
 pub(crate) mod tombstone;

@@ -10,4 +10,8 @@ pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use get_options::{Detached, GetOptions, Mode, UngetOptions, Wait};
 pub use name::LockName;
+/// What the next holder is told after one that died: by the log of the library, and by the program.
+pub const PREVIOUS_HOLDER_DIED: &str =
+    "the previous holder died while holding the lock; the protected resource may be inconsistent";
+
 pub use records::{Counters, Ended, HistoryRecord, Holder, Host, Requester, State, Waiter};

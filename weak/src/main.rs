@@ -15,18 +15,18 @@ mod lock {
     }
 
     pub mod shm {
-        pub mod count;
+        pub mod deferred_log;
         pub mod ending;
         pub mod events;
         pub mod latched;
         pub mod layout;
         pub mod lifelines;
-        pub mod messages;
-        pub mod real;
+        pub mod real_world;
         pub mod request;
+        pub mod semaphore_word;
 
         pub mod beacon {
-            pub(crate) use crate::world::is_keeper_out;
+            pub(crate) use crate::world::{is_blind, is_keeper_out};
         }
         pub mod note {
             pub(crate) use crate::world::Note;

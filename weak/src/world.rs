@@ -2,10 +2,10 @@
 
 use crate::lock::protocol::queue::Kind;
 use crate::lock::protocol::word::SemaphoreWord;
-use crate::lock::shm::count::Count;
 use crate::lock::shm::layout::{Layout, PackedRequester};
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::Request;
+use crate::lock::shm::semaphore_word::Count;
 use crate::lock::sys::atomic::{AtomicU8, AtomicU32, AtomicU64, Fill, orderings};
 use crate::lock::sys::life;
 use crate::lock::types::Mode;
@@ -271,6 +271,11 @@ impl Semaphore {
     pub(crate) fn is_gone(&self) -> bool {
         false
     }
+
+    /// What is inspected here is the semaphore itself.
+    pub(crate) fn look(&self) -> bool {
+        true
+    }
 }
 
 impl Deref for Semaphore {
@@ -299,6 +304,16 @@ impl Table {
     pub(crate) fn is_intact(&self) -> bool {
         true
     }
+
+    pub(crate) fn is_intact_copy(&self) -> bool {
+        true
+    }
+
+    /// What is inspected here is the table itself: a copy by pread(2) is made in the order in which it is read here.
+    pub(crate) fn look(&self) {}
+
+    /// As above.
+    pub(crate) fn renew<P: ?Sized>(&self, _part: &P) {}
 }
 
 impl Deref for Table {
@@ -311,6 +326,11 @@ impl Deref for Table {
 /// A command keeps a hold as long as its beacon, which has an id like a process's, is lit.
 pub(crate) fn is_keeper_out(semaphore: &Semaphore, keeper: u32) -> bool {
     semaphore.world.is_out(keeper)
+}
+
+/// Beacons can always be probed here.
+pub(crate) fn is_blind() -> bool {
+    false
 }
 
 /// In place of an open note.

@@ -7,9 +7,8 @@ use crate::commands::Failure;
 use crate::commands::job::Variable;
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
-use crate::output;
-use resourcelock::Error;
 use resourcelock::engines::{Held, Validity};
+use resourcelock::{Error, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
 
 /// Marks the processes of a run with `--until tree`, in case it ends before them.
@@ -60,11 +59,11 @@ impl<'r> Granted<'r> {
             return Err(self.give_up(Stop::With(Exit::Signal(signal))));
         }
         if self.abandoned && run.args.on_abandoned == OnAbandoned::Fail {
-            run.say(&format!("{}; repair it, then 'unget' the lock", output::ABANDONED));
+            run.say(&format!("{}; repair it, then 'unget' the lock", PREVIOUS_HOLDER_DIED));
             return Err(self.give_up(Stop::With(Exit::Abandoned)));
         }
         if self.abandoned && run.args.recover.is_none() && !run.common.quiet && run.engine.report_death(&run.lock) {
-            run.say(output::ABANDONED);
+            run.say(PREVIOUS_HOLDER_DIED);
         }
         if let Err(error) = self.held.share_with_children() {
             return Err(self.not_kept(error));

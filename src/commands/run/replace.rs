@@ -1,7 +1,7 @@
 //! `--replace`: ask the holder's command to end.
 
 use super::{CANCEL, Run, Stop};
-use crate::commands::ask;
+use crate::commands::support::ask_to_end::ask_to_end;
 use crate::output;
 use nix::poll::{PollTimeout, poll};
 use resourcelock::{Holder, Wait};
@@ -44,7 +44,7 @@ pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<(), Stop>
         let Some(holder) = when_started(run, holder, until)? else {
             continue; // it has ended
         };
-        if let Err(why) = ask::to_end(&run.lock, &holder, libc::SIGTERM) {
+        if let Err(why) = ask_to_end(&run.lock, &holder, libc::SIGTERM) {
             let pid = output::names::pid(&holder.requester);
             let command = holder.requester.command.as_deref().unwrap_or("?");
             say(&format!("{pid} ({command}), which was not asked to end: {why}"));

@@ -1,23 +1,23 @@
 //! Acquiring the lock: a try in the latch, a short spin outside the queue, then the queue.
 
-use crate::lock::acquire::full;
 use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, Locked, visit_now};
 use crate::lock::acquire::hold::{Hold, User};
 use crate::lock::acquire::queued::{Queued, Waited};
 use crate::lock::acquire::share::Share;
 use crate::lock::acquire::spin::Spin;
+use crate::lock::acquire::table_full;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
+use crate::lock::shm::deferred_log::log_unlocked;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::pack_command;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::messages::log_unlocked;
 use crate::lock::shm::process;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, Result, Wait};
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, PREVIOUS_HOLDER_DIED, Result, Wait};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -241,7 +241,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             log_unlocked!(
                 target: "resourcelock::abandoned",
                 Warn,
-                "<{name}> the previous holder died while holding the lock; the protected resource may be inconsistent"
+                "<{name}> {PREVIOUS_HOLDER_DIED}"
             );
         }
         let detached = self.options.detached.is_some();
@@ -308,7 +308,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let objects = &current.objects;
         self.note_conflict(objects);
         self.now = sys::monotonic();
-        if let Some(what) = full::visit_due(objects, self.now, &mut self.cursor) {
+        if let Some(what) = table_full::visit_due(objects, self.now, &mut self.cursor) {
             visit_now(objects, what);
             if self.now < self.deadline || !std::mem::replace(&mut self.last_check, true) {
                 return Next::Again;
@@ -318,7 +318,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             return Next::TimedOut;
         }
         drop(current);
-        self.nap(self.deadline.min(self.now.saturating_add(full::TRY_NS)));
+        self.nap(self.deadline.min(self.now.saturating_add(table_full::TRY_NS)));
         self.check_paths = Some(true);
         Next::Again
     }

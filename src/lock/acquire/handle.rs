@@ -3,11 +3,11 @@
 use crate::lock::acquire::hold::Hold;
 use crate::lock::protocol::queue::{self, Sweep, Wakes};
 use crate::lock::shm::clock::NoteClock;
+use crate::lock::shm::deferred_log::{Silence, log_unlocked};
 use crate::lock::shm::layout::PackedRequester;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::messages::{Silence, log_unlocked};
 use crate::lock::shm::opening::{Terms, open_objects};
-use crate::lock::shm::real::{Gone, Real};
+use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};

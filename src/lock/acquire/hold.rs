@@ -9,7 +9,7 @@ use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::{Record, pack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
 use crate::lock::types::{Detached, Ended, Mode, Result};

@@ -8,7 +8,7 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::layout::{REQUESTS, pack_what};
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::{Gone, Real};
+use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Ended, GetOptions};

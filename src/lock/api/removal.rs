@@ -13,7 +13,7 @@ use crate::lock::shm::beacon;
 use crate::lock::shm::files::{self, Opened};
 use crate::lock::shm::found::{Finding, Found, Retry};
 use crate::lock::shm::latched::NotDone;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, REMOVAL_TAKES, being_removed, retire};
 use crate::lock::sys;

@@ -8,7 +8,7 @@ use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::process;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::mode_of;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;

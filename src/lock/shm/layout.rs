@@ -83,7 +83,7 @@ sys::shared! {
         /// When the head of the queue last checked the holders, in monotonic ns.
         pub(crate) head_checked: AtomicU64,
         /// When requests that found the table full last checked all requests, and last checked some, in monotonic ms:
-        /// see `acquire/full.rs`.
+        /// see `acquire/table_full.rs`.
         pub(crate) all_checked_ms: AtomicU32,
         pub(crate) some_checked_ms: AtomicU32,
         /// Number of records of requests that gave up ever begun.

@@ -1,7 +1,7 @@
 //! The note: the Python module's shared memory segment, whose text says who took the lock and when.
 
+use crate::lock::shm::deferred_log::log_unlocked;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
-use crate::lock::shm::messages::log_unlocked;
 use crate::lock::sys::{Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
 use crate::lock::types::{Error, LockName, Result};

@@ -8,7 +8,7 @@ use crate::lock::shm::found::{Finding, Found, Retry, System};
 use crate::lock::shm::layout::KEEPER_LEFT_BEHIND;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::{self, Note};
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire};

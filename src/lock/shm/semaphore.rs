@@ -1,7 +1,7 @@
 //! The semaphore: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
-use crate::lock::shm::count::Count;
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
+use crate::lock::shm::semaphore_word::Count;
 use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::types::{Error, LockName, Result};
 use std::os::fd::AsFd;

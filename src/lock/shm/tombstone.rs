@@ -4,7 +4,7 @@
 //! Semaphore S, note N and table T are three files, and cannot be deleted at once. Before the first one is, T's field
 //! `retired` gets the id of the remover's beacon. It keeps that for good, in the memory of the processes that have T
 //! open, when T is deleted, last. With `retired` set nobody is granted, offered, swept or released by force in T
-//! ([`Real::in_latch`](crate::lock::shm::real::Real::in_latch)), so S, which the remover has taken, stays at 0 for
+//! ([`Real::in_latch`](crate::lock::shm::real_world::Real::in_latch)), so S, which the remover has taken, stays at 0 for
 //! whoever has it open, as users of the Python module may.
 //!
 //! | `retired` | its beacon | T at its path | meaning | a process that opens the lock |

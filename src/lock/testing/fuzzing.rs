@@ -6,7 +6,7 @@ use crate::lock::shm::files;
 use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::sys;

@@ -6,7 +6,7 @@ use crate::lock::api::removal::{claim, seize};
 use crate::lock::protocol::queue::{self, Place};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::opening::{Terms, open_objects};
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::tombstone::{Removal, retire};
 use crate::lock::sys;

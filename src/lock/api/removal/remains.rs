@@ -9,7 +9,7 @@ use crate::lock::shm::found::{Found, System, beginning_of};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::opening::Terms;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire};

@@ -1,5 +1,5 @@
 //! What a process of ours does, as phases: the compositions of the protocol's functions in `acquire/acquisition.rs`,
-//! `acquire/queued.rs`, `acquire/release.rs`, and [`Real::in_latch`](crate::lock::shm::real::Real::in_latch). Between
+//! `acquire/queued.rs`, `acquire/release.rs`, and [`Real::in_latch`](crate::lock::shm::real_world::Real::in_latch). Between
 //! two phases only the request's place and word are remembered.
 
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};

@@ -1,7 +1,8 @@
 //! What `get` and `run` say about a wait: that it would never end, that it lasts, that it timed out.
 
-use super::{Failure, advice, bare, job};
+use super::{advice, job};
 use crate::cli::Common;
+use crate::commands::{Failure, bare};
 use crate::exit::Exit;
 use crate::output;
 use resourcelock::{Error, GetOptions, Mode, State, Wait};

@@ -1,8 +1,8 @@
 //! What an engine cannot do is refused here, before it is asked. Which option needs what stands at its definition
 //! ([`Need`]), and what an engine has is declared by it ([`Capabilities`]).
 
-use super::Failure;
 use crate::cli::{GetArgs, Invocation, Need, Task};
+use crate::commands::Failure;
 use resourcelock::engines::{Capabilities, Engine, SHORTEST_TTL};
 
 /// Checks that `engine` can do what is asked for.

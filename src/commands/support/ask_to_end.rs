@@ -58,7 +58,7 @@ impl std::fmt::Display for NotAsked {
 ///
 /// # Errors
 /// See [`NotAsked`]: nothing was signalled.
-pub fn to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAsked> {
+pub fn ask_to_end(lock: &LockName, holder: &Holder, signal: i32) -> Result<(), NotAsked> {
     let (Some(pid), Some(token), false) = (holder.bound_pid, holder.token, holder.detached) else {
         return Err(NotAsked::NoCommand);
     };

@@ -8,7 +8,7 @@ use crate::lock::acquire::queued::HEAD_LATE_NS;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::protocol::staleness;
 use crate::lock::shm::lock_objects::Objects;
-use crate::lock::shm::real::Real;
+use crate::lock::shm::real_world::Real;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 

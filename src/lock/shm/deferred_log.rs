@@ -62,11 +62,11 @@ pub(crate) fn log_or_keep(level: Level, target: &'static str, text: std::fmt::Ar
 macro_rules! log_unlocked {
     (target: $target:expr, $level:ident, $($text:tt)+) => {
         if ::log::Level::$level <= ::log::STATIC_MAX_LEVEL && ::log::Level::$level <= ::log::max_level() {
-            $crate::lock::shm::messages::log_or_keep(::log::Level::$level, $target, format_args!($($text)+));
+            $crate::lock::shm::deferred_log::log_or_keep(::log::Level::$level, $target, format_args!($($text)+));
         }
     };
     ($level:ident, $($text:tt)+) => {
-        $crate::lock::shm::messages::log_unlocked!(target: module_path!(), $level, $($text)+)
+        $crate::lock::shm::deferred_log::log_unlocked!(target: module_path!(), $level, $($text)+)
     };
 }
 pub(crate) use log_unlocked;

@@ -1,7 +1,7 @@
 //! Whose locks are used: `--owner`, `--group` and `--mode`, as numbers.
 
-use super::Failure;
 use crate::cli;
+use crate::commands::Failure;
 use crate::exec;
 use nix::unistd::geteuid;
 use resourcelock::engines::Local;

@@ -1,8 +1,8 @@
 //! The one place that turns `--backend` into an engine.
 
-use super::Failure;
 use super::access::Access;
 use crate::cli::Common;
+use crate::commands::Failure;
 use crate::exec;
 use resourcelock::engines::{self, Engine, Local};
 
