@@ -139,6 +139,27 @@ part() {
     parts+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
 }
 
+# The same beside the parts that follow, with what they leave of the processors, until `join_beside` shows what it printed.
+beside=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
+trap 'rm -rf "$beside"; [ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null' EXIT
+beside_name='' beside_pid=''
+part_beside() {
+    beside_name=$1
+    shift
+    setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "$@" >"$beside/output" 2>&1 &
+    beside_pid=$!
+    beside_start=$SECONDS
+}
+join_beside() {
+    local status=0
+    wait "$beside_pid" || status=$?
+    beside_pid=''
+    printf '\ntest.sh: %s\n' "$beside_name"
+    cat "$beside/output"
+    [ "$status" = 0 ] || failed+=" '$beside_name'"
+    parts+=$(printf '%5d s  %s, beside others' $((SECONDS - beside_start)) "$beside_name")$'\n'
+}
+
 # Everything with all features, once, and the model in a profile of its own.
 part 'build with all features' --all-features --no-run
 [ -z "$failed" ] || exit 1
@@ -147,14 +168,15 @@ part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
 part 'packages' --all-features --test package
-# They mostly wait: many run at once.
+# The engines' tests mostly wait: many run at once, and the model, which only computes, beside them.
+part_beside 'the model' --profile model --lib model::
 part 'engines' --all-features --test conformance --test engines -- --test-threads 8
-part 'the model' --profile model --lib model::
 # The other choices of features are built, and do what they must: the default one what users meet first, each engine
 # alone what an engine must; and what is not built in is refused.
 part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
 part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
 part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls
+join_beside
 
 printf '\n%s' "$parts"
 if [ -n "$failed" ]; then
