@@ -111,17 +111,19 @@ impl<T: Shared> Mapping<T> {
         })
     }
 
-    /// Has a part of a copy show what stands in the file now: false = the file has become too short, or cannot be read.
-    /// Counts only if the descriptor is found to be [ours](Descriptor::is_ours) afterwards. In a mapping, which shows it
-    /// anyway: does nothing.
-    pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P, file: &Descriptor) -> bool {
+    /// Has a part of a copy show what stands in the file now. Counts only if the descriptor is found to be
+    /// [ours](Descriptor::is_ours) afterwards. In a mapping, which shows it anyway: does nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has become too short ([`io::ErrorKind::UnexpectedEof`]).
+    pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P, file: &Descriptor) -> io::Result<()> {
         if !self.is_copy {
-            return true;
+            return Ok(());
         }
         let (start, len) = ((&raw const *part).cast::<u8>(), size_of_val(part));
         let from = (start as usize).wrapping_sub(self.at.as_ptr() as usize);
         if from.checked_add(len).is_none_or(|end| end > self.len) {
-            return false; // a part of something else
+            return Err(io::ErrorKind::InvalidInput.into()); // a part of something else
         }
         // SAFETY: the part lies in this memory, which is this value's own until it is dropped; `P` and `T` consist of
         // atomics, so that any content is valid and changes are defined, although there are references to it.
@@ -129,7 +131,11 @@ impl<T: Shared> Mapping<T> {
             let into = self.at.as_ptr().cast::<libc::c_void>().add(from);
             libc::pread(file.raw(), into, len, from as libc::off_t)
         };
-        usize::try_from(read) == Ok(len)
+        match usize::try_from(read) {
+            Ok(read) if read == len => Ok(()),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
     }
 }
 

@@ -273,8 +273,8 @@ impl Semaphore {
     }
 
     /// What is inspected here is the semaphore itself.
-    pub(crate) fn look(&self) -> bool {
-        true
+    pub(crate) fn look(&self) -> Result<(), ()> {
+        Ok(())
     }
 }
 

@@ -81,12 +81,12 @@ fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option
         Finding::NotYet(_) if retry.again() => return Ok(None),
         Finding::NotYet(error) => return Err(error),
     }
-    let damaged = found.damaged(name);
-    if let Some((_, error)) = damaged.into_iter().next() {
+    let mut damaged = found.damaged(name)?;
+    if !damaged.is_empty() {
         if !force {
-            return Err(error);
+            return Err(damaged.swap_remove(0).1);
         }
-        return remains::remove_damaged(name, &found).map(Some);
+        return remains::remove_damaged(name, &found, damaged).map(Some);
     }
     match (found.semaphore, found.table) {
         (Some(_), Some(_)) => whole(name, force),

@@ -254,11 +254,7 @@ fn state_with(
     let mut slots = None;
     let mut abandoned = None;
     // One that cannot be read, because it was truncated, is not free.
-    let word = if semaphore.look() {
-        semaphore.load()
-    } else {
-        SemaphoreWord(0)
-    };
+    let word = semaphore.look().map_or(SemaphoreWord(0), |()| semaphore.load());
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;

@@ -61,7 +61,10 @@ impl Viewer {
                 id: 0,
                 beacon: None,
             }),
-            None => Seen::SemaphoreOnly(semaphore, note),
+            None => {
+                semaphore.look()?;
+                Seen::SemaphoreOnly(semaphore, note)
+            }
         };
         Ok(Self {
             name: name.clone(),

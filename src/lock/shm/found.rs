@@ -102,14 +102,21 @@ impl Found {
     }
 
     /// The semaphore and the table, if they are damaged: their paths, and what is wrong.
-    pub(crate) fn damaged(&self, name: &LockName) -> Vec<(PathBuf, Error)> {
+    ///
+    /// # Errors
+    /// It cannot be found out whether they are.
+    pub(crate) fn damaged(&self, name: &LockName) -> Result<Vec<(PathBuf, Error)>> {
         let semaphore = self.semaphore.as_ref().map(|one| Semaphore::check(one, name));
         let table = self.table.as_ref().map(|one| Table::check(one, name));
-        let checked = [(name.semaphore_path(), semaphore), (name.table_path(), table)];
-        checked
-            .into_iter()
-            .filter_map(|(path, checked)| Some((path, checked?.err()?)))
-            .collect()
+        let mut damaged = Vec::new();
+        for (path, checked) in [(name.semaphore_path(), semaphore), (name.table_path(), table)] {
+            match checked {
+                None | Some(Ok(())) => {}
+                Some(Err(error @ Error::Damaged { .. })) => damaged.push((path, error)),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(damaged)
     }
 
     /// Checks that the caller may use the lock.

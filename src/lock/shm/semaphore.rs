@@ -103,15 +103,28 @@ impl Semaphore {
 }
 
 impl Semaphore {
-    /// Has a copy show what the semaphore is now: false = it cannot be read.
-    pub(crate) fn look(&self) -> bool {
-        let Some(file) = &self.file else { return true };
+    /// Has a copy show what the semaphore is now.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn look(&self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
         if !file.is_ours()
             && let Ok(opened) = files::open(&self.path, false)
         {
             file.renew(opened.file);
         }
-        self.map.renew(&*self.map, file) && file.is_ours()
+        let renewed = self.map.renew(&*self.map, file);
+        if !file.is_ours() {
+            return Err(Error::NotFound {
+                path: self.path.clone(),
+            });
+        }
+        renewed.map_err(|source| Error::Os {
+            doing: "read",
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// True if the file was truncated since it was opened.

@@ -10,6 +10,7 @@ use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::sys::{self, Descriptor, Mapping, Shared, UntouchedWord};
 use crate::lock::types::{Error, LockName, Result};
+use std::io::{self, ErrorKind};
 use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -78,7 +79,7 @@ impl Table {
     /// Maps and checks the table that was found at `name`'s path, or copies it.
     ///
     /// # Errors
-    /// It is damaged.
+    /// It is damaged, or cannot be read.
     pub(crate) fn new(opened: Opened, writable: bool, name: &LockName) -> Result<Self> {
         let path = name.table_path();
         let damaged = |what| Error::Damaged {
@@ -108,7 +109,14 @@ impl Table {
             mark: 0,
             unread: AtomicBool::new(false),
         };
-        table.look();
+        match table.renew_ends() {
+            // What cannot be read is not damaged. (One that has become too short in this moment begins with zeros.)
+            Err(source) if source.kind() != ErrorKind::UnexpectedEof => {
+                let doing = "read";
+                return Err(Error::Os { doing, path, source });
+            }
+            _ => {}
+        }
         let mark = table.header.mark.load(Relaxed);
         let magic = table.header.magic.load(Relaxed);
         if magic != MAGIC || table.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
@@ -130,14 +138,18 @@ impl Table {
         {
             self.file.renew(opened.file);
         }
-        self.unread.store(false, Relaxed);
-        self.renew(&self.header);
-        self.renew(&self.seal);
+        self.unread.store(self.renew_ends().is_err(), Relaxed);
+    }
+
+    /// Renews in a copy what shows that it is a table.
+    fn renew_ends(&self) -> io::Result<()> {
+        self.map.renew(&self.header, &self.file)?;
+        self.map.renew(&self.seal, &self.file)
     }
 
     /// Has a part of a copy show what stands in the table now.
     pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P) {
-        if !self.map.renew(part, &self.file) {
+        if self.map.renew(part, &self.file).is_err() {
             self.unread.store(true, Relaxed);
         }
     }
@@ -145,7 +157,7 @@ impl Table {
     /// Checks that the file can be a table.
     ///
     /// # Errors
-    /// It is damaged.
+    /// It is damaged, or cannot be read.
     pub(crate) fn check(opened: &Opened, name: &LockName) -> Result<()> {
         let again = opened.try_clone(&name.table_path())?;
         Self::new(again, false, name).map(drop)

@@ -17,12 +17,12 @@ use crate::lock::shm::trust;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Deletes the objects that are damaged. Only their owner and root do that.
-pub(super) fn remove_damaged(name: &LockName, found: &Found) -> Result<Removed> {
+pub(super) fn remove_damaged(name: &LockName, found: &Found, damaged: Vec<(PathBuf, Error)>) -> Result<Removed> {
     let mut deleted = Vec::new();
-    for (path, error) in found.damaged(name) {
+    for (path, error) in damaged {
         if !found.first(name).is_some_and(|(_, owner)| may_delete(owner)) {
             return Err(error);
         }
