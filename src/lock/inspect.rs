@@ -1,6 +1,7 @@
 //! Inspecting locks without disturbing anybody.
 
 mod directory;
+pub(crate) mod sight;
 pub(crate) mod snapshot;
 pub(crate) mod viewer;
 pub(crate) mod watch;

@@ -200,6 +200,7 @@ pub fn event(change: &Change) -> String {
         Change::Missed(missed) => {
             let _ = write!(text, "{missed} ended before they could be read");
         }
+        Change::Removed => text.push_str("its files were deleted; what follows is about a new lock of this name"),
         _ => {}
     }
     text

@@ -208,7 +208,7 @@ pub struct EventView {
     pub lock: String,
     pub at: String,
     /// `queued`, `granted`, `released`, `abandoned`, `expired`, `forced`, `timed out`, `foreign taken`,
-    /// `foreign released`, `missed`.
+    /// `foreign released`, `missed`, `removed`.
     pub event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiter: Option<WaiterView>,
@@ -254,6 +254,7 @@ pub fn event(change: &Change) -> &'static str {
         Change::Foreign(true) => "foreign taken",
         Change::Foreign(false) => "foreign released",
         Change::Missed(_) => "missed",
+        Change::Removed => "removed",
         _ => "changed",
     }
 }

@@ -62,6 +62,16 @@ impl LineChild {
         while self.line() != wanted {}
     }
 
+    /// Reads lines until one contains `wanted`: that line.
+    pub fn wait_for_line_with(&mut self, wanted: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(wanted) {
+                return line;
+            }
+        }
+    }
+
     /// A line if it has printed one that was not read yet.
     pub fn try_line(&mut self) -> Option<String> {
         self.lines.try_recv().ok()

@@ -1,6 +1,7 @@
 //! The state of a handle: its open objects and its holds.
 
 use crate::lock::acquire::hold::Hold;
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Sweep, Wakes};
 use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::deferred_log::{Silence, log_unlocked};
@@ -174,6 +175,20 @@ impl Handle {
             return Ok(());
         }
         self.reopen(current, timeout)
+    }
+
+    /// True if these objects stand at the lock's paths, as far as that was checked lately. A removal by this library is seen
+    /// at once. If not, whoever uses the lock next checks it again.
+    pub(crate) fn stands(&self, current: &mut Current) -> bool {
+        let retired = current.objects.table.header.retired.load(RETIRED) != 0;
+        if !self.is_check_due(current, sys::monotonic()) && !retired {
+            return true;
+        }
+        let stands = current.objects.are_at_their_paths();
+        if !stands {
+            current.checked = 0;
+        }
+        stands
     }
 
     /// True if the paths have not been checked for a while. From now on they count as checked.

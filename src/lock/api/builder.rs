@@ -3,6 +3,7 @@
 use crate::lock::acquire::handle::Handle;
 use crate::lock::api::resource_lock::ResourceLock;
 use crate::lock::inspect::Viewer;
+use crate::lock::inspect::sight::Sight;
 use crate::lock::shm::found::Retry;
 use crate::lock::shm::opening::Terms;
 use crate::lock::shm::trust::Named;
@@ -119,12 +120,12 @@ impl Builder {
     /// [`Error::Untrusted`](crate::Error::Untrusted) and [`Error::HalfMade`](crate::Error::HalfMade).
     pub fn open_existing(self) -> Result<Viewer> {
         let name = LockName::new(&self.name)?;
-        Viewer::open(&name, self.terms.trust(), &mut Retry::default())
+        Viewer::open(name, self.terms)
     }
 
-    /// The same for one of many locks, with one `retry` for all.
-    pub(crate) fn open_one_of_many(self, retry: &mut Retry) -> Result<Viewer> {
+    /// What stands at the lock's paths now, to be inspected once. Waits for what is half made as `retry` says.
+    pub(crate) fn sight(self, retry: &mut Retry) -> Result<Sight> {
         let name = LockName::new(&self.name)?;
-        Viewer::open(&name, self.terms.trust(), retry)
+        Sight::open(&name, self.terms.trust(), retry)
     }
 }

@@ -1,59 +1,60 @@
-//! What a handle tells of its lock. All of it works in the child of a fork, too, and blocks there as little as anywhere.
+//! What a handle tells of its lock: of the one that stands at the lock's paths, whoever has removed or created it since
+//! the handle was opened. All of it works in the child of a fork, too, and blocks there as little as anywhere.
 
 use crate::lock::api::resource_lock::ResourceLock;
-use crate::lock::inspect::Viewer;
+use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::shm::found::Retry;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::semaphore::Semaphore;
-use crate::lock::types::{HistoryRecord, State};
+use crate::lock::types::{Error, HistoryRecord, Result, State};
 use std::sync::Arc;
 
 /// What a lock is inspected through.
 enum Seen {
     Handle(Arc<Objects>),
-    /// Opened for this call: in the child of a fork, when the handle's own objects cannot be reached.
-    Viewer(Box<Viewer>),
-    /// The same, and the lock no longer exists.
-    Nothing,
+    /// Opened for this call: the handle's own objects are no longer those at the lock's paths, or cannot be reached in the
+    /// child of a fork.
+    Sight(Box<Sight>),
 }
 
 impl Seen {
-    fn semaphore(&self) -> Option<&Semaphore> {
+    fn value(&self) -> u32 {
         match self {
-            Self::Handle(objects) => Some(&objects.semaphore),
-            Self::Viewer(viewer) => Some(viewer.semaphore()),
-            Self::Nothing => None,
+            Self::Handle(objects) => objects.semaphore.load().value(),
+            Self::Sight(sight) => sight.value(),
         }
     }
 
-    fn note(&self) -> Option<&Note> {
+    fn note(&self) -> &Note {
         match self {
-            Self::Handle(objects) => Some(&objects.note),
-            Self::Viewer(viewer) => Some(viewer.note()),
-            Self::Nothing => None,
+            Self::Handle(objects) => &objects.note,
+            Self::Sight(sight) => sight.note(),
         }
     }
 
     fn objects(&self) -> Option<&Objects> {
         match self {
             Self::Handle(objects) => Some(objects),
-            Self::Viewer(viewer) => viewer.objects(),
-            Self::Nothing => None,
+            Self::Sight(sight) => sight.objects(),
         }
     }
 }
 
 impl ResourceLock {
-    fn seen(&self) -> Seen {
-        match self.handle.current_unless_stuck() {
-            Some(current) => Seen::Handle(current.objects.clone()),
-            None => match Viewer::open(self.name(), self.handle.terms().trust(), &mut Retry::default()) {
-                Ok(viewer) => Seen::Viewer(Box::new(viewer)),
-                Err(_) => Seen::Nothing,
-            },
+    /// Creates nothing, even if the lock no longer exists.
+    fn seen(&self) -> Result<Seen> {
+        if let Some(mut current) = self.handle.current_unless_stuck()
+            && self.handle.stands(&mut current)
+        {
+            return Ok(Seen::Handle(current.objects.clone()));
         }
+        let sight = Sight::open(self.name(), self.handle.terms().trust(), &mut Retry::default())?;
+        Ok(Seen::Sight(Box::new(sight)))
+    }
+
+    fn without(&self, why: &Error) -> State {
+        snapshot::state_without(self.name(), why)
     }
 
     /// The token of this handle's latest hold, if it has one. `None` in the child of a fork: the hold is its parent's.
@@ -82,7 +83,10 @@ impl ResourceLock {
     }
 
     fn lock_value_now(&self) -> u32 {
-        self.seen().semaphore().map_or(1, |semaphore| semaphore.load().value())
+        match self.seen() {
+            Ok(seen) => seen.value(),
+            Err(error) => self.without(&error).value,
+        }
     }
 
     /// The semaphore's value (Python: `lock_value`): 0 = taken, 1 = free. Never blocks.
@@ -95,17 +99,17 @@ impl ResourceLock {
     /// The note (Python: `get_lock_info`): who last took the lock, and when. Bytes that are not UTF-8 and control
     /// characters are escaped. Never blocks.
     pub fn get_lock_info(&self) -> String {
-        self.seen().note().map_or_else(String::new, Note::text)
+        self.seen().map_or_else(|_| String::new(), |seen| seen.note().text())
     }
 
     /// Writes the note (Python: `set_lock_info`). Text that does not fit is cut at a character boundary, with a warning
     /// in the log. Never blocks.
     pub fn set_lock_info(&self, text: &str) {
         let whole = match self.seen() {
-            Seen::Handle(objects) => objects.note.write(text),
-            // A viewer's note can only be read.
-            Seen::Viewer(viewer) => viewer.open_note().map_or(true, |note| note.write(text)),
-            Seen::Nothing => true,
+            Ok(Seen::Handle(objects)) => objects.note.write(text),
+            // That note can only be read.
+            Ok(Seen::Sight(sight)) => sight.open_note().map_or(true, |note| note.write(text)),
+            Err(_) => true,
         };
         if !whole {
             log::warn!("<{}> the note is too long for its segment and was cut", self.name());
@@ -114,29 +118,31 @@ impl ResourceLock {
 
     /// True if the table contains a hold with this token now, and its holder is not proven dead. Never blocks.
     pub fn is_held(&self, token: u64) -> bool {
-        self.seen().objects().is_some_and(|objects| {
-            snapshot::holders(objects)
-                .iter()
-                .any(|(_, _, holder)| holder.token == Some(token) && holder.alive)
+        self.seen().is_ok_and(|seen| {
+            seen.objects().is_some_and(|objects| {
+                snapshot::holders(objects)
+                    .iter()
+                    .any(|(_, _, holder)| holder.token == Some(token) && holder.alive)
+            })
         })
     }
 
     /// Holders, waiters, note, and counters. Takes no latch, disturbs nobody, and never blocks.
     pub fn state(&self) -> State {
         match self.seen() {
-            Seen::Handle(objects) => {
+            Ok(Seen::Handle(objects)) => {
                 let (semaphore, note) = (&objects.semaphore, &objects.note);
                 snapshot::state(self.name(), Owned::used(semaphore), semaphore, note, Some(&objects))
             }
-            Seen::Viewer(viewer) => viewer.state(),
-            Seen::Nothing => snapshot::state_of_none(self.name()),
+            Ok(Seen::Sight(sight)) => sight.state(),
+            Err(error) => self.without(&error),
         }
     }
 
     /// The ended holds, up to the last 256, oldest first. Takes no latch, and never blocks.
     pub fn history(&self) -> Vec<HistoryRecord> {
-        self.seen()
-            .objects()
-            .map_or_else(Vec::new, |objects| snapshot::history(&objects.table))
+        let seen = self.seen().ok();
+        let objects = seen.as_ref().and_then(Seen::objects);
+        objects.map_or_else(Vec::new, |objects| snapshot::history(&objects.table))
     }
 }

@@ -1,12 +1,13 @@
 //! This machine, as an engine.
 
 use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, Validity};
+use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::watch::Viewed;
 use crate::lock::shm::found::{Found, Retry};
 use crate::lock::shm::opening::Terms;
 use crate::{
     Builder, Cancel, Change, Detached, Error, GetOptions, Guard, HistoryRecord, LockName, Lost, ResourceLock, Result,
-    State, UngetOptions, Viewer, Watch,
+    State, UngetOptions, Watch,
 };
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,8 +102,8 @@ impl Local {
         if let Some(lock) = self.opened(name) {
             return Ok(Some(view(View::Handle(&lock))));
         }
-        match self.builder(name).open_existing() {
-            Ok(viewer) => Ok(Some(view(View::Viewer(&viewer)))),
+        match self.builder(name).sight(&mut Retry::default()) {
+            Ok(sight) => Ok(Some(view(View::Sight(&sight)))),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -114,7 +115,7 @@ enum View<'a> {
     /// In use here.
     Handle(&'a ResourceLock),
     /// Opened to be viewed.
-    Viewer(&'a Viewer),
+    Sight(&'a Sight),
 }
 
 impl View<'_> {
@@ -122,28 +123,28 @@ impl View<'_> {
     fn check_trust(&self) -> Result<()> {
         match self {
             Self::Handle(_) => Ok(()),
-            Self::Viewer(viewer) => viewer.check_trust(),
+            Self::Sight(sight) => sight.check_trust(),
         }
     }
 
     fn state(&self) -> State {
         match self {
             Self::Handle(lock) => lock.state(),
-            Self::Viewer(viewer) => viewer.state(),
+            Self::Sight(sight) => sight.state(),
         }
     }
 
     fn history(&self) -> Vec<HistoryRecord> {
         match self {
             Self::Handle(lock) => lock.history(),
-            Self::Viewer(viewer) => viewer.history(),
+            Self::Sight(sight) => sight.history(),
         }
     }
 
     fn is_held(&self, token: u64) -> bool {
         match self {
             Self::Handle(lock) => lock.is_held(token),
-            Self::Viewer(viewer) => viewer.is_held(token),
+            Self::Sight(sight) => sight.is_held(token),
         }
     }
 }
@@ -219,8 +220,8 @@ impl Engine for Local {
         let mut listing = Listing::default();
         let mut retry = Retry::default();
         for name in crate::list()? {
-            match self.builder(&name).open_one_of_many(&mut retry) {
-                Ok(viewer) => listing.states.push(viewer.brief_state()),
+            match self.builder(&name).sight(&mut retry) {
+                Ok(sight) => listing.states.push(sight.brief_state()),
                 Err(Error::NotFound { .. }) => {} // removed since the directory was read
                 Err(error) => listing.unreadable.push((name, error)),
             }

@@ -3,7 +3,10 @@
 //! The watcher sets a bit in the table and sleeps on that word; the next process that changes the table clears the bit
 //! and wakes the watcher. All that a watcher costs others is one load of the word, and all that a watcher leaves behind
 //! when it dies is that bit.
+//!
+//! A lock may be removed, and created again: then the watcher turns to the new one, whose past it reads from its beginning.
 
+use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot;
 use crate::lock::inspect::viewer::Viewer;
 use crate::lock::protocol::orderings::NEXT_LOAD;
@@ -12,6 +15,7 @@ use crate::lock::shm::lock_objects::Objects;
 use crate::lock::sys::{self, UntouchedWord, Watched};
 use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
@@ -34,16 +38,19 @@ pub enum Change {
     Foreign(bool),
     /// This many ended holds were overwritten before they could be read.
     Missed(u64),
+    /// The lock was removed, or its files were deleted. What is told after this is about a new lock of this name.
+    Removed,
 }
 
 impl Change {
-    /// When it happened. Where that is not known, and for [`Foreign`](Self::Foreign) and [`Missed`](Self::Missed): now.
+    /// When it happened. Where that is not known, and for [`Foreign`](Self::Foreign), [`Missed`](Self::Missed) and
+    /// [`Removed`](Self::Removed): now.
     pub fn at(&self) -> SystemTime {
         match self {
             Self::Queued(waiter) => waiter.since.unwrap_or_else(SystemTime::now),
             Self::Granted(holder) => holder.since.unwrap_or_else(SystemTime::now),
             Self::Ended(record) => record.ended,
-            Self::Foreign(_) | Self::Missed(_) => SystemTime::now(),
+            Self::Foreign(_) | Self::Missed(_) | Self::Removed => SystemTime::now(),
         }
     }
 }
@@ -80,14 +87,24 @@ impl Change {
 /// ```
 pub struct Watch<'a> {
     viewer: Viewed<'a>,
+    /// What stood at the lock's paths at the last look; `None`: nothing that could be read.
+    sight: Option<Arc<Sight>>,
+    /// The last table there, by its inode, and how far its past has been read.
+    past: Past,
     /// The table's word for watchers, if this reader may write it.
     events: Option<UntouchedWord>,
-    ended: u64,
-    gave_up: u64,
     queued: HashSet<u64>,
     granted: HashSet<u64>,
     foreign: bool,
     due: VecDeque<Change>,
+}
+
+/// How far the past of the table with this inode has been read.
+#[derive(Default)]
+struct Past {
+    inode: u64,
+    ended: u64,
+    gave_up: u64,
 }
 
 /// The viewer of a [`Watch`]: lent by the caller, or its own.
@@ -115,22 +132,50 @@ impl Viewer {
 
 impl<'a> Watch<'a> {
     pub(crate) fn new(viewer: Viewed<'a>) -> Self {
-        let state = viewer.state();
-        let (ended, gave_up) = viewer.objects().map_or((0, 0), positions);
-        Self {
-            events: viewer.objects().and_then(|objects| objects.table.events()),
+        let mut watch = Self {
             viewer,
-            ended,
-            gave_up,
-            queued: state
-                .waiters
-                .iter()
-                .map(|w| w.ticket)
-                .chain(state.holders.iter().map(|h| h.ticket))
-                .collect(),
-            granted: state.holders.iter().filter_map(|h| h.token).collect(),
-            foreign: state.foreign,
+            sight: None,
+            past: Past::default(),
+            events: None,
+            queued: HashSet::new(),
+            granted: HashSet::new(),
+            foreign: false,
             due: VecDeque::new(),
+        };
+        if let Ok(sight) = watch.viewer.look() {
+            // Before the past is found to end here: nothing falls in between.
+            let state = sight.state();
+            watch.turn_to(Some(sight));
+            watch.past = watch.past_now();
+            let tickets = state.waiters.iter().map(|w| w.ticket);
+            watch.queued = tickets.chain(state.holders.iter().map(|h| h.ticket)).collect();
+            watch.granted = state.holders.iter().filter_map(|h| h.token).collect();
+            watch.foreign = state.foreign;
+        }
+        watch
+    }
+
+    fn objects(&self) -> Option<&Objects> {
+        self.sight.as_ref()?.objects()
+    }
+
+    /// From now on it is this that is inspected.
+    fn turn_to(&mut self, sight: Option<Arc<Sight>>) {
+        self.sight = sight;
+        self.events = self.objects().and_then(|objects| objects.table.events());
+    }
+
+    /// The end of what is past now.
+    fn past_now(&self) -> Past {
+        let Some(objects) = self.objects() else {
+            return Past::default();
+        };
+        objects.table.look();
+        let header = &objects.table.header;
+        Past {
+            inode: objects.table.inode,
+            ended: header.history_next.load(NEXT_LOAD),
+            gave_up: header.gave_up_next.load(NEXT_LOAD),
         }
     }
 
@@ -149,7 +194,8 @@ impl<'a> Watch<'a> {
             if !self.due.is_empty() {
                 continue;
             }
-            let every = if seen.is_some() {
+            // Of a lock that is not there, nothing is missed: it begins with an empty past.
+            let every = if seen.is_some() || self.sight.is_none() {
                 INSPECT_EVERY
             } else {
                 READER_INSPECTS_EVERY
@@ -166,7 +212,7 @@ impl<'a> Watch<'a> {
     /// Sets the watchers' bit, if this reader may write the table: the word's value to sleep on. As
     /// [`watch`](crate::lock::shm::events::watch), by the kernel.
     fn arm(&self) -> Option<u32> {
-        let table = &self.viewer.objects()?.table;
+        let table = &self.objects()?.table;
         self.events.as_ref()?.set(WATCHED).ok()?;
         table.look();
         // With the bit: if that has been cleared since, there is no sleep.
@@ -175,22 +221,56 @@ impl<'a> Watch<'a> {
 
     /// Compares what there is with what was known.
     fn inspect(&mut self) {
-        let state = self.viewer.state();
+        if self.sight.as_ref().is_none_or(|sight| !sight.is_current()) {
+            // What had happened to the former lock until its end.
+            self.inspect_sight();
+            self.follow_on();
+        }
+        self.inspect_sight();
+    }
+
+    /// Turns to what stands at the lock's paths now.
+    fn follow_on(&mut self) {
+        let next = match &self.sight {
+            Some(before) => self.viewer.look_from(before),
+            None => self.viewer.look(),
+        };
+        let before = self.sight.take();
+        self.turn_to(next.ok());
+        let goes_on = |before: &Sight| self.sight.as_ref().is_some_and(|next| next.continues(before));
+        if before.is_some_and(|before| !goes_on(&before)) {
+            self.due.push_back(Change::Removed);
+            self.foreign = false;
+        }
+        let inode = self.objects().map_or(0, |objects| objects.table.inode);
+        if inode != 0 && inode != self.past.inode {
+            self.past = Past {
+                inode,
+                ..Past::default()
+            };
+            self.queued.clear();
+            self.granted.clear();
+        }
+    }
+
+    fn inspect_sight(&mut self) {
+        let Some(sight) = self.sight.clone() else { return };
+        let state = sight.state();
         let mut found: Vec<(SystemTime, Change)> = Vec::new();
         let mut over: HashSet<u64> = HashSet::new();
-        if let Some(objects) = self.viewer.objects() {
+        if let Some(objects) = sight.objects() {
             // Read after the requests: a hold whose end is missing here is among the holders there.
-            let ended = snapshot::history_from(&objects.table, self.ended);
-            let gave_up = snapshot::gave_up_from(&objects.table, self.gave_up);
+            let ended = snapshot::history_from(&objects.table, self.past.ended);
+            let gave_up = snapshot::gave_up_from(&objects.table, self.past.gave_up);
             if let Some(last) = ended.last() {
                 // Overwritten before we read them, or left unfinished by a killed process.
-                let missed = (last.sequence + 1 - self.ended).saturating_sub(ended.len() as u64);
+                let missed = (last.sequence + 1 - self.past.ended).saturating_sub(ended.len() as u64);
                 if missed > 0 {
                     self.due.push_back(Change::Missed(missed));
                 }
-                self.ended = last.sequence + 1;
+                self.past.ended = last.sequence + 1;
             }
-            self.gave_up = gave_up.last().map_or(self.gave_up, |last| last.sequence + 1);
+            self.past.gave_up = gave_up.last().map_or(self.past.gave_up, |last| last.sequence + 1);
             // Ends are told in the order in which they happened, even if the wall clock was set back meanwhile.
             let mut floor = SystemTime::UNIX_EPOCH;
             for record in ended {
@@ -298,12 +378,6 @@ impl<'a> Watch<'a> {
 /// The time of a change for sorting: one that is not known (in a damaged table) comes first.
 fn time(known: Option<SystemTime>) -> SystemTime {
     known.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn positions(objects: &Objects) -> (u64, u64) {
-    objects.table.look();
-    let header = &objects.table.header;
-    (header.history_next.load(NEXT_LOAD), header.gave_up_next.load(NEXT_LOAD))
 }
 
 #[cfg(test)]
