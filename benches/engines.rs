@@ -1,8 +1,8 @@
-//! Whole commands under locks that an engine keeps, beside what the engines' users have today.
+//! Whole commands under locks kept by an engine, compared with what users of those engines have today.
 //!
 //! `cargo bench --features etcd,postgres --bench engines [-- ROUNDS]`. It starts one etcd and one PostgreSQL on
 //! loopback (packages etcd-server, etcd-client and postgresql; `scripts/test.sh` installs them). The programs take
-//! turns, so that whatever else the machine does hits all alike. It reports and asserts nothing.
+//! turns, so that other load on the machine affects them all alike. It only reports; it asserts nothing.
 
 #[path = "../tests/engine_common/mod.rs"]
 mod engine_common;
@@ -16,35 +16,35 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Rounds if none are given. The first tenth more is run before, unmeasured.
+/// Default number of rounds. A tenth as many are run first, unmeasured, as a warm-up.
 const ROUNDS: usize = 200;
 
-/// Prints the wall clock in ns, when it is let go.
+/// Waits for a line, then prints the wall clock in ns.
 const ON_A_WORD: &str = "read -r _; date +%s%N";
-/// Prints it at once.
+/// Prints the wall clock in ns at once.
 const AT_ONCE: &str = "date +%s%N";
 
-/// Makes the command that runs this script under the lock.
+/// Returns the command that runs a script under the lock.
 type Under<'a> = Box<dyn Fn(&str) -> Command + 'a>;
 
-/// One contestant.
+/// One of the programs compared.
 struct Case<'a> {
     shown: &'static str,
     under: Under<'a>,
-    /// Where holders and waiters are seen, if the case needs that.
+    /// Shows holders and waiters, if the case needs to see them.
     engine: Option<Box<dyn Engine>>,
     name: &'a LockName,
-    /// The figure that is aimed at.
+    /// The target.
     aim: Aim,
     times: Vec<Duration>,
 }
 
 enum Aim {
-    /// It is there to be compared with.
+    /// None: only a baseline for the others.
     None,
-    /// A median, ms.
+    /// The median, ms.
     Below(f64),
-    /// Of the median of the case with this number.
+    /// A fraction of the median of the case with this index.
     Ratio(usize, f64),
 }
 
@@ -140,7 +140,7 @@ fn in_turn(cases: &mut [Case<'_>], rounds: usize, measure: impl Fn(&Case<'_>) ->
     }
 }
 
-/// The second one waits when the first one is let go.
+/// Times a hand-over to a second command that is already waiting.
 fn hand_over(case: &Case<'_>) -> Duration {
     let engine = case.engine.as_ref().expect("a case with a queue");
     let state = || {
@@ -164,7 +164,7 @@ fn hand_over(case: &Case<'_>) -> Duration {
     Duration::from_nanos(begun.checked_sub(ended).expect("one after the other"))
 }
 
-/// The time that a command has printed, when it has ended.
+/// Waits for a command to exit and returns the time that it printed.
 fn printed(child: Child) -> u64 {
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -208,7 +208,7 @@ fn first_line(program: &str, option: &str) -> String {
         .to_owned()
 }
 
-/// The processor's name, for whoever reads the figures later.
+/// The processor's name, for those who read the figures later.
 fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));

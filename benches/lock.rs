@@ -1,11 +1,11 @@
-//! How fast the lock is, beside flock(2), the Python module and a bare POSIX semaphore, measured in one run.
+//! How fast the lock is compared with flock(2), the Python module and a bare POSIX semaphore, measured in one run.
 //!
 //! ```sh
 //! cargo bench --bench lock                    # everything, about two minutes
 //! cargo bench --bench lock -- pair loops      # only these
 //! ```
-//! The parts are `pair`, `loops`, `fairness`, `handover`, `death`, `crowd`, `reader`. Python is looked for in
-//! `RESOURCELOCK_TEST_PYTHON` (`scripts/test.sh` makes one in `.venv`); without it, its lines say so.
+//! The parts are `pair`, `loops`, `fairness`, `handover`, `death`, `crowd`, `reader`. `RESOURCELOCK_TEST_PYTHON`
+//! names the Python to use (`scripts/test.sh` makes one in `.venv`); without it, those lines say so.
 
 #[path = "lock/contenders.rs"]
 mod contenders;

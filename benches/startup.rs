@@ -1,19 +1,19 @@
-//! How long a whole `resourcelock NAME run -- true` takes, from the caller's spawn to its wait, beside flock(1).
+//! How long a whole `resourcelock NAME run -- true` takes, from the caller's spawn to its wait, compared with flock(1).
 //!
-//! `cargo bench --bench startup [-- ROUNDS]`. The programs take turns, so that whatever else the machine does hits
+//! `cargo bench --bench startup [-- ROUNDS]`. The programs take turns, so that other load on the machine affects them
 //! all alike. It reports medians and ratios and asserts nothing: what a figure means depends on the machine.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Rounds if none are given. The first tenth more is run before, unmeasured.
+/// Default number of rounds. A tenth as many are run first, unmeasured, as a warm-up.
 const ROUNDS: usize = 1000;
 
-/// One contestant.
+/// One of the programs compared.
 struct Case {
     shown: &'static str,
     words: Vec<String>,
-    /// The index of the case that it is compared with, and the ratio that is aimed at.
+    /// The index of the case to compare with, and the target ratio.
     against: Option<(usize, f64)>,
     times: Vec<Duration>,
 }
@@ -56,8 +56,8 @@ fn main() {
         .find_map(|word| word.parse().ok())
         .unwrap_or(ROUNDS)
         .max(1);
-    // A copy, as an installation makes one. What the linker has just written lies in the page cache in single pages,
-    // which makes every start slower by some 50 µs until it is written anew.
+    // Measure a copy, as an installation would make. What the linker has just written is in the page cache as single
+    // pages, which slows every start by some 50 µs until the file is rewritten.
     let folder = std::env::temp_dir().join(format!("bench-startup-{}.d", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder can be made");
     let ours = folder.join("resourcelock");
@@ -100,7 +100,7 @@ fn main() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// The program's path: no contestant is to search PATH.
+/// The program's path, so that no case is charged for a search of PATH.
 fn find(program: &str) -> String {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders)
@@ -136,7 +136,7 @@ fn report(cases: &[Case], rounds: usize) {
     }
 }
 
-/// The processor's name, for whoever reads the figures later.
+/// The processor's name, for those who read the figures later.
 fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));

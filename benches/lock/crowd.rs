@@ -5,13 +5,13 @@ use crate::figures::{median, print};
 use crate::team::Worker;
 use std::time::{Duration, Instant};
 
-/// Waiters a process, each a thread with a handle of its own.
+/// Waiters per process, each a thread with its own handle.
 const EACH: usize = 50;
 const ASLEEP: Duration = Duration::from_secs(5);
-/// Hand-overs that are looked at: the crowd is still there.
+/// How many hand-overs are measured: only the first, while there still is a crowd.
 const FIRST: usize = 100;
 
-/// Processor time of all threads of a process, ns.
+/// CPU time used by all threads of a process, ns.
 fn processor_time(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
     tasks
@@ -20,7 +20,7 @@ fn processor_time(pid: u32) -> u64 {
         .sum()
 }
 
-/// Share of one processor that so many waiters use while they sleep, and the median time between two grants then.
+/// The percentage of one CPU that the waiters use while they sleep, and the median time between two grants, µs.
 fn crowd(place: &Place, waiters: usize, asleep: Duration) -> (f64, f64) {
     let name = place.of(Kind::Ours);
     let mut lock = Contender::open(&name);
@@ -36,7 +36,7 @@ fn crowd(place: &Place, waiters: usize, asleep: Duration) -> (f64, f64) {
     while viewer.state().waiters.len() < waiters {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // In its first two seconds the head looks at the holder more often.
+    // For its first two seconds the head of the queue checks the holder more often.
     std::thread::sleep(asleep.min(Duration::from_secs(2)));
     let time = || team.iter().map(|worker| processor_time(worker.id())).sum::<u64>();
     let (before, start) = (time(), Instant::now());

@@ -1,4 +1,4 @@
-//! How soon the next in line has the lock of a killed holder.
+//! How soon the next in line gets the lock of a holder that was killed.
 
 use crate::contenders::{Kind, Place};
 use crate::figures::{print, quantile};
@@ -19,7 +19,7 @@ pub fn measure(place: &Place) {
         let mut times = Vec::new();
         for round in 0..ROUNDS {
             let mut next = start();
-            // Asleep, and not always at the same point of its rhythm.
+            // By then it is asleep, and not always at the same point of its polling interval.
             std::thread::sleep(ASLEEP + std::time::Duration::from_micros(round as u64 * 37 % 2000));
             let killed = monotonic() as f64;
             holder.kill();

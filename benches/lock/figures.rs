@@ -1,4 +1,4 @@
-//! Medians and how they are printed.
+//! Computes medians and prints them.
 
 /// The table's head.
 pub const HEAD: &str =
@@ -33,7 +33,7 @@ pub fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// Prints one figure; `target` says how the ratio or the figure itself should be.
+/// Prints one figure; `target` is what the ratio, or else the figure itself, should be.
 pub fn print(figure: &str, ours: f64, peer: Option<f64>, unit: &str, target: &str) {
     let with_unit = |value: f64| format!("{value:.3} {unit}");
     let ratio = peer.map_or(String::new(), |peer| format!("{:.2} x", ours / peer));

@@ -1,4 +1,4 @@
-//! Processes that want the lock again and again.
+//! Processes that acquire the lock again and again.
 
 use crate::contenders::{Kind, Place};
 use crate::figures::{median, print};
@@ -7,7 +7,7 @@ use crate::team::Worker;
 const MS: u64 = 1000;
 const REPEATS: usize = 3;
 
-/// Grants in all of `workers`, a second, in millions.
+/// Millions of grants per second, summed over all workers.
 fn million_grants(place: &Place, kind: Kind, workers: usize) -> f64 {
     let (at, ms) = (place.of(kind), MS.to_string());
     let mut team: Vec<Worker> = (0..workers).map(|_| Worker::start(&["loop", &at, &ms])).collect();
@@ -29,7 +29,7 @@ pub fn throughput(place: &Place) {
     }
 }
 
-/// One holds 2 ms and asks again at once, another asks every 0.5 ms: the second one's share.
+/// One process holds for 2 ms and asks again at once; another asks every 0.5 ms. Prints the second one's share.
 pub fn fairness(place: &Place) {
     let share = |kind| {
         let at = place.of(kind);
@@ -49,7 +49,7 @@ pub fn fairness(place: &Place) {
     );
 }
 
-/// From a release to the grant of the one that sleeps in the queue.
+/// The time from a release to the grant to a process asleep in the queue.
 pub fn handover(place: &Place) {
     let times = |kind| {
         let at = place.of(kind);
@@ -75,8 +75,8 @@ pub fn handover(place: &Place) {
     );
 }
 
-/// What a process that reads the state all the time costs one that gets and ungets all the time. By processor time:
-/// the reader's own share of the processors is not meant.
+/// How much a process that keeps reading the state slows down one that keeps getting and ungetting. Measured in CPU
+/// time, so that the CPUs that the reader takes for itself do not count.
 pub fn reader(place: &Place) {
     let (at, ms) = (place.of(Kind::Ours), MS.to_string());
     let rate = || {

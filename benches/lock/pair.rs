@@ -1,4 +1,4 @@
-//! Get and unget with nobody else there.
+//! Get and unget without contention.
 
 use crate::contenders::{Contender, Kind, Place};
 use crate::figures::{median, print};
@@ -9,7 +9,7 @@ use std::time::Instant;
 const PAIRS: u32 = 20_000;
 const BATCHES: usize = 25;
 
-/// The Python module and the semaphore beneath it, timed by Python itself: ns a pair, median of batches.
+/// The Python module and the semaphore beneath it, timed by Python itself: ns per pair, median of batches.
 const PYTHON: &str = r#"
 import statistics, sys, time
 import posix_ipc
@@ -42,7 +42,7 @@ pub fn measure(place: &Place) {
     let mut flock = Contender::open(&place.of(Kind::Flock));
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..BATCHES {
-        // In turn, so that both meet the same weather.
+        // In turn, so that other load on the machine affects both alike.
         for (contender, times) in [&mut ours, &mut flock].into_iter().zip(&mut times) {
             let start = Instant::now();
             for _ in 0..PAIRS {

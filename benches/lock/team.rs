@@ -1,5 +1,5 @@
-//! Processes that do something at the same time: this program started again as workers. A worker says `ready`, waits
-//! for a line, does its work, and prints its numbers in one line.
+//! Processes that work at the same time: this program starts itself again as workers. A worker prints `ready`, waits
+//! for a line, does its work, and prints its numbers on one line.
 
 use crate::contenders::Contender;
 use resourcelock::{GetOptions, ResourceLock, Wait};
@@ -7,10 +7,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What each hand-over's holder waits before it releases, so that the other one is asleep.
+/// How long each holder waits before it hands over, so that the next one is asleep.
 pub const ASLEEP: Duration = Duration::from_millis(3);
 
-/// A worker; killed at the end.
+/// A worker; killed on drop.
 pub struct Worker {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -56,7 +56,7 @@ impl Worker {
             .collect()
     }
 
-    /// SIGKILL.
+    /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
     }
@@ -75,7 +75,7 @@ pub fn monotonic() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// What this process has used.
+/// CPU time that this process has used.
 fn processor_time() -> Duration {
     let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
     nix::time::clock_gettime(clock).expect("the clock runs").into()
@@ -92,7 +92,7 @@ fn begin() {
     std::io::stdin().lock().read_line(&mut line).expect("a line");
 }
 
-/// A worker's life.
+/// Runs a worker.
 pub fn work(order: &[String]) {
     let order: Vec<&str> = order.iter().map(String::as_str).collect();
     let number = |at: usize| order[at].parse::<u64>().expect("a number");
@@ -107,7 +107,7 @@ pub fn work(order: &[String]) {
     }
 }
 
-/// Gets and ungets for so many milliseconds: how often, and how often in a second of processor time.
+/// Gets and ungets for `ms` milliseconds. Prints how often, and how often per second of CPU time.
 fn tight_loop(mut lock: Contender, ms: u64) {
     begin();
     let used = || processor_time().as_secs_f64();
@@ -123,7 +123,7 @@ fn tight_loop(mut lock: Contender, ms: u64) {
     say(&format!("{grants} {}", grants as f64 / (used() - before)));
 }
 
-/// The same, holding and pausing for so many microseconds.
+/// The same, holding and pausing for the given microseconds. Prints how often.
 fn turns(mut lock: Contender, ms: u64, [hold, pause]: [u64; 2]) {
     begin();
     let end = Instant::now() + Duration::from_millis(ms);
@@ -142,7 +142,7 @@ fn turns(mut lock: Contender, ms: u64, [hold, pause]: [u64; 2]) {
     say(&grants.to_string());
 }
 
-/// Takes the lock from a partner and passes it on, so many times: when it had it and when it released it.
+/// Takes turns with a partner. Prints for each round when it acquired the lock and when it released it.
 fn pass(mut lock: Contender, rounds: u64) {
     begin();
     let mut times = Vec::new();
@@ -152,14 +152,14 @@ fn pass(mut lock: Contender, rounds: u64) {
         std::thread::sleep(ASLEEP);
         times.push(monotonic());
         lock.unlock();
-        // The partner is asleep: it has it now, and we are the next to sleep.
+        // The partner was asleep and takes the lock now; then it is our turn to wait asleep.
         std::thread::sleep(Duration::from_micros(200));
     }
     let words: Vec<String> = times.iter().map(u64::to_string).collect();
     say(&words.join(" "));
 }
 
-/// Gets it once, says when, and keeps it.
+/// Acquires the lock once, prints when, and keeps it.
 fn once(mut lock: Contender) {
     begin();
     lock.lock();
@@ -167,7 +167,7 @@ fn once(mut lock: Contender) {
     std::thread::sleep(Duration::from_secs(3600));
 }
 
-/// So many threads, each with a handle of its own, wait for the lock and have it once: when.
+/// Starts threads, each with its own handle, that wait for the lock and hold it once. Prints when each got it.
 fn crowd(name: &str, threads: u64) {
     begin();
     let threads: Vec<_> = (0..threads)
@@ -190,7 +190,7 @@ fn crowd(name: &str, threads: u64) {
     say(&times.join(" "));
 }
 
-/// Reads the lock's state again and again.
+/// Keeps reading the lock's state.
 fn reader(name: &str) {
     let viewer = ResourceLock::builder(name).open_existing().expect("the lock is there");
     begin();

@@ -1,4 +1,4 @@
-//! A note segment with any content: reading and writing stay within it.
+//! A note segment may have any content: reads and writes stay within it.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| resourcelock::fuzzing::note(bytes));

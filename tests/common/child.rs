@@ -1,4 +1,4 @@
-//! A child process that is talked to line by line.
+//! A child process that the test talks to line by line.
 
 use super::PATIENCE;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-/// A running child; killed and reaped when dropped. Its standard error is the test's.
+/// A running child; killed and reaped on drop. It shares the test's standard error.
 pub struct LineChild {
     child: Child,
     input: Option<ChildStdin>,
@@ -14,7 +14,7 @@ pub struct LineChild {
 }
 
 impl LineChild {
-    /// Starts `command` with its standard input and output connected to us.
+    /// Starts `command` with its standard input and output connected to the test.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ impl LineChild {
         while self.line() != wanted {}
     }
 
-    /// Reads lines until one contains `wanted`: that line.
+    /// Reads lines until one contains `wanted`, and returns it.
     pub fn wait_for_line_with(&mut self, wanted: &str) -> String {
         loop {
             let line = self.line();
@@ -72,34 +72,34 @@ impl LineChild {
         }
     }
 
-    /// A line if it has printed one that was not read yet.
+    /// The next line, if it has already printed one.
     pub fn try_line(&mut self) -> Option<String> {
         self.lines.try_recv().ok()
     }
 
-    /// All lines that were not read yet, up to the end of its output.
+    /// All remaining lines, up to the end of its output.
     pub fn rest(&mut self) -> Vec<String> {
         self.lines.iter().collect()
     }
 
-    /// SIGKILL, without waiting for its end.
+    /// Sends SIGKILL, without waiting for it to exit.
     pub fn kill(&mut self) {
         self.child.kill().expect("the child can be killed");
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.try_wait() {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "the child does not end");
+            assert!(start.elapsed() < PATIENCE, "the child does not exit");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has exited.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child can be waited for")
     }

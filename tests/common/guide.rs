@@ -1,9 +1,9 @@
-//! Guides as tests: what their blocks say is what happens.
+//! Guides as tests: runs their blocks and compares what happens with what they say.
 //!
-//! A guide's `console` blocks are one session: `$ ` begins a command, `> ` continues it, the other lines are what it
-//! prints. Numbers, durations and the width of columns may differ.
+//! A guide's `console` blocks form one session: `$ ` begins a command, `> ` continues it, and the other lines are what
+//! it prints. Numbers, durations and the width of columns may differ.
 
-/// The blocks of a guide whose first line begins with `language`: what follows it there, and the content.
+/// The blocks of a guide in `language`: the rest of each block's opening line, and the content.
 pub fn blocks(guide: &str, language: &str) -> Vec<(String, String)> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
@@ -19,7 +19,7 @@ pub fn blocks(guide: &str, language: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A command and what it is said to print.
+/// A command and what the guide says it prints.
 pub struct Step {
     pub command: String,
     pub prints: String,
@@ -28,7 +28,7 @@ pub struct Step {
 /// All of a guide's sessions.
 ///
 /// # Panics
-/// It has none.
+/// If there are none.
 pub fn steps(guide: &str) -> Vec<Step> {
     let steps: Vec<Step> = blocks(guide, "console")
         .iter()
@@ -58,10 +58,10 @@ pub fn session(block: &str) -> Vec<Step> {
     steps
 }
 
-/// Stands between what two commands print.
+/// Separates the outputs of two commands.
 const NEXT: &str = "==next\n";
 
-/// The session as a script of bash.
+/// The session as a bash script.
 pub fn script(steps: &[Step]) -> String {
     let mut script = String::new();
     for step in steps {
@@ -71,10 +71,10 @@ pub fn script(steps: &[Step]) -> String {
     script
 }
 
-/// What that script printed is what the guide says.
+/// Asserts that the script printed what the guide says.
 ///
 /// # Panics
-/// When not.
+/// If it did not.
 pub fn check(steps: &[Step], printed: &str) {
     let answers: Vec<&str> = printed.split_terminator(NEXT).collect();
     assert_eq!(answers.len(), steps.len(), "{printed}");
@@ -88,8 +88,8 @@ pub fn check(steps: &[Step], printed: &str) {
     }
 }
 
-/// Numbers (times, dates, process ids, tokens; not an exit status) become `0`, units of time `s`, runs of blanks one
-/// blank.
+/// Replaces numbers (times, dates, process ids, tokens; not an exit status) by `0`, units of time by `s`, and runs of
+/// blanks by one blank.
 fn without_numbers(text: &str) -> String {
     let mut plain = String::new();
     for word in text.split([' ', '\t']).filter(|word| !word.is_empty()) {

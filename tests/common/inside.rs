@@ -1,23 +1,23 @@
-//! A process that stands still inside a table's latch, as the others see it: the latch bears the id of a beacon that is
-//! lit.
+//! Stands in for a process that is stopped inside a table's latch. To all others it looks like one: the latch contains
+//! the id of a beacon that is lit.
 
 use super::TestLock;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-/// Where the latch stands in the table, see `Header` in `src/lock/shm/layout.rs`.
+/// The latch's offset in the table, see `Header` in `src/lock/shm/layout.rs`.
 const LATCH: u64 = 64;
-/// Where the beacons' bytes begin, see `src/lock/shm/beacon.rs`.
+/// The offset of the beacons' bytes, see `src/lock/shm/beacon.rs`.
 const BEACONS: i64 = 1 << 40;
 /// The beacon's id; handles draw theirs from 2^31.
 const ID: u32 = 0x0123_4567;
 
-/// Inside until it is dropped.
+/// Inside the latch until dropped.
 pub struct Inside(File);
 
 impl Inside {
-    /// Enters the latch of a lock that nobody is just changing.
+    /// Enters the latch of a lock that nobody else is changing at this moment.
     pub fn enter(lock: &TestLock) -> Self {
         let table = OpenOptions::new()
             .read(true)
@@ -31,7 +31,7 @@ impl Inside {
             l_len: 1,
             l_pid: 0,
         };
-        fcntl(&table, FcntlArg::F_OFD_SETLK(&beacon)).expect("nobody has this beacon");
+        fcntl(&table, FcntlArg::F_OFD_SETLK(&beacon)).expect("nobody else has this beacon");
         let mut latch = [0; 4];
         table.read_exact_at(&mut latch, LATCH).expect("the table has a latch");
         assert_eq!(u32::from_ne_bytes(latch), 0, "nobody is inside");
@@ -44,7 +44,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // Who sleeps for the latch looks at it every 10 ms.
+        // No wake-up is needed: a process that sleeps on the latch rechecks it every 10 ms.
         let _ = self.0.write_all_at(&[0; 4], LATCH);
     }
 }

@@ -1,4 +1,4 @@
-//! A lock of a test's own.
+//! A lock for one test alone.
 
 use assert_cmd::cargo::cargo_bin_cmd;
 use resourcelock::{LockName, ResourceLock, State};
@@ -6,24 +6,24 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A lock name that no other test uses. Dropping it removes the lock's objects.
+/// A lock with a name that no other test uses. Dropping it removes the lock's objects.
 pub struct TestLock {
     name: LockName,
 }
 
-/// What the flag's 64-bit word says.
+/// The parts of the flag's 64-bit word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlagWord {
     /// 0 = taken, 1 = free.
     pub value: u32,
-    /// Processes asleep in sem_wait(3), the Python module's among them.
+    /// Processes asleep in sem_wait(3), including those of the Python module.
     pub waiters: u16,
     /// The number of the table on whose behalf the flag was taken; 0 = none.
     pub mark: u16,
 }
 
 impl TestLock {
-    /// A name with `subject`, the process id and a running number in it. Creates nothing.
+    /// Makes a name from `subject`, the process id and a serial number. Creates nothing.
     pub fn new(subject: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -33,7 +33,7 @@ impl TestLock {
         }
     }
 
-    /// The name without a slash.
+    /// The name without its slash.
     pub fn name(&self) -> &str {
         self.name.as_str()
     }
@@ -48,7 +48,7 @@ impl TestLock {
         ResourceLock::open(self.name()).expect("the lock opens")
     }
 
-    /// What the library sees of it, without creating anything.
+    /// Its state as the library sees it; creates nothing.
     pub fn state(&self) -> State {
         ResourceLock::builder(self.name())
             .open_existing()
@@ -56,14 +56,14 @@ impl TestLock {
             .state()
     }
 
-    /// `resourcelock NAME …`, the real binary.
+    /// `resourcelock NAME …` with the real binary.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = binary();
         command.arg(self.name()).args(arguments);
         command
     }
 
-    /// The flag's word as it stands in the file.
+    /// The flag's word as it is in the file.
     pub fn flag_word(&self) -> FlagWord {
         let bytes = fs::read(self.name.semaphore_path()).expect("the flag is readable");
         let word = u64::from_le_bytes(bytes[..8].try_into().expect("the flag has 64 bits"));
@@ -74,14 +74,14 @@ impl TestLock {
         }
     }
 
-    /// The note's text as it stands in the file, up to the first NUL.
+    /// The note's text as it is in the file, up to the first NUL.
     pub fn note_text(&self) -> String {
         let bytes = fs::read(self.name.note_path()).expect("the note is readable");
         let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()
     }
 
-    /// The objects that exist now.
+    /// Those of its objects that exist.
     pub fn objects(&self) -> Vec<std::path::PathBuf> {
         let all = [
             self.name.semaphore_path(),
@@ -95,7 +95,7 @@ impl TestLock {
 impl Drop for TestLock {
     fn drop(&mut self) {
         for path in self.objects() {
-            // A test may have put a folder there.
+            // A test may have put a directory there.
             if fs::remove_file(&path).is_err() {
                 let _ = fs::remove_dir_all(&path);
             }
@@ -103,7 +103,7 @@ impl Drop for TestLock {
     }
 }
 
-/// The real binary, without what the caller's environment could tell it.
+/// The real binary, without the environment variables that it would read.
 pub fn binary() -> Command {
     let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
     for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {

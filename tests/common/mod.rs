@@ -1,6 +1,6 @@
-//! What the end-to-end tests share: locks that clean up after themselves, the real binary, children that are talked to
-//! line by line, the real Python module as a peer, and waiting for a condition.
-// Every test program compiles this module and uses its own part of it.
+//! What the end-to-end tests share: locks that clean up after themselves, the real binary, children that a test talks
+//! to line by line, the real Python module as a peer, and waiting for a condition.
+// Every test program compiles this module and uses only part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod child;
@@ -32,13 +32,13 @@ pub use pty::Pty;
 pub use witness::Witness;
 pub use worker::{Ask, Grant, Worker};
 
-/// After this long a test stops waiting: far beyond what anything takes, so that a slow machine fails no test.
+/// How long a test waits before it fails: far longer than anything takes, so that no test fails on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until `condition` holds.
 ///
 /// # Panics
-/// When it does not hold within [`PATIENCE`]; the message names `what` was waited for.
+/// If it does not hold within [`PATIENCE`]; the message names `what` was waited for.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -47,19 +47,19 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A process's state as `ps` shows it: `S` asleep, `T` stopped, `Z` ended but not reaped; none = there is no such process.
+/// A process's state as `ps` shows it: `S` asleep, `T` stopped, `Z` exited but not reaped; none = no such process.
 pub fn process_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries
-/// are, but not its examples, and builds those only when all tests are asked for.)
+/// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries are,
+/// but not where its examples are, and builds examples only when all tests are requested.)
 pub fn example(name: &'static str) -> Command {
     static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     let binary = PathBuf::from(lock::binary().get_program());
     let folder = binary.parent().expect("the binary lies in a folder");
-    // A test that failed while it built does not matter to the others.
+    // Ignore poisoning: one test that failed during the build must not fail the others.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if !built.contains(name) {
         build_example(name, folder.ends_with("release"));
@@ -81,7 +81,7 @@ fn build_example(name: &str, release: bool) {
     );
 }
 
-/// What a command that had to succeed printed.
+/// Runs a command that must succeed and returns what it printed.
 pub fn printed(command: &mut Command) -> String {
     let output = command
         .stderr(Stdio::inherit())

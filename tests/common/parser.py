@@ -1,4 +1,4 @@
-"""The Python tool's own reading of command lines: one JSON list of words a line in, one JSON answer a line out.
+"""Parses command lines as the Python tool itself does: one JSON list of words per line in, one JSON answer per line out.
 
 The answer is "help", "version", "error", or the values that argparse found. The definitions are taken from the real
 module: its cli() is run until it asks for its arguments.

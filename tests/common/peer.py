@@ -1,4 +1,4 @@
-"""The real Python module as a peer: one JSON request a line on standard input, one JSON answer a line on output."""
+"""The real Python module as a peer: one JSON request per line on standard input, one JSON answer per line on output."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def open_lock(name, note_size):
 
 
 def hold(rounds, length):
-    """Takes the lock `rounds` times for `length` seconds each, and asks for it again at once. Its notes are numbered."""
+    """Takes the lock `rounds` times in a row, for `length` seconds each. Its notes are numbered."""
     for number in range(rounds):
         lock.get_lock(timeout=None, lock_info=f"python holder {number}")
         time.sleep(length)
@@ -57,7 +57,7 @@ def mark(own, inside):
 
 
 def exists(pid):
-    """A process that is ending has no memory, and so no program, before it gives up its locks."""
+    """False for a process that is exiting: it drops its memory, and so its program, before it releases its locks."""
     try:
         return bool(os.readlink(f"/proc/{pid}/exe"))
     except OSError:
@@ -87,6 +87,6 @@ for line in sys.stdin:
     request, *arguments = json.loads(line)
     try:
         answer = REQUESTS[request](*arguments)
-    except Exception as problem:  # whatever it is, the test wants to see it
+    except Exception as problem:  # whatever it is, the test needs to see it
         answer = {"error": f"{type(problem).__name__}: {problem}"}
     print(json.dumps(answer), flush=True)

@@ -1,4 +1,4 @@
-//! The real Python module in a process of its own.
+//! The real Python module in its own process.
 
 use super::{LineChild, TestLock};
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts Python and opens `lock` there with a note of 4096 bytes (if the module has to create it).
+    /// Starts Python and opens `lock` there, with a note of 4096 bytes if the module has to create it.
     pub fn open(lock: &TestLock) -> Self {
         Self::open_sized(lock, 4096)
     }
 
-    /// The same with another size for the note.
+    /// The same with another note size.
     pub fn open_sized(lock: &TestLock, note_size: usize) -> Self {
         let mut child = LineChild::spawn(Command::new(python()).arg(common().join("peer.py")));
         child.send(&json!(["open", lock.name(), note_size]).to_string());
@@ -35,12 +35,12 @@ impl Peer {
         self.child.send(&request.to_string());
     }
 
-    /// The answer to the oldest request that has none yet.
+    /// Waits for the next answer; answers come in the order of the requests.
     pub fn answer(&mut self) -> Value {
         parse(&self.child.line())
     }
 
-    /// That answer if it is there already.
+    /// The next answer, if it is already there.
     pub fn try_answer(&mut self) -> Option<Value> {
         self.child.try_line().map(|line| parse(&line))
     }
@@ -51,7 +51,7 @@ impl Peer {
         self.answer()
     }
 
-    /// `get_lock(timeout, lock_info=info)`; no timeout = without limit.
+    /// `get_lock(timeout, lock_info=info)`; no timeout = wait forever.
     pub fn get(&mut self, timeout: Option<f64>, info: &str) -> bool {
         self.ask(json!(["get", timeout, info])) == json!(true)
     }
@@ -86,7 +86,7 @@ impl Peer {
         assert_eq!(self.ask(json!(["set_info", text])), Value::Null);
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         self.child.kill();
         self.child.wait();
@@ -109,13 +109,13 @@ pub fn python() -> PathBuf {
     );
     assert!(
         python.exists(),
-        "{} does not exist: run scripts/test.sh once, it installs the peer",
+        "{} does not exist: run scripts/test.sh once to install it",
         python.display()
     );
     python
 }
 
-/// The folder of the helpers that are not Rust.
+/// The directory of the helpers that are not written in Rust.
 pub fn common() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common")
 }

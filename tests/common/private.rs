@@ -1,4 +1,4 @@
-//! A /dev/shm of one's own, for what looks at all locks of the machine.
+//! A private /dev/shm, for tests that look at all locks on the machine.
 
 use super::lock::binary;
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ pub fn in_private_shm(script: &str) -> Output {
     assert_ne!(
         output.status.code(),
         Some(99),
-        "no /dev/shm of one's own: {}",
+        "cannot make a private /dev/shm: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     output

@@ -1,7 +1,7 @@
-//! A shell's command line that is being typed, with completion for `resourcelock` loaded.
+//! An interactive shell with completion for `resourcelock` loaded, at whose prompt a test types.
 //!
-//! Each shell has a /dev/shm of its own with the same locks in it, so that what is completed does not depend on what
-//! else happens on this machine.
+//! Each shell has a private /dev/shm with the same locks in it, so that what is completed does not depend on what else
+//! happens on this machine.
 
 use super::{Pty, binary, private_shm};
 use std::path::Path;
@@ -15,7 +15,7 @@ for name in 'a b;c' "it's" 'x@y' 'p:q=r' /list /help; do "$RL" -q "$name" run --
 PATH=${RL%/*}:$PATH
 "#;
 
-/// All commands, with words before them that lead to their options.
+/// All commands, each with the words that must precede its options.
 pub const COMMANDS: [&str; 10] = [
     "i2c run",
     "i2c get",
@@ -29,14 +29,14 @@ pub const COMMANDS: [&str; 10] = [
     "completions bash",
 ];
 
-/// The words of `--help` of a command that are options.
+/// The options that a command's `--help` lists.
 pub fn options_in_help(command: &str) -> Vec<String> {
     let word = command.trim_start_matches("i2c ").split(' ').next().unwrap_or_default();
     let help = super::printed(binary().args(["help", word]));
     let (_, options) = help.split_once("Options:\n").expect("help lists options");
     let mut found = Vec::new();
     for line in options.lines().take_while(|line| !line.is_empty()) {
-        // `  -t, --long <VALUE>   Help` and below it `[aliases: -w, --wait]`; not what a help text mentions.
+        // `  -t, --long <VALUE>   Help` and below it `[aliases: -w, --wait]`; not options mentioned in a help text.
         let spellings = match line.trim_start().strip_prefix('[') {
             Some(aliases) => aliases,
             None if line.starts_with("  -") || line.starts_with("      --") => {
@@ -97,12 +97,12 @@ impl Prompt {
         Self { pty, _home: home }
     }
 
-    /// The line after the Tab key has been pressed at the end of `typed`, and what appeared meanwhile.
+    /// Types `typed` and Tab. Returns the line afterwards, and what appeared meanwhile.
     pub fn tab(&mut self, typed: &str) -> (String, String) {
         self.key(typed, "\t")
     }
 
-    /// The line that Tab makes of `typed`.
+    /// The line into which Tab turns `typed`.
     pub fn completed(&mut self, typed: &str) -> String {
         self.tab(typed).0
     }

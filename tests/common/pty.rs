@@ -1,4 +1,4 @@
-//! A pseudo-terminal: what a person at a terminal types and sees.
+//! A pseudo-terminal: stands in for a person who types at a terminal and reads it.
 
 use super::PATIENCE;
 use nix::fcntl::OFlag;
@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A program that leads a session on a terminal of its own; killed and reaped when dropped.
+/// A program that leads a session on its own terminal; killed and reaped on drop.
 pub struct Pty {
     child: Child,
     keyboard: Option<File>,
     screen: Arc<Mutex<String>>,
     hung_up: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
-    /// How much of the screen has been looked at.
+    /// How much of the screen has been read.
     seen: usize,
 }
 
@@ -44,7 +44,7 @@ impl Pty {
             .stderr(copy())
             .spawn()
             .expect("setsid starts");
-        // Only the session has the terminal now: its end is the end of what can be read.
+        // Now only the session has the terminal open: when it ends, reading does, too.
         drop(leader);
         drop(slave);
         let master = keyboard.try_clone().expect("a descriptor can be copied");
@@ -62,7 +62,7 @@ impl Pty {
         }
     }
 
-    /// An interactive shell with job control and the prompt `$ `. `binary`'s folder comes first in its PATH.
+    /// An interactive shell with job control and the prompt `$ `. `binary`'s directory comes first in its PATH.
     pub fn shell() -> Self {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "--noprofile", "--noediting", "-i"]);
@@ -103,7 +103,7 @@ impl Pty {
         self.keys(&format!("{text}\n"));
     }
 
-    /// Waits until `text` appears after what was seen before.
+    /// Waits until `text` appears after what has been read so far.
     pub fn see(&mut self, text: &str) {
         let start = Instant::now();
         loop {
@@ -121,12 +121,12 @@ impl Pty {
         }
     }
 
-    /// Everything that appeared up to now.
+    /// Everything that has appeared so far.
     pub fn screen(&self) -> String {
         self.screen.lock().expect("nobody panics with it").clone()
     }
 
-    /// Waits for the program's end.
+    /// Waits until the program exits.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -135,7 +135,7 @@ impl Pty {
             }
             assert!(
                 start.elapsed() < PATIENCE,
-                "it does not end; on its screen: {}",
+                "it does not exit; on its screen: {}",
                 self.screen()
             );
             std::thread::sleep(Duration::from_millis(2));
@@ -143,8 +143,8 @@ impl Pty {
     }
 }
 
-/// Both sides of a new terminal, close-on-exec from the start: a copy in a child of another test would keep the
-/// terminal from hanging up.
+/// Both sides of a new terminal, close-on-exec from the start: a copy in another test's child would keep the terminal
+/// from hanging up.
 fn open_terminal() -> (File, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal can be made");
     grantpt(&master)

@@ -1,12 +1,12 @@
-//! Commands to run under a lock: bash programs that say what happens to them.
+//! Commands to run under a lock: bash programs that report what happens to them.
 
 use super::{LineChild, TestLock, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::Command;
 
-/// Says `up WRAPPER-PID OWN-PID`, then `got NAME` for each trapped signal, and repeats what it is sent line by line.
-/// Ends with status 9 when its input ends.
+/// Prints `up WRAPPER-PID OWN-PID`, then `got NAME` for each signal it traps, and echoes each line it is sent. Exits
+/// with status 9 at the end of its input.
 pub const LISTENER: &str = r#"
 for s in TERM INT HUP QUIT USR1 USR2 ALRM CONT RTMIN RTMAX; do trap "echo got $s" $s; done
 echo "up $PPID $$"
@@ -18,7 +18,7 @@ while true; do
 done
 "#;
 
-/// A command under the lock that has started.
+/// A command that has started under the lock.
 pub struct Running {
     /// The wrapper.
     pub child: LineChild,
@@ -36,7 +36,7 @@ impl Running {
         running
     }
 
-    /// Waits until the table names the command's process, which it does just after the command has been executed.
+    /// Waits until the table names the command's process, which happens just after the command has been executed.
     pub fn wait_until_recorded(&self, lock: &TestLock) {
         wait_until("the command's process is recorded", || {
             lock.state()
@@ -46,7 +46,7 @@ impl Running {
         });
     }
 
-    /// Waits for the line `up WRAPPER-PID OWN-PID` of the command.
+    /// Waits until the command prints its line `up WRAPPER-PID OWN-PID`.
     pub fn started(mut command: Command) -> Self {
         let mut child = LineChild::spawn(&mut command);
         let line = child.line();
@@ -61,17 +61,17 @@ impl Running {
         }
     }
 
-    /// The next line is this one.
+    /// Asserts that this is the next line.
     pub fn says(&mut self, line: &str) {
         assert_eq!(self.child.line(), line);
     }
 
-    /// Whatever was under way before is done when this returns; nothing else may have been said meanwhile. (The
-    /// wrapper handles one signal after the other.)
+    /// Waits until everything sent before has been handled (the wrapper handles one signal at a time), and asserts that
+    /// nothing else was printed meanwhile.
     pub fn says_nothing_else(&mut self) {
         signal(self.wrapper, Signal::SIGUSR2);
-        // A signal that reaches bash just before it sleeps in `read` is not noticed until a line comes: one is sent
-        // until it has been.
+        // Bash does not notice a signal that arrives just before it sleeps in `read` until a line comes: keep sending
+        // one until it has.
         loop {
             self.child.send("ping");
             match self.child.line().as_str() {
@@ -85,35 +85,34 @@ impl Running {
         self.says("ping");
     }
 
-    /// Ends the listener by the end of its input.
+    /// Closes the listener's input, upon which it exits.
     pub fn finish(mut self) {
         self.child.close_input();
         assert_eq!(self.child.wait().code(), Some(9));
     }
 }
 
-/// Sends a signal.
 pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("it can be signalled");
 }
 
-/// Whether the process exists and is no zombie.
+/// True if the process exists and is not a zombie.
 pub fn lives(pid: u32) -> bool {
     state_letter(pid).is_some_and(|state| state != 'Z')
 }
 
-/// `R`, `S`, `T`, `Z`, …; `None`: it does not exist.
+/// `R`, `S`, `T`, `Z`, …; `None` if it does not exist.
 pub fn state_letter(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// A hold by a command that ends when it is told to.
+/// A command that holds the lock until told to exit.
 pub fn hold(lock: &TestLock, options: &[&str]) -> Running {
     Running::listener(lock, options)
 }
 
-/// Waits until that many requests wait for the lock.
+/// Waits until exactly `count` requests wait for the lock.
 pub fn wait_for_waiters(lock: &TestLock, count: usize) {
     wait_until(&format!("{count} wait"), || lock.state().waiters.len() == count);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// `command` behind the words of a launcher.
+/// Runs `command` by way of a launcher.
 pub fn behind(launcher: &[&str], command: &Command) -> Command {
     let mut launched = Command::new(launcher[0]);
     launched.args(&launcher[1..]);
@@ -18,7 +18,7 @@ pub fn behind(launcher: &[&str], command: &Command) -> Command {
     launched
 }
 
-/// The launcher that refuses, built once.
+/// The launcher that installs the sandbox, built once.
 fn launcher() -> &'static str {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -35,26 +35,25 @@ fn launcher() -> &'static str {
     built.to_str().expect("UTF-8")
 }
 
-/// A system call, maybe only where an argument (its index, a mask, a value) says so.
+/// A system call, maybe only with a certain argument (its index, a mask, a value).
 pub struct Call {
-    /// What it is called.
     pub name: &'static str,
     number: libc::c_long,
     only: (u32, u32, u32),
 }
 
 impl Call {
-    /// Whatever its arguments are.
+    /// The call with any arguments.
     pub const fn any(name: &'static str, number: libc::c_long) -> Self {
         Self::with(name, number, (0, 0, 0))
     }
 
-    /// With this argument.
+    /// The call only with this argument.
     pub const fn with(name: &'static str, number: libc::c_long, only: (u32, u32, u32)) -> Self {
         Self { name, number, only }
     }
 
-    /// `command` where this call fails with `errno`. Whatever hangs is killed after a minute.
+    /// `command`, for which this call fails with `errno`. If it hangs, it is killed after a minute.
     pub fn denied(&self, errno: i32, command: &Command) -> Command {
         let (argument, mask, value) = self.only;
         let numbers = [

@@ -1,4 +1,4 @@
-"""Checks JSON against docs/schema: one `[definition, value]` a line on standard input, a list of errors a line on output."""
+"""Checks JSON against docs/schema: reads one `[definition, value]` per line, and writes one list of errors per line."""
 
 import json
 import sys

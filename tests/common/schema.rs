@@ -31,7 +31,7 @@ impl Schema {
         serde_json::from_str(&checker.line()).expect("a list")
     }
 
-    /// The object that `text` is, if it is what the schema says.
+    /// Parses `text` and asserts that it conforms to the schema.
     pub fn check(&self, text: &str) -> Value {
         let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         let errors = self.errors(&value);

@@ -1,5 +1,5 @@
-//! A resource that notices when two use it at once, and that survives kills: an occupancy marker, and a counter whose
-//! updates get lost if they overlap.
+//! A resource that notices if two processes use it at once, and survives kills: an occupancy marker, and a counter that
+//! loses updates if they overlap.
 
 use super::worker::monotonic;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -9,14 +9,13 @@ use std::path::Path;
 
 /// The resource, opened by one process.
 pub struct Witness {
-    /// Its first byte is locked while somebody is inside. A lock of fcntl(2)'s classic kind: the kernel drops it when
-    /// the process dies, before it drops anything else of it, beacons included.
+    /// Its first byte is locked while somebody is inside, by a classic fcntl(2) lock: when the process dies, the kernel
+    /// drops that before anything else, beacons included.
     inside: File,
-    /// Value, token and time (monotonic ns) of the last visit.
+    /// The value, token and time (monotonic ns) of the last visit.
     counter: File,
 }
 
-/// The counter as last written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// Number of visits.
@@ -30,14 +29,14 @@ pub struct Count {
 /// What a visitor saw.
 #[derive(Debug)]
 pub struct Visit {
-    /// Signs that somebody else was inside, or that tokens do not grow.
+    /// What was wrong, if somebody else was inside or tokens did not grow.
     pub wrong: Option<String>,
-    /// Time since the visit before, ns.
+    /// Time since the previous visit, ns.
     pub gap: u64,
 }
 
 impl Witness {
-    /// Opens the resource in this folder; makes it, if it is not there.
+    /// Opens the resource in this directory; creates it if it is not there.
     pub fn open(folder: &Path) -> Self {
         let open = |name| {
             let mut options = OpenOptions::new();
@@ -61,7 +60,7 @@ impl Witness {
         fcntl(&self.inside, FcntlArg::F_SETLK(&byte)).is_ok()
     }
 
-    /// Comes in under `token`, adds 1, does `work` between reading and writing, and leaves.
+    /// Enters under `token`, adds 1 with `work` done between reading and writing, and leaves.
     pub fn visit(&self, token: u64, work: impl FnOnce()) -> Visit {
         let at = monotonic();
         let mut wrong = None;
@@ -93,7 +92,7 @@ impl Witness {
         }
     }
 
-    /// The counter now.
+    /// The counter as last written.
     pub fn read(&self) -> Count {
         let mut bytes = [0; 24];
         match self.counter.read_exact_at(&mut bytes, 0) {
@@ -109,7 +108,7 @@ impl Witness {
     }
 }
 
-/// The value below which `percent` of the values lie, ms.
+/// The percentile of the times, ms.
 pub fn percentile(times_ns: &mut [u64], percent: usize) -> f64 {
     times_ns.sort_unstable();
     let last = times_ns.len().saturating_sub(1);

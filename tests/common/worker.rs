@@ -1,5 +1,5 @@
-//! The library in a process of its own: the test program starts itself again as a worker, which does what it is told
-//! line by line and answers. Every test program that uses workers has a test called `worker` at its root, which calls
+//! The library in a separate process: the test program starts itself again as a worker, which reads requests and
+//! answers them, line by line. Every test program that uses workers has a test named `worker` at its root, which calls
 //! [`main`].
 
 use super::{LineChild, TestLock};
@@ -14,24 +14,24 @@ use std::time::Duration;
 
 /// Set in a worker's environment.
 const WORKER: &str = "RESOURCELOCK_TEST_WORKER";
-/// Answers begin with this: the test harness prints lines of its own.
+/// Begins each answer: the test harness also prints lines.
 const ANSWER: &str = "> ";
 
-/// A request for the lock, as a worker is told it: `Ask { wait: Some(0), ..Ask::default() }`.
+/// A request for the lock, as it is sent to a worker: `Ask { wait: Some(0), ..Ask::default() }`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ask {
-    /// Milliseconds; none = without limit.
+    /// Milliseconds; none = no limit.
     pub wait: Option<u64>,
     /// None = exclusive.
     pub mode: Option<Mode>,
-    /// Leave it taken, on behalf of nobody, of a process, or for a time.
+    /// Leave it taken: until it is released, while a process lives, or for a time.
     pub detached: Option<Detached>,
-    /// Through patience first, as the library does unless told otherwise.
+    /// Be patient before queueing, as the library is by default.
     pub patient: bool,
 }
 
 impl Ask {
-    /// One that does not wait.
+    /// A request that does not wait.
     pub fn now() -> Self {
         Self {
             wait: Some(0),
@@ -39,7 +39,7 @@ impl Ask {
         }
     }
 
-    /// In this mode.
+    /// A request in this mode.
     pub fn mode(mode: Mode) -> Self {
         Self {
             mode: Some(mode),
@@ -86,30 +86,30 @@ impl Ask {
     }
 }
 
-/// A grant, as a worker tells it.
+/// A grant, as a worker reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     pub token: u64,
-    /// The worker was told that the previous holder died.
+    /// True if the worker was told that the previous holder died.
     pub abandoned: bool,
-    /// When the worker had it: monotonic ns, which all processes share.
+    /// When the worker got the lock: monotonic ns, a clock that all processes share.
     pub at: u64,
 }
 
-/// A worker process; killed when dropped.
+/// A worker process; killed on drop.
 pub struct Worker {
     child: LineChild,
 }
 
 impl Worker {
-    /// Starts a worker that has `lock` open.
+    /// Starts a worker and has it open `lock`.
     pub fn open(lock: &TestLock) -> Self {
         let mut worker = Self::start();
         assert_eq!(worker.ask(json!(["open", lock.name()])), Value::Null);
         worker
     }
 
-    /// Starts one that has nothing open.
+    /// Starts a worker that has nothing open.
     pub fn start() -> Self {
         Self::start_by(Self::command())
     }
@@ -123,7 +123,7 @@ impl Worker {
         command
     }
 
-    /// Starts one by a command that begins or ends in [`command`](Self::command).
+    /// Starts a worker by a command that is, or ends in, [`command`](Self::command).
     pub fn start_by(mut command: Command) -> Self {
         let child = LineChild::spawn(&mut command);
         Self { child }
@@ -139,7 +139,7 @@ impl Worker {
         self.child.send(&request.to_string());
     }
 
-    /// The answer to the oldest request that has none yet.
+    /// Waits for the next answer; answers come in the order of the requests.
     pub fn answer(&mut self) -> Value {
         loop {
             if let Some(answer) = parse(&self.child.line()) {
@@ -148,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// That answer if it is there already.
+    /// The next answer, if it is already there.
     pub fn try_answer(&mut self) -> Option<Value> {
         loop {
             if let Some(answer) = parse(&self.child.try_line()?) {
@@ -168,13 +168,13 @@ impl Worker {
         self.send(json!(["get", ask.to_json()]));
     }
 
-    /// The outcome of the oldest [`send_get`](Self::send_get): none = not had in time.
+    /// Waits for the outcome of the oldest [`send_get`](Self::send_get): none = not acquired in time.
     pub fn granted(&mut self) -> Option<Grant> {
         let answer = self.answer();
         grant(&answer)
     }
 
-    /// The same if it is known.
+    /// That outcome, if it is already there.
     pub fn try_granted(&mut self) -> Option<Option<Grant>> {
         self.try_answer().map(|answer| grant(&answer))
     }
@@ -185,7 +185,7 @@ impl Worker {
         self.granted()
     }
 
-    /// Asks for the lock when that must fail: the error's text.
+    /// Asks for the lock where that must fail, and returns the error's text.
     pub fn refused(&mut self, ask: Ask) -> String {
         let answer = self.ask(json!(["get", ask.to_json()]));
         answer["refused"]
@@ -194,7 +194,7 @@ impl Worker {
             .to_owned()
     }
 
-    /// Gives back the latest hold.
+    /// Releases the latest hold.
     pub fn release(&mut self) -> bool {
         self.ask(json!(["release"])) == json!(true)
     }
@@ -204,39 +204,39 @@ impl Worker {
         kill(Pid::from_raw(self.id() as i32), signal).expect("the worker can be signalled");
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL, and waits until it is gone.
     ///
     /// # Panics
-    /// If it had ended before by itself.
+    /// If it had already exited.
     pub fn kill(&mut self) {
         self.child.kill();
         let status = self.child.wait();
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
     }
 
-    /// SIGKILL, without waiting.
+    /// Sends SIGKILL, without waiting.
     pub fn kill_at_once(&mut self) {
         self.child.kill();
     }
 
-    /// Lets it end by itself.
+    /// Lets it exit by itself, and waits until it has.
     pub fn end(mut self) -> ExitStatus {
         self.child.close_input();
         self.child.wait()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has exited.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait()
     }
 
-    /// SIGSTOP, and waits until it stands still.
+    /// Sends SIGSTOP, and waits until it is stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
         super::wait_until("the worker is stopped", || super::process_state(self.id()) == Some('T'));
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -265,19 +265,19 @@ pub fn monotonic() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// What a worker has in its hands.
+/// A worker's state.
 #[derive(Default)]
 pub struct Hands {
-    /// The open lock. Leaked: a worker's end is its process's end.
+    /// The open lock. Leaked: it is needed until the process exits.
     pub lock: Option<&'static ResourceLock>,
     /// Holds, the latest last.
     pub guards: Vec<Guard<'static>>,
 }
 
-/// A request that only one test program's workers know.
+/// A request that only the workers of one test program understand.
 pub type Skill = fn(&mut Hands, &[Value]) -> Value;
 
-/// The body of the test `worker`: in a worker's process it serves; else it tries one out.
+/// The body of the test `worker`: in a worker process it serves requests; otherwise it starts a worker and tests it.
 pub fn main(skills: &[(&str, Skill)]) {
     if std::env::var_os(WORKER).is_some() {
         serve(skills);
@@ -294,7 +294,7 @@ pub fn main(skills: &[(&str, Skill)]) {
 /// Prints an answer.
 pub fn say(answer: &Value) {
     let mut output = std::io::stdout().lock();
-    // The test that asked may be gone; then there is nothing left to do.
+    // Ignore errors: the test that asked may be gone.
     if writeln!(output, "{ANSWER}{answer}")
         .and_then(|()| output.flush())
         .is_err()
@@ -304,7 +304,7 @@ pub fn say(answer: &Value) {
 }
 
 fn serve(skills: &[(&str, Skill)]) {
-    // A test that fails leaves no worker behind, not even one in a loop.
+    // So that a failed test leaves no worker behind, not even one in a loop.
     nix::sys::prctl::set_pdeathsig(Some(Signal::SIGKILL)).expect("a signal can be asked for");
     let mut hands = Hands::default();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -318,7 +318,7 @@ fn serve(skills: &[(&str, Skill)]) {
         };
         say(&answer);
     }
-    // Ends as a program that has returned from main: what it holds is given back.
+    // Exit like a program that returns from main: what it holds is released.
     hands.guards.clear();
 }
 
@@ -365,7 +365,7 @@ impl Hands {
         }
     }
 
-    /// Takes the lock and keeps it in hand.
+    /// Acquires the lock and keeps the hold.
     pub fn get(&mut self, options: GetOptions<'static>) -> Value {
         match self.lock().try_acquire(options) {
             Ok(None) => Value::Null,

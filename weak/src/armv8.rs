@@ -1,20 +1,20 @@
-//! The hand-overs of the lock, and what is read without it, by the axioms of ARMv8.
+//! Checks the lock's hand-overs, and what is read without the latch, by the axioms of ARMv8.
 //!
-//! Loom leaves out one thing that a processor may do: a load that takes effect after a store behind it. Here it is
-//! included. The axioms are those of herd7's aarch64.cat without dependencies between instructions, so weaker than the
+//! Loom leaves out one thing that a processor may do: let a load take effect after a later store. It is included here.
+//! The axioms are those of herd7's aarch64.cat without dependencies between instructions, hence weaker than the
 //! architecture: what they forbid cannot happen there. All executions of a few instructions are enumerated.
 
-/// What must not happen, and (`true`) what may, or the axioms would forbid too much. First values other than 0 come
-/// before the colon. A bar separates threads, a comma their instructions:
+/// What must not happen, and (`true`) what must be possible, or the axioms would forbid too much. Initial values other
+/// than 0 come before the colon. Bars separate threads, commas their instructions:
 ///
 /// | | instruction |
 /// |---|---|
 /// | `x=1` `x:=1` | str, stlr |
-/// | `x?1` `x??1` | ldr, and ldar or ldapr, that find this value |
-/// | `x1>2` | a compare-exchange with acquire and release that succeeds |
+/// | `x?1` `x??1` | ldr, and ldar or ldapr, that read this value |
+/// | `x1>2` | a successful compare-exchange with acquire and release |
 /// | `dmb` `dmbld` | fence(SeqCst) and fence(Release); fence(Acquire) |
 const PATTERNS: &[(bool, &str, &str)] = &[
-    // Released without the latch, offered by another process (held = 1, offered = 2, accepted = 3).
+    // Release without the latch, offer by another process (held = 1, offered = 2, accepted = 3).
     (
         false,
         "the next holder reads old data",
@@ -22,20 +22,20 @@ const PATTERNS: &[(bool, &str, &str)] = &[
     ),
     (
         false,
-        "the former holder reads the next one's data",
+        "the previous holder reads the next one's data",
         "a1 b1: d?2, a1>0 | a??0, b1>2 | b??2, b2>3, d=2",
     ),
     (
         false,
-        "the former holder's data land last",
+        "the previous holder's data land last",
         "a1 b1: d=1, a1>0 | a??0, b1>2 | b??2, b2>3, d=2 | d??2, d??1",
     ),
-    // By the latch, by the semaphore, by death.
-    (false, "old data by the latch", "l5: d=1, l5>0 | l?0, l0>6, d?0"),
-    (false, "later data by the latch", "l5: d?2, l5>0 | l?0, l0>6, d=2"),
-    (false, "old data by the semaphore", ": d=1, s0>1 | s?1, s1>2, d?0"),
-    (false, "old data by a death", ": d=1, o:=1 | o??1, d?0"),
-    // What is read without the latch: word, field, token; events; number and sequence of a ring.
+    // Hand-over through the latch, through the semaphore, by a death.
+    (false, "old data after the latch", "l5: d=1, l5>0 | l?0, l0>6, d?0"),
+    (false, "later data before the latch", "l5: d?2, l5>0 | l?0, l0>6, d=2"),
+    (false, "old data after the semaphore", ": d=1, s0>1 | s?1, s1>2, d?0"),
+    (false, "old data after a death", ": d=1, o:=1 | o??1, d?0"),
+    // What is read without the latch: word, field, token; events; a ring's number and sequence.
     (
         false,
         "a wake-up is lost",
@@ -53,12 +53,12 @@ const PATTERNS: &[(bool, &str, &str)] = &[
     ),
     (
         false,
-        "the own token is a later request's",
+        "a request reads a later request's token as its own",
         "w1 t1: w1>0, w??0, dmb, t=2 | t??2, w??1",
     ),
     (
         false,
-        "a complete entry is told as missed",
+        "a complete entry is reported as missed",
         "l5: q:=1, l5>0 | l0>6, n:=2 | n??2, q??0",
     ),
     // Controls.
@@ -77,9 +77,9 @@ const PATTERNS: &[(bool, &str, &str)] = &[
 /// How the compiler translates atomics.
 #[derive(Clone, Copy)]
 struct Target {
-    /// Compare-exchange by one instruction (LSE); else by ldaxr and stlxr.
+    /// Compare-exchange is one instruction (LSE); else ldaxr and stlxr.
     one_instruction: bool,
-    /// Acquire by ldapr (RCpc), which may pass an earlier stlr; else by ldar.
+    /// Acquire is ldapr (RCpc), which may overtake an earlier stlr; else ldar.
     rcpc: bool,
 }
 
@@ -91,7 +91,7 @@ enum Kind {
     LoadFence,
 }
 
-/// A load, a store or a fence of one thread. Thread 0 has stored the first values.
+/// A load, a store or a fence of one thread. Thread 0 stores the initial values.
 struct Event {
     thread: usize,
     kind: Kind,
@@ -105,7 +105,7 @@ struct Event {
 
 type Pairs = Vec<(usize, usize)>;
 
-/// Checks all patterns, for all targets: true = as expected.
+/// Checks all patterns for all targets. True if all are as expected.
 pub fn run() -> bool {
     let mut well = true;
     for (expected, what, pattern) in PATTERNS {
@@ -121,7 +121,7 @@ pub fn run() -> bool {
 }
 
 fn parse(pattern: &str) -> Vec<Event> {
-    let (first, threads) = pattern.split_once(':').expect("a colon behind the first values");
+    let (first, threads) = pattern.split_once(':').expect("a colon after the initial values");
     let number = |text: &str| text.parse::<u32>().expect("a number");
     let access = |thread, kind, place, value| Event {
         thread,
@@ -183,7 +183,7 @@ fn parse(pattern: &str) -> Vec<Event> {
     events
 }
 
-/// True if the axioms allow these events, with all the values that were found.
+/// True if the axioms allow these events with the values that they read.
 fn is_possible(events: &[Event], target: Target) -> bool {
     let of = |kind: Kind| (0..events.len()).filter(move |&e| events[e].kind == kind);
     let mut places: Vec<char> = of(Kind::Store).map(|store| events[store].place).collect();
@@ -207,14 +207,14 @@ fn is_possible(events: &[Event], target: Target) -> bool {
     })
 }
 
-/// What is ordered within the threads (bob).
+/// The order within each thread (bob).
 fn ordered_locally(events: &[Event], target: Target) -> Pairs {
     let is_ordered = |x: usize, y: usize| {
         let (first, second) = (&events[x], &events[y]);
         let fenced = events[x + 1..y]
             .iter()
             .any(|between| between.kind == Kind::Fence || between.kind == Kind::LoadFence && first.kind == Kind::Load);
-        // A compare-exchange never acquires by ldapr.
+        // The load of a compare-exchange is never an ldapr.
         let is_behind_release = second.acquires && (second.half.is_some() || !target.rcpc);
         let is_swapped_at_once = target.one_instruction && first.kind == Kind::Store && first.half.is_some();
         first.acquires
@@ -229,14 +229,14 @@ fn ordered_locally(events: &[Event], target: Target) -> Pairs {
     pairs
 }
 
-/// All pairs in the order of their threads.
+/// All pairs of events of the same thread, in program order.
 fn same_thread(events: &[Event]) -> Pairs {
     let all = (0..events.len()).flat_map(|x| (x + 1..events.len()).map(move |y| (x, y)));
     all.filter(|&(x, y)| events[x].thread == events[y].thread && events[x].thread != 0)
         .collect()
 }
 
-/// True if the axioms allow that these loads read from these stores, where the stores to each place have these orders.
+/// True if the axioms allow these loads to read from these stores, given the order of the stores to each place.
 fn obeys(events: &[Event], orders: &[Vec<usize>], reads: &Pairs, local: &Pairs) -> bool {
     let later = |store: usize| {
         let order = orders.iter().find(|order| order.contains(&store));
@@ -244,7 +244,7 @@ fn obeys(events: &[Event], orders: &[Vec<usize>], reads: &Pairs, local: &Pairs) 
             .into_iter()
             .flat_map(move |order| order.iter().copied().skip_while(move |&other| other != store).skip(1))
     };
-    // Between two accesses of one place: coherence, read-from, from-read.
+    // Between two accesses to one place: coherence, read-from, from-read.
     let mut accesses: Pairs = orders
         .iter()
         .flatten()
@@ -256,14 +256,14 @@ fn obeys(events: &[Event], orders: &[Vec<usize>], reads: &Pairs, local: &Pairs) 
             .iter()
             .flat_map(|&(store, load)| later(store).map(move |other| (load, other))),
     );
-    // Each thread sees one order of the accesses of a place.
+    // Each thread sees the accesses to one place in a single order.
     let mut of_a_place = same_thread(events);
     of_a_place.retain(|&(x, y)| events[x].place == events[y].place);
     of_a_place.extend(&accesses);
     // No store comes between the halves of a compare-exchange.
     let halves =
         |&(store, load): &(usize, usize)| events[load].half.is_none_or(|half| later(store).next() == Some(half));
-    // What is ordered within the threads and what others see has one order.
+    // The order within the threads and what other threads see fit together.
     let own_swap = |&&(store, load): &&(usize, usize)| {
         events[store].thread == events[load].thread && events[store].half.is_some() && events[load].acquires
     };
@@ -275,17 +275,17 @@ fn obeys(events: &[Event], orders: &[Vec<usize>], reads: &Pairs, local: &Pairs) 
 
 fn has_cycle(count: usize, pairs: &Pairs) -> bool {
     let mut left = vec![true; count];
-    // What nothing that is left leads to is not in a cycle.
+    // An event that no remaining event leads to is not in a cycle.
     while let Some(free) = (0..count).find(|&e| left[e] && !pairs.iter().any(|&(x, y)| y == e && left[x])) {
         left[free] = false;
     }
     left.contains(&true)
 }
 
-/// All orders of the stores to a place; the first value is the first.
+/// All orders of the stores to a place; the initial value comes first.
 fn orders(events: &[Event], place: char) -> Vec<Vec<usize>> {
     let mut stores = (0..events.len()).filter(|&e| events[e].kind == Kind::Store && events[e].place == place);
-    let first = vec![stores.next().expect("a first value")];
+    let first = vec![stores.next().expect("an initial value")];
     stores.fold(vec![first], |orders, store| {
         let at = |order: &Vec<usize>, at: usize| [&order[..at], &[store], &order[at..]].concat();
         orders
@@ -295,7 +295,7 @@ fn orders(events: &[Event], place: char) -> Vec<Vec<usize>> {
     })
 }
 
-/// All ways to choose one of each.
+/// All ways to choose one from each.
 fn choices<T: Clone>(of: &[Vec<T>]) -> Vec<Vec<T>> {
     of.iter().fold(vec![Vec::new()], |chosen, next| {
         let with = |one: &Vec<T>| {

@@ -1,4 +1,4 @@
-//! The lock under a weak memory model: see `docs/model.md`. `resourcelock-weak --help` says how it is called.
+//! The lock under a weak memory model: see `docs/model.md`. `resourcelock-weak --help` shows the usage.
 
 #[path = "../../src/lock"]
 #[allow(dead_code, unused_imports)]
@@ -73,10 +73,10 @@ const HELP: &str = "\
 Usage: resourcelock-weak [long]
        resourcelock-weak SCENARIO [CHANGES [PREEMPTIONS [SECONDS]]]
 
-Without a scenario: all of them, with the shipped orderings and with each of them weakened. CHANGES are weaker orderings
-and faults, e.g. WORD_LOAD=Relaxed,WORD_SWAP=Release. TRACE=1 prints the actions of the execution that fails.";
+Without a scenario, explores all of them, with the shipped orderings and with each of them weakened. CHANGES are weaker
+orderings and faults, e.g. WORD_LOAD=Relaxed,WORD_SWAP=Release. TRACE=1 prints the actions of the failing execution.";
 
-/// Of the thread that sets a scenario up, in machine words.
+/// Stack size of the thread that sets up a scenario, in machine words.
 const STACK: usize = 16 << 10;
 
 /// Executions so far.
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Explores a scenario, in this process. Says how that went, and ends with 1 at the first violation.
+/// Explores a scenario in this process. Prints the result, and exits with 1 at the first violation.
 fn explore(name: &str, preemptions: usize, limit: Duration) -> ExitCode {
     let start = Instant::now();
     std::panic::set_hook(Box::new(move |panic| {
@@ -119,7 +119,7 @@ fn explore(name: &str, preemptions: usize, limit: Duration) -> ExitCode {
     if let Some(scenario) = scenarios::ALL.iter().find(|scenario| scenario.name == name) {
         whole = check(preemptions, limit, scenario.run);
     } else if let Some((_, run)) = scenarios::DEATHS.iter().find(|(death, _)| *death == name) {
-        // Later and later, until it does all that it has to do.
+        // Let it die later and later, until it gets all its work done.
         for after in 0.. {
             static DIED: AtomicBool = AtomicBool::new(false);
             DIED.store(false, Relaxed);
@@ -131,19 +131,19 @@ fn explore(name: &str, preemptions: usize, limit: Duration) -> ExitCode {
             }
         }
     } else {
-        panic!("no scenario has this name");
+        panic!("there is no scenario with this name");
     }
     println!(
         "ok: {} executions, {} sections under the lock, {:.1} s{}",
         EXECUTIONS.load(Relaxed),
         world::SECTIONS.load(Relaxed),
         start.elapsed().as_secs_f64(),
-        if whole { "" } else { "; not all: the time was up" }
+        if whole { "" } else { "; not all: time was up" }
     );
     ExitCode::SUCCESS
 }
 
-/// Explores all executions, up to so many preemptions each, until the time is up: false = it was.
+/// Explores all executions with up to `preemptions` preemptions. False if time was up first.
 fn check(preemptions: usize, limit: Duration, run: impl Fn() + Send + Sync + 'static) -> bool {
     let start = Instant::now();
     let mut builder = loom::model::Builder::new();
@@ -155,7 +155,7 @@ fn check(preemptions: usize, limit: Duration, run: impl Fn() + Send + Sync + 'st
     builder.check(move || {
         EXECUTIONS.fetch_add(1, Relaxed);
         let run = run.clone();
-        // The stack of loom's first thread is too small for a world.
+        // A world does not fit on the stack of loom's first thread.
         let thread = loom::thread::Builder::new().stack_size(STACK).spawn(move || run());
         thread.unwrap().join().unwrap();
     });

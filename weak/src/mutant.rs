@@ -1,5 +1,5 @@
-//! What is changed in this run: orderings that are weaker than the shipped ones, or one of two faults that are none of an
-//! ordering.
+//! What is changed in this run: orderings weaker than the shipped ones, or one of two faults that have nothing to do
+//! with orderings.
 
 use crate::lock::protocol::latch::SLEEPERS;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{self, *};
 
 static CHANGES: OnceLock<Vec<(String, Option<Ordering>)>> = OnceLock::new();
 
-/// From `NAME=Ordering` and names of faults, separated by commas.
+/// Parses the changes: `NAME=Ordering` and names of faults, separated by commas.
 pub fn choose(text: &str) {
     let change = |word: &str| match word.split_once('=') {
         Some((name, weaker)) => (name.to_owned(), Some(parse(weaker))),
@@ -20,7 +20,7 @@ pub fn choose(text: &str) {
 fn parse(text: &str) -> Ordering {
     let known = [Relaxed, Acquire, Release, AcqRel, SeqCst];
     let found = known.into_iter().find(|ordering| format!("{ordering:?}") == text);
-    found.unwrap_or_else(|| panic!("{text} is no ordering"))
+    found.unwrap_or_else(|| panic!("{text} is not an ordering"))
 }
 
 fn changes() -> &'static [(String, Option<Ordering>)] {
@@ -38,8 +38,8 @@ pub fn is(fault: &str) -> bool {
         .any(|(changed, ordering)| changed == fault && ordering.is_none())
 }
 
-/// The value that a compare-exchange of this field writes. `no bit`: a process that has slept for the latch forgets, when
-/// it enters, that others may still sleep.
+/// The value that a compare-exchange of this field writes. Fault `no bit`: a process that has slept on the latch
+/// forgets, when it enters, that others may still be asleep.
 pub fn exchange(field: &str, current: u64, new: u64) -> u64 {
     if field == "latch" && current == 0 && is("no bit") {
         new & !u64::from(SLEEPERS)

@@ -1,12 +1,12 @@
-//! What each weaker ordering, and each fault, leads to: a violation in this scenario.
+//! For each weaker ordering and each fault, the scenario in which it leads to a violation.
 
-/// A scenario, and what is changed in it: see `--help`. Where two orderings make up for each other, both are weakened.
+/// A scenario, and what is changed in it: see `--help`. Where one ordering makes up for another, both are weakened.
 pub const MUTANTS: &[(&str, &str)] = &[
     ("let_go_then_offer", "WORD_LOAD=Relaxed"),
     ("readers_then_writer", "WORD_LOAD=Relaxed"),
     ("let_go_then_try", "WORD_SWAP=Acquire"),
     ("note_of_the_last_holder", "WORD_SWAP=Acquire"),
-    // An offer stores a token, and a hold that is ended by others is recorded, behind fences that release as well.
+    // The stores of a token in an offer, and of the record of a hold ended by others, follow fences that also release.
     ("release_and_offer", "WORD_SWAP=Acquire,GRANT=Relaxed"),
     (
         "die_holding_third_cleans_up",
@@ -60,5 +60,5 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("three_in_the_latch", "no bit"),
 ];
 
-/// Orderings that no scenario is about, and why.
-pub const APART: &[(&str, &str)] = &[("RETIRED", "what it orders are system calls on files")];
+/// Orderings that no scenario tests, and why.
+pub const APART: &[(&str, &str)] = &[("RETIRED", "it orders system calls on files")];

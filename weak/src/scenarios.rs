@@ -1,4 +1,4 @@
-//! What two or three processes do at once: the shipped functions, in the compositions of the model's `actor.rs`.
+//! What two or three processes do at once: the shipped functions, composed as in the model's `actor.rs`.
 
 use super::actor::{Mine, Phase, run};
 use crate::lock::inspect::snapshot;
@@ -17,7 +17,7 @@ use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A scenario: its name, how many preemptions are explored (in the long form), and what it is.
+/// A scenario: its name, how many preemptions are explored (and how many in the long form), and its function.
 pub struct Scenario {
     pub name: &'static str,
     pub preemptions: usize,
@@ -70,7 +70,7 @@ scenarios! {
     note_of_the_last_holder 4 5;
 }
 
-/// Two operations in the latch in which a process dies, before its n-th action.
+/// Two operations inside the latch in which a process dies before its n-th action.
 pub const DEATHS: &[(&str, fn(u32) -> bool)] = &[("die_releasing", die_releasing), ("die_asking", die_asking)];
 
 type Thread = thread::JoinHandle<()>;
@@ -97,7 +97,7 @@ fn world_with_futexes() -> Arc<World> {
 const ASK: Phase = Phase::Ask { queue: true };
 const TRY: Phase = Phase::Ask { queue: false };
 
-/// One phase. (If the latch stays taken, a hold is released without it.)
+/// Runs one phase. (If the latch stays taken, a hold is released without it.)
 fn step(process: &Process, phase: &Phase) -> Phase {
     let next = run(&process.real(), process.kind(), phase).unwrap();
     match (phase, next) {
@@ -106,7 +106,7 @@ fn step(process: &Process, phase: &Phase) -> Phase {
     }
 }
 
-/// A request that is made before the threads start: it holds the lock, or waits.
+/// Makes a request before the threads start: it holds the lock, or waits.
 fn prepared(process: &Process) -> Mine {
     match step(process, &ASK) {
         Phase::Holding(mine) | Phase::Queued(mine) => mine,
@@ -114,8 +114,8 @@ fn prepared(process: &Process) -> Mine {
     }
 }
 
-/// Goes on until it holds the lock. Where nothing wakes it, it gives up after some naps. `checks`: it does what a waiter
-/// looks after.
+/// Goes on until the process holds the lock. Where nothing wakes it, it gives up after some naps. With `checks`, it
+/// also does the checks that a waiter does.
 fn obtain(process: &Process, start: Phase, checks: bool) -> Option<Mine> {
     let again = if matches!(start, Phase::Ask { .. }) {
         start.clone()
@@ -179,7 +179,7 @@ fn take_lock(process: &Process, start: Phase, checks: bool) {
     }
 }
 
-/// Works under the hold that it has, and releases.
+/// Works under a hold, and releases it.
 fn release(process: &Process, mine: Mine) {
     process.world().touch();
     step(process, &Phase::Release(mine));
@@ -239,7 +239,7 @@ fn release_and_offer() {
     ]);
 }
 
-/// The offer to B races with B's leaving; C is behind it.
+/// The offer to B races with B's withdrawal; C is next.
 fn withdraw() {
     withdraw_in(world());
 }
@@ -261,7 +261,7 @@ fn withdraw_in(world: Arc<World>) {
     ]);
 }
 
-/// A's hold is ended by force by C, which then asks; B waits. A's own release comes late.
+/// C ends A's hold by force, then asks; B waits. A's own release comes too late.
 fn force() {
     let world = world();
     let [a, b, c] = [1, 2, 3].map(|id| Process::new(&world, id));
@@ -301,7 +301,7 @@ fn sem_post(process: &Process) {
     }
 }
 
-/// sem_wait(3): the slow path counts the waiter, sleeps on the value (the low half), and takes value and count at once.
+/// sem_wait(3): the slow path counts the waiter, sleeps on the value (the low half), and takes both off in one step.
 fn sem_wait(process: &Process) {
     if sem_trywait(process) {
         return;
@@ -322,7 +322,7 @@ fn sem_wait(process: &Process) {
     }
 }
 
-/// One of ours and a user of the Python module take the lock in turn.
+/// A process of ours and one that uses the Python module take the lock in turn.
 fn foreign_holder() {
     let world = world();
     let [ours, theirs] = [1, 2].map(|id| Process::new(&world, id));
@@ -354,7 +354,7 @@ fn wake_a_foreign_waiter() {
     ]);
 }
 
-/// The head of the queue sleeps in the semaphore, as sem_wait(3) does, while a foreign process holds that.
+/// The head of the queue sleeps on the semaphore, as sem_wait(3) does, while a foreign process holds it.
 fn wake_from_a_foreign_holder() {
     let world = world_with_futexes();
     let [ours, theirs] = [1, 2].map(|id| Process::new(&world, id));
@@ -385,7 +385,7 @@ fn wake_from_a_foreign_holder() {
     ]);
 }
 
-/// Obtains the lock after a holder that has died.
+/// Obtains the lock from a holder that has died.
 fn succeed(process: &Process, mine: Mine) {
     if obtain(process, Phase::Queued(mine), true).is_some() {
         let abandoned = process.real().field(Field::Abandoned).unwrap();
@@ -408,7 +408,7 @@ fn die_holding() {
     ]);
 }
 
-/// The same, but C finds out, so that B only accepts.
+/// The same, but C may find out first, so that B only accepts.
 fn die_holding_third_cleans_up() {
     let world = world();
     let [a, b, c] = [1, 2, 3].map(|id| Process::new(&world, id));
@@ -423,8 +423,8 @@ fn die_holding_third_cleans_up() {
     ]);
 }
 
-/// A dies releasing, before its n-th action; B takes the latch over, repairs, and has the lock. True = there were so many
-/// actions.
+/// A dies while releasing, before its n-th action; B takes over the latch, repairs, and gets the lock. True if A had
+/// that many actions to do.
 fn die_releasing(after: u32) -> bool {
     let world = world();
     let (a, b) = (Process::new(&world, 1), Process::new(&world, 2).patient());
@@ -443,7 +443,7 @@ fn die_releasing(after: u32) -> bool {
     died.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The same while it asks.
+/// The same while A asks.
 fn die_asking(after: u32) -> bool {
     let world = world();
     let (a, b) = (Process::new(&world, 1), Process::new(&world, 2).patient());
@@ -463,7 +463,7 @@ fn die_asking(after: u32) -> bool {
     died.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The offer to B goes stale, as C sees it; B comes back.
+/// To C, the offer to B looks stale; B comes back.
 fn stale_offer() {
     let world = world();
     let [a, b, c] = [1, 2, 3].map(|id| Process::new(&world, id));
@@ -533,7 +533,7 @@ fn three_in_the_latch() {
     finish([1, 2, 3].map(|id| spawn(Process::new(&world, id).patient(), in_the_latch)));
 }
 
-/// A waiter that sleeps until it is woken.
+/// A release wakes a waiter that sleeps until then.
 fn wake_the_next() {
     let world = world_with_futexes();
     let [a, b] = [1, 2].map(|id| Process::new(&world, id).patient());
@@ -555,13 +555,13 @@ fn wake_the_next_two() {
     ]);
 }
 
-/// Releases in the latch and announces it.
+/// Releases inside the latch, and announces that.
 fn release_and_announce(process: &Process, (i, word): Mine) {
     let done = process.real().in_latch(|real, _| queue::let_go(real, i, word));
     assert_eq!(done, Ok(true));
 }
 
-/// A watcher, until it sees that record 0 is vacant. It has nothing to wake it but the announcement.
+/// Watches until record 0 is vacant. Nothing but the announcement wakes the watcher.
 fn watch_until_released(process: &Process) {
     let world = process.world();
     loop {
@@ -594,7 +594,7 @@ fn two_watch_a_release() {
     ]);
 }
 
-/// Each holder that a reader copies is one request: its word, ticket and token belong together.
+/// Asserts that each holder in a reader's copy is a single request: its word, ticket and token belong together.
 fn copy_holders(process: &Process) {
     for (_, word, holder) in snapshot::holders(&process.objects) {
         let same = Word::new(Stage::Held, holder.ticket) == word;
@@ -603,7 +603,7 @@ fn copy_holders(process: &Process) {
     }
 }
 
-/// A releases, and asks again in the same record.
+/// A releases, and asks again using the same record.
 fn snapshot_of_a_reused_record() {
     let world = world();
     let [a, reader] = [1, 2].map(|id| Process::new(&world, id));
@@ -617,8 +617,8 @@ fn snapshot_of_a_reused_record() {
     ]);
 }
 
-/// Two readers hold the lock. A releases without the latch and waits, as a writer, in the same record, where B's release
-/// offers it the lock.
+/// Two readers hold the lock. A releases without the latch and waits, as a writer, in the same record. There, B's
+/// release offers it the lock.
 fn snapshot_of_an_offer() {
     let world = world();
     let [a, b] = [1, 2].map(|id| Process::new(&world, id).shared());
@@ -628,7 +628,7 @@ fn snapshot_of_an_offer() {
         spawn(a, move |a| {
             step(a, &Phase::LetGo { mine, visit: false });
             if let Phase::Queued(again) = step(&writer, &ASK) {
-                assert_eq!(again.0, mine.0, "it is the same record");
+                assert_eq!(again.0, mine.0, "not the same record");
                 step(&writer, &Phase::Poll(again));
             }
         }),
@@ -637,7 +637,7 @@ fn snapshot_of_an_offer() {
     ]);
 }
 
-/// A was granted the lock and reads its token. B ends that hold by force, and takes the record.
+/// A has been granted the lock and reads its token. B ends that hold by force and reuses the record.
 fn token_after_force() {
     let world = world();
     let [a, b] = [1, 2].map(|id| Process::new(&world, id));
@@ -661,7 +661,7 @@ fn world_with_rings() -> Arc<World> {
     })
 }
 
-/// What is recorded of the `n`th request that ended.
+/// What is recorded about the `n`th request that ended.
 fn ending(n: u64) -> Ending {
     Ending {
         ticket: n,
@@ -679,7 +679,7 @@ fn ending(n: u64) -> Ending {
     }
 }
 
-/// Two requests that gave up are recorded in a ring of one.
+/// Two requests that gave up are recorded in a ring with room for one.
 fn ring_entry_overwritten() {
     let world = world_with_rings();
     let [a, b, reader] = [1, 2, 3].map(|id| Process::new(&world, id).patient());
@@ -707,7 +707,7 @@ fn ring_entry_overwritten() {
     ]);
 }
 
-/// Two holds end, in a ring that has room: a reader that sees the second end sees the first.
+/// Two holds end, and the ring has room: a reader that sees the second end also sees the first.
 fn ring_entries_in_order() {
     let world = world_with_rings();
     let [a, b, reader] = [1, 2, 3].map(|id| Process::new(&world, id).patient());
@@ -728,7 +728,7 @@ fn ring_entries_in_order() {
             assert_eq!(
                 found.len() as u64,
                 complete,
-                "an end that is recorded would be told as missed"
+                "an end that is recorded would be reported as missed"
             );
         }),
     ]);
@@ -741,15 +741,15 @@ fn world_with_lifelines() -> Arc<World> {
     })
 }
 
-/// A detached hold that is bound to a living process.
+/// The terms of a detached hold that is bound to a living process.
 const DETACHED: Detached = Detached {
     pid: Some(BOUND.0),
     ttl: None,
 };
-/// The id of a keeper, which stays lit.
+/// The id of a keeper whose beacon stays lit.
 const KEEPER: u32 = 4;
 
-/// A hold is kept by a command, then detached and bound to a process; then its owner ends. Nobody finds it gone.
+/// A hold is kept by a command, then detached and bound to a process; then its owner exits. Nobody finds the hold gone.
 fn detach_and_die() {
     let world = world_with_lifelines();
     let [a, b] = [1, 2].map(|id| Process::new(&world, id));
@@ -764,7 +764,7 @@ fn detach_and_die() {
     ]);
 }
 
-/// A hold is detached and bound to a process: never is it seen without the one and the other.
+/// A hold is detached and bound to a process: nobody sees it detached but not bound.
 fn snapshot_of_a_detached_hold() {
     let world = world_with_lifelines();
     let [a, reader] = [1, 2].map(|id| Process::new(&world, id));
@@ -775,13 +775,16 @@ fn snapshot_of_a_detached_hold() {
             for (_, _, holder) in snapshot::holders(&reader.objects) {
                 let bound = holder.bound_pid.zip(holder.bound_start);
                 assert!(bound.is_none_or(|bound| bound == BOUND), "{bound:?}");
-                assert!(!holder.detached || bound.is_some(), "it seems to depend on nothing");
+                assert!(
+                    !holder.detached || bound.is_some(),
+                    "the hold seems to depend on nothing"
+                );
             }
         }),
     ]);
 }
 
-/// A hold is detached that expires by a clock of another time namespace, in a record whose last user was of ours.
+/// A hold is detached, to expire by the clock of another time namespace, in a record last used from our own namespace.
 fn expiry_of_another_clock() {
     let world = world_with_lifelines();
     let expires = Detached {
@@ -804,7 +807,7 @@ fn expiry_of_another_clock() {
     ]);
 }
 
-/// The note, byte by byte: whoever has the lock reads what the last holder wrote.
+/// The note, byte by byte: a holder reads what the previous holder wrote.
 fn note_of_the_last_holder() {
     use crate::lock::sys::atomic::AtomicU8;
     let world = world();

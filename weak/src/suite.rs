@@ -1,5 +1,5 @@
-//! Everything, by as many processes as there are processors: each scenario as it is shipped, and with what is changed in
-//! it; and the patterns of `armv8.rs`.
+//! Runs everything, in as many processes as there are CPUs: each scenario as shipped and with each of its changes, and
+//! the patterns of `armv8.rs`.
 
 use crate::lock::protocol::orderings;
 use crate::mutants::{APART, MUTANTS};
@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Longest exploration, in seconds, in the ordinary and in the long form.
+/// Time limit for exploring a scenario, in seconds, in the ordinary and in the long form.
 const LIMITS: (u64, u64) = (60, 1200);
-/// Preemptions in the scenarios in which a process dies, likewise.
+/// Preemptions in the scenarios in which a process dies, in the ordinary and in the long form.
 const DEATHS: (usize, usize) = (3, 4);
 
 struct Job {
@@ -39,7 +39,7 @@ pub fn run(long: bool) -> ExitCode {
             preemptions,
         });
     }
-    // Those that take long first.
+    // Start with those that take longest.
     jobs.sort_by_key(|job| (!job.changes.is_empty(), job.preemptions));
     let limit = if long { LIMITS.1 } else { LIMITS.0 };
     let (next, well) = (Mutex::new(jobs.iter()), AtomicBool::new(true));
@@ -56,7 +56,7 @@ pub fn run(long: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// True if it went as expected: there is a violation if, and only if, something was changed.
+/// True if the result is as expected: a violation if, and only if, something was changed.
 fn perform(job: &Job, limit: u64) -> bool {
     let program = std::env::current_exe().expect("this program has a path");
     let output = Command::new(program)
@@ -69,7 +69,7 @@ fn perform(job: &Job, limit: u64) -> bool {
         .output()
         .expect("this program can be run");
     let said = String::from_utf8_lossy(&output.stdout);
-    let said = said.lines().next().unwrap_or("it said nothing");
+    let said = said.lines().next().unwrap_or("no output");
     let violated = said.starts_with("VIOLATION") && output.status.code() == Some(1);
     let fine = said.starts_with("ok") && output.status.success();
     let expected = if job.changes.is_empty() { fine } else { violated };
@@ -79,7 +79,7 @@ fn perform(job: &Job, limit: u64) -> bool {
     expected
 }
 
-/// True if each named ordering is weakened in some mutant, or stands [`APART`] with a reason.
+/// True if each named ordering is weakened in some mutant, or is listed in [`APART`] with a reason.
 fn every_ordering_is_weakened() -> bool {
     let changes = MUTANTS.iter().flat_map(|(_, changes)| changes.split(','));
     let weakened = changes.filter_map(|change| Some(change.split_once('=')?.0));

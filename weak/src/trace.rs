@@ -1,16 +1,16 @@
-//! What happened in an execution, if that is wanted: `TRACE=1`.
+//! With `TRACE=1`, records what happens in an execution.
 
 use std::sync::{LazyLock, Mutex};
 
 static WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("TRACE").is_some());
 static STEPS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// A field, and what a thread found or did there.
+/// Records a field, and what a thread found or did there.
 pub fn step(field: &str, what: &str, value: u64) {
     say(|| format!("{field} {what} {value:#x}"));
 }
 
-/// Something else.
+/// Records something else.
 pub fn say(what: impl FnOnce() -> String) {
     if *WANTED {
         let line = format!("{:?}: {}", loom::thread::current().id(), what());
@@ -18,7 +18,7 @@ pub fn say(what: impl FnOnce() -> String) {
     }
 }
 
-/// A new execution begins.
+/// Begins a new execution.
 pub fn clear() {
     if *WANTED {
         STEPS.lock().unwrap().clear();

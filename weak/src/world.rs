@@ -1,4 +1,4 @@
-//! The objects of one lock, of which loom explores what decides, and the processes that share them.
+//! The objects of one lock, and the processes that share them. Loom explores those fields on which decisions depend.
 
 use crate::lock::protocol::queue::Kind;
 use crate::lock::protocol::word::SemaphoreWord;
@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 const MARK: u16 = 7;
 /// The first token.
 pub(crate) const TOKEN: u64 = 100;
-/// Processes; their ids begin with 1.
+/// How many beacons there are, indexed by id; the ids of processes begin at 1.
 const PROCESSES: usize = 5;
-/// A process whose patience is short naps so often, in a row, for what stays taken. Loom's turns are not fair: nobody may
-/// wait for ever.
+/// How many naps in a row a process takes for what stays taken, if its patience is short. Loom's scheduling is not
+/// fair: nobody may wait forever.
 pub(crate) const NAPS: u32 = 3;
 
-/// What others do.
+/// Orderings of what others do.
 pub mod foreign {
     use super::orderings;
     orderings! {
@@ -40,12 +40,12 @@ pub mod foreign {
     }
 }
 
-/// What is explored besides words, latch, semaphore and what decisions read from the records.
+/// What is explored besides the words, the latch, the semaphore and those fields of the records that decisions read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Form {
-    /// Sleepers sleep until they are woken: a wake that is lost is a deadlock. Else they look again.
+    /// Sleepers sleep until woken: a lost wake-up is a deadlock. Otherwise they look again.
     pub(crate) futexes: bool,
-    /// What a hold depends on besides its handle, and the times.
+    /// What a hold depends on besides its handle, and its times.
     pub(crate) lifelines: bool,
     /// The rings of what has ended.
     pub(crate) rings: bool,
@@ -55,18 +55,18 @@ pub(crate) struct Form {
 pub(crate) struct World {
     layout: Layout,
     count: Count,
-    /// By id: its beacon is out.
+    /// By id: 1 if that process's beacon is out.
     out: Vec<AtomicU32>,
     /// What the lock protects.
     payload: UnsafeCell<u64>,
 }
 
-// SAFETY: loom runs all threads in one thread of the system, and checks its cells.
+// SAFETY: loom runs all threads in one OS thread, and checks its cells.
 unsafe impl Send for World {}
 // SAFETY: as above.
 unsafe impl Sync for World {}
 
-/// Sections under the lock, in all executions together: that there was something to check.
+/// Number of sections under the lock, over all executions: shows that there was something to check.
 pub(crate) static SECTIONS: Counter = Counter::new(0);
 
 impl World {
@@ -129,7 +129,7 @@ impl World {
     pub(crate) fn touch(&self) {
         trace::say(|| "WORKS UNDER THE LOCK".to_owned());
         SECTIONS.fetch_add(1, Relaxed);
-        // SAFETY: loom checks that nobody else has access meanwhile.
+        // SAFETY: loom checks that nobody else has access at the same time.
         self.payload.with_mut(|payload| unsafe { *payload += 1 });
     }
 
@@ -137,7 +137,7 @@ impl World {
     pub(crate) fn read(&self) {
         trace::say(|| "reads under the lock".to_owned());
         SECTIONS.fetch_add(1, Relaxed);
-        // SAFETY: loom checks that nobody writes meanwhile.
+        // SAFETY: loom checks that nobody writes at the same time.
         self.payload.with(|payload| unsafe { std::ptr::read_volatile(payload) });
     }
 
@@ -154,13 +154,13 @@ impl Deref for World {
     }
 }
 
-/// A process, which uses one handle.
+/// A process with one handle.
 pub(crate) struct Process {
     pub(crate) objects: Objects,
     request: Request,
-    /// It waits for the latch until it has it; else for some naps only.
+    /// True if it waits for the latch until it gets it; otherwise it takes only some naps.
     patient: bool,
-    /// How late its clock is, in ns.
+    /// How far ahead its clock is, in ns.
     late: u64,
 }
 
@@ -208,7 +208,7 @@ impl Process {
         self
     }
 
-    /// Offers that were made so far look overdue to it.
+    /// Makes all offers made so far look overdue to it.
     pub(crate) fn late(mut self) -> Self {
         self.late = 500_000_000;
         self
@@ -225,24 +225,24 @@ impl Process {
         &self.objects.table.world
     }
 
-    /// What the protocol works on, from now on.
+    /// What the protocol works on, beginning now.
     pub(crate) fn real(&self) -> Real<'_> {
         let now = life::now() + self.late;
         let deadline = if self.patient { u64::MAX } else { now + u64::from(NAPS) };
         Real::new(&self.objects, now, deadline).requesting(&self.request)
     }
 
-    /// The kernel puts its beacon out. Everything that it did happens before that.
+    /// Puts its beacon out, as the kernel does. Everything that it did happens before that.
     pub(crate) fn die(&self) {
         trace::say(|| "dies".to_owned());
         self.world().out[self.objects.id as usize].store(1, foreign::BEACON_OUT);
     }
 }
 
-/// In place of the open objects.
+/// Replaces the open objects.
 pub(crate) struct Objects {
     pub(crate) semaphore: Semaphore,
-    /// Asked for by functions that are not called here.
+    /// Needed by functions that are not called here.
     #[allow(dead_code)]
     pub(crate) note: Note,
     pub(crate) table: Table,
@@ -255,7 +255,7 @@ impl Objects {
     }
 }
 
-/// In place of an open semaphore.
+/// Replaces an open semaphore.
 pub(crate) struct Semaphore {
     world: Arc<World>,
     pub(crate) inode: u64,
@@ -272,7 +272,7 @@ impl Semaphore {
         false
     }
 
-    /// What is inspected here is the semaphore itself.
+    /// Nothing to copy: the semaphore itself is inspected here.
     pub(crate) fn look(&self) -> Result<(), ()> {
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Deref for Semaphore {
     }
 }
 
-/// In place of an open table.
+/// Replaces an open table.
 pub(crate) struct Table {
     world: Arc<World>,
     pub(crate) path: PathBuf,
@@ -309,7 +309,7 @@ impl Table {
         true
     }
 
-    /// What is inspected here is the table itself: a copy by pread(2) is made in the order in which it is read here.
+    /// Nothing to copy: the table itself is inspected here, read in the order in which pread(2) would copy it.
     pub(crate) fn look(&self) {}
 
     /// As above.
@@ -323,7 +323,7 @@ impl Deref for Table {
     }
 }
 
-/// A command keeps a hold as long as its beacon, which has an id like a process's, is lit.
+/// A command keeps a hold while its beacon, whose id is like that of a process, is lit.
 pub(crate) fn is_keeper_out(semaphore: &Semaphore, keeper: u32) -> bool {
     semaphore.world.is_out(keeper)
 }
@@ -333,7 +333,7 @@ pub(crate) fn is_blind() -> bool {
     false
 }
 
-/// In place of an open note.
+/// Replaces an open note.
 pub(crate) struct Note;
 
 impl Note {
@@ -346,11 +346,11 @@ impl Note {
     }
 }
 
-/// In place of what the system tells of processes.
+/// Replaces what the system says about processes.
 pub mod process {
     use crate::lock::sys::life;
 
-    /// The process that holds are bound to: it lives, and this is when it was started.
+    /// The process that holds are bound to, which is alive, and its start time.
     pub(crate) const BOUND: (u32, u64) = (42, 4242);
 
     pub(crate) fn pid_namespace() -> u64 {

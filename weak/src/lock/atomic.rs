@@ -1,6 +1,6 @@
-//! In place of `src/lock/sys/atomic.rs`: atomics of three kinds, and orderings that can be weakened by their names.
+//! Replaces `src/lock/sys/atomic.rs`: atomics of three kinds, and orderings that can be weakened by name.
 //!
-//! Loom runs all threads of an execution in turn in one thread of the system. That is why cells may be shared here.
+//! Loom runs all threads of an execution in turn in one OS thread. That is why cells may be shared here.
 
 use super::futex::Futex;
 use crate::mutant;
@@ -9,7 +9,7 @@ use loom::sync::atomic as model;
 use std::cell::Cell;
 use std::sync::atomic::Ordering as Real;
 
-/// An ordering; those of `orderings.rs` remember their names.
+/// An ordering; those of `orderings.rs` know their names.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::enum_variant_names)]
 pub enum Ordering {
@@ -22,7 +22,7 @@ pub enum Ordering {
 }
 
 impl Ordering {
-    /// What it is in this run.
+    /// The ordering used in this run.
     fn real(self) -> Real {
         match self {
             Self::Relaxed => Real::Relaxed,
@@ -35,19 +35,19 @@ impl Ordering {
     }
 }
 
-/// Declares named orderings, and `ALL` of them.
+/// Declares named orderings, and a list `ALL` of them.
 macro_rules! orderings {
     ($($(#[$reason:meta])* $name:ident = $ordering:ident;)*) => {
         $($(#[$reason])* pub(crate) const $name: $crate::lock::sys::atomic::Ordering =
             $crate::lock::sys::atomic::Ordering::Named(stringify!($name), std::sync::atomic::Ordering::$ordering);)*
-        /// Their names, and what they are.
+        /// Their names and values.
         pub(crate) const ALL: &[(&str, std::sync::atomic::Ordering)] =
             &[$((stringify!($name), std::sync::atomic::Ordering::$ordering)),*];
     };
 }
 pub(crate) use orderings;
 
-/// A fence; none at all, if it has been weakened to Relaxed.
+/// A fence, unless it has been weakened to Relaxed: then nothing.
 pub fn fence(ordering: Ordering) {
     match ordering.real() {
         Real::Relaxed => {}
@@ -55,7 +55,7 @@ pub fn fence(ordering: Ordering) {
     }
 }
 
-/// A fence on every machine but x86, which this is not about.
+/// A fence on every machine except x86, which does not matter here.
 pub fn fence_after_swap(ordering: Ordering) {
     fence(ordering);
 }
@@ -64,9 +64,9 @@ pub fn fence_after_swap(ordering: Ordering) {
 enum Kind<M, C, T> {
     /// Explored by loom.
     Modelled(Box<Named<M>>),
-    /// May be touched by whoever is in the latch only: loom reports a race.
+    /// May be accessed only inside the latch: otherwise loom reports a race.
     Guarded(Box<Named<C>>),
-    /// Not of interest here: everybody sees its latest value at once.
+    /// Of no interest here: everybody sees its latest value at once.
     Plain(Cell<T>),
 }
 
@@ -74,7 +74,7 @@ enum Kind<M, C, T> {
 struct Named<A> {
     name: &'static str,
     it: A,
-    /// What sleeps on it.
+    /// For those who sleep on it.
     futex: Option<Futex>,
 }
 
@@ -105,7 +105,7 @@ macro_rules! atomic {
                 })))
             }
 
-            /// To be touched in the latch only.
+            /// May be accessed only inside the latch.
             pub fn guarded(name: &'static str, value: $type) -> Self {
                 let it = loom::cell::UnsafeCell::new(value);
                 Self(Kind::Guarded(Box::new(Named {
@@ -115,7 +115,7 @@ macro_rules! atomic {
                 })))
             }
 
-            /// The same, with sleepers that are woken, or not, as the kernel does it.
+            /// The same, with sleepers that are woken, or missed, as the kernel would.
             pub fn with_futex(mut self) -> Self {
                 if let Kind::Modelled(atomic) = &mut self.0 {
                     atomic.futex = Some(Futex::default());
@@ -143,7 +143,7 @@ macro_rules! atomic {
                     Kind::Plain(cell) => return cell.get(),
                     Kind::Guarded(cell) => {
                         super::life::act();
-                        // SAFETY: loom checks that nobody writes meanwhile.
+                        // SAFETY: loom checks that nobody writes at the same time.
                         cell.it.with(|value| unsafe { *value })
                     }
                     Kind::Modelled(atomic) => {
@@ -160,7 +160,7 @@ macro_rules! atomic {
                     Kind::Plain(cell) => return cell.set(value),
                     Kind::Guarded(cell) => {
                         super::life::act();
-                        // SAFETY: loom checks that nobody else has access meanwhile.
+                        // SAFETY: loom checks that nobody else has access at the same time.
                         cell.it.with_mut(|place| unsafe { *place = value });
                     }
                     Kind::Modelled(atomic) => {
@@ -246,7 +246,7 @@ atomic!(AtomicU8, u8);
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
 
-/// Makes the fields of a shared struct: plain ones, of which a world makes some loom's.
+/// Fills the fields of a shared struct with plain atomics, some of which a world then replaces by loom's.
 pub trait Fill {
     fn fill() -> Self;
 }

@@ -1,10 +1,10 @@
-//! The kernel's futex: a sleeper is counted before it compares; who wakes looks at that count behind a full barrier, and
-//! goes without the bucket's lock if nobody is there (futex_wake() and futex_wait_setup() in kernel/futex/).
+//! Models the kernel's futex: a sleeper is counted before it compares the value; a waker reads that count after a full
+//! barrier, and skips the bucket's lock if nobody is there (futex_wake() and futex_wait_setup() in kernel/futex/).
 
 use loom::sync::atomic::{AtomicU32, Ordering::*, fence};
 use loom::sync::{Condvar, Mutex};
 
-/// Of one word.
+/// The sleepers on one word.
 pub struct Futex {
     pending: AtomicU32,
     bucket: Mutex<()>,
@@ -22,7 +22,7 @@ impl Default for Futex {
 }
 
 impl Futex {
-    /// Sleeps, if the word is the `same`, until somebody wakes it. A wake that is lost is a deadlock, which loom reports.
+    /// Sleeps until woken, if the word is still the `same`. A lost wake-up is a deadlock, which loom reports.
     pub fn wait(&self, same: impl Fn() -> bool) {
         self.pending.fetch_add(1, Relaxed);
         fence(SeqCst);

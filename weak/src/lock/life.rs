@@ -1,10 +1,10 @@
-//! The life of the process that a thread of loom's stands for: its clock, and its death before one of its actions.
+//! The life of a process, for which a loom thread stands: its clock, and its death before one of its actions.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Where all clocks begin, in ns.
+/// Where all clocks start, in ns.
 pub const BEGIN: u64 = 1_000_000_000_000;
 
 loom::thread_local! {
@@ -13,13 +13,13 @@ loom::thread_local! {
     static TIME_NAMESPACE: Cell<u32> = Cell::new(1);
 }
 
-/// Some process of this scenario dies: then actions are counted, which costs time.
+/// True if some process of this scenario dies: only then are actions counted, because that costs time.
 static SOMEBODY_DIES: AtomicBool = AtomicBool::new(false);
 
-/// Why a process does nothing more.
+/// The panic payload that ends a process.
 struct Died;
 
-/// Stands before each action.
+/// Called before each action.
 pub fn act() {
     if !SOMEBODY_DIES.load(Relaxed) {
         return;
@@ -37,7 +37,7 @@ pub fn act() {
     }
 }
 
-/// Does this, but dies after so many actions: `None`.
+/// Does `work`, or dies before completing more than `after` actions and returns `None`.
 pub fn dying<R>(after: u32, work: impl FnOnce() -> R) -> Option<R> {
     SOMEBODY_DIES.store(true, Relaxed);
     LEFT.with(|left| left.set(Some(after)));
@@ -50,22 +50,22 @@ pub fn dying<R>(after: u32, work: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// The clock of this process.
+/// This process's clock.
 pub fn now() -> u64 {
     CLOCK.with(Cell::get)
 }
 
-/// Time passes.
+/// Lets time pass.
 pub fn sleep_until(then: u64) {
     CLOCK.with(|clock| clock.set(clock.get().max(then)));
 }
 
-/// The time namespace of this process.
+/// This process's time namespace.
 pub fn time_namespace() -> u32 {
     TIME_NAMESPACE.with(Cell::get)
 }
 
-/// It is another one from now on.
+/// Moves this process to another time namespace.
 pub fn enter_time_namespace(other: u32) {
     TIME_NAMESPACE.with(|namespace| namespace.set(other));
 }

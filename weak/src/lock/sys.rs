@@ -1,4 +1,4 @@
-//! In place of `src/lock/sys.rs`: shared memory, futexes and clocks.
+//! Replaces `src/lock/sys.rs`: shared memory, futexes and clocks.
 
 #[path = "atomic.rs"]
 pub mod atomic;
@@ -30,17 +30,17 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// What to wait on, as long as it has the value.
+/// What to wait on, while it has this value.
 pub enum Watched<'a> {
     Word(&'a AtomicU32, u32),
     /// The low half of a semaphore's word.
     Low(&'a AtomicU64, u32),
 }
 
-/// A sleep that would last longer than this takes its whole time; a shorter one, one nanosecond.
+/// A sleep longer than this, in ns, takes its full time; a shorter one takes one nanosecond.
 const LONG: u64 = 1_000;
 
-/// Sleeps on the first word until somebody wakes it; where that has no futex, time passes. Other threads have a turn.
+/// Sleeps on the first word until woken; if it has no futex, lets time pass and other threads take a turn.
 pub fn futex_wait(on: &[Watched<'_>], until: u64) {
     let futex = match on.first() {
         Some(Watched::Word(word, _)) => word.futex(),
@@ -73,7 +73,7 @@ impl Sleeps for AtomicU32 {
     }
 }
 
-/// A wait that can be cancelled: nobody does that here.
+/// The word of a wait that can be cancelled: here, nobody cancels.
 impl Sleeps for std::sync::atomic::AtomicU32 {
     fn wake(&self, _everybody: bool) {}
 }
