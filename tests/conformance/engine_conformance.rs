@@ -1,4 +1,4 @@
-//! What every engine promises, checked for every engine that is built in, on real servers.
+//! Checks what every engine promises, for every engine that is built in, on real servers.
 
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
@@ -11,25 +11,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 type Shared = Arc<dyn Engine>;
-/// A check, with the name it is shown by.
+/// A check and its description.
 type Check = (&'static str, fn(&Shared));
 
 const SUITE: &[Check] = &[
-    ("a free lock is had, shown, and given back", had_shown_given_back),
+    ("a free lock is acquired, shown, and released", acquired_shown_released),
     ("a lock that is only viewed is not created", only_viewed),
-    ("what is held is had by nobody else", excludes),
-    ("a wait ends at its deadline, and leaves nothing", deadline),
-    ("a wait can be cancelled, and leaves nothing", cancellation),
-    ("waiters are served in order and seen in order", order),
+    ("a held lock cannot be acquired by anybody else", excludes),
+    ("a wait ends at its deadline, and leaves nothing behind", deadline),
+    ("a wait can be cancelled, and leaves nothing behind", cancellation),
+    ("waiters are served in order and shown in order", order),
     ("a waiter is told what it waits for", tells_waiters),
     ("tokens grow strictly, and holds never overlap", tokens_grow),
     ("a broken hold is lost, and the next one gets the lock", broken),
-    ("only the hold with the token is broken", broken_by_token),
+    ("only the hold with the given token is broken", broken_by_token),
     ("a dropped hold is released", dropped),
-    ("shared holds go together, others do not", shared),
+    ("shared holds coexist, others do not", shared),
     ("a counting lock has its slots", slots),
     ("a detached hold outlives its holder", detached),
-    ("what happens is followed in order", followed),
+    ("events can be followed in order", followed),
     ("locks in use are listed", listed),
     ("odd names and texts", odd_texts),
 ];
@@ -43,7 +43,7 @@ fn conforms(engine: Box<dyn Engine>) {
     }
 }
 
-/// The program, in an environment that says nothing of locks.
+/// The program, in an environment that says nothing about locks.
 fn program() -> std::process::Command {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin_cmd!("resourcelock").get_program());
     for variable in ["BACKEND", "HELD", "NAME", "TOKEN", "ABANDONED", "LOG"] {
@@ -52,7 +52,7 @@ fn program() -> std::process::Command {
     command
 }
 
-/// The same through the program, as its users meet it.
+/// Checks the same through the program, as its users meet it.
 fn program_conforms(url: &str) {
     let lock = Lock::new("program");
     let run = |words: &[&str]| {
@@ -70,7 +70,7 @@ fn program_conforms(url: &str) {
     assert_eq!(
         (status, said.trim()),
         (7, lock.as_str()),
-        "the command's status, and its lock's name"
+        "the command's status and its lock's name"
     );
     let nested = "\"$0\" --backend \"$1\" \"$2\" run -n -- true; echo $?
         \"$0\" --backend \"$1\" \"$2\" run --same-process-ok -- echo inside
@@ -140,7 +140,7 @@ fn postgres() {
     );
 }
 
-/// A lock of a check's own. On this machine its files are removed in the end.
+/// A lock for one check alone. If it is on this machine, its files are removed on drop.
 struct Lock(LockName);
 
 impl Lock {
@@ -174,10 +174,10 @@ fn take(engine: &Shared, name: &LockName) -> Box<dyn Held> {
     engine
         .acquire(name, patient())
         .expect("it answers")
-        .expect("it is had in the end")
+        .expect("it is acquired in the end")
 }
 
-/// Of a lock that somebody has used.
+/// The state of a lock that somebody has used.
 fn state(engine: &Shared, name: &LockName) -> State {
     let state = engine.state(name, &Cancel::new()).expect("it answers");
     state.expect("it was used")
@@ -228,7 +228,7 @@ fn only_viewed(engine: &Shared) {
     nothing("history");
 }
 
-fn had_shown_given_back(engine: &Shared) {
+fn acquired_shown_released(engine: &Shared) {
     let lock = Lock::new("shown");
     assert!(is_free(engine, &lock));
     let options = patient().lock_info("bus scan").command("scanner");
@@ -423,7 +423,7 @@ fn shared(engine: &Shared) {
         return;
     }
     let one = shared().expect("it answers").expect("free");
-    let other = shared().expect("it answers").expect("they go together");
+    let other = shared().expect("it answers").expect("shared holds coexist");
     assert_eq!(state(engine, &lock).holders.len(), 2);
     assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
     let alone = {
@@ -500,10 +500,10 @@ fn detached(engine: &Shared) {
 
 fn followed(engine: &Shared) {
     let lock = Lock::new("followed");
-    drop(take(engine, &lock)); // on this machine only what exists can be followed
+    drop(take(engine, &lock)); // on this machine, only a lock that exists can be followed
     let mut follow = engine.watch(&lock, &Cancel::new()).expect("it answers");
     let never = Cancel::new();
-    // An engine whose server tells nobody looks now and then: each step is waited for.
+    // If its server announces nothing, an engine polls: wait for each step.
     let mut told = move |cancel: &Cancel| {
         let change = follow.next(cancel).expect("it answers")?;
         Some(match change {

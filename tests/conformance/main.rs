@@ -1,4 +1,4 @@
-//! One suite for every engine: what a lock does, wherever it is kept.
+//! One suite for every engine: a lock does the same wherever it is kept.
 
 #[path = "../engine_common/mod.rs"]
 mod engine_common;

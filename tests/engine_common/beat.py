@@ -1,8 +1,8 @@
-"""A command that writes down that it runs: token and time, again and again.
+"""A command that keeps writing down that it is running: its token and the time.
 
 beat.py FILE SECONDS [stubborn]    (stubborn: ignores TERM)
 
-It ends after SECONDS, or as soon as FILE.end-TOKEN exists.
+It exits after SECONDS, or as soon as FILE.end-TOKEN exists.
 """
 
 import os
@@ -18,7 +18,7 @@ out = os.open(file, os.O_WRONLY | os.O_APPEND)
 end = None
 while True:
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    end = end or now + int(seconds * 1e9)  # counted from the first line: the judge compares with that
+    end = end or now + int(seconds * 1e9)  # counted from the first line, with which the judge compares
     os.write(out, f"{token} {os.getpid()} {now}\n".encode())
     if now >= end or os.path.exists(f"{file}.end-{token}"):
         break

@@ -1,15 +1,15 @@
-//! Certificates for servers and clients, signed by an authority of their own. Made by openssl's command line.
+//! Certificates for servers and clients, signed by their own authority. Made with the openssl command.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// An authority and what it has signed; removed when dropped.
+/// An authority and the certificates that it has signed; removed on drop.
 pub struct Certificates {
     folder: TempDir,
 }
 
-/// PEM files. The key has no password.
+/// A certificate and its key as PEM files. The key has no password.
 #[derive(Debug, Clone)]
 pub struct Issued {
     pub certificate: PathBuf,
@@ -17,7 +17,7 @@ pub struct Issued {
 }
 
 impl Certificates {
-    /// A new authority.
+    /// Makes a new authority.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("resourcelock-ca-").tempdir();
         let made = Self {
@@ -45,8 +45,8 @@ impl Certificates {
         self.path().join("ca.crt")
     }
 
-    /// A certificate for `name` (its common name and the files' name), good for servers and clients. `places`: such as
-    /// `IP:127.0.0.1,DNS:localhost`.
+    /// Issues a certificate, valid for servers and clients, to `name` (the common name, and the files' name), for
+    /// `places` such as `IP:127.0.0.1,DNS:localhost`.
     pub fn issue(&self, name: &str, places: &str) -> Issued {
         let [request, certificate, key] = ["csr", "crt", "key"].map(|kind| format!("{name}.{kind}"));
         let subject = format!("/CN={name}");

@@ -1,4 +1,4 @@
-//! etcd, one server or several.
+//! An etcd cluster of one or more servers.
 
 use super::{Process, free_port, signal, wait_until};
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tempfile::TempDir;
 
-/// The versions that are tested.
+/// The versions tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// Debian's, in the PATH.
+    /// Debian's, on the PATH.
     System,
-    /// 3.5, in the folder that RESOURCELOCK_TEST_ETCD_35 names.
+    /// 3.5, in the directory that RESOURCELOCK_TEST_ETCD_35 names.
     Newer,
 }
 
 impl Version {
     pub const ALL: [Self; 2] = [Self::System, Self::Newer];
 
-    /// What has it not wait for the disk, if it can: only its processes are ever killed, not the machine.
+    /// The option not to wait for the disk, if there is one: only its processes are ever killed, never the machine.
     fn without_fsync(self) -> Option<&'static str> {
         (self == Self::Newer).then_some("--unsafe-no-fsync")
     }
@@ -29,14 +29,14 @@ impl Version {
             Self::Newer => {
                 let folder = std::env::var_os("RESOURCELOCK_TEST_ETCD_35");
                 let folder =
-                    folder.expect("RESOURCELOCK_TEST_ETCD_35 names etcd 3.5: run the tests by scripts/test.sh");
+                    folder.expect("RESOURCELOCK_TEST_ETCD_35 names etcd 3.5: run the tests with scripts/test.sh");
                 Path::new(&folder).join(name)
             }
         }
     }
 }
 
-/// A cluster of its own.
+/// A cluster; stopped and removed on drop.
 pub struct Etcd {
     version: Version,
     members: Vec<Member>,
@@ -51,18 +51,18 @@ struct Member {
     process: Option<Process>,
 }
 
-/// How a cluster is found over TLS: by which files.
+/// The files for TLS.
 #[derive(Debug, Clone)]
 pub struct Secure {
     pub authority: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// Clients have to show a certificate that the authority has signed.
+    /// True if clients must present a certificate signed by the authority.
     pub clients_too: bool,
 }
 
 impl Etcd {
-    /// Starts one server of the system's version.
+    /// Starts one server, of the system's version.
     pub fn one() -> Self {
         Self::of(Version::System, 1)
     }
@@ -72,12 +72,12 @@ impl Etcd {
         Self::of(Version::System, 3)
     }
 
-    /// Starts `count` servers; returns when they serve.
+    /// Starts `count` servers; returns once they serve.
     pub fn of(version: Version, count: usize) -> Self {
         Self::with(version, count, None, &[])
     }
 
-    /// Starts servers with more settings.
+    /// The same with more settings.
     pub fn with(version: Version, count: usize, secure: Option<Secure>, extra: &[&str]) -> Self {
         let member = |_| Member {
             client: free_port(),
@@ -101,7 +101,7 @@ impl Etcd {
         etcd
     }
 
-    /// A server that tests share which leave it as it is; it ends with the last of them.
+    /// A server shared by tests that leave it as it is; it is stopped when the last of them ends.
     pub fn shared(version: Version) -> Arc<Self> {
         static SERVERS: Mutex<Vec<(Version, Weak<Etcd>)>> = Mutex::new(Vec::new());
         let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +114,7 @@ impl Etcd {
         etcd
     }
 
-    /// Starts a server again that was killed.
+    /// Restarts a server that was killed.
     pub fn start(&mut self, i: usize) {
         let peers = |member: &Member| format!("http://127.0.0.1:{}", member.peer);
         let cluster = self.members.iter().enumerate();
@@ -152,18 +152,18 @@ impl Etcd {
         self.folder.path().join(format!("m{i}"))
     }
 
-    /// Has a server that was killed forget everything.
+    /// Deletes the data of a server that was killed.
     pub fn forget(&self, i: usize) {
         std::fs::remove_dir_all(self.data(i)).expect("it can be removed");
     }
 
-    /// Until reads and writes work.
+    /// Waits until reads and writes work.
     pub fn wait_ready(&mut self) {
         wait_until("etcd serves", || {
             for (i, member) in self.members.iter_mut().enumerate() {
                 if member.process.as_mut().is_some_and(Process::has_ended) {
                     let log = self.folder.path().join(format!("m{i}.log"));
-                    panic!("etcd has ended: {}", std::fs::read_to_string(log).unwrap_or_default());
+                    panic!("etcd has exited: {}", std::fs::read_to_string(log).unwrap_or_default());
                 }
             }
             let mut command = self.etcdctl(&["endpoint", "health"]);
@@ -171,38 +171,38 @@ impl Etcd {
         });
     }
 
-    /// SIGKILL for one server.
+    /// Kills one server (SIGKILL).
     pub fn kill(&mut self, i: usize) {
         self.members[i].process = None;
     }
 
-    /// Until a server that was asked to stop has ended.
+    /// Waits until a server that was asked to stop has exited.
     pub fn wait_end(&mut self, i: usize) {
         if let Some(mut process) = self.members[i].process.take() {
-            wait_until("it has ended", || process.has_ended());
+            wait_until("it has exited", || process.has_ended());
         }
     }
 
-    /// SIGKILL for all.
+    /// Kills all servers (SIGKILL).
     pub fn kill_all(&mut self) {
         for member in &mut self.members {
             member.process = None;
         }
     }
 
-    /// Stops (STOP) or continues (CONT) all.
+    /// Stops (STOP) or continues (CONT) all servers.
     pub fn signal_all(&self, name: &str) {
         for process in self.members.iter().filter_map(|member| member.process.as_ref()) {
             signal(process.id(), name);
         }
     }
 
-    /// The same for one.
+    /// The same for one server.
     pub fn signal(&self, i: usize, name: &str) {
         signal(self.members[i].process.as_ref().expect("it runs").id(), name);
     }
 
-    /// Index of the leader.
+    /// The leader's index.
     pub fn leader(&self) -> usize {
         let mut found = None;
         wait_until("there is a leader", || {
@@ -220,7 +220,7 @@ impl Etcd {
         status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
     }
 
-    /// `host:port` of one server.
+    /// One server's `host:port`.
     pub fn endpoint(&self, i: usize) -> String {
         format!("127.0.0.1:{}", self.members[i].client)
     }
@@ -240,7 +240,7 @@ impl Etcd {
         self.url_of(&self.endpoints())
     }
 
-    /// The same for other ways to it.
+    /// The same with other hosts, through which the servers can be reached.
     pub fn url_of(&self, hosts: &str) -> String {
         let scheme = if self.secure.is_some() { "etcds" } else { "etcd" };
         format!("{scheme}://{hosts}")
@@ -281,13 +281,13 @@ impl Etcd {
         keys.map(str::to_owned).collect()
     }
 
-    /// The lease that the first key of a lock hangs on, in hexadecimal.
+    /// The lease of a lock's first key, in hexadecimal.
     pub fn lease_of(&self, name: &str) -> String {
         let key = &self.keys_of(name)[0];
         key.rsplit('/').next().expect("a lease").to_owned()
     }
 
-    /// What `etcdctl` printed; it has to succeed.
+    /// Runs `etcdctl`, which must succeed, and returns what it printed.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let output = self.etcdctl(arguments).output().expect("etcdctl runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

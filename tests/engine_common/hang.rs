@@ -1,18 +1,18 @@
-//! What those see who want a lock while the server hangs: it neither answers nor closes a connection. Nobody who is asked
-//! to end, or whose time is up, waits as long as for an answer that is needed. That is judged by the order in which
-//! commands end: another one that needs an answer gives up after 4 s.
+//! What users of a lock see while the server hangs, that is, neither answers nor closes connections. A command that is
+//! told to exit, or whose time is up, does not wait as long as one that needs an answer, which gives up after 4 s. The
+//! order in which commands exit shows that.
 
 use super::journal::{Journal, Run, boottime};
 use super::wait_until;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 
-/// One that needs an answer.
+/// Starts a command that needs an answer.
 fn asking(journal: &Journal) -> Run {
     Run::start(&mut journal.command(&["run", "-n", "true"]))
 }
 
-/// `stop`: has the server hang.
+/// `stop` makes the server hang.
 pub fn asked_to_end(url: &str, stop: impl Fn()) {
     let journal = Journal::new(url, "interrupt");
     let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
@@ -21,22 +21,22 @@ pub fn asked_to_end(url: &str, stop: impl Fn()) {
     wait_until("it waits", || journal.waiting() == 1);
     stop();
     let (mut first, mut other) = (asking(&journal), asking(&journal));
-    // The holder's command ends; that the lock is released is not waited for.
+    // The holder's command exits; nobody waits for the release of the lock.
     for run in [&mut waiting, &mut first, &mut holder] {
         run.signal("INT");
         assert_eq!(run.wait().signal(), Some(2));
     }
-    assert!(other.is_running(), "it has waited for an answer");
+    assert!(other.is_running(), "they waited for an answer");
     assert_eq!(other.status(), 69);
 }
 
-/// How long they wait, and when the server begins to hang: in time for that, and so late that nobody has waited in vain
-/// for an answer that is needed before.
+/// How long they wait, and when the server begins to hang: before that, but so late that until then nobody has given up
+/// for want of an answer.
 const LATE: &str = "6";
 const LATE_NS: u64 = 6_000_000_000;
 const HANGS_NS: u64 = 3_500_000_000;
 
-/// `gets`: whether `get` has a meaning on this engine.
+/// `gets` is true if this engine supports `get`.
 pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
     let journal = Journal::new(url, "late");
     let _holder = journal.run(&["--ttl", "600"], 600, &[]);
@@ -66,14 +66,14 @@ pub fn time_is_up(url: &str, gets: bool, stop: impl Fn()) {
         .into_iter()
         .map(|child| child.wait_with_output().expect("it ends"))
         .collect();
-    assert!(other.is_running(), "they have waited for an answer");
+    assert!(other.is_running(), "they waited for an answer");
     assert_eq!(other.status(), 69);
     for (output, status) in outputs.iter().zip([75, 0, 75]) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{said}");
         assert!(
             said.contains("not acquired in time; who has it cannot be read: "),
-            "also to those who chose their status: {said}"
+            "even if the status was chosen: {said}"
         );
     }
     if let Some(got) = outputs.get(2) {

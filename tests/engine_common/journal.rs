@@ -1,4 +1,4 @@
-//! The judge of every fault: who ran when, written down by the commands themselves.
+//! A journal in which commands themselves record when they ran. The tests of faults judge by it.
 
 use super::{signal, wait_until};
 use assert_cmd::cargo::cargo_bin_cmd;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// What a command has written: from its first to its last sign of life, in ns on CLOCK_BOOTTIME.
+/// A command's entries: the times of its first and last signs of life, in ns on CLOCK_BOOTTIME.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
     pub token: u64,
@@ -18,7 +18,7 @@ pub struct Interval {
     pub last: u64,
 }
 
-/// A file in which commands write, and the engine that they are run under.
+/// The file to which commands write, and the engine whose lock they run under.
 pub struct Journal {
     folder: TempDir,
     url: String,
@@ -26,7 +26,7 @@ pub struct Journal {
     variables: Vec<(String, PathBuf)>,
 }
 
-/// A `resourcelock … run` of a command that writes in the journal.
+/// A `resourcelock … run` of a command that writes to the journal.
 pub struct Run {
     child: Child,
 }
@@ -36,7 +36,7 @@ impl Journal {
         Self::with(url, subject, &[])
     }
 
-    /// Every command finds these variables in its environment.
+    /// The same, with these variables in the environment of every command.
     pub fn with(url: &str, subject: &str, variables: &[(&str, &Path)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("resourcelock-journal-")
@@ -54,7 +54,7 @@ impl Journal {
         }
     }
 
-    /// The same lock and file, by another way.
+    /// A command on the same lock and file, but with another URL.
     pub fn command_by(&self, url: &str, words: &[&str]) -> Command {
         let mut command = self.command(words);
         command.env("RESOURCELOCK_BACKEND", url);
@@ -77,12 +77,12 @@ impl Journal {
         command
     }
 
-    /// The words of the command that writes for `seconds`.
+    /// The command line of a command that writes for `seconds`.
     pub fn beat(&self, seconds: u32, how: &[&str]) -> Vec<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine_common/beat.py");
         let words = [
             "python3".to_owned(),
-            // Starts fast: no site packages.
+            // No site packages, so that it starts fast.
             "-IS".to_owned(),
             script.display().to_string(),
             self.file().display().to_string(),
@@ -101,11 +101,11 @@ impl Journal {
         Run::start(&mut command)
     }
 
-    /// All intervals, by their beginnings.
+    /// All intervals, ordered by start.
     pub fn intervals(&self) -> Vec<Interval> {
         let text = std::fs::read_to_string(self.file()).expect("the journal can be read");
         let mut intervals: Vec<Interval> = Vec::new();
-        // The last line may be half written.
+        // The last line may be incomplete.
         for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let numbers: Vec<u64> = line.split_whitespace().map(|n| n.parse().expect("a number")).collect();
             let [token, pid, now] = numbers[..] else {
@@ -126,7 +126,7 @@ impl Journal {
         intervals
     }
 
-    /// Waits until `count` commands have begun; returns the last one as it is then.
+    /// Waits until `count` commands have begun; returns the last one's interval so far.
     pub fn wait_for(&self, count: usize) -> Interval {
         wait_until(&format!("{count} commands have begun"), || {
             self.intervals().len() >= count
@@ -134,13 +134,13 @@ impl Journal {
         self.intervals()[count - 1]
     }
 
-    /// Has the command with this token end by itself.
+    /// Lets the command with this token exit by itself.
     pub fn let_end(&self, token: u64) {
         let file = self.folder.path().join(format!("beats.end-{token}"));
         std::fs::write(file, "").expect("a file");
     }
 
-    /// Waits until the last command that has begun has run on for `ns` from now.
+    /// Waits until the command that began last has gone on running for another `ns`.
     pub fn runs_on(&self, ns: u64) {
         let end = boottime() + ns;
         wait_until("the command has gone on", || {
@@ -148,18 +148,18 @@ impl Journal {
         });
     }
 
-    /// The judgement: no two commands ran at once, tokens grow strictly, and there were `count`.
+    /// Asserts that no two commands ran at once, tokens grow strictly, and there were `count` commands.
     pub fn judge(&self, count: usize) -> Vec<Interval> {
         let intervals = self.intervals();
         assert_eq!(intervals.len(), count, "{intervals:#?}");
         for pair in intervals.windows(2) {
             assert!(pair[0].last < pair[1].first, "two at once: {pair:#?}");
-            assert!(pair[0].token < pair[1].token, "tokens have to grow: {pair:#?}");
+            assert!(pair[0].token < pair[1].token, "tokens must grow: {pair:#?}");
         }
         intervals
     }
 
-    /// Whether `count` requests wait, as the engine says.
+    /// How many requests wait, according to the engine.
     pub fn waiting(&self) -> usize {
         let output = self.command(&["state", "--json"]).output().expect("it runs");
         let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -167,7 +167,7 @@ impl Journal {
     }
 }
 
-/// `resourcelock --backend URL`, without what the caller's environment could tell it.
+/// `resourcelock --backend URL`, without the environment variables that it would read.
 pub fn binary(url: &str) -> Command {
     let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
     for (name, _) in std::env::vars_os() {
@@ -202,14 +202,14 @@ impl Run {
         signal(self.child.id(), name);
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
                 return status;
             }
-            assert!(start.elapsed() < super::PATIENCE, "it does not end");
+            assert!(start.elapsed() < super::PATIENCE, "it does not exit");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
@@ -218,7 +218,7 @@ impl Run {
         self.child.try_wait().expect("it can be waited for").is_none()
     }
 
-    /// Its exit status.
+    /// Waits until it exits; returns its exit status.
     pub fn status(&mut self) -> i32 {
         self.wait().code().expect("it exits")
     }
@@ -231,7 +231,7 @@ impl Drop for Run {
     }
 }
 
-/// Whether a process runs.
+/// True if a process is running.
 pub fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -240,11 +240,11 @@ pub fn runs(pid: u32) -> bool {
     !matches!(state, None | Some("Z" | "X"))
 }
 
-/// Figures of several tries.
+/// Figures measured in several attempts.
 #[derive(Default)]
 pub struct Figures(Mutex<BTreeMap<String, Vec<i64>>>);
 
-/// Nanoseconds from `start` to `end`; negative if it was the other way round.
+/// Nanoseconds from `start` to `end`; negative if `end` came first.
 pub fn ns_between(start: u64, end: u64) -> i64 {
     end.cast_signed() - start.cast_signed()
 }
@@ -257,7 +257,7 @@ impl Figures {
 }
 
 impl Drop for Figures {
-    /// Prints them, for the guide: lowest, median and highest.
+    /// Prints the lowest, median and highest, for the guide.
     fn drop(&mut self) {
         for (what, times) in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
             times.sort_unstable();

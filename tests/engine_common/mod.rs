@@ -1,6 +1,6 @@
-//! Real servers for the tests of engines: started on loopback with free ports and folders of their own, stopped and
-//! removed when dropped.
-// Every test program compiles this module and uses its own part of it.
+//! Real servers for the tests of engines: started on loopback, each with a free port and its own directory; stopped and
+//! removed on drop.
+// Every test program compiles this module and uses only part of it.
 #![allow(dead_code, unused_imports)]
 
 #[cfg(feature = "tls")]
@@ -21,16 +21,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// After this long a test stops waiting.
+/// How long a test waits before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until `condition` holds.
 ///
 /// # Panics
-/// When it does not hold within [`PATIENCE`].
+/// If it does not hold within [`PATIENCE`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    // Less and less often: many conditions start a process.
+    // Poll less and less often: many conditions start a process.
     let mut pause = Duration::from_millis(2);
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
@@ -39,15 +39,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on, now or, unless another program does as this one, later: none of those
-/// that the kernel gives to connections, of which one may have it when a server is started (again).
+/// A port of 127.0.0.1 on which nobody listens, and which stays free unless another program picks it as we do: it is
+/// not one that the kernel gives to connections, which could occupy it by the time a server is started or restarted.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const LOWEST: u32 = 10_000;
     let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let lowest_given = given.split_whitespace().next().and_then(|low| low.parse().ok());
     let count = lowest_given.filter(|low| *low > LOWEST + 1000).unwrap_or(32_768) - LOWEST;
-    // Programs that run at the same time begin at different places.
+    // Programs that run at the same time start searching at different places.
     let first = std::process::id().wrapping_mul(101);
     for _ in 0..count {
         let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
@@ -76,8 +76,8 @@ pub fn signal(pid: u32, name: &str) {
 
 type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
 
-/// Starts a process in a thread that lives as long as this program: a child that is to die with its parent dies with
-/// the thread that made it.
+/// Starts a process from a thread that lives as long as this program: a child that is to die with its parent dies when
+/// the thread that started it ends.
 fn nursery(command: Command) -> std::io::Result<Child> {
     static ORDERS: std::sync::OnceLock<std::sync::mpsc::Sender<Order>> = std::sync::OnceLock::new();
     let orders = ORDERS.get_or_init(|| {
@@ -94,12 +94,11 @@ fn nursery(command: Command) -> std::io::Result<Child> {
     child.recv().expect("the thread answers")
 }
 
-/// A server process; killed and reaped when dropped.
+/// A server process; killed and reaped on drop.
 pub struct Process(pub Child);
 
 impl Process {
-    /// Starts it without standard input and output. Its standard error goes to `log`. It is killed as well when this
-    /// test program ends in any other way.
+    /// Starts it without standard input; its output goes to `log`. However this test program ends, it is killed.
     pub fn start(command: &mut Command, log: &std::path::Path) -> Self {
         let log = std::fs::File::create(log).expect("a log can be made");
         let output = log.try_clone().expect("a descriptor is free");
@@ -123,12 +122,12 @@ impl Process {
         self.0.id()
     }
 
-    /// Whether it has ended by itself.
+    /// True if it has exited by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().expect("it can be waited for").is_some()
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of its own. As root it runs as the user postgres.
+//! A PostgreSQL server. When the tests run as root, it runs as the user postgres.
 
 use super::{Process, free_port, signal, wait_until};
 use std::io::Write;
@@ -12,7 +12,7 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     process: Option<Process>,
-    /// The thread that started it: the server ends with that thread, and so with this program, however it ends.
+    /// The thread that started it. The server exits with that thread, and so with this program, however that ends.
     parent: Option<Sender<()>>,
     /// Where it listens.
     addresses: String,
@@ -20,11 +20,11 @@ pub struct Postgres {
     settings: Vec<String>,
 }
 
-/// The server that tests share which leave it as it was.
+/// The server shared by tests that leave it as it was.
 static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 
 impl Postgres {
-    /// One that others use as well: it is not to be killed or stopped, nor are its sessions but the test's own.
+    /// A server that other tests use as well: a test must not kill or stop it, nor touch any sessions but its own.
     pub fn shared() -> Arc<Self> {
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(server) = shared.upgrade() {
@@ -35,13 +35,13 @@ impl Postgres {
         server
     }
 
-    /// Makes and starts it on loopback; returns when it serves. Connections over TCP need a password (`postgres`), but
-    /// for the user `trusted`.
+    /// Creates and starts a server on loopback; returns once it serves. Connections over TCP need a password
+    /// (`postgres`), except for the user `trusted`.
     pub fn start() -> Self {
         Self::listening("127.0.0.1", "127.0.0.1/32")
     }
 
-    /// The same on `addresses` (as the server's `listen_addresses`; empty = as it is set in the server), for clients of
+    /// The same on `addresses` (the server's `listen_addresses`; empty = as configured in the server), for clients from
     /// `network`.
     pub fn listening(addresses: &str, network: &str) -> Self {
         let folder = tempfile::Builder::new()
@@ -92,12 +92,12 @@ impl Postgres {
         self.port
     }
 
-    /// Where its local socket is.
+    /// The directory of its local socket.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Starts it (again). Nothing is lost without fsync: only its processes are ever killed, not the machine.
+    /// Starts or restarts it. Nothing is lost without fsync: only its processes are ever killed, never the machine.
     pub fn restart(&mut self) {
         let mut command = as_postgres("postgres");
         command.arg("-D").arg(self.data());
@@ -134,9 +134,9 @@ impl Postgres {
         std::iter::once(pid).chain(children).collect()
     }
 
-    /// SIGKILL for all its processes, in one go.
+    /// Kills all its processes (SIGKILL) in one go.
     pub fn kill(&mut self) {
-        // Stopped, it makes no more of them.
+        // While stopped, it starts no more of them.
         signal(self.pid(), "STOP");
         let all = self.all();
         let pids = all.iter().map(ToString::to_string);
@@ -145,7 +145,7 @@ impl Postgres {
         wait_until("they are gone", || all.iter().all(|pid| !super::journal::runs(*pid)));
     }
 
-    /// Ends it, and starts it with more settings (`NAME=VALUE`).
+    /// Shuts it down, and restarts it with more settings (`NAME=VALUE`).
     pub fn set(&mut self, settings: &[&str]) {
         self.settings
             .extend(settings.iter().map(|setting| (*setting).to_owned()));
@@ -153,7 +153,7 @@ impl Postgres {
         self.restart();
     }
 
-    /// Ends it as an administrator does: all is on the disk then.
+    /// Shuts it down as an administrator would: then everything is on disk.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             signal(process.id(), "INT");
@@ -161,7 +161,7 @@ impl Postgres {
         }
     }
 
-    /// Ends it at once, but so that its own processes and shared memory go with it.
+    /// Shuts it down at once, but in such a way that its processes and shared memory go with it.
     pub fn end(&mut self) {
         if self.process.is_some() {
             self.signal_all("CONT");
@@ -172,7 +172,7 @@ impl Postgres {
         }
     }
 
-    /// Puts a file in the server's folder, which it can read and nobody else.
+    /// Puts a file, which only the server can read, into the server's directory.
     pub fn put(&self, name: &str, text: &[u8]) {
         let path = self.data().join(name);
         std::fs::write(&path, text).expect("a file");
@@ -186,7 +186,7 @@ impl Postgres {
 
     /// Stops (STOP) or continues (CONT) all its processes.
     pub fn signal_all(&self, name: &str) {
-        // The first one makes the others: they can only get fewer.
+        // The first one starts the others. While it is stopped, they can only become fewer.
         signal(self.pid(), name);
         for pid in &self.all()[1..] {
             let _ = Command::new("kill")
@@ -195,7 +195,7 @@ impl Postgres {
         }
     }
 
-    /// `postgres://…` for the user who needs no password.
+    /// `postgres://…` with the user who needs no password.
     pub fn url(&self) -> String {
         self.url_as("trusted", "jobs")
     }
@@ -216,19 +216,19 @@ impl Postgres {
         psql
     }
 
-    /// What became of a statement.
+    /// Executes a statement, which may fail.
     pub fn try_sql(&self, database: &str, text: &str) -> Output {
         self.psql(database, &["-c", text]).output().expect("psql runs")
     }
 
-    /// What a statement printed in a database.
+    /// Executes a statement in a database and returns what it printed.
     pub fn sql_in(&self, database: &str, text: &str) -> String {
         let output = self.try_sql(database, text);
         assert!(output.status.success(), "{text}: {}", stderr(&output));
         stdout(&output).trim().to_owned()
     }
 
-    /// What a statement printed in the database `jobs` (before it is there: in `postgres`).
+    /// Executes a statement in the database `jobs` (or `postgres`, until that exists) and returns what it printed.
     pub fn sql(&self, text: &str) -> String {
         let mut output = self.try_sql("jobs", text);
         if !output.status.success() {
@@ -246,17 +246,17 @@ impl Drop for Postgres {
     }
 }
 
-/// What a program said.
+/// What a program wrote to standard output.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What it complained of.
+/// What a program wrote to standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Prints the median and the worst of some times, past the test harness.
+/// Prints the median and the worst of some times, bypassing the test harness.
 pub fn figures(what: &str, mut ns: Vec<i64>) {
     ns.sort_unstable();
     let (Some(worst), median) = (ns.last(), ns[ns.len() / 2]) else {
@@ -278,7 +278,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts it in a pool mode: `session` or `transaction`.
+    /// Starts it in pool mode `session` or `transaction`.
     pub fn start(server: &Postgres, mode: &str) -> Self {
         Self::with(server, mode, "")
     }
@@ -313,7 +313,7 @@ impl Pooler {
         } else {
             Command::new("setpriv")
         };
-        // It ends with this test.
+        // It exits with this test.
         command.args(["--pdeathsig=KILL", "pgbouncer"]);
         let process = Process::start(command.arg(&file), &folder.path().join("log"));
         wait_until("pgbouncer serves", || {
@@ -326,7 +326,7 @@ impl Pooler {
         }
     }
 
-    /// By its local socket.
+    /// The URL by way of its local socket.
     pub fn local_url(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgres:///jobs?host={folder}&port={}&user=trusted", self.port)
@@ -341,7 +341,7 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A program of the newest server that is installed.
+/// A program of the newest server installed.
 fn as_postgres(program: &str) -> Command {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|version| version.path().join("bin")).max();

@@ -1,4 +1,4 @@
-//! A way to a server that can be disturbed: bytes go to and fro until the test says otherwise.
+//! A connection to a server that a test can disturb: it relays bytes both ways until told otherwise.
 
 use super::wait_until;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-/// Listens on a port of its own for as long as this program runs.
+/// Listens on its own port until this program exits.
 pub struct Relay {
     port: u16,
     orders: Arc<Orders>,
@@ -23,16 +23,16 @@ struct State {
     rules: Vec<Rule>,
     swallowed: bool,
     held: bool,
-    /// The paths that were asked for, in order, with the clients' ends.
+    /// The paths requested, in order, each with the client's end of the connection.
     seen: Vec<(String, TcpStream)>,
 }
 
 /// What happens to requests for a path.
 struct Rule {
     path: &'static str,
-    /// To so many it does not happen yet.
+    /// How many requests are still spared.
     skip: usize,
-    /// It happens once; else to all from there on.
+    /// True if it happens once; otherwise it happens to all requests from there on.
     once: bool,
     fate: Fate,
 }
@@ -41,12 +41,12 @@ struct Rule {
 enum Fate {
     /// The answer is swallowed, and the connection closed.
     Swallow,
-    /// It is held back; the connection stays open.
+    /// The request is held back; the connection stays open.
     Hold,
 }
 
 impl State {
-    /// Whether this happens to a request for `path` that comes now.
+    /// True if this happens to a request for `path` that has just arrived.
     fn happens(&mut self, path: &str, fate: Fate) -> bool {
         let Some(at) = self
             .rules
@@ -68,7 +68,7 @@ impl State {
 }
 
 impl Relay {
-    /// To `host:port`.
+    /// Starts a relay to `host:port`.
     pub fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
@@ -76,7 +76,7 @@ impl Relay {
         let (server, shared) = (server.to_owned(), orders.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A server that is gone: the client finds its connection closed.
+                // If the server is gone, the client finds its connection closed.
                 if let Ok(upstream) = TcpStream::connect(&server) {
                     connect(&client, &upstream, &shared);
                 }
@@ -98,7 +98,7 @@ impl Relay {
         state.rules.push(rule);
     }
 
-    /// The server gets the next request for `path` and answers, but nobody hears it.
+    /// The server gets the next request for `path` and answers, but the answer gets lost.
     pub fn swallow_answer(&self, path: &'static str) {
         self.swallow_answer_after(path, 0);
     }
@@ -109,14 +109,14 @@ impl Relay {
         self.rule(Rule { path, skip, once, fate });
     }
 
-    /// Until that has happened.
+    /// Waits until that has happened.
     pub fn wait_swallowed(&self) {
         wait_until("an answer is swallowed", || {
             self.orders.state.lock().expect("no panic").swallowed
         });
     }
 
-    /// The next request for `path` is not passed on before [`let_go`](Self::let_go).
+    /// The next request for `path` is held back until [`let_go`](Self::let_go).
     pub fn hold(&self, path: &'static str) {
         let (skip, once, fate) = (0, true, Fate::Hold);
         self.rule(Rule { path, skip, once, fate });
@@ -134,7 +134,7 @@ impl Relay {
         });
     }
 
-    /// What is held back goes on, and nothing more is held.
+    /// Passes on what was held back, and holds back no more.
     pub fn let_go(&self) {
         let mut state = self.orders.state.lock().expect("no panic");
         state.rules.retain(|rule| rule.fate != Fate::Hold);
@@ -143,15 +143,15 @@ impl Relay {
         self.orders.changed.notify_all();
     }
 
-    /// Until `path` was asked for `count` times.
+    /// Waits until `path` has been requested `count` times.
     pub fn wait_seen(&self, path: &str, count: usize) {
-        wait_until("it was asked for", || {
+        wait_until("it has been requested", || {
             let state = self.orders.state.lock().expect("no panic");
             state.seen.iter().filter(|(seen, _)| seen == path).count() >= count
         });
     }
 
-    /// Closes the connections on which `path` was asked for.
+    /// Closes the connections on which `path` was requested.
     pub fn cut(&self, path: &str) {
         let state = self.orders.state.lock().expect("no panic");
         for (_, client) in state.seen.iter().filter(|(seen, _)| seen == path) {
@@ -191,7 +191,7 @@ fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
     thread::spawn(move || pump(&mut from, &mut to, |_| !*swallow.lock().expect("no panic")));
 }
 
-/// Passes on what `passes`, until one side closes.
+/// Relays whatever `passes` until one side closes.
 fn pump(from: &mut TcpStream, to: &mut TcpStream, mut passes: impl FnMut(&[u8]) -> bool) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {

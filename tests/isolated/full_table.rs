@@ -1,4 +1,4 @@
-//! A table with no room left: 1,024 requests at once, and one more.
+//! A full table: 1,024 requests at once, and then one more.
 
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use resourcelock::{Cancel, Error, GetOptions, Mode, ResourceLock, Wait};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const REQUESTS: usize = 1024;
 
-/// Fills the table with this many shared holds and stays.
+/// Fills the table with the given number of shared holds, and keeps them.
 fn fill(hands: &mut crate::common::worker::Hands, arguments: &[Value]) -> Value {
     let wanted = arguments[0].as_u64().expect("a number");
     for _ in 0..wanted {
@@ -20,7 +20,7 @@ fn fill(hands: &mut crate::common::worker::Hands, arguments: &[Value]) -> Value 
     json!(hands.guards.len())
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, crate::common::worker::Skill)] = &[("fill", fill)];
 
 #[test]
@@ -82,7 +82,7 @@ fn one_more_waits_outside_until_its_limit_or_until_there_is_room() {
     });
 }
 
-/// One that does not wait finds room, too; and one that waits already, when a single one of the many has died.
+/// A request that is already waiting gets room when a single holder has died; one that does not wait finds room, too.
 #[test]
 fn the_dead_make_room_for_those_outside() {
     let lock = TestLock::new("full");

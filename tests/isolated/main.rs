@@ -1,4 +1,4 @@
-//! What loads the whole machine: storms of kills, a full table. These tests run with no others beside them.
+//! Tests that load the whole machine: storms of kills, a full table. They run one at a time, without any others.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,7 +9,7 @@ mod storm_library;
 mod storm_peer;
 mod storm_watch;
 
-/// What a worker process runs, see `common::worker`; run as a test, it tries one out.
+/// What a worker process runs, see `common::worker`; as a test, it starts a worker and tests it.
 #[test]
 fn worker() {
     common::worker::main(

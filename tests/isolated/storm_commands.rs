@@ -1,7 +1,7 @@
-//! Kill storm on the real program: `run` again and again from several sides, SIGKILL at random instants to the wrapper
-//! or to its command. Nobody overlaps, no update is lost, tokens grow, nothing ever stands still.
+//! Kill storm on the real program: several threads keep starting `run`, and the wrapper or its command is killed
+//! (SIGKILL) at random instants. No two overlap, no update is lost, tokens grow, nothing ever hangs.
 //!
-//! 500 kills; `RESOURCELOCK_STORM_KILLS=10000` for more.
+//! 500 kills, or as many as `RESOURCELOCK_STORM_KILLS` says.
 
 use crate::common::witness::percentile;
 use crate::common::worker::monotonic;
@@ -15,10 +15,10 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Set in the environment of the command under `run`: the folder of the witness.
+/// Set in the environment of the command under `run` to the witness's directory.
 const STEP: &str = "RESOURCELOCK_TEST_STEP";
 
-/// As the command under `run`: one visit. Else: what such a command does, tried out.
+/// As the command under `run`, makes one visit; as a test, runs one such command.
 #[test]
 fn step() {
     if let Some(folder) = std::env::var_os(STEP) {
@@ -54,7 +54,7 @@ fn visit(folder: &Path) {
     }
 }
 
-/// `resourcelock NAME run -- one visit`.
+/// `resourcelock NAME run -- …`, of a command that makes one visit.
 fn run(lock: &TestLock, folder: &Path) -> Command {
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = lock.command(&["run", "--", program.to_str().expect("UTF-8")]);
@@ -65,7 +65,7 @@ fn run(lock: &TestLock, folder: &Path) -> Command {
     command
 }
 
-/// The command of a wrapper, as soon as it has one; none = it has ended without one.
+/// Waits until a wrapper has started its command; none = it exited without one.
 fn command_of(wrapper: &mut Child) -> Option<Pid> {
     let children = format!("/proc/{0}/task/{0}/children", wrapper.id());
     loop {
@@ -116,13 +116,13 @@ fn a_storm_of_kills_is_survived() {
         }
     });
     // A command whose wrapper was killed may still be inside.
-    wait_until("the last command has ended", || !lock.state().locked);
+    wait_until("the last command has exited", || !lock.state().locked);
     let witness = Witness::open(folder.path()).read();
     let lines = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
     assert_eq!(lines("wrong"), "");
     let mut gaps: Vec<u64> = lines("gaps").lines().map(|gap| gap.parse().unwrap()).collect();
     println!(
-        "{} wrappers and {} commands killed, {} visits, {} holds abandoned; the next one was in (ms, its start included) \
+        "{} wrappers and {} commands killed, {} visits, {} holds abandoned; the next visit (ms, starting it included) \
          p50 {:.1} p99 {:.1} worst {:.1} after the one before",
         killed[0].load(SeqCst),
         killed[1].load(SeqCst),

@@ -1,7 +1,7 @@
-//! Kill storm on the library: processes in tight loops of get and unget, SIGKILL at random instants. Nobody overlaps,
-//! no update is lost, tokens grow, nothing ever stands still.
+//! Kill storm on the library: processes in tight loops of get and unget are killed (SIGKILL) at random instants. No two
+//! overlap, no update is lost, tokens grow, nothing ever hangs.
 //!
-//! 500 kills; `RESOURCELOCK_STORM_KILLS=10000` for more.
+//! 500 kills, or as many as `RESOURCELOCK_STORM_KILLS` says.
 
 use crate::common::witness::percentile;
 use crate::common::worker::{Hands, Skill, monotonic, say};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-/// Kills in this run.
+/// How often this run kills.
 fn kills() -> usize {
     std::env::var("RESOURCELOCK_STORM_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"))
 }
@@ -40,8 +40,8 @@ fn busy(ns: u64) {
     }
 }
 
-/// Gets and ungets in every way until the file `stop` appears; tells the time since the last visit whenever it is told
-/// that its predecessor died. Answers how often it was inside.
+/// Gets and ungets in every way until the file `stop` appears; reports the time since the last visit whenever it is
+/// told that the previous holder died. Answers with its number of visits.
 fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
     let (witness, mut dice) = (Witness::open(folder), Dice::new());
@@ -77,7 +77,7 @@ fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
     json!({ "visits": visits })
 }
 
-/// The same in shared mode and slots, where overlap is allowed but the rest is not.
+/// The same with shared and counted holds, too, which may overlap but must not break anything else.
 fn mixed_modes(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
     let (witness, mut dice) = (Witness::open(folder), Dice::new());
@@ -113,7 +113,7 @@ fn mixed_modes(hands: &mut Hands, arguments: &[Value]) -> Value {
     json!({ "visits": visits })
 }
 
-/// Loops under forced releases: a hold may be lost, tokens still grow.
+/// Loops while others force releases: a hold may be lost, but tokens still grow.
 fn forced(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
     let (mut visits, mut token) = (0u64, 0);
@@ -126,17 +126,17 @@ fn forced(hands: &mut Hands, arguments: &[Value]) -> Value {
             assert!(guard.token() > token, "{} after {token}", guard.token());
             token = guard.token();
             busy(20_000);
-            let _ = guard.release().expect("no error"); // false: it was released by force
+            let _ = guard.release().expect("no error"); // false if it was released by force
             visits += 1;
         }
     }
     json!({ "visits": visits })
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("storm", storm), ("mixed_modes", mixed_modes), ("forced", forced)];
 
-/// Lets `crowd` processes perform `skill` and kills `kills` of them, replacing each.
+/// Has `crowd` processes perform `skill`, and kills and replaces one of them `kills` times.
 fn survive(skill: &str, crowd: usize, kills: usize) {
     let (lock, folder) = (TestLock::new("storm"), tempfile::tempdir().unwrap());
     let witness = Witness::open(folder.path());
@@ -165,7 +165,7 @@ fn survive(skill: &str, crowd: usize, kills: usize) {
         let seen = witness.read().value;
         std::thread::sleep(Duration::from_micros(dice.below(4000)));
         let victim = &mut workers[dice.below(crowd as u64) as usize];
-        // Every other one while it is at work, wherever it is; else perhaps while it starts.
+        // About half are killed at work, wherever they are; the others perhaps while they start.
         victim.kill();
         while let Some(answer) = victim.try_answer() {
             hear(victim, answer, &mut gaps);
@@ -186,7 +186,7 @@ fn survive(skill: &str, crowd: usize, kills: usize) {
     }
     let count = witness.read();
     println!(
-        "{skill}: {kills} kills, {} visits, {} of a holder; the next one was in after (ms) p50 {:.2} p99 {:.2} worst {:.2}",
+        "{skill}: {kills} kills, {} visits, {} holders killed; next visit after (ms) p50 {:.2} p99 {:.2} worst {:.2}",
         count.value,
         lock.state().counters.unwrap().abandoned,
         percentile(&mut gaps, 50),
@@ -205,7 +205,7 @@ fn survive(skill: &str, crowd: usize, kills: usize) {
     assert_eq!((state.locked, lock.flag_word().value), (false, 1));
     assert!(
         state.counters.as_ref().unwrap().abandoned > 0,
-        "some were killed while they held"
+        "none was killed while it held the lock"
     );
 }
 
@@ -219,7 +219,7 @@ fn a_storm_of_kills_in_all_modes_is_survived() {
     survive("mixed_modes", 4, kills());
 }
 
-/// One holds, others sleep in the queue; the holder is killed. How long until the next one has it is printed.
+/// The holder is killed while the next one sleeps in the queue. Prints how long the next one takes to get the lock.
 #[test]
 fn the_next_in_line_has_it_soon() {
     let lock = TestLock::new("storm");
@@ -230,7 +230,7 @@ fn the_next_in_line_has_it_soon() {
         let mut next = Worker::open(&lock);
         next.send_get(Ask::default());
         wait_until("it waits", || lock.state().waiters.len() == 1);
-        // Not always at the same point of its rhythm.
+        // Not always at the same point of its polling interval.
         std::thread::sleep(Duration::from_micros(round as u64 * 37 % 2000));
         let killed = monotonic();
         holder.signal(Signal::SIGKILL);
@@ -240,7 +240,7 @@ fn the_next_in_line_has_it_soon() {
         holder = next;
     }
     println!(
-        "the next in line has it (ms) p50 {:.2} p99 {:.2} worst {:.2} after the kill",
+        "the next in line gets it (ms) p50 {:.2} p99 {:.2} worst {:.2} after the kill",
         percentile(&mut waits, 50),
         percentile(&mut waits, 99),
         percentile(&mut waits, 100)
@@ -248,7 +248,7 @@ fn the_next_in_line_has_it_soon() {
     assert_eq!(lock.state().counters.unwrap().abandoned, waits.len() as u64);
 }
 
-/// Forced releases at any moment: at worst a hold is lost, never the lock.
+/// A forced release at any moment may cost a hold, but never the lock.
 #[test]
 fn forced_releases_at_random_instants_leave_a_working_lock() {
     let lock = TestLock::new("storm");

@@ -1,5 +1,5 @@
-//! The Python module's side of the storm: its forced release at any moment, and waiters of ours that die while they
-//! wait for a Python holder.
+//! The Python module's part in the storm: it forces releases at any moment, and our waiters die while they wait for a
+//! Python holder.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, Peer, TestLock, Worker, wait_until};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-/// Loops until the file `stop` appears; answers how often it had the lock.
+/// Loops until the file `stop` appears; answers with how often it had the lock.
 fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
     let mut rounds = 0u64;
@@ -21,13 +21,13 @@ fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
         assert!(guard.token() > token);
         token = guard.token();
         std::thread::sleep(Duration::from_micros(50));
-        let _ = guard.release().expect("no error"); // false: it was released by force
+        let _ = guard.release().expect("no error"); // false if it was released by force
         rounds += 1;
     }
     json!(rounds)
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("rounds", rounds)];
 
 #[test]
@@ -51,7 +51,7 @@ fn forced_releases_by_python_at_any_moment_leave_a_working_lock() {
     println!("{forced} forced releases by Python during {rounds:?} rounds of ours");
     assert!(rounds.iter().all(|&rounds| rounds > 0));
     lock.open().repair().unwrap();
-    assert_eq!(lock.flag_word().value, 1, "neither taken nor free twice");
+    assert_eq!(lock.flag_word().value, 1, "free, and only once");
     assert!(peer.get(Some(0.0), "after the storm") && peer.unget());
     let [one, other, ..] = &mut ours[..] else {
         unreachable!("three")
@@ -61,7 +61,7 @@ fn forced_releases_by_python_at_any_moment_leave_a_working_lock() {
     assert!(!peer.get(Some(0.0), "taken"));
 }
 
-/// Such a waiter is counted among the semaphore's waiters for ever: that must not slow anybody down for good.
+/// Such a waiter stays counted among the semaphore's waiters forever: that must not slow anybody down for good.
 #[test]
 fn waiters_that_die_while_python_holds_do_no_harm() {
     let lock = TestLock::new("leak");

@@ -1,4 +1,4 @@
-//! Following a lock while it is used heavily: every event once and in order, or the number of those that were missed.
+//! Follows a lock that is in heavy use: every event is reported once and in order, or counted as missed.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Gets and ungets so often, staying for some microseconds.
+/// Gets and ungets a number of times, holding for some microseconds each.
 fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
     let [rounds, hold_us] = [0, 1].map(|i| arguments[i].as_u64().expect("a number"));
     for _ in 0..rounds {
@@ -21,7 +21,7 @@ fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
     json!(rounds)
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("watched_rounds", rounds)];
 
 /// What a watcher has seen of each request, by ticket.
@@ -78,7 +78,7 @@ impl Seen {
     }
 }
 
-/// Watches while `workers` processes do so many rounds each.
+/// Watches while `workers` processes do `each` rounds each.
 fn watch_load(workers: u64, each: u64, hold_us: u64) -> Seen {
     let lock = TestLock::new("watch");
     let mut crowd: Vec<Worker> = (0..workers).map(|_| Worker::open(&lock)).collect();

@@ -1,4 +1,4 @@
-//! What users install: the crate and the Debian package.
+//! Tests what users install: the crate and the Debian package.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -4,7 +4,7 @@ use crate::common::{TestLock, binary, printed};
 use std::path::Path;
 use std::process::Command;
 
-/// Cargo in this package, without the network, reusing what is built already.
+/// Cargo in this package, offline, reusing what has already been built.
 fn cargo(arguments: &[&str]) -> Command {
     let target = Path::new(binary().get_program())
         .parent()

@@ -1,13 +1,13 @@
-//! The Debian package: built, installed, used, purged. `dpkg --root` installs into a folder, with a package database of
-//! its own: nothing of this system is touched.
+//! The Debian package: built, installed, used, purged. `dpkg --root` installs into a directory with its own package
+//! database: this system is not touched.
 
 use crate::common::{TestLock, binary};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// Builds the package around the binary that is being tested. The release build itself takes minutes and differs in
-/// nothing that a package could break.
+/// Builds the package around the binary under test. A release build would take minutes, and differs in nothing that
+/// packaging could break.
 fn build(folder: &Path) -> PathBuf {
     let target = folder.join("target");
     std::fs::create_dir_all(target.join("release")).unwrap();
@@ -47,7 +47,7 @@ fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// A folder as the root of a system in which nothing is installed yet.
+/// Makes a directory into the root of a system with nothing installed yet.
 fn empty_system(folder: &Path) -> PathBuf {
     let system = folder.join("system");
     let database = system.join("var/lib/dpkg");
@@ -62,14 +62,14 @@ fn empty_system(folder: &Path) -> PathBuf {
 
 fn dpkg(system: &Path) -> Command {
     let mut dpkg = Command::new("dpkg");
-    // Whatever $auto found is installed on the system that runs the tests, not in the empty one.
+    // The dependencies that $auto found are installed on the system that runs the tests, not on the empty one.
     dpkg.arg(format!("--root={}", system.display()))
         .args(["--force-not-root", "--force-depends", "--no-triggers"])
         .arg(format!("--log={}", system.join("log").display()));
     dpkg
 }
 
-/// What lies below the system's folder, without the package database.
+/// The files below the system's root, except the package database.
 fn files(system: &Path) -> Vec<String> {
     let listed = run(Command::new("find")
         .arg(system.join("usr"))
@@ -110,7 +110,7 @@ fn built_installed_used_purged() {
     assert_eq!(ran, "ran\n");
     assert!(run(Command::new(&installed).args(["list"])).contains(lock.name()));
 
-    // man(1), and the shells, find what belongs to it by themselves.
+    // man(1) and the shells find the package's files by themselves.
     let share = system.join("usr/share");
     let man = run(Command::new("man")
         .arg("-M")
