@@ -1,5 +1,5 @@
-//! etcd on the three hosts, each set up by the same environment with its own names in it.
-// Every test program compiles this module and uses its own part of it.
+//! etcd on the three hosts, each configured by the same environment variables, with its own names in them.
+// Every test program compiles this module and uses only part of it.
 #![allow(dead_code)]
 
 use crate::engine_common::{Process, wait_until};
@@ -11,29 +11,29 @@ use tempfile::TempDir;
 pub struct Cluster {
     _servers: Vec<Process>,
     _folder: TempDir,
-    /// The authority that has signed their certificates, if they have such.
+    /// The authority that signed their certificates, if they have any.
     authority: Option<PathBuf>,
 }
 
 impl Cluster {
-    /// Starts it; returns when it serves.
+    /// Starts the cluster; returns once it serves.
     pub fn start(island: &Island, settings: &str) -> Self {
         Self::start_in(Self::folder(), island, settings, None)
     }
 
-    /// Where the servers keep their data, each in a folder of its host's name.
+    /// A directory for the servers' data, in which each has a subdirectory with its host's name.
     pub fn folder() -> TempDir {
         let folder = tempfile::Builder::new().prefix("resourcelock-etcd-").tempdir();
         folder.expect("a folder")
     }
 
-    /// Starts it in a folder that may hold something already, perhaps with certificates.
+    /// The same in a directory that may already contain something, and perhaps with certificates.
     pub fn start_in(folder: TempDir, island: &Island, settings: &str, authority: Option<PathBuf>) -> Self {
         let start = |i: usize| {
             let mut command = Command::new("etcd");
             for line in settings.lines().filter(|line| !line.starts_with('#')) {
                 let (name, value) = line.split_once('=').expect("NAME=VALUE");
-                // As the first host has it: the others have their names in it.
+                // The settings are those of the first host; the others put their own names in.
                 let value = value.trim_matches('"');
                 let value = if name == "ETCD_INITIAL_CLUSTER" {
                     value.to_owned()
@@ -57,7 +57,7 @@ impl Cluster {
         cluster
     }
 
-    /// Until all three serve.
+    /// Waits until all three serve.
     pub fn wait_ready(&self) {
         wait_until("all of etcd serves", || {
             (0..3).all(|i| {
@@ -89,7 +89,7 @@ impl Cluster {
         status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
     }
 
-    /// `etcdctl …` for the server of one host.
+    /// `etcdctl …` for the server on one host.
     fn etcdctl(&self, i: usize, words: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3");

@@ -1,5 +1,5 @@
-//! Who is asked to end, or whose time is up, in the middle of a request that has no answer. That is judged by the order
-//! in which commands end: another one that needs an answer gives up after 4 s.
+//! A command is told to exit, or its time is up, in the middle of a request that gets no answer. The order in which
+//! commands exit shows whether it waited: another command that needs an answer gives up after 4 s.
 
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::{Journal, Run};
@@ -8,12 +8,13 @@ use crate::engine_common::{signal, wait_until};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
-/// One that needs an answer, by the way of `journal`.
+/// Starts a command that needs an answer, by way of `journal`.
 fn asking(journal: &Journal) -> Run {
     Run::start(&mut journal.command(&["run", "-n", "true"]))
 }
 
-/// Starts `command`, asks it to end as soon as `begun`, and returns what it said: it does not wait for an answer.
+/// Starts `command`, tells it to exit once `begun` returns, asserts that it does not wait for an answer, and returns
+/// its output.
 fn asked(journal: &Journal, command: &mut Command, begun: impl FnOnce()) -> Output {
     let piped = command
         .stdin(Stdio::null())
@@ -24,7 +25,7 @@ fn asked(journal: &Journal, command: &mut Command, begun: impl FnOnce()) -> Outp
     let mut other = asking(journal);
     signal(child.id(), "INT");
     let output = child.wait_with_output().expect("it ends");
-    assert!(other.is_running(), "it has waited for an answer: {output:?}");
+    assert!(other.is_running(), "it waited for an answer: {output:?}");
     output
 }
 
@@ -46,11 +47,12 @@ fn while_the_command_runs() {
         run.signal(name);
         let signal = if name == "INT" { 2 } else { 15 };
         assert_eq!(run.wait().signal(), Some(signal));
-        assert!(other.is_running(), "it has waited for an answer");
+        assert!(other.is_running(), "it waited for an answer");
     }
 }
 
-/// A command that says that its work is done had to have the lock to its end.
+/// If a command exits by itself, its work counts as done, provided that it had the lock to the end: that is worth
+/// asking.
 #[test]
 fn a_command_that_ended_by_itself_is_worth_the_answer() {
     let etcd = Etcd::one();
@@ -63,7 +65,7 @@ fn a_command_that_ended_by_itself_is_worth_the_answer() {
         unget.status().expect("it runs").success()
     });
     journal.let_end(token);
-    // The first try has no answer in 1 s.
+    // The first attempt gets no answer within 1 s.
     relay.wait_held();
     assert_eq!(run.status(), 76);
     relay.let_go();
@@ -87,7 +89,7 @@ fn while_it_keeps_the_lock() {
 fn while_it_leaves_the_lock_taken() {
     let etcd = Etcd::shared(Version::System);
     let (relay, journal) = by_relay(&etcd, "leaves");
-    // The request stands in the queue; what would leave it taken has no answer.
+    // The request is in the queue; the one that would leave the lock taken gets no answer.
     relay.hold_all_after("kv/txn", 1);
     relay.hold_all_after("kv/range", 0);
     let got = asked(&journal, &mut journal.command(&["get", "--ttl", "10"]), || {
@@ -106,7 +108,7 @@ fn while_it_looks() {
         (&["trace", "-u", "1"], None),
         (&["trace", "-f"], None),
         (&["state"], Some(2)),
-        // Inside a job, the first thing is a look.
+        // Inside a job, the first thing they do is look.
         (&["run", "true"], Some(2)),
         (&["get", "--ttl", "10"], Some(2)),
         (&["run", "-n", "true"], Some(2)),
@@ -124,7 +126,7 @@ fn while_it_looks() {
     }
 }
 
-/// It was granted late, and waits for a renewal before anything begins under it.
+/// The lock was granted late: a renewal must come before anything begins under it.
 #[test]
 fn while_it_renews_what_was_granted() {
     let etcd = Etcd::shared(Version::System);
@@ -140,7 +142,7 @@ fn while_it_renews_what_was_granted() {
     relay.let_go();
 }
 
-/// What cannot be renewed is lost, although nobody says so.
+/// A lock that cannot be renewed is lost, although nobody says so.
 #[test]
 fn a_kept_lock_that_cannot_be_renewed() {
     let etcd = Etcd::one();
@@ -168,7 +170,7 @@ fn time_is_up_in_a_look() {
     wait_until("it holds", || state(&["state", "-q"]).status.success());
     let mut command = journal.command(&["run", "-t", "6", "true"]);
     let child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-    // So long that its time is up before an answer has been waited for in vain.
+    // Late enough that its time is up before it gives up waiting for an answer.
     wait_until("it has waited for 3 s", || {
         let said = String::from_utf8_lossy(&state(&["state", "--json"]).stdout).into_owned();
         let state = serde_json::from_str::<serde_json::Value>(&said).unwrap_or_default();
@@ -187,7 +189,7 @@ fn time_is_up_in_a_look() {
     relay.let_go();
 }
 
-/// That a lease is too short is known before the wait.
+/// That a lease is too short is noticed before the wait, not after it.
 #[test]
 fn a_lease_that_is_too_short_is_refused_at_once() {
     let etcd = Etcd::shared(Version::System);

@@ -1,4 +1,4 @@
-//! The commands on etcd, as a person uses them; `etcdctl lock` in the same queue; users and passwords.
+//! The commands on etcd as people use them; `etcdctl lock` in the same queue; users and passwords.
 
 use crate::common::schema::Schema;
 use crate::engine_common::etcd::Etcd;
@@ -39,7 +39,7 @@ fn the_commands_status_and_environment() {
         held.starts_with(&format!("{token}@{parent}@")) && held.ends_with(&format!(":{name}")),
         "{held}"
     );
-    assert_eq!(group, pid, "a group of its own");
+    assert_eq!(group, pid, "its own process group");
     assert_eq!(run(&["--limit", "0.2", "sleep", "60"]).status.code(), Some(124));
     assert_eq!(etcd.ctl(&["get", "--prefix", "", "--keys-only"]), "", "nothing is left");
 }
@@ -77,7 +77,7 @@ fn a_lock_that_is_taken() {
     waiting.signal("TERM");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait()), Some(15));
     wait_until("it has left the queue", || journal.waiting() == 0);
-    // A signal while it runs goes to the command.
+    // A signal while the command runs is passed on to it.
     holder.signal("TERM");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&holder.wait()), Some(15));
     assert_eq!(output(&mut journal.command(&["state", "-q"])).status.code(), Some(1));
@@ -109,7 +109,7 @@ fn get_and_unget() {
     assert_eq!(call(&["get", "--forever", "-q"]).status.code(), Some(0));
     let value = etcd.ctl(&["get", "--prefix", journal.name(), "-w", "json"]);
     let value: Value = serde_json::from_str(&value).expect("JSON");
-    assert!(value["kvs"][0]["lease"].is_null(), "it hangs on no lease: {value}");
+    assert!(value["kvs"][0]["lease"].is_null(), "it depends on no lease: {value}");
     assert_eq!(call(&["unget"]).status.code(), Some(0));
     let kept = stdout(&call(&["get", "-a", "0.2"]));
     assert!(kept.contains("released"), "{kept}");
@@ -167,7 +167,7 @@ fn what_happens_is_followed() {
     let mut trace = journal.command(&["trace", "-f", "--json"]);
     let mut trace = trace.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(trace.stdout.take().expect("connected")));
-    // Until it follows: holds come and go.
+    // Come and go until it follows.
     let seen = std::thread::spawn(move || lines.next().expect("a line").expect("UTF-8"));
     while !seen.is_finished() {
         assert!(output(&mut journal.command(&["run", "true"])).status.success());
@@ -179,7 +179,7 @@ fn what_happens_is_followed() {
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
 }
 
-/// `etcdctl lock` and this program in one queue, in turn: order and exclusion.
+/// `etcdctl lock` and this program take turns in one queue: order and exclusion.
 #[test]
 fn a_queue_mixed_with_etcdctl() {
     let etcd = Etcd::one();
@@ -189,7 +189,7 @@ fn a_queue_mixed_with_etcdctl() {
     let mut others: Vec<Run> = Vec::new();
     for i in 0..6 {
         let run = if i % 2 == 0 {
-            // It has no token to tell: it is given one that sorts where it stands in the queue.
+            // It has no token to report. Give it one that sorts according to its place in the queue.
             let mut words = vec!["lock".to_owned(), journal.name().to_owned(), "--".to_owned()];
             words.extend(["env".to_owned(), format!("RESOURCELOCK_TOKEN={}", u64::MAX - 1)]);
             words.extend(journal.beat(0, &[]));
@@ -236,7 +236,7 @@ fn etcdctl_waits_for_us_and_is_seen() {
     assert!(listed.contains(journal.name()), "{listed}");
     let also = Run::start(&mut etcd.etcdctl(&words));
     wait_until("another one waits", || journal.waiting() == 1);
-    // What is not known of it is not invented.
+    // What is not known about it is not made up.
     let lease = format!("{:x}", lease_of_holder(&etcd, journal.name()));
     let state = stdout(&output(&mut journal.command(&["state"])));
     let traced = stdout(&output(binary(&etcd.url()).arg("list")));
@@ -274,7 +274,7 @@ fn etcdctl_waits_for_us_and_is_seen() {
     drop(theirs);
 }
 
-/// The lease that the holder's key hangs on.
+/// The lease to which the holder's key is attached.
 fn lease_of_holder(etcd: &Etcd, name: &str) -> u64 {
     let keys = etcd.ctl(&[
         "get",
@@ -288,7 +288,7 @@ fn lease_of_holder(etcd: &Etcd, name: &str) -> u64 {
     u64::from_str_radix(lease, 16).expect("a number")
 }
 
-/// etcd counts nothing: no metric, and no number in JSON, says that nothing has happened.
+/// etcd counts nothing. So no metric, and no number in JSON, claims that nothing has happened.
 #[test]
 fn what_is_not_counted_is_left_out() {
     let etcd = Etcd::one();
@@ -319,7 +319,7 @@ fn what_is_not_counted_is_left_out() {
     }
 }
 
-/// What a successful run has done, for those who ask.
+/// With logging, a successful run tells what it has done.
 #[test]
 fn a_run_tells_what_it_does() {
     let etcd = Etcd::one();
@@ -439,11 +439,11 @@ fn a_password_does_not_show() {
     assert!(seen.contains("note") && !seen.contains("s3cret"), "{seen}");
 }
 
-/// However much is logged, and whatever others can look at.
+/// Neither the most verbose log nor anything else that others can see shows the password.
 #[test]
 fn a_password_is_not_logged() {
     let etcd = with_users();
-    // Long enough to be seen in a dump that shows a few bytes a line.
+    // Long enough to be noticed in a dump that shows a few bytes per line.
     let password = "s3cret".repeat(12);
     etcd.ctl(&["--user=root:r00t", "user", "add", &format!("bob:{password}")]);
     etcd.ctl(&["--user=root:r00t", "user", "grant-role", "bob", "locks"]);
@@ -468,13 +468,13 @@ fn a_password_is_not_logged() {
         assert_eq!(call(&["-vvv", "unget"], log), Some(0));
     }
     assert!(!trace.borrow().contains("s3cret"), "{}", trace.borrow());
-    // What the command finds is what the caller has set, and nothing more.
+    // The command finds what the caller has set, and nothing more.
     let mut command = binary("");
     command.args(["--backend", &url, &name, "run", "env"]);
     assert!(!stdout(&output(&mut command)).contains("s3cret"));
 }
 
-/// What `unget` ends leaves no lease behind, however long it was asked for.
+/// A hold that `unget` ends leaves no lease behind, however long it was meant to last.
 #[test]
 fn a_detached_hold_leaves_no_lease() {
     let etcd = Etcd::one();
@@ -504,7 +504,7 @@ fn mistakes_in_the_url() {
     for (url, status, why) in [
         ("etcd://user:s3cret@host:x", 125, "port"),
         ("redis://user:s3cret@host", 125, "cannot be used"),
-        // A password that is not written as a URL wants it: no piece of it is taken for a host, a port or a prefix.
+        // If a password is not escaped as URLs require, no piece of it is taken for a host, a port or a prefix.
         ("etcd://user:p@s3cret/w@127.0.0.1:1/locks", 125, "%40"),
         ("etcd://user:s3cret/x@127.0.0.1:1/locks", 125, "%2F"),
         ("etcd://user:p@s3cret@127.0.0.1:1/locks", 125, "%40"),
@@ -522,11 +522,11 @@ fn mistakes_in_the_url() {
     }
 }
 
-/// Servers that are none, or not the one that is meant: what to look at is said.
+/// If it is not an etcd server, or not the one that is meant, the message says what to check.
 #[test]
 fn another_servers_port() {
     let etcd = Etcd::one();
-    // One that ends every connection at once.
+    // A server that closes every connection at once.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let rude = listener.local_addr().expect("it is bound").to_string();
     std::thread::spawn(move || listener.incoming().for_each(drop));

@@ -1,5 +1,5 @@
-//! What goes wrong with a holder, its guard or its place in the queue, while etcd is well. Every test ends with the
-//! same judgement: no two commands ran at once, and tokens grew. Each is tried three times at once, on each version.
+//! Faults of a holder, its guard or its place in the queue, while etcd is well. Every test ends with the same checks:
+//! no two commands ran at once, and tokens grew. Each fault is tried three times in parallel, on each version.
 
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::hang;
@@ -9,14 +9,14 @@ use crate::engine_common::{signal, wait_until};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// The shortest lease that is allowed, and how long it is in ns.
+/// The shortest lease allowed, and its length in ns.
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
 
-/// No renewal before the command's end.
+/// So long a lease that it needs no renewal before the command exits.
 const UNTIL_THE_END: &[&str] = &["--ttl", "600"];
 
-/// Tries it, on servers that other tests use as well.
+/// Tries a fault on servers that other tests use as well.
 fn try_it(subject: &str, fault: impl Fn(&Etcd, &Journal, &Figures) + Sync) {
     let figures = Figures::default();
     std::thread::scope(|scope| {
@@ -32,7 +32,7 @@ fn try_it(subject: &str, fault: impl Fn(&Etcd, &Journal, &Figures) + Sync) {
     });
 }
 
-/// One holds, one waits.
+/// Starts a holder and a waiter.
 fn hold_and_wait(journal: &Journal, how: &[&str]) -> (Run, Run) {
     let holder = journal.run(TTL, 60, how);
     journal.wait_for(1);
@@ -41,7 +41,7 @@ fn hold_and_wait(journal: &Journal, how: &[&str]) -> (Run, Run) {
     (holder, next)
 }
 
-/// The guard of a `run`, another one than `not`.
+/// The guard of a `run`, other than `not`.
 fn guard(holder: &Run, not: u32) -> Option<u32> {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it lives");
     let children = children.split_whitespace().map(|pid| pid.parse().expect("a number"));
@@ -52,7 +52,7 @@ fn guard(holder: &Run, not: u32) -> Option<u32> {
     guards.next()
 }
 
-/// The first command was over before the next one began: how long.
+/// Asserts that the first command exited before the next one began; notes how long before.
 fn between(journal: &Journal, fault: &str, figures: &Figures) {
     let intervals = journal.judge(2);
     figures.note(
@@ -74,7 +74,7 @@ fn holder_and_command_killed() {
     });
 }
 
-/// What is waited for then is the end of the dead holder's lease: a longer one is waited for longer.
+/// The next one waits for the dead holder's lease to expire: the longer the lease, the longer the wait.
 #[test]
 fn a_dead_holders_lease_is_waited_for() {
     let etcd = Etcd::shared(Version::System);
@@ -181,7 +181,8 @@ fn guard_stopped_then_holder_killed() {
     });
 }
 
-/// It is nobody's business: no name, no descriptor, no terminal, no group of the command's; and it leaves nothing.
+/// The guard gets in nobody's way: it has its own name and group, and none of the command's descriptors, nor its
+/// terminal; and it leaves nothing behind.
 #[test]
 fn the_guard_keeps_to_itself() {
     let etcd = Etcd::shared(Version::System);
@@ -217,7 +218,7 @@ fn the_guard_keeps_to_itself() {
         .expect("ps runs");
     let ids = String::from_utf8_lossy(&ids.stdout).into_owned();
     assert!(ids.split_whitespace().all(|id| id == guard), "{ids}");
-    // The reader of a pipe sees its end with the command's, even if the wrapper was killed before.
+    // When the command exits, the reader of its pipe sees end of file, even if the wrapper was killed before.
     signal(child.id(), "KILL");
     signal(command.parse().expect("a number"), "KILL");
     assert!(lines.next().is_none());
@@ -242,12 +243,12 @@ fn the_guard_sleeps_when_all_is_done() {
     };
     let (before, start) = (ticks(), boottime());
     wait_until("a second has passed", || boottime() > start + 1_000_000_000);
-    assert!(ticks() - before <= 5, "of 100 in a second");
+    assert!(ticks() - before <= 5, "of 100 ticks in a second");
     holder.signal("CONT");
     assert_eq!(holder.status(), 76);
 }
 
-/// Nothing is left for whoever adopts orphans: process 1 of a container may not reap them.
+/// Nothing is left for the process that adopts orphans: process 1 of a container may not reap them.
 #[test]
 fn the_guard_is_reaped() {
     const ADOPTS: &str = "import ctypes, os, subprocess, sys
@@ -276,7 +277,7 @@ fn lease_revoked() {
     try_it("revoked", |etcd, journal, figures| {
         let (mut holder, mut next) = hold_and_wait(journal, &["stubborn"]);
         let lease = etcd.lease_of(journal.name());
-        // The waiter's turn would come at once, before the holder can know: its own lease goes first.
+        // A waiter's turn would come at once, before the holder can know: take it away first.
         next.signal("KILL");
         next.wait();
         let revoked = boottime();
@@ -320,7 +321,7 @@ fn released_by_force_under_a_running_command() {
     });
 }
 
-/// Whoever runs without the lock does not go on beside the next holder: it is ended at its next renewal.
+/// A command that has lost the lock does not go on beside the next holder: it is terminated at the next renewal.
 #[test]
 fn a_command_whose_lock_was_taken_away_is_ended() {
     try_it("taken-away", |etcd, journal, figures| {
@@ -347,8 +348,8 @@ fn a_command_whose_lock_was_taken_away_is_ended() {
     });
 }
 
-/// A waiter whose request was removed asks again, at the latest at its next renewal: here it waits behind another one, so
-/// that its watch tells nothing.
+/// A waiter whose request was removed asks again, at its next renewal at the latest: here it waits behind another one,
+/// and so its watch shows nothing.
 #[test]
 fn a_waiter_whose_request_was_removed_asks_again() {
     try_it("removed", |etcd, journal, _| {
@@ -380,7 +381,7 @@ fn waiter_stopped_past_its_lease_asks_again() {
     });
 }
 
-/// Every request is made again when its answer is lost, and its effect is had once.
+/// A request whose answer gets lost is repeated, and takes effect only once.
 #[test]
 fn answers_that_are_lost() {
     try_it("lost", |etcd, journal, _| {
@@ -402,7 +403,7 @@ fn answers_that_are_lost() {
     });
 }
 
-/// Who is stopped in the middle of a request has not waited for the answer all the time.
+/// The time for which a process was stopped in the middle of a request does not count as waiting for the answer.
 #[test]
 fn stopped_in_a_request() {
     let etcd = Etcd::shared(Version::System);
@@ -428,7 +429,7 @@ fn stopped_in_a_request() {
     });
 }
 
-/// Who slept between asking for the lease and for the place in the queue asks again.
+/// A process that slept between asking for the lease and asking for its place in the queue asks again.
 #[test]
 fn lease_over_before_the_request() {
     let etcd = Etcd::one();
@@ -470,8 +471,8 @@ fn compaction_while_watching() {
     journal.judge(2);
 }
 
-/// The body of a process that holds a lock, if it is told to, until there is a file `end`, and says what it sees: its
-/// clock is libfaketime's, which has no power over the program itself (it is linked statically).
+/// The body of a process that, if told to, holds a lock until there is a file `end`, and reports what it sees. Its
+/// clock is that of libfaketime, which has no power over the program itself (that is linked statically).
 #[test]
 fn holder_with_a_clock_of_its_own() {
     let Ok(order) = std::env::var(CLOCK_ORDER) else { return };
@@ -484,7 +485,7 @@ fn holder_with_a_clock_of_its_own() {
     let held = engine
         .acquire(&name, options)
         .expect("it answers")
-        .expect("it is had in time");
+        .expect("it is acquired in time");
     println!("> had {}", held.token());
     while held.validity().is_certain() && !std::path::Path::new(end).exists() {
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -494,10 +495,10 @@ fn holder_with_a_clock_of_its_own() {
     println!("> released {}", held.release(true).expect("it answers"));
 }
 
-/// Tells it: `URL NAME END`.
+/// Tells it what to do: `URL NAME END`.
 const CLOCK_ORDER: &str = "RESOURCELOCK_TEST_CLOCK";
 
-/// The wall clock, a day forward and back, matters to nobody.
+/// It does not matter if the wall clock is set a day forward and back.
 #[test]
 fn steps_of_the_wall_clock() {
     let etcd = Etcd::shared(Version::System);
@@ -548,7 +549,7 @@ fn steps_of_the_wall_clock() {
     wait_until("the next one waits", || journal.waiting() == 1);
     step("+1d");
     let later = next_wall(&mut holder_said, "the step", &|wall| wall > begun + 80_000);
-    // Longer than a third of the lease: it is renewed meanwhile.
+    // Longer than a third of the lease: meanwhile it is renewed.
     next_wall(&mut holder_said, "two seconds later", &|wall| wall >= later + 2);
     step("-1d");
     next_wall(&mut holder_said, "the step back", &|wall| wall < begun);
@@ -563,7 +564,7 @@ fn steps_of_the_wall_clock() {
     }
 }
 
-/// A connection may die without either side knowing: one request without an answer does not cost the lock.
+/// A connection may die without either side noticing: a single request without an answer does not cost the lock.
 #[test]
 fn a_renewal_that_has_no_answer() {
     let etcd = Etcd::one();
@@ -578,7 +579,7 @@ fn a_renewal_that_has_no_answer() {
     journal.judge(1);
 }
 
-/// What ran under a lock that the job had already ends with its own status.
+/// A command under a lock that its job already held exits with its own status.
 #[test]
 fn an_inner_command_whose_end_cannot_be_judged() {
     let etcd = Etcd::one();
@@ -613,13 +614,13 @@ fn an_inner_command_whose_end_cannot_be_judged() {
     relay.let_go();
 }
 
-/// Whether `get` has left the lock taken is not known: it says how to free it.
+/// If `get` cannot know whether it left the lock taken, it says how to release it.
 #[test]
 fn a_get_whose_end_is_not_known() {
     let etcd = Etcd::one();
     let relay = Relay::to(&etcd.endpoint(0));
     let journal = Journal::new(&etcd.url_of(&relay.endpoint()), "unknown");
-    // The request stands in the queue; what would leave it taken, and what would undo that, has no answer.
+    // The request is in the queue. Those that would leave the lock taken, and undo that, get no answer.
     relay.hold_all_after("kv/txn", 1);
     let output = journal.command(&["get", "--forever"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(69));
@@ -629,13 +630,13 @@ fn a_get_whose_end_is_not_known() {
     relay.let_go();
 }
 
-/// A command does not begin under a lease that it would soon be asked to end for: a renewal comes first.
+/// A command does not start under a lease so short that it would soon be terminated: a renewal comes first.
 #[test]
 fn a_grant_that_was_slow_is_renewed_first() {
     let etcd = Etcd::one();
     let journal = Journal::new(&etcd.url(), "slow");
     let relay = Relay::to(&etcd.endpoint(0));
-    // It is asked anew after 1 s, and after 2 s more: more than a third of the lease is gone then.
+    // The request is repeated after 1 s, and after another 2 s; by then more than a third of the lease is gone.
     relay.hold("kv/txn");
     relay.hold("kv/txn");
     relay.hold_all_after("lease/keepalive", 0);
@@ -643,7 +644,7 @@ fn a_grant_that_was_slow_is_renewed_first() {
     let mut run = Run::start(command.args(journal.beat(0, &[])));
     relay.wait_seen("kv/txn", 3);
     relay.wait_seen("lease/keepalive", 1);
-    // A command that had been started would have written by now: another one does.
+    // If the command had been started, it would have written by the time another one has.
     let other = Journal::new(&etcd.url(), "other");
     assert_eq!(other.run(&[], 0, &[]).status(), 0);
     let held = boottime();

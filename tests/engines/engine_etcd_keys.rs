@@ -1,5 +1,5 @@
-//! What else stands in etcd: other programs' keys below a lock's name, locks below another lock's name, requests that
-//! are just being refused, and a lot of it all.
+//! What else is in etcd: other programs' keys below a lock's name, locks below another lock's name, requests that are
+//! just being refused, and a great many of all these.
 
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::{Journal, Run, binary};
@@ -17,7 +17,7 @@ fn status(command: &mut Command) -> Option<i32> {
     output(command).status.code()
 }
 
-/// Puts keys that are no requests, each in its own way: by the key, the missing lease, the value, the lease's number.
+/// Puts keys that are not requests, each for its own reason: the key, the missing lease, the value, the lease's number.
 fn put_others(etcd: &Etcd, name: &str) -> Vec<String> {
     let lease = etcd.ctl(&["lease", "grant", "3600"]);
     let lease = format!("--lease={}", lease.split_whitespace().nth(1).expect("a lease"));
@@ -53,7 +53,7 @@ fn keys_that_are_no_requests() {
     assert!(!String::from_utf8_lossy(&listed.stdout).contains(journal.name()));
     assert_eq!(status(&mut journal.command(&["unget"])), Some(0));
     assert!(all_there(&etcd, journal.name(), &keys));
-    // They do not stand in the way of `unget` either.
+    // They do not get in the way of `unget` either.
     assert_eq!(status(&mut journal.command(&["get", "--ttl", "60"])), Some(0));
     assert_eq!(status(&mut journal.command(&["run", "-n", "true"])), Some(75));
     assert_eq!(status(&mut journal.command(&["unget"])), Some(0));
@@ -64,8 +64,8 @@ fn keys_that_are_no_requests() {
     assert!(all_there(&etcd, journal.name(), &keys));
 }
 
-/// `etcdctl lock` waits for such keys as well, since whatever stands below the name counts for it. It waits for us as
-/// ever, and we for it, also while it waits for such a key.
+/// `etcdctl lock` waits for such keys, too: to it, everything below the name counts. It and we wait for each other as
+/// usual, even while it waits for such a key.
 #[test]
 fn etcdctl_beside_keys_that_are_no_requests() {
     let etcd = Etcd::one();
@@ -77,7 +77,7 @@ fn etcdctl_beside_keys_that_are_no_requests() {
     words.extend(journal.beat(0, &[]));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut theirs = Run::start(&mut etcd.etcdctl(&words));
-    wait_until("it stands in the queue", || {
+    wait_until("it is in the queue", || {
         status(&mut journal.command(&["run", "-n", "true"])) == Some(75)
     });
     let mut ours = journal.run(&[], 0, &[]);
@@ -110,7 +110,7 @@ fn locks_below_a_locks_name() {
     );
 }
 
-/// `trace -f`, by lines.
+/// Starts `trace -f`; returns it and its lines.
 fn follow(command: &mut Command) -> (Child, impl Iterator<Item = Value> + use<>) {
     let mut trace = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let lines = BufReader::new(trace.stdout.take().expect("connected")).lines();
@@ -140,20 +140,21 @@ fn keys_that_are_no_requests_are_not_followed() {
     assert_eq!(trace.wait().expect("it ends").code(), Some(0));
 }
 
-/// A request for another number of slots is refused. Until it has gone, it takes a place, but it refuses nobody.
+/// A request for a different number of slots is refused. Until it is gone, it has a place in the queue, but does not
+/// cause others to be refused.
 #[test]
 fn wrong_slots_refuse_only_themselves() {
     let etcd = Etcd::one();
     let journal = Journal::new(&etcd.url(), "slots");
     let mut holders: Vec<Run> = (0..2).map(|_| journal.run(&["-j", "2"], 60, &[])).collect();
     journal.wait_for(2);
-    // It cannot leave the queue.
+    // Keep it from leaving the queue.
     let relay = Relay::to(&etcd.endpoint(0));
     relay.hold_all_after("lease/revoke", 0);
     let mut wrong = Run::start(&mut journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "-j", "3", "true"]));
     relay.wait_held();
     let mut right = journal.run(&["-j", "2"], 0, &[]);
-    // The wrong one is seen as a waiter, too.
+    // The wrong one is shown as a waiter, too.
     wait_until("both wait", || journal.waiting() == 2);
     for holder in &mut holders {
         holder.signal("TERM");
@@ -182,7 +183,7 @@ fn fill(etcd: &Etcd, keys: impl Iterator<Item = String>) {
     }
 }
 
-/// More keys than fit into an answer that is read.
+/// More keys than fit into one answer.
 #[test]
 fn locks_among_many_keys() {
     let etcd = Etcd::one();
@@ -209,7 +210,7 @@ fn locks_among_many_keys() {
     assert_eq!(names, locks);
 }
 
-/// What is too much for one answer will not be less at the next try.
+/// An answer that is too large will not be any smaller at the next attempt.
 #[test]
 fn an_answer_that_is_too_large() {
     let etcd = Etcd::one();
@@ -232,7 +233,7 @@ fn an_answer_that_is_too_large() {
     assert!(words.contains("MB"), "{words}");
 }
 
-/// What happens while a watch is cut, and before another one begins, is told as well.
+/// What happens after a watch is cut and before the next one begins is reported, too.
 #[test]
 fn nothing_is_missed_between_two_watches() {
     let etcd = Etcd::one();
@@ -249,9 +250,9 @@ fn nothing_is_missed_between_two_watches() {
     trace.signal("CONT");
     relay.wait_seen("watch", 2);
     let said = || std::fs::read_to_string(&file).unwrap_or_default();
-    // What comes later is told in any case.
+    // Later events are reported in any case.
     assert_eq!(status(&mut journal.command(&["run", "true"])), Some(0));
-    wait_until("all of it was told", || {
+    wait_until("everything has been reported", || {
         said().matches(r#""event":"granted""#).count() == 2
     });
 }

@@ -1,5 +1,5 @@
-//! What goes wrong with etcd's servers. Every test ends with the same judgement: no two commands ran at once, and tokens
-//! grew. Several locks on the same servers are several tries.
+//! Faults of etcd's servers. Every test ends with the same checks: no two commands ran at once, and tokens grew. Each
+//! uses several locks on the same servers, so that a fault is tried several times.
 
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime, ns_between};
@@ -7,7 +7,7 @@ use crate::engine_common::wait_until;
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
-/// A lease that has to be kept on a busy machine, too.
+/// A lease long enough to be kept even on a busy machine.
 const KEPT: &[&str] = &["--ttl", "10"];
 const KEPT_NS: u64 = 10_000_000_000;
 const TRIES: usize = 3;
@@ -16,7 +16,7 @@ fn journals(etcd: &Etcd, subject: &str) -> Vec<Journal> {
     (0..TRIES).map(|_| Journal::new(&etcd.url(), subject)).collect()
 }
 
-/// Holders of all the locks.
+/// Starts a holder of each lock.
 fn hold(journals: &[Journal], ttl: &[&str], how: &[&str]) -> Vec<Run> {
     let holders = journals.iter().map(|journal| journal.run(ttl, 60, how)).collect();
     for journal in journals {
@@ -65,13 +65,13 @@ fn leader_killed() {
     }
 }
 
-/// A member that is asked to stop says so to those who ask it: they go on with another one.
+/// A member that is being stopped tells its clients so: they go on with another one.
 #[test]
 fn member_asked_to_stop() {
     for version in Version::ALL {
         let mut etcd = Etcd::of(version, 3);
         for member in (0..3).cycle().take(6) {
-            // Everybody asks this one first.
+            // Everybody tries this one first.
             let order: Vec<String> = (0..3).map(|i| etcd.endpoint((member + i) % 3)).collect();
             let url = etcd.url_of(&order.join(","));
             let journals: Vec<Journal> = (0..TRIES).map(|_| Journal::new(&url, "stopping")).collect();
@@ -115,11 +115,11 @@ fn all_killed() {
         assert_eq!(
             statuses(&mut next),
             [69; TRIES],
-            "it cannot know whether it still waits"
+            "they cannot know whether they still wait"
         );
         assert_eq!(statuses(&mut holders), [76; TRIES]);
         for journal in &journals {
-            // No renewal can have been asked for after the end of the servers.
+            // Nobody can have requested a renewal after the servers were killed.
             figures.note(
                 "all servers killed: the command's end before the latest end of its lease",
                 ends_with_its_lease(journal, killed),
@@ -136,10 +136,10 @@ fn all_killed() {
     }
 }
 
-/// The only command has ended before the lease that was asked for last, at `asked`, was over: how long before.
+/// Asserts that the only command exited before the lease last requested, at `asked`, was over; returns how long before.
 fn ends_with_its_lease(journal: &Journal, asked: u64) -> i64 {
     let left = ns_between(journal.judge(1)[0].last, asked + TTL_NS);
-    assert!(left > 0, "it has outlived its lease by {} ns", -left);
+    assert!(left > 0, "it outlived its lease by {} ns", -left);
     left
 }
 
@@ -188,8 +188,8 @@ fn server_stopped() {
     }
 }
 
-/// A server that has forgotten everything has forgotten who holds, too. Nothing is promised about others then; but the
-/// holder notices, and its command does not outlive its lease.
+/// A server that has lost all its data has also forgotten the holder. Others may then get the lock, but the holder
+/// notices, and its command does not outlive its lease.
 #[test]
 fn server_with_empty_data() {
     let mut etcd = Etcd::one();
@@ -201,7 +201,7 @@ fn server_with_empty_data() {
     etcd.forget(0);
     etcd.start(0);
     assert_eq!(statuses(&mut holders), [76; TRIES]);
-    assert_eq!(statuses(&mut next), [0; TRIES], "they have asked again");
+    assert_eq!(statuses(&mut next), [0; TRIES], "they ask again");
     let figures = Figures::default();
     for journal in &journals {
         let intervals = journal.intervals();
@@ -216,7 +216,7 @@ fn server_with_empty_data() {
     }
 }
 
-/// With its space used up, etcd takes no requests; who holds goes on, and releases.
+/// When etcd has run out of space, it accepts no requests; a holder goes on, and can release.
 #[test]
 fn no_space() {
     let etcd = Etcd::with(Version::System, 1, None, &["--quota-backend-bytes=65536"]);
@@ -244,7 +244,8 @@ fn no_space() {
     journal.judge(2);
 }
 
-/// A member that has slept knows an old state. It is not asked for that: without the others it does not answer.
+/// A member that was stopped for a while knows only an old state. Nobody gets to see that: it does not answer without
+/// the others.
 #[test]
 fn member_that_lags_behind() {
     let etcd = Etcd::three();
@@ -293,7 +294,7 @@ fn add_users(etcd: &Etcd) {
     }
 }
 
-/// A login lasts for some minutes (here: 2 s) and is renewed; authentication may be switched on and off.
+/// A login is valid for some minutes (here: 2 s) and is renewed; authentication may be switched on and off.
 #[test]
 fn logins_end_while_holding_and_waiting() {
     for version in Version::ALL {
@@ -317,10 +318,10 @@ fn logins_end_while_holding_and_waiting() {
     }
 }
 
-/// The process whose number stands in this file, as soon as it does.
+/// Waits until this file contains a process id, and returns that.
 fn said(file: &std::path::Path) -> String {
     let read = || std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
-    wait_until("it has said who it is", || !read().is_empty());
+    wait_until("it has written its id", || !read().is_empty());
     read()
 }
 
@@ -330,8 +331,8 @@ fn runs(pid: &str) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// What the command has started and left is not left alone with the resource: neither what stays in its group when the
-/// command obeys, nor what has a session of its own while the command does not, nor what `--until tree` waits for.
+/// Processes that the command has started do not outlive it on the resource: neither those that stay in its group when
+/// the command obeys, nor those in a session of their own when it does not, nor those that `--until tree` waits for.
 #[test]
 fn what_the_command_has_started_ends_with_it() {
     const DEAF: &str = "trap \"\" TERM; echo $$ > \"$OUT\"; while :; do sleep 0.1; done";
@@ -367,7 +368,7 @@ fn what_the_command_has_started_ends_with_it() {
     }
 }
 
-/// An outage is told of once, with the lock's name.
+/// An outage is reported once, with the lock's name.
 #[test]
 fn an_outage_is_told_of_once() {
     let mut etcd = Etcd::one();

@@ -1,4 +1,4 @@
-//! etcd over TLS: certificates of servers and clients, and what is not accepted.
+//! etcd over TLS: server and client certificates, and what is not accepted.
 
 use crate::engine_common::certificates::{Certificates, Issued};
 use crate::engine_common::etcd::{Etcd, Secure, Version};
@@ -57,14 +57,14 @@ fn a_server_with_a_certificate() {
         let port = etcd.endpoint(0).rsplit(':').next().expect("a port").to_owned();
         fails(&etcd.url_of(&format!("localhost:{port}")), &known, 125, "certificate");
         let plain = run(&format!("etcd://{}", etcd.endpoint(0)), &known);
-        // The server hangs up (69), or says that it wants TLS (125).
+        // The server hangs up (69), or says that it requires TLS (125).
         assert!(matches!(plain.status.code(), Some(69 | 125)), "{}", said(&plain));
         assert!(said(&plain).contains("etcds://"), "{}", said(&plain));
         a_queue(&etcd, &known);
     }
 }
 
-/// Waiting is done over a second connection.
+/// Tests a queue: waiting takes a second connection.
 fn a_queue(etcd: &Etcd, variables: &[(&str, &std::path::Path)]) {
     let journal = Journal::with(&etcd.url(), "queue", variables);
     let mut first = journal.run(&[], 60, &[]);
@@ -100,7 +100,7 @@ fn a_server_that_asks_for_certificates() {
         a_queue(&etcd, &good);
         fails(&etcd.url(), &good[..1], 125, "ETCDCTL_CERT and ETCDCTL_KEY");
         fails(&etcd.url(), &good[..2], 125, "belong together");
-        let missing = of(&stranger); // its folder has been removed
+        let missing = of(&stranger); // its directory has been removed
         let missing: Vec<_> = missing.iter().map(|(name, path)| (*name, path.as_path())).collect();
         fails(&etcd.url(), &missing, 125, "No such file");
     }

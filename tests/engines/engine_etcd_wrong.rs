@@ -1,5 +1,5 @@
-//! What is not as it should be: servers that are no etcd or another cluster, values that say too much, an etcd that has
-//! gone back.
+//! Things that are not as they should be: servers that are not etcd or belong to another cluster, oversized values, an
+//! etcd that has gone back in time.
 
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::{Journal, Run, binary};
@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-/// A server that answers every request with what `answer` makes of its body.
+/// Starts a server that answers every request with what `answer` makes of its body.
 fn server(answer: fn(&Value) -> Value) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let place = listener.local_addr().expect("it has an address").to_string();
@@ -23,7 +23,7 @@ fn server(answer: fn(&Value) -> Value) -> String {
     place
 }
 
-/// One request.
+/// Serves one request.
 fn serve(mut client: &TcpStream, answer: fn(&Value) -> Value) -> Option<()> {
     let mut reader = BufReader::new(client);
     let mut length = 0;
@@ -61,7 +61,7 @@ fn a_server_that_says_nothing_is_no_etcd() {
     }
 }
 
-/// It grants leases, and no request ever stands in its queue.
+/// The server grants leases, but no request ever gets into its queue.
 #[test]
 fn a_request_that_is_removed_each_time() {
     let forgetful = server(|body| json!({"header": {"cluster_id": "1"}, "ID": body["ID"], "TTL": "10"}));
@@ -76,7 +76,7 @@ fn a_request_that_is_removed_each_time() {
     assert_eq!(endless.wait().signal(), Some(15));
 }
 
-/// Anybody may write in etcd.
+/// Anybody may write to etcd.
 #[test]
 fn values_that_say_too_much() {
     let etcd = Etcd::one();
@@ -94,7 +94,7 @@ fn values_that_say_too_much() {
     for value in values {
         let journal = Journal::new(&etcd.url(), "much");
         let lease = etcd.ctl(&["lease", "grant", "3600"]);
-        // A request names its lease without the zeros that etcdctl prints before it.
+        // A request's key names its lease without the leading zeros that etcdctl prints.
         let lease = lease
             .split_whitespace()
             .nth(1)
@@ -122,7 +122,7 @@ fn values_that_say_too_much() {
     }
 }
 
-/// Every cluster counts from 1: a hold of another one is not this job's, whatever its token is.
+/// Every cluster counts from 1: a hold on another one is not this job's, even if it has the same token.
 #[test]
 fn a_job_does_not_own_what_another_cluster_says() {
     let (one, other) = (Etcd::one(), Etcd::one());
@@ -157,7 +157,7 @@ fn servers_of_different_clusters_are_refused() {
     relay.let_go();
 }
 
-/// Who asks one of them alone is told at its first renewal.
+/// A holder that reaches only one of them is told at its first renewal.
 #[test]
 fn servers_of_different_clusters_are_noticed() {
     let (one, other, three) = (Etcd::one(), Etcd::one(), Etcd::three());
@@ -173,7 +173,7 @@ fn servers_of_different_clusters_are_noticed() {
     }
 }
 
-/// What happens after etcd was restored from what it was long ago is followed as well.
+/// `trace` goes on following after etcd has been restored from an old backup.
 #[test]
 fn an_etcd_that_has_gone_back_is_followed() {
     let mut etcd = Etcd::one();
@@ -203,10 +203,10 @@ fn an_etcd_that_has_gone_back_is_followed() {
     trace.signal("CONT");
     relay.wait_seen("watch", 2);
     run(&["sleep", "0"]);
-    wait_until("it was told", || said().contains(r#""command":"sleep""#));
+    wait_until("it is reported", || said().contains(r#""command":"sleep""#));
 }
 
-/// A watch that ends as soon as it has begun is not begun anew as fast as can be.
+/// A watch that ends as soon as it has begun is not restarted in a busy loop.
 #[test]
 fn a_watch_that_ends_at_once_is_no_busy_loop() {
     let empty = server(|_| json!({"header": {"cluster_id": "1", "revision": "1"}}));

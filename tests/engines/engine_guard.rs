@@ -1,14 +1,14 @@
-//! The guard process where the system makes it hard: no descriptors, no /proc, numbers of processes that are used anew.
+//! The guard process where the system makes its work hard: no descriptors, no /proc, reused process ids.
 
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::{Journal, Run, runs};
 use crate::engine_common::{signal, wait_until};
 use std::process::{Command, Stdio};
 
-/// The shortest lease that is allowed.
+/// The shortest lease allowed.
 const TTL: &[&str] = &["--ttl", "5"];
 
-/// `command`, started by other words that stand before it.
+/// `command`, with a launcher in front of it.
 fn behind(words: &[&str], command: &Command) -> Command {
     let mut behind = Command::new(words[0]);
     behind
@@ -24,11 +24,11 @@ fn behind(words: &[&str], command: &Command) -> Command {
     behind
 }
 
-/// Interferes with some system calls of a process and of all that it starts, and leaves the others at their speed. That
-/// process is the one that is started: strace stands beside it.
+/// Interferes with some system calls of a process and its descendants, and leaves all others at full speed. The process
+/// started is the traced one itself (-D), not strace.
 const STRACE: [&str; 7] = ["strace", "--seccomp-bpf", "-D", "-f", "-qq", "-o/dev/null", "-e"];
 
-/// Without /proc. (Where /proc is mounted stays as it is for everybody else.)
+/// Runs a command without /proc. (For everybody else, it stays mounted.)
 const WITHOUT_PROC: [&str; 5] = [
     "unshare",
     "--mount",
@@ -46,7 +46,7 @@ fn guard(holder: &Run) -> u32 {
     guard.parse().expect("a number")
 }
 
-/// A guard that cannot have a descriptor of the command, at first or ever, ends it all the same, and itself.
+/// Even a guard that cannot get a descriptor of the command, at first or ever, ends the command, and then exits.
 #[test]
 fn no_descriptor_of_the_command() {
     let etcd = Etcd::shared(Version::System);
@@ -61,12 +61,12 @@ fn no_descriptor_of_the_command() {
             scope.spawn(move || {
                 let journal = Journal::new(&etcd.url(), "descriptor");
                 let mut command = journal.command(&["run"]);
-                // A lease so long that there is time for all this to be slow, between the kill and its end.
+                // A lease so long that all this may be slow, and still be done between the kill and the lease's end.
                 command
                     .args(["--ttl", "15"])
                     .arg("--")
                     .args(journal.beat(60, &["stubborn"]));
-                // Counted in each process.
+                // `when` counts per process.
                 let how_it_fails = format!("inject=pidfd_open:error={how}");
                 let words = [&STRACE[..], &[&how_it_fails]].concat();
                 let mut holder = Run::start(&mut behind(&words, &command));
@@ -87,10 +87,10 @@ fn no_descriptor_of_the_command() {
     });
 }
 
-/// The command's number after its end, while `--until tree` waits for what it has left: it may be a stranger's by then.
+/// After the command has exited, while `--until tree` waits for what it left, its process id may become a stranger's.
 #[test]
 fn a_number_that_means_another_process() {
-    /// Number 2 of a PID namespace of its own, so that it says which number the next process gets.
+    /// Process 2 of a PID namespace of its own, so that it can choose the id of the next process.
     const SCRIPT: &str = r#"
 import os, signal, subprocess, sys, time
 
@@ -146,7 +146,7 @@ print("spared" if stranger.poll() is None else "killed")
     assert_eq!(String::from_utf8_lossy(&output.stdout), "spared\n", "{output:?}");
 }
 
-/// A program that gives up its cleaning up at the second TERM gets one; so does what it has started, wherever that is.
+/// A program that abandons its clean-up at a second TERM gets only one; so does what it has started, wherever that is.
 #[test]
 fn asked_once() {
     const COUNTS: &str = r#"
@@ -169,7 +169,7 @@ while True:
     let counts = folder.path().join("counts");
     let mut command = journal.command(&["run"]);
     command.args(TTL).args(["--", "python3", "-ISc", COUNTS]).arg(&counts);
-    // Signals that come at once are one: being watched, the guard is slow.
+    // Signals that arrive together merge into one. Tracing slows the guard down, so that a second one would show.
     let slowly = [&STRACE[..], &["trace=kill,pidfd_send_signal"]].concat();
     let mut holder = Run::start(&mut behind(&slowly, &command));
     let said = |what: &str| -> Vec<String> {
@@ -192,8 +192,8 @@ while True:
     assert_eq!(holder.status(), 76);
 }
 
-/// Without /proc it is not seen who is in the command's group: what is deaf to TERM there is ended all the same, whether
-/// the wrapper runs or not.
+/// Without /proc nobody can see who is in the command's group. Members that ignore TERM are killed all the same,
+/// whether the wrapper runs or not.
 #[test]
 fn a_group_that_cannot_be_seen() {
     let etcd = Etcd::shared(Version::System);
@@ -232,10 +232,10 @@ fn a_group_that_cannot_be_seen() {
     if left {
         signal(member, "KILL");
     }
-    assert!(!left, "it was dismissed before its group was gone");
+    assert!(!left, "the guard was dismissed before the group was gone");
 }
 
-/// Without /proc nobody can tell what the command has left behind from the guard.
+/// Without /proc nobody can tell the guard from what the command has left behind.
 #[test]
 fn a_tree_that_cannot_be_seen() {
     let etcd = Etcd::shared(Version::System);
@@ -251,7 +251,7 @@ fn a_tree_that_cannot_be_seen() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
 
-/// The next guard knows that the one before it has asked.
+/// The next guard knows that the previous one has already sent TERM.
 #[test]
 fn asked_once_by_two_guards() {
     let etcd = Etcd::one();
@@ -278,8 +278,8 @@ fn asked_once_by_two_guards() {
     assert_eq!(said(), "runs\nTERM\n");
 }
 
-/// With `--until tree` what the command has left behind, in another session, is ended in time like the command, also when
-/// nobody is left whose child it is.
+/// With `--until tree`, what the command has left behind in another session is ended in time, as the command would be,
+/// even if its adoptive parent, the wrapper, has been killed.
 #[test]
 fn what_is_left_behind_is_ended_without_the_wrapper() {
     let etcd = Etcd::shared(Version::System);
@@ -301,7 +301,7 @@ fn what_is_left_behind_is_ended_without_the_wrapper() {
         if !ended {
             crate::engine_common::signal(left, "KILL");
         }
-        assert!(ended, "{how}: it has outlived the lease");
+        assert!(ended, "{how}: it outlived the lease");
         journal.judge(2);
         if signal == "STOP" {
             holder.signal("CONT");
@@ -310,10 +310,10 @@ fn what_is_left_behind_is_ended_without_the_wrapper() {
     }
 }
 
-/// For strace.
+/// An option for strace.
 const SLOW_SIGNALS: &str = "inject=pidfd_send_signal:delay_exit=50000";
 
-/// A shell whose command is killed before it would start the next one, without the lock.
+/// When its command is killed, a shell must not get to start the next one, which would run without the lock.
 #[test]
 fn a_shell_that_is_killed_does_not_go_on() {
     let etcd = Etcd::shared(Version::System);
@@ -327,7 +327,7 @@ fn a_shell_that_is_killed_does_not_go_on() {
     let mut holders: Vec<Run> = names
         .iter()
         .map(|journal| {
-            // It has its moment between two signals.
+            // Between two signals, it has time to go on.
             let slowly = [&STRACE[..], &[SLOW_SIGNALS]].concat();
             let script = "trap '' TERM; echo $$ > \"$0\"; sleep 600; : > \"$1\"";
             let mut command = journal.command(&["run"]);
@@ -343,7 +343,7 @@ fn a_shell_that_is_killed_does_not_go_on() {
     for (journal, holder) in names.iter().zip(&mut holders) {
         let next = journal.command(&["run", "true"]).status().expect("it runs");
         assert!(next.success());
-        // The holder would pass that on: not before the shell has ended.
+        // The holder would pass CONT on: wait until the shell has exited.
         let shell = command(journal).expect("it runs");
         wait_until("its command has ended", || !runs(shell));
         holder.signal("CONT");

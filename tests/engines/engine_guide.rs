@@ -1,4 +1,4 @@
-//! The guide for several hosts, carried out on three of them.
+//! Carries out the guide for several hosts, on three of them.
 
 use crate::cluster::Cluster;
 use crate::common::guide::{blocks, check, script, session};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const GUIDE: &str = "hosts.md";
 
-/// The one block of that language with these words in it.
+/// The only block in that language that contains these words.
 fn block(language: &str, words: &str) -> String {
     let blocks = blocks(GUIDE, language).into_iter().map(|(_, block)| block);
     let mut found: Vec<String> = blocks.filter(|block| block.contains(words)).collect();
@@ -21,7 +21,7 @@ fn block(language: &str, words: &str) -> String {
     found.remove(0)
 }
 
-/// A folder with the programs that the guide names. What jobs do stands in the file `log`.
+/// A directory with the programs that the guide names. Jobs record what they do in the file `log`.
 struct Place(TempDir);
 
 impl Place {
@@ -35,7 +35,7 @@ impl Place {
         let log = place.path("log");
         let log = log.display();
         place.program("nightly", &format!("echo \"$(hostname)\" >> {log}"));
-        // The minute is over when the test says so.
+        // The minute is over when the test creates this file.
         let over = place.path("over");
         place.program(
             "sleep",
@@ -58,8 +58,8 @@ impl Place {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     }
 
-    /// A shell with these programs, in this folder, and nothing else in its environment but these variables, as cron
-    /// starts it. Without a PATH among them it is an administrator's.
+    /// A shell with these programs, in this directory, and with only these variables in its environment, as cron starts
+    /// it. If they do not include PATH, it has an administrator's.
     fn shell(&self, variables: &[(String, String)], script: &str) -> Command {
         let bin = self.path("bin").display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
@@ -74,7 +74,7 @@ impl Place {
         command
     }
 
-    /// What came of that on a host.
+    /// Runs a script in such a shell on a host.
     fn on(&self, host: &Host, variables: &[(String, String)], script: &str) -> Output {
         let output = host.enter(&self.shell(variables, script)).output();
         output.expect("bash runs")
@@ -87,7 +87,7 @@ impl Place {
 
 type Variables = Vec<(String, String)>;
 
-/// The variables of the crontab with these words in it, and its jobs' commands.
+/// The variables of the crontab that contains these words, and its jobs' commands.
 fn crontab(words: &str) -> (Variables, Vec<String>) {
     let text = block("crontab", words);
     let variable = |line: &str| {
@@ -100,14 +100,14 @@ fn crontab(words: &str) -> (Variables, Vec<String>) {
     (text.lines().filter_map(variable).collect(), jobs.collect())
 }
 
-/// The same variables, but for a part of the URL.
+/// The same variables with one part of the URL replaced.
 fn elsewhere(variables: &[(String, String)], part: &str, other: &str) -> Variables {
     assert!(variables.iter().any(|(_, value)| value.contains(part)), "{variables:?}");
     let changed = |(name, value): &(String, String)| (name.clone(), value.replacen(part, other, 1));
     variables.iter().map(changed).collect()
 }
 
-/// What nobody can reach.
+/// Variables that name a server that does not exist.
 fn nobody() -> Variables {
     vec![("RESOURCELOCK_BACKEND".to_owned(), "etcd://nobody.invalid".to_owned())]
 }
@@ -116,13 +116,13 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
 }
 
-/// True if a server on a busy machine did not say who holds a lock within the time that is given to what nothing depends
-/// on.
+/// True if, on a busy machine, a server did not say who holds a lock within the short time allowed for what nothing
+/// depends on.
 fn is_busy(said: &str) -> bool {
     said.contains("who has it cannot be read: ") && said.contains("no answer in time")
 }
 
-/// The night, on all hosts at once.
+/// Runs the nightly jobs on all hosts at once.
 fn night(island: &Island, place: &Place, variables: &[(String, String)], jobs: &[String]) {
     let everywhere = |job: &str| -> Vec<Child> {
         let start = |host: &Host| {
@@ -178,8 +178,8 @@ fn night(island: &Island, place: &Place, variables: &[(String, String)], jobs: &
     failing(island, place, variables, nightly);
 }
 
-/// A job that fails is tried again by a host that comes later, unless it keeps the lock then as well. Where it runs
-/// without the lock if the engine is down, its status is still its own.
+/// A job that fails is retried by a host that comes later, unless it keeps the lock even then. If it runs without the
+/// lock because the engine is down, its status is still its own.
 fn failing(island: &Island, place: &Place, variables: &[(String, String)], nightly: &str) {
     let log = place.path("log").display().to_string();
     place.program("nightly", &format!("echo ran >> {log}; exit 7"));
@@ -214,7 +214,7 @@ fn failing(island: &Island, place: &Place, variables: &[(String, String)], night
     assert_eq!(place.log().lines().count(), 5, "without the lock");
 }
 
-/// The session under \"Who has it\", and the one that shows where a job's locks are.
+/// Runs the session under "Who has it", and the one that shows where a job's locks are.
 fn looks(island: &Island, place: &Place, variables: &[(String, String)]) {
     for words in ["rotate state", "check state"] {
         let steps = session(&block("console", words));
@@ -234,7 +234,7 @@ fn looks(island: &Island, place: &Place, variables: &[(String, String)]) {
     assert!(!stdout(&output).contains('@'), "{}", stdout(&output));
 }
 
-/// What engines.md says of `get`.
+/// Checks what engines.md says about `get`.
 fn gets(island: &Island, place: &Place, variables: &[(String, String)]) {
     for (words, status) in [
         ("get -q -a 0.1", 0),
@@ -247,7 +247,7 @@ fn gets(island: &Island, place: &Place, variables: &[(String, String)]) {
     }
 }
 
-/// Debian's package starts each server alone; the guide undoes that.
+/// Debian's package starts each server as a cluster of its own; the guide undoes that.
 fn installed(island: &Island, place: &Place, folder: &Path) -> Vec<Process> {
     let pid = place.path("$(hostname).pid");
     let pid = pid.display();
@@ -277,7 +277,7 @@ fn installed(island: &Island, place: &Place, folder: &Path) -> Vec<Process> {
     servers
 }
 
-/// How many members the server of a host knows.
+/// How many members the server on a host knows.
 fn members(host: &Host, place: &Place) -> usize {
     let output = place.on(host, &[], &block("sh", "API=3 etcdctl member list"));
     stdout(&output).lines().count()
@@ -305,7 +305,7 @@ fn etcd() {
         let run = "resourcelock rotate run -- true";
         assert_eq!(place.on(&island.hosts[0], &named, run).status.code(), Some(125));
         succeeded(&place.on(&island.hosts[0], &[named, vec![password]].concat(), run));
-        // Other keys are not its business.
+        // It may not access other keys.
         let other = elsewhere(&variables, "/locks", "/other");
         let refused = place.on(&island.hosts[0], &other, "resourcelock rotate state");
         assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
@@ -340,7 +340,7 @@ fn etcd_with_certificates() {
         succeeded(&place.on(&island.hosts[2], &variables, "resourcelock rotate run -- true"));
         let unknown = place.on(&island.hosts[2], &variables[..1], "resourcelock rotate run -- true");
         assert_eq!(unknown.status.code(), Some(125), "{}", stderr(&unknown));
-        // Whoever has no certificate gets nowhere at the servers' own port.
+        // Without a certificate, one gets nowhere on the servers' own port.
         let members = |more: &str| {
             let folder = authority.path().display();
             let script = format!(
@@ -357,7 +357,7 @@ fn etcd_with_certificates() {
 #[test]
 fn postgres() {
     crate::island::inside("engine_guide::postgres", |island| {
-        // As it is installed: nobody but the machine itself is let in.
+        // As installed, it lets in nobody but the machine itself.
         let mut server = Postgres::listening("", "127.0.0.1/32");
         for statement in block("sql", "CREATE ROLE").lines() {
             server.sql(statement);
@@ -375,7 +375,7 @@ fn postgres() {
         looks(island, &place, &variables);
         gets(island, &place, &variables);
 
-        // The database is called like the user.
+        // By default, the database has the user's name.
         let short = elsewhere(&variables, "postgres://", "postgresql://");
         let short = elsewhere(
             &short,
@@ -389,7 +389,7 @@ fn postgres() {
             server.sql_in("locks", statement);
         }
         let update = block("sql", "UPDATE report");
-        // How many rows it says it has changed.
+        // How many rows it changes.
         let counted = format!(
             "WITH changed AS ({} RETURNING 1) SELECT count(*) FROM changed",
             update.trim().trim_end_matches(';')
@@ -409,7 +409,7 @@ fn postgres() {
     });
 }
 
-/// What runs while the server is restarted is killed without TERM, whatever its `--ttl`.
+/// A command that runs while the server is restarted is killed without TERM, whatever its `--ttl`.
 fn restarted(island: &Island, place: &Place, variables: &[(String, String)], server: &mut Postgres) {
     let log = place.path("log").display().to_string();
     let job = format!(
@@ -440,7 +440,7 @@ fn accept() {
         .output();
     check(&steps, &stdout(&output.expect("bash runs")));
 
-    // The other host's folder.
+    // The other host's directory.
     std::fs::create_dir(place.path("files")).expect("a folder");
     let files = place.path("files").display().to_string();
     place.program(

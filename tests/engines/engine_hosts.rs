@@ -1,4 +1,4 @@
-//! The same job on three hosts, with a network of their own that can be cut. The judge is always the same: no two
+//! The same job on three hosts, on a network of their own that can be cut. The checks are always the same: no two
 //! commands ran at once, and tokens grew.
 
 use crate::cluster::Cluster;
@@ -9,25 +9,25 @@ use crate::island::{Cut, DB, Host, Island, NETWORK};
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
-/// A lease that has to be kept on a busy machine, too.
+/// A lease long enough to be kept even on a busy machine.
 const KEPT: &[&str] = &["--ttl", "10"];
 const KEPT_NS: u64 = 10_000_000_000;
 
-/// Starts `resourcelock NAME run` of a command that writes in the journal, on a host.
+/// On a host, starts `resourcelock NAME run` of a command that writes to the journal.
 fn run(host: &Host, journal: &Journal, options: &[&str], seconds: u32, how: &[&str]) -> Run {
     let mut command = journal.command(&["run"]);
     command.args(options).arg("--").args(journal.beat(seconds, how));
     Run::start(&mut host.enter(&command))
 }
 
-/// `trusted` needs no password.
+/// A server, and a URL with the user `trusted`, who needs no password.
 fn postgres() -> (Postgres, String) {
     let server = Postgres::listening(DB, NETWORK);
     let url = format!("postgres://trusted@{DB}:{}/jobs", server.port());
     (server, url)
 }
 
-/// What each server of etcd is told, as the first host has it.
+/// The settings of each etcd server, in the form for the first host.
 fn settings() -> String {
     [
         "ETCD_NAME=one",
@@ -40,8 +40,8 @@ fn settings() -> String {
     .join("\n")
 }
 
-/// The holder's host is cut off, and a command that does not end by itself has to be ended before its time is over;
-/// the next host's one starts later. Three times; `holder` chooses the host.
+/// Cuts off the holder's host. Its command, which does not exit by itself, must be ended before its time is over; the
+/// next host's command starts later. Three times; `holder` chooses the host.
 fn cut_while_holding(island: &Island, journal: &Journal, how: Cut, holder: impl Fn(usize) -> usize, healed: impl Fn()) {
     for round in 0..3 {
         let number = holder(round);
@@ -51,7 +51,7 @@ fn cut_while_holding(island: &Island, journal: &Journal, how: Cut, holder: impl 
         let mut next = run(there, journal, TTL, 0, &[]);
         wait_until("the next one waits", || journal.waiting() == 1);
         here.cut(how);
-        // No renewal can have been asked for later than this.
+        // Nobody can have requested a renewal later than this.
         let cut = boottime();
         assert_eq!(next.status(), 0);
         assert_eq!(holder.status(), 76);
@@ -110,7 +110,7 @@ fn postgres_link_down_while_holding() {
     });
 }
 
-/// The leader's host is cut off while another one holds: that one keeps the lock, and the third gets it in its turn.
+/// The leader's host is cut off while another host holds the lock: that one keeps it, and the third gets it next.
 #[test]
 fn etcd_leader_cut_off_while_another_host_holds() {
     crate::island::inside("engine_hosts::etcd_leader_cut_off_while_another_host_holds", |island| {
@@ -131,7 +131,7 @@ fn etcd_leader_cut_off_while_another_host_holds() {
             let intervals = journal.judge(2 * round + 2);
             let (first, second) = (intervals[2 * round], intervals[2 * round + 1]);
             figure(
-                "Leader cut off: hand-over after the holder's end",
+                "leader cut off: hand-over after the holder's end",
                 ns_between(first.last, second.first),
             );
             island.hosts[leader].connect();
@@ -140,8 +140,8 @@ fn etcd_leader_cut_off_while_another_host_holds() {
     });
 }
 
-/// The leader's host is cut off while it holds itself. Alone, that leader renews leases as ever, until it notices that
-/// it is alone: such renewals do not count.
+/// The leader's host is cut off while it holds the lock itself. Such a leader renews leases as usual until it notices
+/// that it is alone: those renewals do not count.
 #[test]
 fn etcd_leader_cut_off_while_it_holds() {
     crate::island::inside("engine_hosts::etcd_leader_cut_off_while_it_holds", |island| {

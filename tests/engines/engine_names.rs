@@ -1,4 +1,4 @@
-//! Servers that are named, not numbered: how their addresses are looked up by a program that is linked statically.
+//! Servers given by name: how a statically linked program looks up their addresses.
 
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::binary;
@@ -9,12 +9,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A `getent` that does this, in a folder for PATH.
+/// A directory for PATH with a `getent` that runs this script.
 fn getent(script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("getent");
     std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("a file");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be made a program");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be made executable");
     folder
 }
 
@@ -47,7 +47,7 @@ fn hosts_are_known_by_their_names() {
     let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
     let folder = tempfile::tempdir().expect("a folder");
     for (i, url) in urls(&etcd, &postgres, "localhost").iter().enumerate() {
-        // Also where the path of programs does not lead to getent.
+        // Even if PATH does not lead to getent.
         for path in ["/usr/bin:/bin", "/nonexistent"] {
             let mark = folder.path().join(format!("{i}{}", path.len()));
             let output = run(url, Path::new(path), &mark);
@@ -73,7 +73,7 @@ fn the_first_address_need_not_be_the_right_one() {
 fn a_host_that_nobody_knows() {
     let folder = tempfile::tempdir().expect("a folder");
     let mark = folder.path().join("mark");
-    // What looks like an option is none.
+    // A name that looks like an option is not one.
     for host in ["no-such-host.invalid", "--help"] {
         for url in [format!("etcd://{host}"), format!("postgres://user@{host}/database")] {
             let output = run(&url, Path::new("/usr/bin:/bin"), &mark);

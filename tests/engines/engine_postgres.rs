@@ -53,7 +53,7 @@ fn the_commands() {
         assert!(stderr(&refused).contains("postgres"), "{}", stderr(&refused));
     }
     assert!(stderr(&call(&["get"])).contains("use run"));
-    // What is suggested is not refused as well.
+    // What the message suggests is not refused in turn.
     let refused = stderr(&call(&["get", "--pid", "1"]));
     assert!(refused.contains("use run") && !refused.contains("--ttl"), "{refused}");
     let refused = stderr(&call(&["run", "-F", "true"]));
@@ -91,7 +91,7 @@ fn a_pooler_in_between() {
     );
     journal.let_end(token);
     assert_eq!(one.status(), 0);
-    // The server itself, and a pooler in session mode, by a local socket.
+    // The server itself and a pooler in session mode, by way of a local socket.
     let own = format!(
         "postgres:///jobs?host={}&port={}&user=trusted",
         server.folder().display(),
@@ -103,7 +103,7 @@ fn a_pooler_in_between() {
     }
 }
 
-/// A pooler that takes its sessions in turn gives the same one again now and then.
+/// A pooler that uses its sessions in turn hands out the same one again now and then.
 #[test]
 fn a_pooler_that_takes_sessions_in_turn() {
     let server = Postgres::shared();
@@ -122,7 +122,7 @@ fn a_pooler_that_takes_sessions_in_turn() {
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
 }
 
-/// Another program may use the same number by chance: both exclude each other, and it is shown.
+/// Another program may use the same key by chance: then both exclude each other, and `state` shows it.
 #[test]
 fn a_lock_of_another_program() {
     let server = Postgres::shared();
@@ -150,7 +150,7 @@ fn a_lock_of_another_program() {
     wait_until("the other one has it", || {
         !output(&mut journal.command(&["run", "-n", "true"])).status.success()
     });
-    // What is not known of it is not invented.
+    // What is not known about it is not made up.
     let state = stdout(&output(&mut journal.command(&["state"])));
     let busy = stderr(&output(&mut journal.command(&["run", "-n", "true"])));
     for text in [state, busy] {
@@ -184,13 +184,13 @@ fn a_lock_of_another_program() {
     assert_eq!(refused.status.code(), Some(75), "{}", stderr(&refused));
     let mut next = journal.run(&[], 0, &[]);
     wait_until("it waits", || journal.waiting() == 1);
-    // By force it is taken from whoever has it.
+    // Force takes the lock away from anybody.
     assert!(output(&mut journal.command(&["unget"])).status.success());
     assert_eq!(next.status(), 0);
     other.kill();
 }
 
-/// A session that is ended under its holder: the message names the lock, and is one line each.
+/// A session is ended under its holder: the messages name the lock, and take one line each.
 #[test]
 fn a_session_that_is_ended_names_the_lock() {
     let server = Postgres::shared();
@@ -213,7 +213,7 @@ fn a_session_that_is_ended_names_the_lock() {
     assert!(said.contains(&server.port().to_string()), "which server: {said}");
 }
 
-/// A server that never answers is perhaps another program's.
+/// A server that never answers may be something else: the message says so.
 #[test]
 fn another_servers_port() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -229,7 +229,7 @@ fn another_servers_port() {
     }
 }
 
-/// A standby keeps locks of its own: it is never asked, also if it stands first in the list.
+/// A standby has its own locks: it is never used, even if it comes first in the list.
 #[test]
 fn a_standby_is_passed_over() {
     let primary = Postgres::shared();
@@ -247,7 +247,7 @@ fn a_standby_is_passed_over() {
         standby.port(),
         primary.port()
     );
-    // While the primary is away there is something to wait for, wherever the standby stands in the list.
+    // While the primary is away, it is worth waiting for, wherever the standby is in the list.
     let port = crate::engine_common::free_port();
     for (first, second) in [(port, standby.port()), (standby.port(), port)] {
         let url = format!("postgres://trusted@127.0.0.1:{first},127.0.0.1:{second}/jobs");
@@ -263,8 +263,8 @@ fn a_standby_is_passed_over() {
     assert_eq!(holder.status(), 0);
 }
 
-/// The server drops a holder that has vanished no earlier than twice the time after which its command has ended. A
-/// column of the session's own table tells what the server has set.
+/// The server drops a holder that has vanished no earlier than twice the time by which its command has exited. A column
+/// added to the session table records the server's settings.
 #[test]
 fn how_long_the_server_waits_for_a_holder() {
     let server = Postgres::shared();
@@ -288,7 +288,7 @@ fn how_long_the_server_waits_for_a_holder() {
         server.sql_in("settings", "DELETE FROM seen");
         run(&["--ttl", ttl, "true"]);
         let value = |what: &str| -> f64 {
-            // A server that does not know a setting has no such limit.
+            // If a server does not know a setting, it has no such limit.
             let value = format!("SELECT coalesce((SELECT value FROM seen WHERE what = '{what}' LIMIT 1), '0')");
             let value = server.sql_in("settings", &value);
             value.parse().unwrap_or_else(|_| panic!("{what}: {value}"))
@@ -298,7 +298,7 @@ fn how_long_the_server_waits_for_a_holder() {
         assert!(value("tcp_keepalives_idle") >= 2.0 * ended, "{ttl}");
         assert!(value("tcp_user_timeout") >= 2_000.0 * ended, "{ttl}");
         assert!(value("tcp_keepalives_count") >= 1.0 && value("tcp_keepalives_interval") >= 1.0);
-        // And it is dropped in the end.
+        // But in the end it does drop it.
         assert!(value("tcp_user_timeout") <= 3_000.0 * seconds, "{ttl}");
         for never in [
             "statement_timeout",

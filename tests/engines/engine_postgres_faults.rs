@@ -1,5 +1,5 @@
-//! PostgreSQL: what goes wrong. Every fault ends with the same judgement: no two commands ran at once, and tokens grew.
-//! Each is tried several times; the times that it took are printed.
+//! PostgreSQL: faults. Every test ends with the same checks: no two commands ran at once, and tokens grew. Each fault
+//! is tried several times, and the times measured are printed.
 
 use crate::engine_common::hang;
 use crate::engine_common::journal::{Journal, Run, boottime, ns_between, runs};
@@ -17,7 +17,7 @@ fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-/// Tries a fault several times at once, each with a lock of its own; returns what each took.
+/// Tries a fault several times in parallel, each with its own lock; returns what each returned.
 fn rounds<T: Send>(url: &str, subject: &str, fault: impl Fn(Journal) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let all: Vec<_> = (0..ROUNDS)
@@ -54,7 +54,7 @@ fn holder_and_command_killed() {
     for round in 0..5 {
         let holder = journal.run(TTL, 60, &[]);
         journal.wait_for(2 * round + 1);
-        // The first to wait is the one whose time is taken: its command takes none.
+        // The first waiter is the one that is timed: its command takes no time.
         let mut first = Run::start(journal.command(&["run"]).arg("true"));
         wait_until("the first one waits", || journal.waiting() == 1);
         let mut next = journal.run(TTL, 0, &[]);
@@ -107,8 +107,8 @@ fn holder_stopped_then_continued() {
     figures("holder stopped: from the command's end to the next one", gaps);
 }
 
-/// The session ends, and the server gives the lock to the next one at once: what is left is the moment which that one
-/// waits.
+/// The session is terminated, and the server hands the lock to the next one at once: all that protects is the moment
+/// for which that one waits.
 fn terminated(subject: &str, before: &[&str], status: Option<i32>) {
     let server = Postgres::shared();
     let journal = Journal::new(&server.url(), subject);
@@ -143,7 +143,7 @@ fn session_terminated() {
     terminated("terminated", &[], Some(76));
 }
 
-/// The guard process sees the connection's end by itself.
+/// The guard process notices by itself that the connection has ended.
 #[test]
 fn session_terminated_while_the_wrapper_is_stopped() {
     terminated("terminated-stopped", &["STOP"], Some(76));
@@ -154,7 +154,7 @@ fn session_terminated_after_the_wrapper_was_killed() {
     terminated("terminated-orphan", &["KILL"], None);
 }
 
-/// Sessions end at any moment: asking, being granted, holding, releasing.
+/// Sessions are terminated at any moment: while asking, being granted, holding, releasing.
 #[test]
 fn sessions_terminated_at_any_moment() {
     let server = Postgres::shared();
@@ -229,7 +229,7 @@ fn server_stopped() {
     for journal in &journals {
         journal.wait_for(1);
     }
-    // One that waits, with and without an end.
+    // Waiters with and without a time limit.
     let mut waiting = journals[0].run(&["--ttl", "5", "-t", "6"], 0, &[]);
     let mut patient = journals[0].run(TTL, 0, &[]);
     wait_until("they wait", || journals[0].waiting() == 2);
@@ -242,13 +242,13 @@ fn server_stopped() {
     for (holder, journal) in held.iter_mut().zip(&journals) {
         assert_eq!(holder.status(), 76);
         let end = ns_between(journal.judge(1)[0].last, stopped + TTL_NS);
-        assert!(end > 0, "it has outlived its time by {} ns", -end);
+        assert!(end > 0, "it outlived its time by {} ns", -end);
         left.push(end);
     }
     assert_eq!(waiting.status(), 75, "its time was up");
     assert_eq!(patient.status(), 69);
     figures("server stopped: the command's end before the time is over", left);
-    figures("server stopped: until one who asks is told", vec![answered]);
+    figures("server stopped: until a new request fails", vec![answered]);
     server.signal_all("CONT");
     for journal in &journals {
         assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
@@ -285,8 +285,8 @@ fn released_by_force() {
     wait_until("the command has ended with its session", || !runs(interval.pid));
 }
 
-/// All who share the lock next wait for the moment in which the former holder's host may hear of its end, not only the
-/// first of them.
+/// All those who share the lock next, not only the first of them, wait for a moment in which the previous holder's host
+/// can learn that its session has ended.
 #[test]
 fn those_who_share_next_all_wait_a_moment() {
     let server = Postgres::shared();
@@ -300,7 +300,7 @@ fn those_who_share_next_all_wait_a_moment() {
         })
         .collect();
     wait_until("they wait", || journal.waiting() == 4);
-    // When it was ended, by the same clock: µs.
+    // When it was terminated, by the same clock, in µs.
     let ended: u64 = server
         .sql(&format!(
             "SELECT us FROM (SELECT backend, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us
@@ -324,9 +324,9 @@ fn those_who_share_next_all_wait_a_moment() {
     assert_eq!(server.sql(&rows), "0", "nothing is left behind");
 }
 
-/// One who has been asked to end, or who drops what it had, does not wait for an answer as one who needs it.
+/// A process that was told to exit, or drops its hold, does not wait for an answer as long as one that needs it.
 #[test]
-fn given_back_while_the_server_hangs() {
+fn released_while_the_server_hangs() {
     let server = Postgres::start();
     let engine = resourcelock::engines::open(&server.url()).expect("it is built in");
     let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
@@ -340,26 +340,26 @@ fn given_back_while_the_server_hangs() {
     hurried.shorten_release();
     assert!(hurried.release(true).is_err(), "nobody knows");
     drop(dropped);
-    assert!(asking.is_running(), "they have waited for an answer");
+    assert!(asking.is_running(), "they waited for an answer");
     assert_eq!(asking.status(), 69);
     server.signal_all("CONT");
 }
 
-/// A waiter gives up within two TTL and about a second, also if the server hangs just after it has served somebody.
+/// A waiter gives up within two TTLs and about a second, even if the server hangs just after it has answered somebody.
 #[test]
 fn a_waiter_gives_up_within_two_ttl() {
     let server = Postgres::start();
     let journal = Journal::new(&server.url(), "two-ttl");
     let _holder = journal.run(&["--ttl", "600"], 600, &[]);
     journal.wait_for(1);
-    // Gives up by itself, later than that; it has begun before.
+    // This one, which starts earlier, reaches its own time limit later than that.
     let mut other = journal.run(&["--ttl", "600", "-t", "17"], 0, &[]);
     wait_until("it waits", || journal.waiting() == 1);
     let mut waiter = journal.run(TTL, 0, &[]);
     wait_until("it waits", || journal.waiting() == 2);
     server.signal_all("STOP");
     assert_eq!(waiter.status(), 69);
-    assert!(other.is_running(), "it has waited for longer");
+    assert!(other.is_running(), "it waited longer than that");
     assert_eq!(other.status(), 75);
     server.signal_all("CONT");
 }
@@ -375,7 +375,7 @@ fn the_queue_is_served_in_order() {
         waiting.push(journal.run(&["-m", &format!("{i}")], 0, &[]));
         wait_until("it waits", || journal.waiting() == i + 1);
     }
-    // One in the middle gives up, one dies.
+    // Two in the middle go: one gives up, one dies.
     waiting[1].signal("TERM");
     waiting[3].signal("KILL");
     wait_until("they have left the queue", || journal.waiting() == 3);

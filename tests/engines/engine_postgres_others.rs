@@ -1,12 +1,12 @@
-//! PostgreSQL: what other roles of the database may make in the schema public, nobody runs for them.
+//! PostgreSQL: other roles may create things in the schema public, but nobody runs them.
 
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
 use crate::engine_common::{lock_name, wait_until};
 use std::process::Output;
 
-/// A database in which everybody may make what he likes, as was usual before version 15; its owner, who locks, and
-/// another role, `NAME_other`. Whatever of the other's is run writes in the table `trap` as whom.
+/// A database in which everybody may create things, as was usual before version 15. It has an owner, who locks, and
+/// another role, `NAME_other`. If anything of the latter's is run, it records in the table `trap` as whom.
 struct Shared<'a> {
     server: &'a Postgres,
     name: String,
@@ -30,7 +30,7 @@ impl<'a> Shared<'a> {
         shared
     }
 
-    /// What the other role does.
+    /// Runs a script as the other role.
     fn other(&self, script: &str) {
         self.server.sql_in(
             &self.name,
@@ -38,7 +38,7 @@ impl<'a> Shared<'a> {
         );
     }
 
-    /// What the owner does.
+    /// Runs a script as the owner.
     fn own(&self, script: &str) {
         self.server.sql_in(
             &self.name,
@@ -64,7 +64,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Functions and operators that fit better than the server's own, and a view in the place of an old table.
+/// Functions and operators that match better than the server's own, and a view in place of an old table.
 #[test]
 fn nothing_of_theirs_is_run() {
     let server = Postgres::shared();
@@ -113,7 +113,7 @@ fn nothing_of_theirs_is_run() {
     assert_eq!(shared.trapped(), "");
 }
 
-/// Whoever is the first to make the table or the sequence could have something run by all who use it, or lower tokens.
+/// A role that creates the table or the sequence first could make all users run something, or lower the tokens.
 #[test]
 fn what_they_made_is_refused() {
     let server = Postgres::shared();
@@ -159,7 +159,7 @@ fn what_they_made_is_refused() {
         shared.other(undone);
     }
     assert_eq!(shared.trapped(), "");
-    // The owner's own; then with a trigger, which whoever was granted that could have made.
+    // The owner's own table is used; not so with a trigger, which a role with that right may have added.
     assert_eq!(shared.ask(&["run", "true"]).status.code(), Some(0));
     shared.own("GRANT TRIGGER ON public.resourcelock_session TO PUBLIC");
     shared.other(trigger);
@@ -170,7 +170,7 @@ fn what_they_made_is_refused() {
     }
     shared.own("DROP TRIGGER t ON public.resourcelock_session");
     assert_eq!(shared.ask(&["run", "true"]).status.code(), Some(0));
-    // What an administrator made is used.
+    // What an administrator created is used.
     shared.own("DROP TABLE public.resourcelock_session; DROP SEQUENCE public.resourcelock_token");
     server.sql_in(
         "firsts",
@@ -184,7 +184,7 @@ fn what_they_made_is_refused() {
     assert_eq!(shared.trapped(), "");
 }
 
-/// A table of another form is a refusal, not an end without a word, nor a wait without an end.
+/// A table with other columns leads to a refusal, not to a silent exit or an endless wait.
 #[test]
 fn a_table_of_another_form() {
     let server = Postgres::shared();

@@ -1,11 +1,11 @@
-//! PostgreSQL behind a pooler in session mode: sessions that were others' before, and will be.
+//! PostgreSQL behind a pooler in session mode: its sessions belonged to others before, and will again.
 
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
 use crate::engine_common::{Process, lock_name, signal, wait_until};
 use std::process::{Command, Stdio};
 
-/// What a program finds that is given a session of the pooler's.
+/// The value of a setting as a program finds it in a session from the pooler.
 fn setting(pooler: &Pooler, name: &str) -> String {
     let url = pooler.url();
     let psql = Command::new("psql")
@@ -21,7 +21,7 @@ fn nothing_is_left_set(pooler: &Pooler) {
     assert_eq!(setting(pooler, "lock_timeout"), "0");
 }
 
-/// Its sessions keep what the one before has left: the lock, if that one was killed.
+/// Its sessions keep what the previous client left: if that was killed, even the lock.
 #[test]
 fn a_pooler_that_resets_nothing() {
     let server = Postgres::start();
@@ -32,7 +32,7 @@ fn a_pooler_that_resets_nothing() {
     nothing_is_left_set(&pooler);
     let mut holder = journal.run(&[], 600, &[]);
     let command = journal.wait_for(1).pid;
-    // With its guard, and all at once.
+    // Kill it together with its guard, all at once.
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it runs");
     for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
         signal(pid, "STOP");
@@ -57,13 +57,13 @@ fn a_pooler_that_resets_nothing() {
     assert_eq!(
         direct.status.code(),
         Some(0),
-        "released is released: {}",
+        "a released lock is free: {}",
         stderr(&direct)
     );
     nothing_is_left_set(&pooler);
 }
 
-/// One that gives each transaction another session may be looked through; who comes next finds its settings.
+/// Through a pooler in transaction mode one may look, without changing settings for the next client.
 #[test]
 fn looking_leaves_nothing_behind() {
     let server = Postgres::shared();
@@ -81,7 +81,7 @@ fn looking_leaves_nothing_behind() {
     nothing_is_left_set(&pooler);
 }
 
-/// All of its sessions are in use: that is no reason to give up for one who has one.
+/// That all of a pooler's sessions are in use is no reason to give up for a waiter that has one.
 #[test]
 fn a_pooler_whose_sessions_are_all_in_use() {
     let server = Postgres::start();
@@ -101,7 +101,7 @@ fn a_pooler_whose_sessions_are_all_in_use() {
     wait_until("the other one has a session", || {
         server.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") == "1"
     });
-    // Longer than it takes to ask twice in vain.
+    // Longer than two vain attempts take.
     let patient = journal.command(&["run", "-t", "16", "true"]).output().expect("it runs");
     assert_eq!(patient.status.code(), Some(75), "{}", stderr(&patient));
     assert!(waiter.is_running(), "it has given up");

@@ -1,4 +1,4 @@
-//! PostgreSQL: who logs in, with which password; and that it is shown nowhere.
+//! PostgreSQL: who logs in with which password, and that it shows up nowhere.
 
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
@@ -11,7 +11,7 @@ fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-/// A user of the test's own, who may do everything.
+/// Creates a user for this test alone, who may do everything.
 fn user(server: &Postgres, name: &str) {
     server.sql(&format!("CREATE ROLE {name} LOGIN SUPERUSER PASSWORD '{SECRET}'"));
 }
@@ -60,7 +60,7 @@ fn it_is_shown_nowhere() {
             &["unget"],
             &["run", "-j", "2", "true"],
         ] {
-            // By an option, so that the command does not find the URL in its environment.
+            // As an option, so that the URL is not in the command's environment.
             let mut command = binary("");
             command
                 .env_remove("RESOURCELOCK_BACKEND")
@@ -124,7 +124,7 @@ fn ps_does_not_show_it() {
         waiting.wait();
         wait_until("it has left", || holder.waiting() == 0);
     }
-    // Nor do the guard process and what the server shows of its sessions.
+    // Nor does the guard process, nor what the server shows about its sessions.
     let guards = output(Command::new("ps").args(["-eo", "args"]));
     assert!(!stdout(&guards).contains(SECRET), "{}", stdout(&guards));
     let sessions = server.sql(
@@ -135,7 +135,7 @@ fn ps_does_not_show_it() {
     drop(held);
 }
 
-/// What the caller has in its environment, the command finds: it may have to ask for locks itself.
+/// The command inherits what is in the caller's environment: it may have to ask for locks itself.
 #[test]
 fn the_command_inherits_the_variable_and_nothing_more() {
     let server = Postgres::shared();
@@ -151,7 +151,7 @@ fn the_command_inherits_the_variable_and_nothing_more() {
     assert_eq!(stdout(&output(by_option.args(print))).trim(), "backend=");
 }
 
-/// Who is asked may stand in the environment alone.
+/// The environment alone may say which server to use.
 #[test]
 fn a_url_with_nothing_in_it() {
     let server = Postgres::shared();
@@ -220,7 +220,7 @@ fn users_passwords_and_mistakes() {
             125,
             "the option 'no_such' is not known",
         ),
-        // What follows a '&' may be a part of a password.
+        // What follows a '&' may be part of a password.
         (
             "postgres://u@h/d?password=a&s3cret=1".to_owned(),
             125,

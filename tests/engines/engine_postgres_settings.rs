@@ -1,4 +1,4 @@
-//! PostgreSQL: what servers, databases and roles may be set to, and what else may go on in them.
+//! PostgreSQL: unusual settings of servers, databases and roles, and what else may go on there.
 
 use crate::engine_common::journal::{Journal, Run, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
@@ -15,13 +15,13 @@ fn status(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-/// A session that does this and then stays, until it is dropped.
+/// A session that runs this and then stays open until dropped.
 fn session(server: &Postgres, database: &str, script: &str) -> Process {
     let mut psql = server.psql(database, &["-c", &format!("{script}; SELECT pg_sleep(600)")]);
     Process(psql.stdout(Stdio::null()).spawn().expect("psql runs"))
 }
 
-/// A database in which nobody but its owner may make tables, and its URL for a user `name` who is not that.
+/// Creates a database in which only the owner may create tables; returns its URL for another user, `name`.
 fn bare(server: &Postgres, name: &str) -> String {
     server.sql(&format!("CREATE ROLE {name} LOGIN"));
     server.sql(&format!("CREATE DATABASE {name}"));
@@ -80,7 +80,7 @@ fn defaults_of_a_role() {
         let (folder, port) = (server.folder().display(), server.port());
         let url = format!("postgres:///jobs?host={folder}&port={port}&user={user}");
         let journal = Journal::new(&url, "defaults");
-        // Side by side: of one lock, and of many.
+        // Run commands in parallel, on one lock and on many.
         let mut runs: Vec<Run> = (0..3).map(|_| journal.run(&["-t", "100"], 0, &[])).collect();
         let others = (0..6).map(|_| Run::start(binary(&url).args([&lock_name("default"), "run", "true"])));
         runs.extend(others.collect::<Vec<_>>());
@@ -91,7 +91,7 @@ fn defaults_of_a_role() {
     }
 }
 
-/// A grant must not wait for a standby: the session would keep the lock meanwhile, and nobody could end it.
+/// A grant must not wait for a standby: meanwhile the session would keep the lock, and nobody could end it.
 #[test]
 fn a_standby_that_does_not_answer() {
     let mut server = Postgres::start();
@@ -122,12 +122,12 @@ fn a_database_in_latin1() {
     );
     drop(holder);
     assert_eq!(waiter.status(), 0);
-    // What has no place in that encoding cannot be a name there.
+    // What that encoding cannot represent cannot be a name there.
     let refused = output(binary(&server.url_as("trusted", "latin")).args(["日本", "run", "true"]));
     assert_eq!(status(&refused), 125, "{}", stderr(&refused));
 }
 
-/// Maintenance: what is for the eyes of others must not hold up those who wait, or who release.
+/// During maintenance: records meant for other people's eyes must not hold up those who wait or release.
 #[test]
 fn a_table_that_is_locked() {
     let server = Postgres::start();
@@ -142,7 +142,7 @@ fn a_table_that_is_locked() {
     assert_eq!(status(&refused), 75, "{}", stderr(&refused));
     holder.signal("TERM");
     holder.wait();
-    // It has released, although nobody could write that down.
+    // It has released the lock, although it could not record that.
     wait_until("it is released", || {
         server.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
     });
@@ -151,7 +151,7 @@ fn a_table_that_is_locked() {
     assert_eq!(status(&output(&mut journal.command(&["run", "-t", "100", "true"]))), 0);
 }
 
-/// Where no table may be made, a job knows its own hold all the same.
+/// Even where it may not create a table, a job knows its own hold.
 #[test]
 fn a_job_without_a_table_knows_its_hold() {
     let server = Postgres::shared();
@@ -163,7 +163,12 @@ fn a_job_without_a_table_knows_its_hold() {
     let said = output(&mut journal.command(&["run", "--", "sh", "-c", script, &program, journal.name()]));
     let lines = stdout(&said);
     assert!(lines.starts_with("125\nin\n0\n1\n"), "{lines}{}", stderr(&said));
-    assert_eq!(status(&said), 76, "the last of it ended the session: {}", stderr(&said));
+    assert_eq!(
+        status(&said),
+        76,
+        "the last command ended the session: {}",
+        stderr(&said)
+    );
 }
 
 #[test]
@@ -197,11 +202,11 @@ fn holders_without_a_token_are_followed() {
             .spawn()
             .expect("psql runs"),
     );
-    wait_until("it is told of", || said().contains("reports"));
+    wait_until("it is reported", || said().contains("reports"));
     drop(other);
 }
 
-/// A waiter asks the server that it waits at whether it lives, not another one of the list.
+/// A waiter checks that the server at which it waits is alive, not another one in the list.
 #[test]
 fn a_server_of_several_that_hangs() {
     let (server, other) = (Postgres::start(), Postgres::shared());
@@ -220,7 +225,7 @@ fn a_server_of_several_that_hangs() {
     server.signal_all("CONT");
 }
 
-/// One answer that does not come in time does not end a wait of hours.
+/// One answer that does not come in time must not end a wait of hours.
 #[test]
 fn a_server_that_hangs_for_a_while() {
     let server = Postgres::start();
@@ -236,7 +241,7 @@ fn a_server_that_hangs_for_a_while() {
     let mut waiter = Run::start(&mut waiter);
     wait_until("it waits", || journal.waiting() == 1);
     server.signal_all("STOP");
-    wait_until("it has asked in vain", || {
+    wait_until("a request has gone unanswered", || {
         std::fs::read_to_string(&file).is_ok_and(|log| log.contains("no answer in time"))
     });
     server.signal_all("CONT");
@@ -250,7 +255,7 @@ fn a_server_that_hangs_for_a_while() {
     );
 }
 
-/// Waiters need no further connection for their proof that the server lives.
+/// Waiters need no further connection to see that the server is alive.
 #[test]
 fn no_connection_is_left() {
     let server = Postgres::start();
@@ -265,7 +270,7 @@ fn no_connection_is_left() {
     let mut waiter = journal.run(&["--ttl", "5"], 0, &[]);
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     wait_until("it waits", || server.sql(waits) == "1");
-    // Its own.
+    // This refusal is not one of those counted below.
     let refused = output(&mut journal.command(&["run", "-n", "true"]));
     assert_eq!(status(&refused), 69, "{}", stderr(&refused));
     let log = || std::fs::read_to_string(server.folder().join("log")).unwrap_or_default();
@@ -279,7 +284,7 @@ fn no_connection_is_left() {
     journal.judge(2);
 }
 
-/// Whoever has locked the table keeps nobody from knowing which holds are meant: tokens are told without it.
+/// A lock on the table keeps nobody from knowing which holds are meant: tokens are available without it.
 #[test]
 fn holds_are_known_while_the_table_is_locked() {
     let server = Postgres::start();
@@ -326,7 +331,7 @@ fn holds_are_known_while_the_table_is_locked() {
     over(session);
 }
 
-/// `connect_timeout` is libpq's: so long one server may take.
+/// As in libpq, `connect_timeout` is how long each server may take.
 #[test]
 fn a_limit_for_each_server() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -335,11 +340,11 @@ fn a_limit_for_each_server() {
     let mut other = ask(&url);
     let mut limited = ask(&format!("{url}?connect_timeout=1"));
     assert_eq!(limited.status(), 69);
-    assert!(other.is_running(), "it has waited for longer");
+    assert!(other.is_running(), "it waited longer than that");
     assert_eq!(other.status(), 69);
 }
 
-/// As libpq has it: a local socket that is elsewhere is looked up in the password file by its folder.
+/// As in libpq, the password file lists a local socket that is not in the default place under its directory.
 #[test]
 fn the_password_of_a_local_socket() {
     let server = Postgres::start();

@@ -1,4 +1,4 @@
-//! PostgreSQL over TLS: who is believed to be the server, and whom the server believes.
+//! PostgreSQL over TLS: which server the client trusts, and which client the server trusts.
 
 use crate::engine_common::journal::binary;
 use crate::engine_common::lock_name;
@@ -161,7 +161,7 @@ mod with_tls {
         let port = server.port();
         let root = show(&authority.path("ca.crt"));
         let at = |host: &str, options: &str| run(&format!("postgres://trusted@{host}:{port}/jobs?{options}"));
-        // Everything is asked of the server by its address, whatever name is given.
+        // Whatever name is given, the server is reached by its address.
         let named = |name: &str, options: &str| at(name, &format!("hostaddr=127.0.0.1&{options}"));
         good(&mut at("127.0.0.1", &format!("sslmode=verify-full&sslrootcert={root}")));
         good(&mut named(
@@ -208,12 +208,12 @@ mod with_tls {
         bad(&mut at("127.0.0.1", "sslmode=disable"), "no encryption");
         good(&mut at("127.0.0.1", "sslmode=require&ssl_max_protocol_version=TLSv1.2"));
         good(&mut at("127.0.0.1", "sslmode=require&ssl_min_protocol_version=TLSv1.3"));
-        // By its socket there is no encryption to ask for, as with libpq.
+        // As in libpq, a connection by socket is never encrypted.
         good(&mut run(&format!(
             "postgres:///jobs?host={}&port={port}&user=trusted&sslmode=require",
             server.folder().display()
         )));
-        // The home folder's files are found.
+        // The files in the home directory are found.
         let home = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(home.path().join(".postgresql")).expect("a folder");
         std::fs::copy(&root, home.path().join(".postgresql/root.crt")).expect("a copy");
@@ -244,7 +244,7 @@ mod with_tls {
         waiting.signal("TERM");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait()), Some(15));
         wait_until("it has left the queue", || journal.waiting() == 0);
-        // The server was told: it did not just find the connection closed.
+        // The server was asked to cancel: it did not just find the connection closed.
         let log = std::fs::read_to_string(server.folder().join("log")).expect("the server's log");
         assert!(log.contains("canceling statement due to user request"), "{log}");
         let mut next = journal.run(&[], 0, &[]);
@@ -252,7 +252,7 @@ mod with_tls {
         server.sql("SELECT pg_terminate_backend(backend) FROM resourcelock_session WHERE token <> 0");
         assert_eq!(next.status(), 0);
         assert_eq!(holder.status(), 76);
-        // The wrapper killed, the command alive: its guard keeps the connection.
+        // When the wrapper is killed while the command lives, the guard keeps the connection.
         let holder = journal.run(&["--ttl", "5"], 60, &["stubborn"]);
         journal.wait_for(3);
         let mut next: Run = journal.run(&[], 0, &[]);
@@ -303,7 +303,7 @@ mod with_tls {
         authority.openssl("pkcs8 -topk8 -in server.key -passout pass:x -out locked.key");
         let locked = own(&authority).replace("trusted.key", "locked.key");
         bad(&mut run(&locked), "without a password");
-        // The password's proof is tied to the certificate.
+        // The password exchange is bound to the certificate.
         let ann = server.url_as("ann:s3cret", "jobs");
         good(&mut run(&format!("{ann}?sslmode=require&channel_binding=require")));
         good(&mut run(&format!("{ann}?sslmode=require&channel_binding=disable")));

@@ -1,4 +1,4 @@
-//! PostgreSQL: tokens grow, whatever becomes of what they are drawn from.
+//! PostgreSQL: tokens grow, whatever happens to what they are drawn from.
 
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
@@ -6,7 +6,7 @@ use crate::engine_common::{lock_name, wait_until};
 use std::process::Output;
 use std::thread;
 
-/// Locks of one server, and the highest token of each.
+/// Locks on one server, and the highest token of each.
 struct Tokens {
     url: String,
     locks: Vec<(String, u64)>,
@@ -26,7 +26,7 @@ impl Tokens {
         output.expect("it runs")
     }
 
-    /// Some more of each lock, the locks side by side: each higher than the one before.
+    /// Draws some more tokens of each lock, all locks in parallel; asserts that each is higher than the one before.
     fn grow(&mut self, when: &str) {
         let drawn: Vec<Vec<u64>> = thread::scope(|scope| {
             let asked: Vec<_> = self
@@ -55,7 +55,7 @@ impl Tokens {
     }
 }
 
-/// What has not reached the disk is lost for certain: nobody writes it in the background, and commits do not wait.
+/// Ensures that what was not forced to disk is lost: nobody writes it in the background, and commits do not wait.
 const FORGETFUL: &[&str] = &["wal_writer_delay=10s", "synchronous_commit=off", "autovacuum=off"];
 
 #[test]
@@ -74,14 +74,14 @@ fn after_a_crash_of_the_server() {
     let mut bare = Tokens::of(bare);
     for _ in 0..4 {
         bare.grow("before a crash, without a table");
-        // These last, as the others bring everything before them to the disk.
+        // These come last, because the others force everything before them to disk.
         tokens.grow("before a crash");
         server.kill();
         server.restart();
         tokens.grow("after a crash");
         bare.grow("after a crash, without a table");
     }
-    // One process alone: all sessions end, and the server's memory is made anew.
+    // When a single process crashes, all sessions end, and the server re-creates its memory.
     let crashed = server.try_sql(
         "jobs",
         "SELECT pg_reload_conf(); COPY (SELECT 1) TO PROGRAM 'kill -KILL $PPID'",
@@ -93,7 +93,7 @@ fn after_a_crash_of_the_server() {
     tokens.grow("after a crash of one process");
 }
 
-/// Grants do not wait for the disk: where tokens are drawn from a sequence, it is needed once in 32 times.
+/// Grants do not wait for the disk: where tokens come from a sequence, only one in 32 needs it.
 #[test]
 fn the_disk_is_not_waited_for() {
     let mut server = Postgres::start();
@@ -131,11 +131,11 @@ fn the_disk_is_not_waited_for() {
     let counted = writes() - before;
     assert!(
         counted >= 3,
-        "{counted} writes for 9 grants of which each has to be on the disk, three at a time"
+        "{counted} writes for 9 grants, three at a time, each of which has to be on disk"
     );
 }
 
-/// The statements that a message wants somebody to run: the rest of its line.
+/// The statements that a message asks somebody to run: the rest of its line.
 fn to_paste(said: &str) -> &str {
     let (_, statements) = said
         .split_once(" run: ")
@@ -143,7 +143,7 @@ fn to_paste(said: &str) -> &str {
     statements.lines().next().unwrap_or_default()
 }
 
-/// What is printed is all that is needed, and can be pasted as it stands.
+/// The statements printed are all that is needed, and can be pasted as they are.
 #[test]
 fn what_a_role_needs_is_printed() {
     let server = Postgres::shared();
@@ -178,7 +178,7 @@ fn when_the_table_is_made_later_or_lost() {
     );
     let mut tokens = Tokens::of(url);
     tokens.grow("without a right to make a table");
-    // Made by hand, as the message says, by somebody else: it is not used in part.
+    // Somebody else creates it by hand, as the message says. Until that is complete, it is not used.
     let said = stderr(&tokens.ask(&tokens.locks[0].0));
     assert!(!said.contains("not shown"), "state shows the holder: {said}");
     let (create, _) = to_paste(&said).split_once(" GRANT ").expect("and what to allow");
@@ -189,7 +189,7 @@ fn when_the_table_is_made_later_or_lost() {
     sql("GRANT USAGE ON SEQUENCE resourcelock_token TO later");
     let refused = tokens.ask(&tokens.locks[0].0);
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
-    // As it is printed, with the role.
+    // As printed, with the role.
     sql(to_paste(&stderr(&refused)));
     tokens.grow("with the table made by hand");
     sql("DELETE FROM resourcelock_session");
@@ -206,7 +206,7 @@ fn when_the_table_is_made_later_or_lost() {
     assert!(tokens.locks[0].1 > highest);
 }
 
-/// Who began to wait before there was a table draws from what is there when it is granted.
+/// A process that began to wait before there was a table draws its token from what is there when the lock is granted.
 #[test]
 fn when_the_table_is_made_while_one_waits() {
     let server = Postgres::shared();
@@ -224,7 +224,7 @@ fn when_the_table_is_made_while_one_waits() {
     journal.wait_for(1);
     let mut waiter = journal.run(&[], 0, &[]);
     wait_until("it waits", || journal.waiting() == 1);
-    // By somebody who may.
+    // Created by somebody who may.
     let made = binary(&server.url_as("trusted", "meanwhile"))
         .args([&lock_name("maker"), "run", "true"])
         .output();
@@ -240,7 +240,7 @@ fn when_the_table_is_made_while_one_waits() {
     assert!(journal.judge(2)[1].token > highest);
 }
 
-/// A database that is older than the tokens that were drawn from it: a copy in its place, and a copy of the whole server.
+/// The database becomes older than the tokens drawn from it: replaced by a copy, and so is the whole server.
 #[test]
 fn after_a_restore() {
     let mut server = Postgres::start();

@@ -1,17 +1,18 @@
-//! Three hosts on one machine: each has a network, a host name, processes and a /dev/shm of its own, and an address on
-//! one wire, `10.77.0.1` to `10.77.0.3`, with the names `one`, `two` and `three`. The test itself sits on that wire as
-//! well, as `db` (`10.77.0.100`).
+//! Three hosts on one machine, named `one`, `two` and `three`: each has its own network, host name, processes and
+//! /dev/shm, and an address, `10.77.0.1` to `10.77.0.3`, on a common wire. The test itself is on that wire, too, as
+//! `db` (`10.77.0.100`).
 //!
-//! All of it is made of namespaces that are a test's own: the test runs itself a second time inside. So names and ports
-//! are the same in every test, and when it ends, however that happens, the kernel ends all that was started there.
-// Every test program compiles this module and uses its own part of it.
+//! All this is made of namespaces private to a test, which runs itself a second time inside them. So names and ports
+//! are the same in every test, and when the test ends, however that happens, the kernel ends everything started in
+//! there.
+// Every test program compiles this module and uses only part of it.
 #![allow(dead_code)]
 
 use crate::engine_common::wait_until;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// Set in the second run.
+/// Set when the test runs the second time, inside.
 const INSIDE: &str = "RESOURCELOCK_TEST_INSIDE";
 
 /// The hosts' names.
@@ -28,10 +29,10 @@ pub fn address(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
 }
 
-/// Runs `body` on an island of its own. `test` is the calling test's name.
+/// Runs `body` on a new island. `test` is the calling test's name.
 ///
 /// # Panics
-/// Without root's rights, and without a sudo that gives them without a password; when `body` does.
+/// If `body` does, or if there are neither root privileges nor a passwordless sudo.
 pub fn inside(test: &str, body: impl FnOnce(&mut Island)) {
     if std::env::var_os(INSIDE).is_some() {
         return body(&mut Island::new());
@@ -51,13 +52,13 @@ pub fn inside(test: &str, body: impl FnOnce(&mut Island)) {
     );
 }
 
-/// `unshare …`: what follows runs as root in namespaces of its own, and ends with the caller.
+/// `unshare …`: the command appended runs as root in new namespaces, and is killed when the caller exits.
 fn namespaces(test: &str) -> Command {
     let root = nix::unistd::geteuid().is_root();
     let mut command = Command::new(if root { "env" } else { "sudo" });
     if !root {
         command.args(["-n", "env"]);
-        // What sudo does not hand on.
+        // Variables that sudo does not pass on.
         let wanted = |name: &str| name == "PATH" || name.starts_with("RESOURCELOCK_TEST_");
         let variables = std::env::vars().filter(|(name, _)| wanted(name));
         command.args(variables.map(|(name, value)| format!("{name}={value}")));
@@ -77,7 +78,7 @@ fn namespaces(test: &str) -> Command {
     command
 }
 
-/// Runs a command that has to succeed.
+/// Runs a command that must succeed.
 fn done(command: &mut Command) {
     let output = command
         .output()
@@ -97,7 +98,7 @@ pub struct Island {
     pub hosts: [Host; 3],
 }
 
-/// How a host loses the others.
+/// How a host is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// Its address is removed.
@@ -118,8 +119,8 @@ impl Island {
         std::fs::write(names, format!("127.0.0.1 localhost\n{own}{DB} db\n")).expect("a file");
         done(Command::new("mount").args(["--bind", names, "/etc/hosts"]));
         done(&mut ip(&["link", "set", "lo", "up"]));
-        // An address of its own: by default it is that of one of its ports, and changes when another one is added;
-        // hosts that have looked it up before would send to the old one for a while.
+        // A fixed hardware address: by default a bridge has that of one of its ports, which changes when another port
+        // is added; then hosts that looked it up before would send to the old one for a while.
         done(&mut ip(&[
             "link",
             "add",
@@ -139,7 +140,7 @@ impl Island {
     }
 }
 
-/// A host. It and all that runs on it ends when this is dropped.
+/// A host. It and all that runs on it are killed on drop.
 pub struct Host {
     number: usize,
     first: Child,
@@ -164,8 +165,8 @@ impl Host {
         let mut line = String::new();
         let mut printed = BufReader::new(first.stdout.take().expect("it is piped"));
         printed.read_line(&mut line).expect("it can be read");
-        assert_eq!(line, "up\n", "the host {name} has come up");
-        // The process that was started is `unshare`; its child is the first one of the host.
+        assert_eq!(line, "up\n", "host {name} comes up");
+        // The process started is `unshare`; its child is the host's first process.
         let children = format!("/proc/{0}/task/{0}/children", first.id());
         let children = std::fs::read_to_string(children).expect("it lives");
         let pid = children.trim().parse().expect("it has one child");
@@ -183,7 +184,7 @@ impl Host {
         done(&mut self.enter(&command));
     }
 
-    /// Puts it on the wire (again).
+    /// Connects it to the wire, perhaps again.
     pub fn connect(&self) {
         self.ip(&["link", "set", "eth0", "up"]);
         self.ip(&[
@@ -198,12 +199,12 @@ impl Host {
                 .args(["-c", &format!("exec 3<>/dev/tcp/{}/9", address(self.number))])
                 .stderr(Stdio::piped())
                 .output();
-            // Nobody listens there: the host itself says so.
+            // The host itself says that nobody listens there.
             ping.is_ok_and(|ping| String::from_utf8_lossy(&ping.stderr).contains("refused"))
         });
     }
 
-    /// Takes it off the wire.
+    /// Disconnects it from the wire.
     pub fn cut(&self, how: Cut) {
         match how {
             Cut::Address => self.ip(&["address", "del", &format!("{}/24", address(self.number)), "dev", "eth0"]),
@@ -211,7 +212,7 @@ impl Host {
         }
     }
 
-    /// The same command, on this host.
+    /// The same command, to be run on this host.
     pub fn enter(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         let pid = self.pid.to_string();

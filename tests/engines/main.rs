@@ -1,4 +1,4 @@
-//! Locks that etcd or PostgreSQL keeps, with real servers on loopback.
+//! Locks kept by etcd or PostgreSQL, on real servers on loopback.
 
 #[path = "../common/mod.rs"]
 mod common;
