@@ -109,7 +109,7 @@ static COMMANDS: [CommandDef; 10] = [
         word: "history",
         takes_name: true,
         operands: "[OPTIONS]",
-        about: "Show the last grants, as a table or a picture",
+        about: "Show how the last requests ended, as a table or a picture",
         examples: ["resourcelock i2c history", "resourcelock i2c history --svg i2c.svg"],
         needs: Some(Requirement {
             need: Need::History,

@@ -686,7 +686,7 @@ fn ring_entry_overwritten() {
     let record = |process: &Process| {
         let done = process.real().in_latch(|real, _| {
             let table = &real.objects.table;
-            table.record_timeout(&ending(table.header.gave_up_next.load(Relaxed) + 1));
+            table.record_gave_up(&ending(table.header.gave_up_next.load(Relaxed) + 1));
             Ok(())
         });
         assert_eq!(done, Ok(()));

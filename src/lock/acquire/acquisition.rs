@@ -17,7 +17,7 @@ use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, PREVIOUS_HOLDER_DIED, Result, Wait};
+use crate::lock::types::{Cancel, Detached, Ended, Error, GetOptions, PREVIOUS_HOLDER_DIED, Result, Wait};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -137,6 +137,9 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     fn run(mut self) -> Result<Option<Share<'h>>> {
         loop {
             if self.options.cancel.is_some_and(Cancel::is_cancelled) {
+                if self.conflict {
+                    self.gave_up(Ended::Cancelled);
+                }
                 return Err(Error::Cancelled);
             }
             let current = self.handle.current();
@@ -275,7 +278,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 self.now = sys::monotonic();
                 self.check_paths = Some(true);
                 Ok(if self.now >= self.deadline {
-                    Next::TimedOut
+                    self.not_in_time()
                 } else {
                     Next::Again
                 })
@@ -295,7 +298,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             return Ok(Next::Again);
         }
         if std::mem::replace(&mut self.last_check, true) {
-            return Ok(Next::TimedOut);
+            return Ok(self.not_in_time());
         }
         let _mine = self.handle.current();
         visit_now(&objects, Sweep::All);
@@ -314,10 +317,10 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 return Next::Again;
             }
         }
-        if self.now >= self.deadline {
-            return Next::TimedOut;
-        }
         drop(current);
+        if self.now >= self.deadline {
+            return self.not_in_time();
+        }
         self.nap(self.deadline.min(self.now.saturating_add(table_full::TRY_NS)));
         self.check_paths = Some(true);
         Next::Again
@@ -341,6 +344,29 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             return Err(not_done.error(&objects));
         }
         Ok(Next::Again)
+    }
+
+    /// It was not granted in time, and is not in the queue.
+    fn not_in_time(&self) -> Next<'h> {
+        self.gave_up(match self.options.wait {
+            Wait::No => Ended::Refused,
+            _ => Ended::TimedOut,
+        });
+        Next::TimedOut
+    }
+
+    /// Records that it has given up. Not one in the queue, which does so when it leaves.
+    #[cold]
+    fn gave_up(&self, how: Ended) {
+        let current = self.handle.current();
+        let table = &current.objects.table;
+        let now = sys::monotonic();
+        let real = Real::new(&current.objects, now, now.saturating_add(LATCH_TURN_NS));
+        // Busy, stale or gone: then the history does without it.
+        let _ = real.in_latch(|_, _| {
+            table.record_gave_up(&self.request.gave_up(0, now, how));
+            Ok(())
+        });
     }
 
     /// The answer to a request that was not granted in time.

@@ -5,11 +5,10 @@ use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
-use crate::lock::shm::ending::Ending;
-use crate::lock::shm::layout::{REQUESTS, pack_what};
+use crate::lock::shm::layout::REQUESTS;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real_world::{Gone, Real};
-use crate::lock::shm::request::{Request, kind_of};
+use crate::lock::shm::request::Request;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::{Cancel, Ended, GetOptions};
 use std::sync::Arc;
@@ -47,6 +46,17 @@ enum Leave {
     Cancelled,
     /// The lock's files were deleted or replaced.
     Replaced,
+}
+
+impl Leave {
+    /// How the request ends; `None`: it goes on elsewhere.
+    fn ending(self) -> Option<Ended> {
+        match self {
+            Self::TimeIsUp => Some(Ended::TimedOut),
+            Self::Cancelled => Some(Ended::Cancelled),
+            Self::Replaced => None,
+        }
+    }
 }
 
 /// See the module.
@@ -253,8 +263,9 @@ impl<'a> Queued<'a> {
         let _mine = self.handle.current();
         // Busy, stale or gone: what is left undone, the next check by another waiter will do.
         let _ = real.in_latch(|real, wakes| {
-            if left == Poll::Withdrawn && why != Leave::Replaced {
-                self.objects.table.record_timeout(&self.ending(ticket, now));
+            if let Some(how) = why.ending() {
+                let ending = self.request.gave_up(ticket, now, how);
+                self.objects.table.record_gave_up(&ending);
             }
             // It may have stood in others' way.
             queue::visit(real, Sweep::Active, wakes)
@@ -263,20 +274,6 @@ impl<'a> Queued<'a> {
             Leave::TimeIsUp => Waited::TimedOut,
             Leave::Cancelled => Waited::Cancelled,
             Leave::Replaced => Waited::Again,
-        }
-    }
-
-    fn ending(&self, ticket: u64, now: u64) -> Ending {
-        let (kind, slots) = kind_of(self.request.mode);
-        Ending {
-            ticket,
-            token: 0,
-            queued_wall_us: self.request.queued_wall_us,
-            waited_ns: now.saturating_sub(self.request.queued),
-            held_ns: 0,
-            ended_wall_us: sys::realtime() / 1000,
-            requester: self.request.requester,
-            what: pack_what(kind as u8, Ended::TimedOut, slots),
         }
     }
 }

@@ -378,22 +378,32 @@ fn ring(table: &Table, records: &[Past], next: u64, from: u64) -> Vec<HistoryRec
         .collect()
 }
 
-/// The ended holds that the table remembers, oldest first.
+/// The ended requests that the table remembers, in the order in which they ended.
 pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
-    history_from(table, 0)
+    let mut gave_up = gave_up_from(table, 0).into_iter().peekable();
+    let mut merged = Vec::new();
+    // Each ring is in order, whatever the wall clock did.
+    for hold in history_from(table, 0) {
+        while let Some(record) = gave_up.next_if(|record| record.ended <= hold.ended) {
+            merged.push(record);
+        }
+        merged.push(hold);
+    }
+    merged.extend(gave_up);
+    merged
 }
 
-/// The same, from this number on.
+/// The ended holds, from this number on, oldest first.
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     table.look();
     ring(table, &table.history, table.header.history_next.load(NEXT_LOAD), from)
 }
 
-/// The requests that gave up, from this number on, oldest first; their `how` is [`Ended::TimedOut`].
+/// The requests that gave up, from this number on, oldest first: as [`Ended::gave_up`] says, also in a damaged table.
 pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     table.look();
     let mut records = ring(table, &table.gave_up, table.header.gave_up_next.load(NEXT_LOAD), from);
-    for record in &mut records {
+    for record in records.iter_mut().filter(|record| !record.how.gave_up()) {
         record.how = Ended::TimedOut;
     }
     records

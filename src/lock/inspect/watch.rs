@@ -13,7 +13,7 @@ use crate::lock::protocol::orderings::NEXT_LOAD;
 use crate::lock::shm::events::WATCHED;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::sys::{self, UntouchedWord, Watched};
-use crate::lock::types::{Cancel, Ended, HistoryRecord, Holder, State, Waiter};
+use crate::lock::types::{Cancel, HistoryRecord, Holder, State, Waiter};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,7 +32,7 @@ pub enum Change {
     Queued(Waiter),
     /// A request was granted.
     Granted(Holder),
-    /// A hold ended, or a waiting request gave up ([`Ended::TimedOut`]).
+    /// A hold ended, or a request gave up ([`Ended::gave_up`]).
     Ended(HistoryRecord),
     /// A process that does not use the table (the Python module) has taken (true) or released (false) the lock.
     Foreign(bool),
@@ -296,7 +296,7 @@ impl<'a> Watch<'a> {
         let queued = self.queued.remove(&record.ticket);
         let queued_at = time(record.queued);
         let granted_at = queued_at + record.waited.unwrap_or_default();
-        if !queued && record.waited > Some(Duration::ZERO) {
+        if !queued && record.ticket != 0 && record.waited > Some(Duration::ZERO) {
             let waiter = Waiter {
                 ticket: record.ticket,
                 mode: record.mode,
@@ -309,7 +309,7 @@ impl<'a> Watch<'a> {
             found.push((queued_at, Change::Queued(waiter)));
         }
         let told = record.token.is_some_and(|token| self.granted.remove(&token));
-        if record.how != Ended::TimedOut && !told {
+        if !record.how.gave_up() && !told {
             let holder = Holder {
                 token: record.token,
                 ticket: record.ticket,

@@ -42,7 +42,7 @@ impl Table {
     }
 
     /// Records that a request gave up.
-    pub(crate) fn record_timeout(&self, request: &Ending) {
+    pub(crate) fn record_gave_up(&self, request: &Ending) {
         write(&self.header.gave_up_next, &self.gave_up, GAVE_UP, request);
     }
 }

@@ -281,6 +281,8 @@ pub(crate) fn pack_what(kind: u8, how: Ended, slots: u32) -> u64 {
         Ended::Expired => 2,
         Ended::Forced => 3,
         Ended::TimedOut => 4,
+        Ended::Refused => 5,
+        Ended::Cancelled => 6,
     };
     u64::from(kind) | how << 8 | u64::from(slots) << 16
 }
@@ -292,6 +294,8 @@ pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
         2 => Ended::Expired,
         3 => Ended::Forced,
         4 => Ended::TimedOut,
+        5 => Ended::Refused,
+        6 => Ended::Cancelled,
         _ => Ended::Released,
     };
     (what as u8, how, (what >> 16) as u32)
@@ -340,6 +344,8 @@ mod tests {
             Ended::Expired,
             Ended::Forced,
             Ended::TimedOut,
+            Ended::Refused,
+            Ended::Cancelled,
         ] {
             assert_eq!(unpack_what(pack_what(2, how, 77)), (2, how, 77));
         }

@@ -1,8 +1,10 @@
 //! What describes a request.
 
 use crate::lock::protocol::queue::Kind;
-use crate::lock::shm::layout::PackedRequester;
-use crate::lock::types::{Detached, Mode};
+use crate::lock::shm::ending::Ending;
+use crate::lock::shm::layout::{PackedRequester, pack_what};
+use crate::lock::sys;
+use crate::lock::types::{Detached, Ended, Mode};
 
 /// What describes a request.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +18,27 @@ pub(crate) struct Request {
     pub(crate) queued: u64,
     /// The same by the wall clock, in µs.
     pub(crate) queued_wall_us: u64,
+}
+
+impl Request {
+    /// What the history keeps of it, if it gives up at `now`. `ticket`: 0 if it has not joined the queue.
+    pub(crate) fn gave_up(&self, ticket: u64, now: u64, how: Ended) -> Ending {
+        let (kind, slots) = kind_of(self.mode);
+        Ending {
+            ticket,
+            token: 0,
+            queued_wall_us: self.queued_wall_us,
+            waited_ns: if how == Ended::Refused {
+                0
+            } else {
+                now.saturating_sub(self.queued)
+            },
+            held_ns: 0,
+            ended_wall_us: sys::realtime() / 1000,
+            requester: self.requester,
+            what: pack_what(kind as u8, how, slots),
+        }
+    }
 }
 
 /// A mode's kind and number of slots.

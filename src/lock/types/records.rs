@@ -168,8 +168,13 @@ pub enum Ended {
     Expired,
     /// Somebody released it by force.
     Forced,
-    /// It was never granted: it timed out.
+    /// It was never granted: it timed out. (On an engine that does not tell why a request has left the queue, it may have
+    /// been cancelled.)
     TimedOut,
+    /// It was never granted: it was not to wait, and the lock was taken.
+    Refused,
+    /// It was never granted: its wait was cancelled.
+    Cancelled,
 }
 
 impl Ended {
@@ -181,18 +186,26 @@ impl Ended {
             Self::Expired => "expired",
             Self::Forced => "forced",
             Self::TimedOut => "timed out",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
         }
+    }
+
+    /// True if the request was never granted.
+    pub fn gave_up(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Refused | Self::Cancelled)
     }
 }
 
-/// One ended request. The table keeps the last 256 holds.
+/// One ended request. The table keeps the last 256 holds, and the last 64 requests that gave up.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HistoryRecord {
-    /// Its position in the lock's life. Positions are consecutive: a gap means that records were overwritten before
-    /// they were read.
+    /// Its position in the lock's life; holds are numbered apart from requests that gave up. Positions are consecutive: a
+    /// gap means that records were overwritten before they were read.
     pub sequence: u64,
-    /// The request's number: requests are numbered in the order in which they were made.
+    /// The request's number: requests are numbered in the order in which they were made. 0 for one that gave up without
+    /// having joined the queue.
     pub ticket: u64,
     /// The grant's token. `None` if the request was never granted, or the engine does not number the grant.
     pub token: Option<u64>,
