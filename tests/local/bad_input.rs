@@ -1,4 +1,4 @@
-//! What cannot be is refused: one line on standard error, status 125, nothing changed, no panic.
+//! Invalid input is refused: one line on standard error, status 125, nothing changed, no panic.
 
 use crate::common::{TestLock, binary};
 use std::ffi::{OsStr, OsString};
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Checks that `command` was refused; returns what it said.
+/// Asserts that `command` is refused; returns its message.
 fn refused(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -106,7 +106,7 @@ fn options_and_values_that_cannot_be() {
     refused(&mut binary());
 }
 
-/// That is known only when the lock is open: it stays free.
+/// This turns out only after the lock has been opened: it stays free.
 #[test]
 fn a_process_that_does_not_exist() {
     let lock = TestLock::new("bad");
@@ -123,7 +123,7 @@ fn a_value_that_is_not_utf8() {
     assert!(lock.objects().is_empty());
 }
 
-/// A command name that is not text is fine: it is the command's own matter.
+/// A command name that is not text is fine: that is the command's own business.
 #[test]
 fn a_command_whose_arguments_are_not_utf8_runs() {
     let lock = TestLock::new("bad");

@@ -1,5 +1,5 @@
-//! Objects in /dev/shm that are not what they should be: a clear message and status 125, or use of what is usable.
-//! Nothing is changed, no call hangs or crashes.
+//! Objects in /dev/shm that are not what they should be: either there is a clear message and status 125, or what is
+//! usable is used. Nothing is changed, and no call hangs or crashes.
 
 use crate::common::{LineChild, TestLock, printed, wait_until};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -27,7 +27,7 @@ fn run(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// Checks that every command refuses the lock and names the object.
+/// Asserts that every command refuses the lock and names the object.
 fn refused_by_all(lock: &TestLock, object: &Path) {
     for words in COMMANDS {
         let (status, said) = run(&mut lock.command(words));
@@ -47,7 +47,7 @@ fn paths(lock: &TestLock) -> [PathBuf; 3] {
     ]
 }
 
-/// A lock that was used and is free.
+/// A lock that has been used and is free.
 fn used_lock() -> TestLock {
     let lock = TestLock::new("objects");
     printed(&mut lock.command(&["run", "--", "true"]));
@@ -104,7 +104,7 @@ fn a_symbolic_link() {
                 fs::remove_file(&precious).unwrap();
                 fs::remove_file(path).unwrap();
             } else {
-                // Even the right content is not used through a link.
+                // Not even valid content is used through a link.
                 fs::copy(path, &precious).unwrap();
                 fs::remove_file(path).unwrap();
             }
@@ -128,7 +128,7 @@ fn a_flag_too_short_for_a_semaphore() {
     }
 }
 
-/// Any word can stand in a flag; that is no reason to crash, to hang, or to let two in.
+/// A flag may contain any word; that is no reason to crash, to hang, or to let two in.
 #[test]
 fn a_flag_with_any_content() {
     let mut random = Random(1);
@@ -142,7 +142,7 @@ fn a_flag_with_any_content() {
     }
 }
 
-/// A note is for people: a useless one never keeps anybody from the lock.
+/// A note is only for people to read: a useless one never keeps anybody from the lock.
 #[test]
 fn a_note_of_any_size() {
     for size in [0, 1, 29, 30, 4095, 1 << 33] {
@@ -183,7 +183,7 @@ fn a_table_of_random_bytes() {
     }
 }
 
-/// The head says that the table is one of ours, what follows is random.
+/// The head identifies the table as ours; the rest is random.
 #[test]
 fn a_table_that_is_random_behind_its_head() {
     let mut random = Random(3);
@@ -203,7 +203,7 @@ fn a_table_that_is_random_behind_its_head() {
     }
 }
 
-/// Single bytes that flipped.
+/// Single bytes are wrong.
 #[test]
 fn a_table_with_wrong_bytes() {
     let mut random = Random(4);
@@ -221,8 +221,8 @@ fn a_table_with_wrong_bytes() {
     }
 }
 
-/// Another version's layout would have another file name; a head that we do not know is not ours to touch, nor a table
-/// whose second page was lost.
+/// Another version's layout would have another file name. So a table with an unknown head, or one that has lost its
+/// second page, is not ours to touch.
 #[test]
 fn a_table_of_an_unknown_version() {
     for magic in [0, 5440] {
@@ -238,7 +238,7 @@ fn a_table_of_an_unknown_version() {
     }
 }
 
-/// Somebody truncates the table of a lock in use: the kernel would end its users by SIGBUS.
+/// Somebody truncates the table of a lock in use, for which the kernel would kill its users with SIGBUS.
 #[test]
 fn a_table_that_is_cut_off_under_a_running_command() {
     let lock = TestLock::new("objects");
@@ -248,8 +248,8 @@ fn a_table_that_is_cut_off_under_a_running_command() {
     set_size(&lock.paths().table_path(), 0);
     serves_or_refuses(&lock, "cut off");
     holder.send("");
-    assert_eq!(holder.line(), "done", "the command is left in peace");
-    assert_eq!(holder.wait().code(), Some(76), "the loss is told");
+    assert_eq!(holder.line(), "done", "the command is not disturbed");
+    assert_eq!(holder.wait().code(), Some(76), "the loss is reported");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_table_that_is_cut_off_under_a_waiting_command() {
     assert_eq!(waiter.try_line(), None, "the command was not started without the lock");
 }
 
-/// Beacons are bytes of the table that could be locked. Somebody who may only read it keeps all of them locked.
+/// Beacons are bytes of the table that can be locked. Somebody with mere read access keeps all of them locked.
 #[test]
 fn a_table_all_of_whose_beacons_are_locked() {
     let lock = used_lock();
@@ -283,19 +283,19 @@ fn a_table_all_of_whose_beacons_are_locked() {
         assert_eq!(status, Some(125), "{words:?}: {said}");
         assert!(said.contains(path.to_str().unwrap()), "{words:?}: {said}");
     }
-    printed(&mut lock.command(&["state"])); // who looks needs no beacon
+    printed(&mut lock.command(&["state"])); // looking takes no beacon
     drop(table);
-    // A child that another test has just forked may have it open until it is executed.
+    // A child that another test has just forked may have the file open until it calls exec.
     wait_until("the beacons are free", || {
         run(&mut lock.command(&["get", "-t", "0"])).0 == Some(0)
     });
 }
 
-/// Times that cannot be are shown as one that can.
+/// Impossible times are shown as possible ones.
 #[test]
 fn a_table_with_impossible_times() {
-    // Offsets of `Layout` in `src/lock/shm/layout.rs`: when a request was queued (twice) and granted, and of an ended
-    // one when it was queued, how long it waited and held, and when it ended.
+    // Offsets of fields of `Layout` in `src/lock/shm/layout.rs`: when a request was queued (twice) and granted; and for
+    // one that has ended, when it was queued, how long it waited and held, and when it ended.
     const REQUEST: u64 = 5504;
     const HISTORY: u64 = 34 * 4096;
     const GAVE_UP: u64 = 45 * 4096;
@@ -307,7 +307,7 @@ fn a_table_with_impossible_times() {
         &["history", "--svg", "-"],
         &["history", "--html", "-"],
     ];
-    // The last µs of the year 9999, the last year that chrono knows, and the last µs that a u64 can say.
+    // The last µs of the year 9999, the last year that chrono knows, and the last µs that fits into a u64.
     for time in [253_402_300_799_999_999, 8_210_266_876_799_999_999, u64::MAX] {
         for (queued, granted, waited) in [(0, 0, 0), (0, u64::MAX, u64::MAX), (u64::MAX, 0, 1)] {
             let lock = used_lock();
@@ -342,7 +342,7 @@ fn a_table_with_impossible_times() {
     }
 }
 
-/// Every command ends with a documented status; and whoever got the lock has it alone.
+/// Asserts that every command exits with a documented status, and that only one process gets the lock.
 fn serves_or_refuses(lock: &TestLock, what: &str) {
     let looks: [&[&str]; 4] = [
         &["state"],
@@ -368,7 +368,7 @@ fn serves_or_refuses(lock: &TestLock, what: &str) {
     assert!(matches!(status, Some(0 | 125)), "{what}: unget: {status:?} {said}");
 }
 
-/// Makes the file sparse or cuts it.
+/// Extends the file by a hole, or truncates it.
 fn set_size(path: &Path, size: u64) {
     fs::OpenOptions::new()
         .write(true)
@@ -378,7 +378,7 @@ fn set_size(path: &Path, size: u64) {
         .unwrap();
 }
 
-/// A small generator (xorshift64*): the same bytes in every run, so that a failure can be repeated.
+/// A small generator (xorshift64*) with the same output in every run, so that a failure can be reproduced.
 struct Random(u64);
 
 impl Random {

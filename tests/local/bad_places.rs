@@ -1,17 +1,18 @@
-//! /dev/shm full, read-only or missing, and locks of other users: a clear message, status 125, nothing left behind.
+//! /dev/shm is full, read-only or missing, or a lock belongs to another user: a clear message, status 125, nothing left
+//! behind.
 //!
-//! A private /dev/shm comes from a mount namespace of its own; another user from setpriv, which needs root.
+//! A mount namespace makes /dev/shm private; setpriv, which needs root, switches to another user.
 
 use crate::common::{TestLock, binary, printed};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
-/// The user `nobody` of Debian.
+/// Debian's user `nobody`.
 const NOBODY: &str = "65534";
 
-/// Runs a shell script in which `$lock` is the binary, in a mount namespace of its own. Returns the status of its last
-/// command, what it printed, and what it said on standard error.
+/// Runs a shell script, in which `$lock` is the binary, in a new mount namespace. Returns the status of its last
+/// command, its standard output, and its standard error.
 fn in_private_mounts(script: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new("unshare");
     command.arg("--mount");
@@ -34,7 +35,7 @@ fn assert_one_line(status: Option<i32>, said: &str) {
     );
 }
 
-/// From no room at all to enough: at every size either all works or nothing is left behind.
+/// From no room at all to enough: at every size, either everything works or nothing is left behind.
 #[test]
 fn a_full_dev_shm() {
     let mut refused = 0;
@@ -68,13 +69,13 @@ fn a_dev_shm_without_room_for_more_files() {
     }
 }
 
-/// A signal comes while room is made for the files.
+/// A signal interrupts the allocation of the files.
 #[test]
 fn an_allocation_that_is_interrupted() {
     let lock = TestLock::new("places");
     let get = lock.command(&["get"]);
     let mut interrupted = Command::new("strace");
-    // Each allocation once: the one behind it is the next try.
+    // Interrupt each allocation once: every other call is a second attempt.
     interrupted.args([
         "-f",
         "-qq",
@@ -87,7 +88,7 @@ fn an_allocation_that_is_interrupted() {
     assert!(lock.state().locked && lock.objects().len() == 3);
 }
 
-/// Objects are allocated when they are made: a /dev/shm that becomes full later disturbs nobody.
+/// Objects are allocated when they are created: it does no harm if /dev/shm becomes full later.
 #[test]
 fn a_dev_shm_that_becomes_full_under_a_lock() {
     let (status, printed, said) = in_private_mounts(
@@ -98,7 +99,7 @@ fn a_dev_shm_that_becomes_full_under_a_lock() {
     assert_eq!((status, printed.as_str(), said.as_str()), (Some(0), "1\n2\n3\n", ""));
 }
 
-/// The Python module sizes its segment and gives it no room: that is taken when the first letter is written.
+/// The Python module sets its segment's size, but allocates nothing: memory is needed when the first letter is written.
 #[test]
 fn a_note_without_room() {
     let (status, printed, said) = in_private_mounts(
@@ -119,7 +120,7 @@ fn a_note_without_room() {
         notes.count() == said.lines().count() && said.contains("No space left"),
         "{said}"
     );
-    // There is room again.
+    // Once there is room again, it is used.
     let (status, printed, said) = in_private_mounts(
         "mount -t tmpfs -o size=400k tmpfs /dev/shm; $lock full run -q true
          rm /dev/shm/full; (umask 077; truncate -s 4096 /dev/shm/full)
@@ -136,7 +137,7 @@ fn a_read_only_dev_shm() {
     assert_one_line(status, &said);
     assert!(said.contains("Read-only file system"), "{said}");
 
-    // What stands there can still be looked at.
+    // What is there can still be viewed.
     let (status, printed, said) = in_private_mounts(
         "mount -t tmpfs tmpfs /dev/shm; $lock ro get -q -m early; mount -o remount,ro /dev/shm; $lock ro state",
     );
@@ -174,7 +175,7 @@ fn a_lock_of_another_user() {
     assert_eq!(lock.flag_word(), before);
 }
 
-/// fs.protected_regular forbids root to open others' files here with O_CREAT: ours are opened without it first.
+/// fs.protected_regular forbids root to open other users' files here with O_CREAT: so we first open without it.
 #[test]
 fn root_uses_a_users_lock() {
     let (lock, nobody) = (TestLock::new("places"), Nobody::new());
@@ -192,7 +193,7 @@ fn root_uses_a_users_lock() {
     assert_eq!(nobody.status(&[lock.name(), "get", "-t", "0", "-q"]), Some(0));
 }
 
-/// Where only the flag is somebody else's, no second lock is built around it.
+/// If only the flag belongs to somebody else, no second lock is built around it.
 #[test]
 fn a_flag_of_another_user_alone() {
     let (lock, nobody) = (TestLock::new("places"), Nobody::new());
@@ -226,10 +227,10 @@ fn a_group_that_the_user_is_not_in() {
         said.contains("not a member of group 'root'") && said.contains("usermod -aG"),
         "{said}"
     );
-    assert!(lock.objects().is_empty(), "nothing is left half made");
+    assert!(lock.objects().is_empty(), "nothing is left half finished");
 }
 
-/// The user nobody, with a copy of the binary where it may be executed.
+/// The user nobody, with a copy of the binary in a place where that user may execute it.
 struct Nobody {
     folder: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
-//! `get` and `unget` as a person or a script uses them.
+//! `get` and `unget` as people and scripts use them.
 
 use crate::common::{LineChild, Peer, TestLock, wait_until};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-/// What the Python tool's users see: it stays taken when the program has ended, until somebody ungets.
+/// As users of the Python tool know it: the lock stays taken after the program has exited, until somebody ungets it.
 #[test]
 fn it_stays_taken_until_unget() {
     let lock = TestLock::new("get");
@@ -83,7 +83,7 @@ fn options_stand_where_the_python_tool_takes_them() {
             .success()
     );
     assert!(!lock.state().locked);
-    // Abbreviated, without a limit, last one wins.
+    // An abbreviation, no limit, the last one wins.
     assert_eq!(
         status(&lock, &["get", "--get=0", "--me", "one", "-mtwo", "-t", "-1"]),
         0
@@ -98,7 +98,7 @@ fn a_hold_on_behalf_of_a_process_ends_with_it() {
     let pid = owner.id().to_string();
     assert_eq!(status(&lock, &["get", "--pid", &pid]), 0);
     assert_eq!(lock.state().holders[0].bound_pid, Some(owner.id()));
-    // Not another process's.
+    // Another process's hold is not released.
     let wrong = run(&lock, &["unget", "--pid", "1"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(stderr(&wrong).contains("not held on behalf of 1"), "{}", stderr(&wrong));
@@ -143,7 +143,7 @@ fn auto_unget_keeps_it_for_a_time() {
     let mut keeper = LineChild::spawn(&mut lock.command(&["get", "-a", "60", "-m", "test"]));
     assert!(keeper.line().starts_with(&format!("{}: taken for 60 s", lock.name())));
     assert!(lock.state().locked);
-    // A signal ends it: released, and it dies of that signal.
+    // A signal makes it release the lock and die of that signal.
     kill(keeper.id(), "TERM");
     assert_eq!(signal_of(&keeper.wait()), Some(libc::SIGTERM));
     assert!(!lock.state().locked);
@@ -153,7 +153,7 @@ fn auto_unget_keeps_it_for_a_time() {
     assert!(short.wait().success());
 }
 
-/// It would be reported as taken, and be free.
+/// Otherwise the lock would be reported as taken, but be free.
 #[test]
 fn a_hold_of_no_time_is_refused() {
     let lock = TestLock::new("no-time");
@@ -294,7 +294,7 @@ fn a_wait_that_lasts_says_so_once() {
     assert!(waiting[0].ends_with(": first job"), "{text}");
     let (_, after) = text
         .split_once(&format!("acquired {} after ", lock.name()))
-        .expect("it says so");
+        .expect("it reports the wait");
     let seconds = after.split(' ').next().and_then(|number| number.parse::<f64>().ok());
     assert!(seconds > Some(1.1), "{text}");
 }

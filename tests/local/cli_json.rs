@@ -1,10 +1,10 @@
-//! Real `--json` output against the schema in docs/schema.
+//! Checks real `--json` output against the schema in docs/schema.
 
 use crate::common::schema::Schema;
 use crate::common::{LineChild, Peer, TestLock, printed_in_private_shm, wait_until};
 use serde_json::{Value, json};
 
-/// The one line that the command prints, whatever its status.
+/// The only line that the command prints, whatever its status.
 fn line(lock: &TestLock, arguments: &[&str]) -> String {
     let output = lock.command(arguments).output().expect("the program runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -137,7 +137,7 @@ fn events() {
     let schema = Schema::of("event");
     drop(lock.open());
     let mut trace = LineChild::spawn(&mut lock.command(&["trace", "-f", "--json"]));
-    // It follows from when it started: take and release until it is seen to do so.
+    // It follows from its start on: take and release until it shows something.
     let mut seen = Vec::new();
     wait_until("it follows", || {
         line(&lock, &["get", "--json"]);

@@ -1,4 +1,4 @@
-//! `state`, `trace`, `history`, `list`, `remove`, `doctor`: what a person sees.
+//! `state`, `trace`, `history`, `list`, `remove`, `doctor`: what people see.
 
 use crate::common::{LineChild, Peer, TestLock, in_private_shm, printed_in_private_shm, wait_until};
 use std::fs;
@@ -156,7 +156,7 @@ fn followed_events_have_their_times() {
     assert_eq!(trace.wait().code(), Some(0));
 }
 
-/// However fast they come: every end of a hold is told, or counted as missed.
+/// However fast holds end, each end is reported, or counted as missed.
 #[test]
 fn no_event_is_lost_silently() {
     const GRANTS: u64 = 20_000;
@@ -258,7 +258,7 @@ fn a_picture_of_256_grants_is_well_formed() {
     }
     let picture = text(&lock, &["history", "--svg", "-"]);
     assert_eq!(picture.matches("<g class=\"request\">").count(), 256);
-    // Python's parser judges.
+    // Python's parser checks that.
     let mut python = LineChild::spawn(Command::new(crate::common::peer::python()).args([
         "-c",
         "import sys, xml.dom.minidom as m; d = m.parseString(sys.stdin.buffer.read());\

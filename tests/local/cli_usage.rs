@@ -1,4 +1,4 @@
-//! Help, mistakes, and names and objects that cannot be: one line, status 125, nothing changed.
+//! Help; and mistakes, invalid names and invalid objects: one line, status 125, nothing changed.
 
 use crate::common::{TestLock, binary};
 use std::fs;
@@ -9,7 +9,7 @@ fn run(arguments: &[&str]) -> Output {
     binary().args(arguments).output().expect("the program runs")
 }
 
-/// The one line on standard error of a program that refused.
+/// The only line on standard error of a program that refused.
 fn refusal(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert_eq!(output.status.code(), Some(125), "{text}");
@@ -107,7 +107,7 @@ fn postgres_that_is_not_built_in() {
     assert!(refusal(&from_environment.output().expect("it runs")).contains("build with --features postgres"));
 }
 
-/// All that the URL needs at once, not one feature after the other.
+/// The message names all that the URL needs at once, not one feature after the other.
 #[test]
 fn an_engine_and_encryption_that_are_not_built_in() {
     let mut missing = Vec::new();
@@ -132,7 +132,7 @@ fn an_engine_and_encryption_that_are_not_built_in() {
     }
 }
 
-/// A variable that a script left empty would be a lock of each machine for itself, where one of all was meant.
+/// If a variable left empty by mistake meant this machine, each would have its own lock instead of a common one.
 #[test]
 fn an_engine_that_is_empty() {
     let lock = TestLock::new("no-engine");
@@ -149,7 +149,7 @@ fn an_engine_that_is_empty() {
     assert!(lock.objects().is_empty(), "nothing was created");
 }
 
-/// A level that does not exist shows less than was wanted: that is said, once.
+/// With a level that does not exist, less is logged than intended: a warning says so, once.
 #[test]
 fn a_log_that_is_not_understood() {
     for (filters, shown) in [
@@ -170,8 +170,8 @@ fn a_log_that_is_not_understood() {
     }
 }
 
-/// A line goes out in one piece, so that those of several processes do not get mixed: a socket that keeps messages
-/// apart shows the pieces.
+/// A line is written in one piece, so that lines of several processes do not mix. A socket that preserves message
+/// boundaries shows the pieces.
 #[test]
 fn a_line_is_written_in_one_piece() {
     for (words, log) in [

@@ -1,5 +1,5 @@
-//! A program that closes all descriptors, as daemons do, and opens files of its own under their numbers. The lock must not
-//! suffer, nor those files.
+//! A program closes all descriptors, as daemons do, and opens its own files under their numbers. Neither the lock nor
+//! those files must suffer.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// Closes everything but the standard streams; answers which numbers that were.
+/// Closes all descriptors but the standard streams; returns their numbers.
 fn close_all() -> Vec<RawFd> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&fd| fd > 2)
         .collect();
-    // Among them the one that the list was read from, which is closed by now.
+    // The list includes the descriptor from which it was read, which has been closed by now.
     open.into_iter().filter(|&fd| nix::unistd::close(fd).is_ok()).collect()
 }
 
-/// The program's own files under these numbers; answers them and the file's inode.
+/// Opens files of the program's own under these numbers; returns them and their inode.
 fn reuse(numbers: &[RawFd]) -> (Vec<File>, u64) {
     let first = tempfile::tempfile().expect("a file");
     let inode = fstat(&first).expect("it is open").st_ino;
@@ -37,14 +37,14 @@ fn reuse(numbers: &[RawFd]) -> (Vec<File>, u64) {
 
 fn intact(files: &[File], inode: u64) -> bool {
     files.iter().all(|file| {
-        // SAFETY: only asked about; if it is closed that is found out.
+        // SAFETY: only used for fstat, which notices if it is closed.
         #[allow(unsafe_code)]
         let fd = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
         fstat(fd).is_ok_and(|stat| stat.st_ino == inode)
     })
 }
 
-/// The worker's handle lives on; its descriptors mean other files from here on.
+/// The worker's handle lives on, but from here on its descriptors are closed or refer to other files.
 fn lose(_: &mut Hands, arguments: &[Value]) -> Value {
     let numbers = close_all();
     if arguments[0] == json!("reused") {
@@ -55,7 +55,7 @@ fn lose(_: &mut Hands, arguments: &[Value]) -> Value {
     json!(numbers.len())
 }
 
-/// Opens handles and drops them after their numbers have been reused; then in the child of a fork.
+/// Opens handles and drops them after their descriptors' numbers have been reused, here and in a forked child.
 fn spare(hands: &mut Hands, _: &[Value]) -> Value {
     let name = hands.lock().name().as_str();
     let open = || ResourceLock::open(name).expect("the lock opens");
@@ -63,7 +63,7 @@ fn spare(hands: &mut Hands, _: &[Value]) -> Value {
     let guard = lock.acquire(GetOptions::new().wait(Wait::No)).expect("it is free");
     guard.keep_alive_descriptor().expect("there are descriptors");
     let (files, inode) = reuse(&close_all());
-    // SAFETY: the harness's other thread is asleep; the child asks the kernel and ends.
+    // SAFETY: the harness's other thread is asleep; the child only makes system calls and exits.
     #[allow(unsafe_code)]
     let in_child = match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
@@ -82,7 +82,7 @@ fn spare(hands: &mut Hands, _: &[Value]) -> Value {
     json!([released, intact, format!("{in_child:?}").contains("SIGKILL")])
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("lose", lose), ("spare", spare)];
 
 #[test]
@@ -108,7 +108,7 @@ fn a_hold_lasts() {
     }
 }
 
-/// Asked about a file that is not the table, the kernel would say that nobody is alive.
+/// If asked about a file that is not the table, the kernel would say that nobody is alive.
 #[test]
 fn the_living_are_not_taken_for_dead_and_the_dead_are_found() {
     for after in ["closed", "reused"] {

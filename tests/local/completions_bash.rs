@@ -57,7 +57,7 @@ fn names_are_quoted_as_they_are_typed() {
             (r"'it'\''", r"'it'\''s'"),
             (r"a\ b\;c st", r"a\ b\;c state"),
             ("'a b;c' st", "'a b;c' state"),
-            // Characters at which bash takes words apart.
+            // Characters at which bash splits words.
             ("x", "x@y"),
             ("x@", "x@y"),
             ("x@y st", "x@y state"),

@@ -4,7 +4,7 @@ use crate::common::private_shm;
 use crate::common::prompt::{COMMANDS, LOCKS, options_in_help};
 use std::path::Path;
 
-/// What fish offers for each of these lines: words with what it shows beside them.
+/// What fish offers for each of these lines: words, with the descriptions beside them.
 fn offered(lines: &[&str]) -> Vec<Vec<(String, String)>> {
     let home = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions/resourcelock.fish");

@@ -1,4 +1,4 @@
-//! A fork without exec: the child's copy of a handle refuses, and the parent's proof of life stays its own.
+//! A fork without exec: the child's copy of a handle refuses, and the proof of life remains the parent's alone.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-/// Forks. The child tries its inherited handle, opens the lock afresh, says what happened, and stays until the test
-/// is over if it is told so. Answers the child's pid and what it said.
+/// Forks. The child tries its inherited handle, opens the lock afresh, reports what happened, and, if told to, stays
+/// until the test is over. Answers with the child's PID and report.
 fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
     let child_stays = arguments[0] == json!(true);
     let (mut said, mut say) = std::io::pipe().expect("a pipe");
     // SAFETY: the harness's other thread is asleep, and the child does no more than any forked program: it uses the
-    // library, writes to a pipe, and ends without returning into the harness.
+    // library, writes to a pipe, and exits without returning into the harness.
     #[allow(unsafe_code)]
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
@@ -37,12 +37,12 @@ fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
                 "have": lock.have_the_lock(),
                 "afresh": afresh.map_err(|error| error.to_string()),
             });
-            // What was inherited is dropped as in a program that returns from main.
+            // Drop what was inherited, as a program that returns from main does.
             hands.guards.clear();
             let _ = writeln!(say, "{told}");
             drop(say);
             if child_stays {
-                // Until the test closes its end, whether it has passed or not.
+                // Stay until the test closes its end of the pipe, whether it has passed or not.
                 let _ = nix::unistd::read(std::io::stdin(), &mut [0]);
             }
             nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL).ok();
@@ -63,7 +63,7 @@ fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
     }
 }
 
-/// Blocks a thread in the middle of `get_lock`, where it has the handle to itself, once it is told so.
+/// When pulled, blocks a thread in the middle of `get_lock`, where that thread has the handle to itself.
 struct Brake {
     pulled: AtomicBool,
     reached: Mutex<Option<Sender<()>>>,
@@ -93,7 +93,7 @@ impl log::Log for Brake {
 }
 
 /// Forks while another thread is in the middle of `get_lock`. The child looks at the lock through its copy of the
-/// handle and says what it sees.
+/// handle and reports what it sees.
 fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
     let lock = hands.lock();
     lock.set_lock_info("a note");
@@ -133,7 +133,7 @@ fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
     }
 }
 
-/// Opens handles in one thread, each with a hold, while another one forks: children that stay until the test is over.
+/// Opens handles in one thread, each with a hold, while another one forks children that stay until the test is over.
 fn open_and_fork(hands: &mut Hands, arguments: &[Value]) -> Value {
     let forks = arguments[0].as_u64().expect("a number");
     let name = hands.lock().name().as_str();
@@ -160,7 +160,7 @@ fn open_and_fork(hands: &mut Hands, arguments: &[Value]) -> Value {
     json!(opened.load(SeqCst))
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[
     ("fork", fork_and_try),
     ("fork_while_busy", fork_while_busy),
@@ -183,7 +183,7 @@ fn a_child_may_look_though_a_thread_of_its_parent_was_busy_with_the_handle() {
     );
 }
 
-/// A fork at any point while another thread opens the lock: the child has nothing that keeps the parent's holds.
+/// If a process forks at any point while another thread opens the lock, nothing in the child keeps the parent's holds.
 #[test]
 fn forks_while_the_lock_is_opened_keep_nothing() {
     let lock = TestLock::new("fork");
@@ -218,7 +218,7 @@ fn the_childs_copy_refuses_and_the_parent_keeps_its_hold() {
         json!({ "Ok": false }),
         "opened afresh it works, and finds the lock taken"
     );
-    // The child has ended, and dropped its copies of guard and handle before.
+    // The child has dropped its copies of guard and handle, and exited.
     assert_eq!(parent.ask(json!(["lost"])), json!("held"));
     assert_eq!(other.ask(json!(["is_held", grant.token])), json!(true));
     assert_eq!(other.get(Ask::now()), None);

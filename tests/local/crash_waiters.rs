@@ -1,9 +1,9 @@
-//! Processes that die while they hold, wait, or both at once: whoever is left gets the lock, in order.
+//! Processes die while they hold or wait, or several do so at once: those that are left get the lock, in order.
 
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use resourcelock::{Ended, Mode};
 
-/// A holder and `n` waiters, in the order of their queueing.
+/// A holder and `n` waiters, in queue order.
 fn queue(lock: &TestLock, n: usize) -> (Worker, Vec<Worker>) {
     let mut holder = Worker::open(lock);
     assert!(holder.get(Ask::default()).is_some());
@@ -74,7 +74,7 @@ fn holder_and_first_in_line_die_together() {
     assert!(waiters[2].granted().is_some_and(|grant| !grant.abandoned));
 }
 
-/// Neither the first nor the second in line is left to look after the holder.
+/// Neither the first nor the second in line is left to check on the holder.
 #[test]
 fn holder_first_and_second_in_line_die_together() {
     let lock = TestLock::new("crash");
@@ -89,7 +89,7 @@ fn holder_first_and_second_in_line_die_together() {
     assert!(living[1].granted().is_some());
 }
 
-/// Eleven processes at once, all but the last in line.
+/// Eleven processes at once: all but the last in line.
 #[test]
 fn all_but_the_last_in_line_die_together() {
     let lock = TestLock::new("crash");
@@ -112,7 +112,7 @@ fn a_dead_reader_among_readers_ends_alone() {
     let mut writer = Worker::open(&lock);
     writer.send_get(Ask::default());
     wait_until("it waits", || lock.state().waiters.len() == 1);
-    // More readers than a waiter examines in one look.
+    // More readers than a waiter checks at one time.
     for reader in readers.iter_mut().skip(1) {
         reader.kill();
     }
@@ -138,7 +138,7 @@ fn a_dead_slot_user_makes_room_for_one() {
     assert_eq!(users[3].try_granted(), None);
 }
 
-/// The flag stays at 0 after the crash of a lone holder; the next request of ours finds out by itself.
+/// After a lone holder has crashed, the flag stays at 0; our next request finds out by itself.
 #[test]
 fn nobody_waits_and_the_next_one_comes() {
     let lock = TestLock::new("crash");
@@ -150,7 +150,7 @@ fn nobody_waits_and_the_next_one_comes() {
     assert!(next.get(Ask::now()).is_some_and(|grant| grant.abandoned));
 }
 
-/// A lone user of the Python module waits for one of ours to look.
+/// A process that uses the Python module, and waits alone, depends on one of ours looking at the lock.
 #[test]
 fn repair_gives_back_what_the_dead_left() {
     let lock = TestLock::new("crash");
@@ -163,7 +163,7 @@ fn repair_gives_back_what_the_dead_left() {
     assert!(handle.state().abandoned.is_some());
 }
 
-/// Nobody is left to notice; whoever looks at the lock is told all the same that it is free to take.
+/// Nobody is left to notice. Even so, the lock is shown as free to take.
 #[test]
 fn an_offer_to_the_dead_counts_as_free() {
     let lock = TestLock::new("crash");

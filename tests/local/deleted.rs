@@ -1,5 +1,5 @@
 //! The lock's objects are deleted while it is in use: by an administrator, or at logout by systemd's RemoveIPC. Never
-//! two holders that both believe to hold the lock which now stands at the path; waiters ask for the new one.
+//! do two processes believe that they hold the lock which is now at the path; waiters ask for the new one.
 
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use serde_json::{Value, json};
@@ -28,20 +28,20 @@ impl Gone {
 
     fn delete(self, lock: &TestLock) {
         for path in self.paths(lock) {
-            // The note may be missing since an earlier deletion: open handles do without.
+            // The note may be missing since an earlier deletion: open handles do without it.
             if std::fs::remove_file(&path).is_err() {
                 assert_eq!(path, lock.paths().note_path());
             }
         }
     }
 
-    /// Whether what stands at the lock's paths is another lock now.
+    /// True if what is now at the lock's paths is another lock.
     fn replaces(self) -> bool {
         self != Self::Note
     }
 }
 
-/// Who of them believes to hold the lock that stands at the path.
+/// How many of them believe that they hold the lock at the path.
 fn believers(workers: &mut [&mut Worker]) -> usize {
     let believes = |worker: &mut &mut Worker| worker.ask(json!(["lost"])) == json!("held");
     workers
@@ -82,7 +82,7 @@ fn while_it_is_held() {
         gone.delete(&lock);
         let expected = if gone.replaces() { "replaced" } else { "held" };
         assert_eq!(holder.ask(json!(["lost"])), json!(expected), "{gone:?}");
-        // Table or flag alone still tell that the lock is taken; with both gone, this is the deletion of a held lock.
+        // The table or the flag alone still shows that the lock is taken; without both, a held lock has been deleted.
         let next = other.get(Ask::now());
         assert_eq!(next.is_some(), gone == Gone::All, "{gone:?}");
         assert!(believers(&mut [&mut holder, &mut other]) <= 1, "{gone:?}");
@@ -117,7 +117,7 @@ fn while_it_is_waited_for() {
         }
         gone.delete(&lock);
         if gone == Gone::All {
-            // Nobody has the new lock: one of them gets it, whatever the old holder does.
+            // Nobody has the new lock, so one of them gets it, whatever the old holder does.
             wait_until("the waiters have asked for the new lock", || {
                 lock.objects().len() == 3 && lock.state().waiters.len() == 1
             });
@@ -154,7 +154,7 @@ fn while_it_is_waited_for() {
     }
 }
 
-/// The same while a holder in each of many turns looks after itself.
+/// The same over many rounds, in which each holder finds out for itself.
 #[test]
 fn again_and_again_under_load() {
     let lock = TestLock::new("deleted");
@@ -171,7 +171,7 @@ fn again_and_again_under_load() {
         gone.delete(&lock);
         let mut left: Vec<&mut Worker> = workers.iter_mut().collect();
         let mut holding: Vec<&mut Worker> = Vec::new();
-        // The one who had it before the deletion may still hold the old lock; nobody else may.
+        // Only the process that had it before the deletion may still hold the old lock.
         while !left.is_empty() {
             wait_until("somebody is granted the lock", || {
                 let answered = left.iter_mut().position(|worker| worker.try_granted().is_some());

@@ -1,4 +1,4 @@
-//! Holds that no process of ours keeps alive: left taken, bound to a process, for a time; and how they end.
+//! Holds that no process of ours keeps alive: left taken, bound to a process, or for a time; and how they end.
 
 use crate::common::{Ask, LineChild, TestLock, Worker, wait_until};
 use resourcelock::{Detached, Ended, Error, GetOptions, Mode, UngetOptions, Wait};
@@ -13,7 +13,7 @@ fn detached(pid: Option<u32>, ttl: Option<Duration>) -> Ask {
     }
 }
 
-/// A process that lives until it is killed or its input ends.
+/// A process that lives until it is killed or reaches the end of its input.
 fn bystander() -> LineChild {
     LineChild::spawn(&mut Command::new("cat"))
 }
@@ -28,14 +28,14 @@ fn a_hold_that_was_left_outlives_its_process() {
     let lock = TestLock::new("detached");
     let [mut one, mut other] = [0; 2].map(|_| Worker::open(&lock));
     let token = one.get(detached(None, None)).unwrap().token;
-    assert_eq!(one.ask(json!(["have"])), json!(false), "it is nobody's own");
+    assert_eq!(one.ask(json!(["have"])), json!(false), "it belongs to nobody");
     assert!(one.end().success());
     let state = lock.state();
     assert!(state.locked && state.holders[0].detached && state.holders[0].alive);
     assert_eq!(other.get(Ask::now()), None);
     assert_eq!(other.ask(json!(["release"])), json!(false));
     assert_eq!(other.ask(json!(["force"])), json!(true));
-    assert_eq!(last_end(&lock), (token, Ended::Released), "its ordinary end");
+    assert_eq!(last_end(&lock), (token, Ended::Released), "it ends normally");
     let grant = other.get(Ask::now()).unwrap();
     assert!(grant.token > token && !grant.abandoned);
 }
@@ -73,7 +73,7 @@ fn a_detached_hold_can_be_waited_for_and_queued_for() {
     assert!(!lock.state().locked);
 }
 
-/// While it waits, it lives by its process like any other request: nobody leaves a lock taken after his death.
+/// While it waits, it depends on its process like any other request: nobody can leave a lock taken posthumously.
 #[test]
 fn a_detached_request_that_dies_in_the_queue_takes_nothing() {
     let lock = TestLock::new("detached");
@@ -114,7 +114,7 @@ fn a_hold_on_behalf_of_a_process_ends_with_it() {
     owner.wait();
 }
 
-/// An old kernel, or a container that does not allow it, has no descriptors of processes.
+/// An old kernel, or a container that forbids them, has no process descriptors.
 #[test]
 fn without_descriptors_of_processes_their_end_is_noticed() {
     for how in ["ENOSYS", "EPERM"] {
@@ -255,7 +255,7 @@ fn what_is_left_taken_becomes_detached() {
     assert!(lock.open().unget_lock(UngetOptions::new().token(token)).unwrap());
 }
 
-/// Whoever releases by force sets the queue in motion, whatever kind of hold it was.
+/// A forced release sets the queue in motion, whatever kind of hold it was.
 #[test]
 fn a_waiter_is_served_after_a_release_by_token() {
     let lock = TestLock::new("detached");
@@ -267,7 +267,7 @@ fn a_waiter_is_served_after_a_release_by_token() {
     assert!(other.granted().is_some());
 }
 
-/// A process whose first thread has ended, while another one goes on: /proc shows it as a zombie. It is none.
+/// If a process's first thread has exited while another one goes on, /proc shows it as a zombie. It is not one.
 #[test]
 fn a_process_whose_first_thread_has_ended_lives() {
     let lock = TestLock::new("detached");

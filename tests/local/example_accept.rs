@@ -1,5 +1,5 @@
-//! The file that refuses old tokens: what is no token or not the whole input changes nothing, and a late writer is
-//! refused however it comes to be late.
+//! The file that refuses old tokens: an invalid token or incomplete input changes nothing, and a late writer is
+//! refused, however it came to be late.
 
 use crate::common::{binary, wait_until};
 use std::fs;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/accept.sh");
 
-/// A folder with the file, which holds what token 42 wrote.
+/// A directory with the file, whose content was written with token 42.
 struct Place(TempDir);
 
 impl Place {
@@ -24,7 +24,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// A writer that waits for its input.
+    /// Starts a writer that waits for its input.
     fn writer(&self, token: &str, more: &[&str]) -> Child {
         let programs = PathBuf::from(binary().get_program());
         let path = std::env::var("PATH").unwrap();
@@ -33,7 +33,7 @@ impl Place {
             .arg(self.path("report"))
             .args(more)
             .env("RESOURCELOCK_TOKEN", token)
-            // The engine of the caller's job has no part in this.
+            // The engine of the caller's job does not matter here.
             .env("RESOURCELOCK_BACKEND", "etcd://nobody.invalid")
             .env("PATH", path)
             .stdin(Stdio::piped())
@@ -43,7 +43,7 @@ impl Place {
             .unwrap()
     }
 
-    /// The status, and what was said.
+    /// Runs a writer; returns its status and message.
     fn write(&self, token: &str, more: &[&str], input: &str) -> (Option<i32>, String) {
         finish(self.writer(token, more), input)
     }
@@ -52,7 +52,7 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Nothing has changed, and nothing lies about.
+    /// Asserts that nothing has changed, and nothing is left behind.
     fn is_as_before(&self, token: &str, why: &str) {
         assert_eq!(
             (self.read("report").as_str(), self.read("report.token").as_str()),
@@ -73,7 +73,7 @@ impl Drop for Place {
 }
 
 fn finish(mut writer: Child, input: &str) -> (Option<i32>, String) {
-    // One that has refused the token does not read it.
+    // A writer that has refused the token does not read its input.
     let _ = writer.stdin.take().unwrap().write_all(input.as_bytes());
     let Output { status, stderr, .. } = writer.wait_with_output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
@@ -153,7 +153,7 @@ fn a_writer_that_hangs_does_not_hold_up_the_next_one() {
     let place = Place::new();
     let mut late = place.writer("43", &[]);
     late.stdin.as_mut().unwrap().write_all(b"half of it\n").unwrap();
-    wait_until("half of it has come", || {
+    wait_until("half of it has arrived", || {
         let files = fs::read_dir(place.0.path()).unwrap().map(|file| file.unwrap().path());
         files
             .into_iter()

@@ -1,16 +1,16 @@
-//! The demo program does and prints what the Python module's demo program does and prints.
+//! The demo program does and prints the same as the Python module's demo program.
 
 use crate::common::{TestLock, example, peer, printed};
 use std::path::Path;
 use std::process::Command;
 
-/// The listing that the module's documentation shows, for a lock that is free at first.
+/// The listing in the module's documentation, for a lock that is free at first.
 const LISTING: &str = include_str!("demo/listing.txt");
 
 #[test]
 fn unlocked_at_first_as_in_the_published_listing() {
     let lock = TestLock::new("demo");
-    // Two lines of the listing were printed by version 2.4 of the module, on a lock with a note from an earlier use.
+    // Version 2.4 of the module printed two of the listing's lines, on a lock with a note from an earlier use.
     let expected = LISTING.replace("<2024-10-20 16:22:06.213743 - cli>", "<>").replace(
         "DEBUG:  <test_lock> lock unget request ignored",
         " INFO:  <test_lock> lock unget request ignored", // since version 3
@@ -48,7 +48,7 @@ fn their_demo(lock: &TestLock) -> String {
     printed(Command::new(peer::python()).arg(program).arg(lock.name()))
 }
 
-/// Puts DATE in place of what stands between `<` and ` - ` where it looks like a date, and the listing's lock name.
+/// Replaces what is between `<` and ` - ` by DATE if it looks like a date, and the lock's name by that of the listing.
 fn mask(lock: &TestLock, text: &str) -> String {
     let text = text.replace(lock.name(), "test_lock");
     let mut parts = text.split('<');

@@ -1,4 +1,4 @@
-//! The README's job: many readers of sensors append to one file. Under the lock no lines mix; without it they do.
+//! The README's job: many sensor readers append to one file. Under the lock their lines do not mix; without it they do.
 
 use crate::common::{TestLock, binary, printed, wait_until};
 use std::fs;
@@ -19,7 +19,7 @@ fn twenty_at_once_under_the_lock_keep_their_lines_apart() {
     assert_eq!(lock.state().counters.unwrap().acquisitions, 20);
 }
 
-/// A slow reader is held up in the middle of its line, and a second one comes.
+/// A slow reader is held up in the middle of its line when a second one arrives.
 #[test]
 fn a_second_reader_waits_for_a_slow_one() {
     let (lock, folder) = (TestLock::new("sensor"), tempfile::tempdir().unwrap());
@@ -36,7 +36,7 @@ fn a_second_reader_waits_for_a_slow_one() {
     assert_eq!(whole_lines(&file), 2);
 }
 
-/// The same without the lock: the second one writes into the slow one's line.
+/// The same without the lock: the second reader writes into the slow one's line.
 #[test]
 fn without_the_lock_lines_mix() {
     let folder = tempfile::tempdir().unwrap();
@@ -69,7 +69,7 @@ fn begun(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.len() > 0)
 }
 
-/// How many lines there are; all must be whole.
+/// Asserts that all lines are whole; returns how many there are.
 fn whole_lines(file: &Path) -> usize {
     let text = fs::read_to_string(file).unwrap();
     let whole = names_of_a_reader_alone();
@@ -87,7 +87,7 @@ fn names_of_a_reader_alone() -> Vec<String> {
     names(fs::read_to_string(&file).unwrap().trim_end())
 }
 
-/// The fields of `time,name,value,name,value...` but for the values, and with the time's digits masked.
+/// The fields of `time,name,value,name,value...` without the values, and with the time's digits masked.
 fn names(line: &str) -> Vec<String> {
     let (time, readings) = line.split_once(',').unwrap_or((line, ""));
     let time = time.replace(|c: char| c.is_ascii_digit(), "0");

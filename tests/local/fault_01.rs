@@ -1,7 +1,8 @@
-//! Fault 1: no command is started whose hold has ended, at whichever point between the grant and the start that happens.
+//! Fault 1: no command is started whose hold has ended, at whatever point between the grant and the start that happens.
 //!
 //! strace(1) stops the program after one of its system calls; meanwhile the lock is released by force and acquired by
-//! somebody else, or removed. This is done after each system call from the grant to the start, for each way to a start.
+//! somebody else, or removed. This is done after each system call from the grant to the start, for each way of
+//! starting.
 
 use crate::common::lock::binary;
 use crate::common::run::signal;
@@ -14,13 +15,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A way to a start.
+/// A way of starting a command.
 #[derive(Clone, Copy)]
 struct Way {
     options: &'static [&'static str],
-    /// A holder has died before.
+    /// True if the previous holder died.
     abandoned: bool,
-    /// The hold is that of a `run` around it.
+    /// True if the hold is that of an outer `run`.
     inner: bool,
 }
 
@@ -30,18 +31,18 @@ const FORK: Way = Way {
     inner: false,
 };
 
-/// How the hold is ended.
+/// How the test ends the hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Unget,
     Remove,
 }
 
-/// A system call: its name, and how many of that name there were up to this one.
+/// A system call: its name, and the number of calls with that name up to this one.
 type Call = (String, usize);
 
-/// What strace has written of the calls from the opening of the lock to the start of the command, in order; and true for
-/// those after which something about the lock's files was asked. With `--recover` the second start counts.
+/// The calls, from strace's log, between opening the lock and starting the command, in order; with true for those after
+/// which the lock's files were still checked. With `--recover`, the second start counts.
 fn calls_before_the_start(log: &Path, way: Way, lock: &TestLock) -> Vec<(Call, bool)> {
     let text = fs::read_to_string(log).unwrap();
     let mut counts = HashMap::<String, usize>::new();
@@ -60,7 +61,7 @@ fn calls_before_the_start(log: &Path, way: Way, lock: &TestLock) -> Vec<(Call, b
         if starts > usize::from(way.abandoned) {
             break;
         }
-        // How often it waits for the command of --recover differs.
+        // The number of times that it waits for the command of --recover varies.
         let waits = matches!(name, "rt_sigtimedwait" | "wait4");
         if opened && !waits {
             calls.push(((name.to_owned(), *count), about_the_lock));
@@ -74,13 +75,13 @@ fn calls_before_the_start(log: &Path, way: Way, lock: &TestLock) -> Vec<(Call, b
         .collect()
 }
 
-/// Where a run leaves its traces.
+/// A directory in which a run leaves its traces.
 struct Traces {
     folder: tempfile::TempDir,
 }
 
 impl Drop for Traces {
-    /// Leaves nothing behind that is stopped, if a test fails.
+    /// Even if a test fails, leaves no stopped process behind.
     fn drop(&mut self) {
         let log = self.path("log");
         for pid in processes().filter(|pid| command_line(*pid).contains(log.to_str().unwrap())) {
@@ -109,7 +110,7 @@ impl Traces {
         self.path("started").exists()
     }
 
-    /// `strace OPTIONS resourcelock NAME run …`, within a `run` of its own if need be.
+    /// `strace OPTIONS resourcelock NAME run …`, within an outer `run` if need be.
     fn run(&self, way: Way, lock: &TestLock, strace: &[String]) -> Command {
         let mut words = vec!["run", "-q", "-n"];
         if way.inner {
@@ -145,7 +146,7 @@ fn prepare(way: Way) -> TestLock {
     lock
 }
 
-/// Ends whatever hold there is, and takes the lock, if it still exists.
+/// Ends whatever hold there is, and takes the lock if it still exists.
 fn end(how: End, lock: &TestLock, next: &ResourceLock) {
     match how {
         End::Unget => {
@@ -157,8 +158,8 @@ fn end(how: End, lock: &TestLock, next: &ResourceLock) {
     }
 }
 
-/// Stops it after `call` and ends the hold then: the status of `run`, and whether the command was started. `None`: it held
-/// nothing there, or did not know yet and has made a new lock.
+/// Stops `run` after `call`, and then ends the hold. Returns the status of `run`, and whether the command was started.
+/// `None`: there was no hold at that point, or `run` did not know of it yet and created a new lock.
 fn ended_after(way: Way, (name, count): &Call, how: End) -> Option<(i32, bool)> {
     let lock = prepare(way);
     let next = lock.open();
@@ -174,7 +175,7 @@ fn ended_after(way: Way, (name, count): &Call, how: End) -> Option<(i32, bool)> 
         end(how, &lock, &next);
     }
     let stopped = processes().find(|pid| matches!(process_state(*pid), Some('T' | 't')) && runs(*pid, lock.name()));
-    signal(stopped.expect("it stands still"), Signal::SIGCONT);
+    signal(stopped.expect("it is stopped"), Signal::SIGCONT);
     child.wait();
     let made_anew = how == End::Remove && lock.paths().semaphore_path().exists();
     (holds && !made_anew).then(|| (traces.status(), traces.command_was_started()))
@@ -185,13 +186,13 @@ fn processes() -> impl Iterator<Item = u32> {
     all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// Its words, each with a NUL behind it.
+/// A process's arguments, each with a NUL after it.
 fn command_line(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// True if that process is the program, at work on this lock: not strace, nor the `run` around it.
+/// True if that process is the program at work on this lock, not strace or the outer `run`.
 fn runs(pid: u32, name: &str) -> bool {
     let program = binary().get_program().to_str().unwrap().to_owned();
     command_line(pid).starts_with(&format!("{program}\0{name}\0run\0-q\0-n\0"))
@@ -220,7 +221,7 @@ fn at_each_point(way: Way) {
         points += 1;
         let context = format!("{:?}: {how:?} after {call:?}: status {status}, ran: {ran}", way.options);
         if ran {
-            // Between the last check and the start: that is said in the documentation.
+            // Between the last check and the start: the documentation mentions that.
             assert!(!checked_after, "{context}");
             started += 1;
         }

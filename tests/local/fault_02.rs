@@ -1,10 +1,10 @@
-//! Fault 2: a `get` that cannot tell that it has taken the lock leaves nothing behind.
+//! Fault 2: a `get` that cannot report that it has taken the lock leaves nothing behind.
 
 use crate::common::{TestLock, in_private_shm};
 use std::fs::OpenOptions;
 use std::process::Stdio;
 
-/// Every way to ask, each with an answer on standard output.
+/// All ways of asking that answer on standard output.
 const WAYS: [&[&str]; 5] = [&[], &["--json"], &["-a", "600"], &["--ttl", "600"], &["-s"]];
 
 #[test]
@@ -42,7 +42,8 @@ fn to_a_closed_pipe() {
     }
 }
 
-/// As it is typed. The reader of a pipe that reads nothing may still be there when the answer comes: the status tells.
+/// As typed in a shell. A reader that reads nothing may still have the pipe open when the answer is written: the status
+/// tells.
 #[test]
 fn a_status_of_0_means_taken_and_another_one_free() {
     let output = in_private_shm(
@@ -58,7 +59,7 @@ fn a_status_of_0_means_taken_and_another_one_free() {
     }
 }
 
-/// Nothing to print: nothing can fail.
+/// With nothing to print, nothing can fail.
 #[test]
 fn quietly() {
     let lock = TestLock::new("f2");

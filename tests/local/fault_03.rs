@@ -1,4 +1,5 @@
-//! Fault 3: the mark that a holder died goes only by a holder who was told and says that it is repaired, or by hand.
+//! Fault 3: the mark of a holder's death is cleared only by a holder who was told and says that the damage is repaired,
+//! or by hand.
 
 use crate::common::run::{Running, lives, signal};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -7,7 +8,7 @@ use resourcelock::{Error, GetOptions, Wait, engines};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Output;
 
-/// A holder dies; its token.
+/// Lets a holder die; returns its token.
 fn die(lock: &TestLock) -> u64 {
     let mut dying = Worker::open(lock);
     let token = dying.get(Ask::default()).unwrap().token;
@@ -82,10 +83,10 @@ fn whoever_lost_the_lock_may_not() {
     assert!(matches!(guard.mark_recovered(), Err(Error::NotHeld)));
     drop(guard);
     assert!(matches!(handle.mark_recovered(), Err(Error::NotHeld)));
-    assert_eq!(lock.state().abandoned, Some(died), "it went on without the lock");
+    assert_eq!(lock.state().abandoned, Some(died), "it had lost the lock");
 }
 
-/// Two readers are told of a death. One of them dies, too; the other one knows nothing of that.
+/// Two readers are told of a death. One of them dies, too, of which the other one knows nothing.
 #[test]
 fn a_death_that_one_was_not_told_of_stays_marked() {
     let lock = TestLock::new("f3");
@@ -140,7 +141,7 @@ fn the_line_is_printed_once_and_the_variable_set_every_time() {
     for round in 0..2 {
         die(&lock);
         let quiet = run(&lock, &["run", "-q", "-n", "--", "false"]);
-        assert_eq!(told(&quiet), "", "whom nobody told");
+        assert_eq!(told(&quiet), "", "-q prints nothing, so nobody was told");
         for time in 0..3 {
             let output = run(&lock, &SHOW);
             assert_eq!(output.stdout, b"1\n");
@@ -157,7 +158,7 @@ fn the_line_is_printed_once_and_the_variable_set_every_time() {
     }
 }
 
-/// The library's message and the program's are one.
+/// The library's message and the program's do not both appear.
 #[test]
 fn the_line_is_printed_once_with_a_log_too() {
     for option in ["-v", "-vv"] {
@@ -177,7 +178,7 @@ fn the_line_is_printed_once_with_a_log_too() {
 fn by_hand_with_unget() {
     let lock = TestLock::new("f3");
     die(&lock);
-    // A script that takes the lock and releases it says nothing of a repair.
+    // A script that takes and releases the lock does not thereby say that anything was repaired.
     let pid = std::process::id().to_string();
     assert!(run(&lock, &["get", "-n", "-q", "--pid", &pid]).status.success());
     assert!(run(&lock, &["unget", "--pid", &pid]).status.success());
@@ -186,7 +187,7 @@ fn by_hand_with_unget() {
     let token = lock.state().holders[0].token.unwrap().to_string();
     assert!(run(&lock, &["unget", "--token", &token]).status.success());
     assert!(lock.state().abandoned.is_some());
-    // A person who takes it, repairs, and releases it does; also who finds it free.
+    // A person who takes it, repairs, and releases it does; so does one who ungets it while it is free.
     assert!(run(&lock, &["get", "-n", "-q"]).status.success());
     let output = run(&lock, &["unget"]);
     assert!(
@@ -205,7 +206,7 @@ fn by_hand_with_unget() {
     assert_eq!(told(&run(&lock, &["unget"])), "");
 }
 
-/// A lock that is taken away from a running command is not in order for that.
+/// Taking a lock away from a running command does not repair anything.
 #[test]
 fn not_by_taking_the_lock_away() {
     let lock = TestLock::new("f3");

@@ -1,4 +1,4 @@
-//! Fault 4: what a program wants to be called, its logger too, may panic and may use the handle that calls it.
+//! Fault 4: a program's callbacks, its logger included, may panic and may use the handle that calls them.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -33,15 +33,19 @@ fn a_panic_in_on_wait_leaves_the_queue() {
     let [mut holder, mut panicking, mut next] = [0; 3].map(|_| Worker::open(&lock));
     assert!(holder.get(Ask::now()).is_some());
     assert_eq!(panicking.ask(json!(["f4_panics_in_on_wait"])), json!(true));
-    assert_eq!(lock.state().waiters.len(), 0, "the process lives, its request does not");
+    assert_eq!(
+        lock.state().waiters.len(),
+        0,
+        "the process lives, but its request is gone"
+    );
     next.send_get(Ask::default());
     wait_until("it waits", || lock.state().waiters.len() == 1);
     assert!(holder.release());
     assert!(next.granted().is_some() && next.release());
-    assert!(panicking.get(Ask::now()).is_some(), "its handle is in order");
+    assert!(panicking.get(Ask::now()).is_some(), "its handle still works");
 }
 
-/// Does to a handle what a program may do while it is told something.
+/// A logger that, when called, does to a handle whatever a program may do.
 struct Meddling {
     lock: OnceLock<&'static ResourceLock>,
     /// Panics at a message that contains this.
@@ -96,7 +100,7 @@ impl Meddling {
     }
 }
 
-/// Whatever is logged: each of these logs something, and comes to its end.
+/// Each of these calls logs something, and returns all the same.
 fn logs(hands: &mut Hands, arguments: &[Value]) -> Value {
     let name = arguments[0].as_str().expect("a name");
     let lock = hands.lock();
@@ -167,7 +171,7 @@ fn a_logger_may_use_the_handle() {
     }
 }
 
-/// Whoever panics while it is told of a grant has not been granted anything.
+/// If the logger panics at the message about a grant, the lock has not been acquired.
 fn panics_in_the_log(hands: &mut Hands, _: &[Value]) -> Value {
     let lock = hands.lock();
     MEDDLING.start(lock);

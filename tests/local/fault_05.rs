@@ -1,4 +1,4 @@
-//! Fault 5: guards tell the truth about their hold, whichever kind it is; holds that are shared within a process are
+//! Fault 5: guards tell the truth about their hold, whatever its kind; holds that are shared within a process are
 //! counted.
 
 use crate::common::{Inside, TestLock};
@@ -97,7 +97,8 @@ fn so_does_a_job() {
     }
 }
 
-/// As in the Python module: however often it was asked for, one release is enough. But it ends no guard's hold.
+/// As in the Python module, one release is enough, however often the lock was requested. But it does not end a guard's
+/// hold.
 #[test]
 fn the_handle_is_one_of_its_users() {
     let lock = TestLock::new("f5");
@@ -113,7 +114,7 @@ fn the_handle_is_one_of_its_users() {
     assert!(unget(&handle) && lock.state().locked && !unget(&handle));
     assert!(handle.get_lock(again()).unwrap());
     drop(guard);
-    assert!(lock.state().locked, "the handle has it still");
+    assert!(lock.state().locked, "the handle still has it");
     assert!(unget(&handle) && !lock.state().locked);
 
     let guard = handle.acquire(now()).unwrap();
@@ -159,7 +160,7 @@ fn every_kind_of_guard_knows_when_its_hold_is_lost() {
     }
 }
 
-/// The semaphore says it, even while nobody can repair the table.
+/// The semaphore shows the loss even while nobody can repair the table.
 #[test]
 fn a_busy_table_hides_no_loss() {
     let lock = TestLock::new("f5");
@@ -182,7 +183,7 @@ fn a_detached_hold_stays_unless_its_guard_releases_it() {
     let detached = || now().detached(Detached::default());
     let guard = handle.acquire(detached()).unwrap();
     assert!(!handle.have_the_lock() && handle.token().is_none());
-    assert!(handle.try_acquire(again()).unwrap().is_none(), "it is nobody's");
+    assert!(handle.try_acquire(again()).unwrap().is_none(), "it belongs to nobody");
     drop(guard);
     assert!(lock.state().holders[0].detached);
     assert!(!unget(&handle) && lock.state().locked);
@@ -198,7 +199,7 @@ fn a_detached_hold_stays_unless_its_guard_releases_it() {
     assert!(!lock.state().locked);
 }
 
-/// These options have no meaning there.
+/// Those options have no meaning for an engine.
 #[test]
 fn an_engine_takes_no_detached_hold_for_its_own() {
     let lock = TestLock::new("f5");

@@ -1,4 +1,4 @@
-//! Fault 12: a command that reaches its limit is not ended without a word.
+//! Fault 12: a command that reaches its limit is not terminated silently.
 
 use crate::common::TestLock;
 

@@ -1,4 +1,4 @@
-//! Fault 14: whoever looks at a lock sees the one that stands at its paths now, also after somebody else has removed it.
+//! Fault 14: looking at a lock shows the one that is at its paths now, even after somebody else has removed it.
 
 use crate::common::{Ask, LineChild, Peer, TestLock, Worker, wait_until};
 use resourcelock::{Cancel, Change, ResourceLock, Viewer, Watch};
@@ -8,7 +8,7 @@ fn done(lock: &TestLock, arguments: &[&str]) {
     assert!(lock.command(arguments).status().unwrap().success(), "{arguments:?}");
 }
 
-/// How a lock goes.
+/// The ways to remove a lock.
 const WAYS: [fn(&TestLock); 2] = [
     |lock| done(lock, &["remove", "-q", "--force"]),
     |lock| lock.objects().iter().for_each(|path| fs::remove_file(path).unwrap()),
@@ -38,7 +38,7 @@ fn a_followed_lock_is_followed_through_its_removal() {
     }
 }
 
-/// A lock that the Python module alone has used has no table, until somebody else uses it.
+/// A lock that only the Python module has used has no table until somebody else uses it.
 #[test]
 fn a_table_that_comes_later_is_seen() {
     let lock = TestLock::new("f14");
@@ -66,12 +66,12 @@ fn a_viewer_and_a_handle_see_what_is_there() {
         let seen = viewer(&lock);
         assert!(handle.is_locked() && seen.state().locked);
         remove(&lock);
-        // Opened handles look at the paths every 10 ms.
+        // Open handles check the paths every 10 ms.
         wait_until("it is free", || !handle.is_locked());
         assert_eq!(handle.lock_value(), 1);
         assert!(!handle.state().locked && handle.history().is_empty() && handle.get_lock_info().is_empty());
         assert!(!seen.state().locked && seen.state().holders.is_empty() && seen.history().is_empty());
-        assert!(lock.objects().is_empty(), "who looks creates nothing");
+        assert!(lock.objects().is_empty(), "looking creates nothing");
 
         let mut other = Worker::open(&lock);
         let grant = other.get(Ask::now()).unwrap();
@@ -86,7 +86,7 @@ fn a_viewer_and_a_handle_see_what_is_there() {
     }
 }
 
-/// What is told of a removal: what came before it, that it happened, and everything of the new lock from its beginning.
+/// A watch reports what came before a removal, the removal, and everything about the new lock from its beginning.
 #[test]
 fn nothing_is_missed_around_a_removal() {
     for remove in WAYS {
@@ -122,7 +122,7 @@ fn until_so_many_ended(watch: &mut Watch<'_>, ends: usize) -> Vec<&'static str> 
     events
 }
 
-/// Only the semaphore was replaced: the table goes on with the new one, and its past is not told again.
+/// If only the semaphore was replaced, the table goes on with the new one, and its past is not reported again.
 #[test]
 fn a_table_that_goes_on_is_followed_on() {
     let lock = TestLock::new("f14");

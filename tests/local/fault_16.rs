@@ -1,4 +1,5 @@
-//! Fault 16: a refusal advises nothing that breaks a lock in use, and a forced release says who goes on without it.
+//! Fault 16: a refusal does not advise anything that breaks a lock in use, and a forced release says who goes on
+//! without the lock.
 
 use crate::common::{LineChild, TestLock};
 

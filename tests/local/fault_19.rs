@@ -1,4 +1,4 @@
-//! Fault 19: a signal during `--recover` ends the program as a signal does.
+//! Fault 19: a signal during `--recover` ends the program as signals usually do.
 
 use crate::common::run::Running;
 use crate::common::{TestLock, wait_until};

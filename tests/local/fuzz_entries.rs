@@ -1,4 +1,4 @@
-//! A bounded run of the entry functions that the targets in `fuzz/` explore without bound, on stable Rust.
+//! A bounded run, on stable Rust, of the entry functions that the targets in `fuzz/` explore without bound.
 
 use crate::common::TestLock;
 use proptest::collection::vec;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use resourcelock::{GetOptions, fuzzing};
 use std::fs;
 
-/// Random bytes at random places: where, what.
+/// Random bytes at random places: pairs of place and bytes.
 fn islands(within: usize) -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
     let island = prop_oneof![vec(any::<u8>(), 1..16), vec(any::<u8>(), 1000..6000)];
     vec((0..within, island), 0..12)
@@ -21,7 +21,7 @@ fn overwrite(bytes: &mut [u8], islands: Vec<(usize, Vec<u8>)>) {
     }
 }
 
-/// A flag's word and the table of a real lock that is held.
+/// The flag's word and the table of a real lock that is held.
 fn real_table() -> Vec<u8> {
     let lock = TestLock::new("fuzz");
     let handle = lock.open();
@@ -32,7 +32,7 @@ fn real_table() -> Vec<u8> {
     bytes
 }
 
-/// The flag's word, and what has to be right for a table to be used at all: its first 16 bytes.
+/// Size of the flag's word, and of what must be right for a table to be used at all: its first 16 bytes.
 const TRUSTED: usize = 8 + 16;
 
 fn settings() -> ProptestConfig {
@@ -42,7 +42,7 @@ fn settings() -> ProptestConfig {
     }
 }
 
-/// Most of a table is seldom used: half of the islands go to its beginning, where header and request words are.
+/// Most of a table is rarely used: half of the islands go to its beginning, where the header and the request words are.
 #[test]
 fn a_real_table_with_wrong_bytes() {
     let real = real_table();

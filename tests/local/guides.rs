@@ -1,7 +1,4 @@
-//! Every command of the guides is run, and what it prints is what the guide says.
-//!
-//! A guide's `console` blocks are one session: `$ ` begins a command, `> ` continues it, the other lines are what it
-//! prints. Numbers, durations and the width of columns may differ.
+//! Runs every command in the guides, and checks that it prints what the guide says: see `common::guide`.
 
 use crate::common::guide::{blocks, check, script, steps};
 use crate::common::private_shm;
@@ -11,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where a guide is tried out: a folder, programs that its examples name, users `alice` and `bob` of the group
+/// Where a guide is tried out: a directory, programs that its examples name, users `alice` and `bob` in the group
 /// `i2c`, and `carol` and `pi`.
 struct Place {
     folder: TempDir,
@@ -40,7 +37,7 @@ impl Place {
         let python = crate::common::peer::python();
         place.program("python3", &format!("exec '{}' \"$@\"", python.display()));
         place.program("sudo", "[ \"$1\" = -u ] || exit 1; user=$2; shift 2; exec setpriv --reuid $user --regid $user --init-groups \"$@\"");
-        // For others than root the temporary folder is closed.
+        // By default, only root may enter the temporary directory.
         for folder in [place.folder.path().to_owned(), place.path("bin")] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -68,7 +65,7 @@ impl Place {
 
     /// Runs a bash script here; returns what it printed, both streams together.
     fn run(&self, script: &str) -> String {
-        // The binary lies in a folder that other users may not enter: they get a copy.
+        // The binary is in a directory that other users may not enter: they get a copy.
         let binary = crate::common::binary().get_program().to_owned();
         let installed = self.path("bin/resourcelock");
         if !installed.exists() {

@@ -1,4 +1,4 @@
-//! What somebody sees who tries the program for the first time, where nothing has happened yet.
+//! What people see who try the program for the first time, before anything has happened.
 
 use crate::common::printed_in_private_shm;
 

@@ -1,4 +1,5 @@
-//! Locks of this machine, from end to end: the real binary, the library in processes of its own, the real Python module.
+//! End-to-end tests of locks on this machine: the real binary, the library in separate processes, the real Python
+//! module.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -63,7 +64,7 @@ mod trust_t9;
 mod versions;
 mod wall_clock;
 
-/// What a worker process runs, see `common::worker`; run as a test, it tries one out.
+/// What a worker process runs, see `common::worker`; as a test, it starts a worker and tests it.
 #[test]
 fn worker() {
     common::worker::main(

@@ -1,4 +1,4 @@
-//! The manual page is complete, and its markup is clean.
+//! The manual page is complete, and its markup is correct.
 
 use crate::common::prompt::{COMMANDS, options_in_help};
 use std::path::{Path, PathBuf};
