@@ -93,6 +93,20 @@ pub struct Ended {
     pub limit_reached: bool,
 }
 
+/// The signals after which nothing is known of what the command has left half done.
+const CRASHES: [c_int; 10] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGKILL,
+    libc::SIGSEGV,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSYS,
+];
+
 /// See [`Ended::how`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -103,6 +117,17 @@ pub enum How {
 }
 
 impl Ended {
+    /// True if it crashed, as far as can be seen: it was killed by a signal that nobody sends to ask for an orderly end, or
+    /// has the status that a shell makes of that. Who sent the signal does not count: that could be a fault of its own, the
+    /// kernel for lack of memory, a person, or this program at the end of a [`Limit`].
+    pub fn crashed(&self) -> bool {
+        let signal = match self.how {
+            How::Killed(signal) => signal,
+            How::Exited(status) => status - 128,
+        };
+        CRASHES.contains(&signal)
+    }
+
     /// True if it ended by itself with status 0.
     pub fn well(&self) -> bool {
         self.how == How::Exited(0) && !self.limit_reached

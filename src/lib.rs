@@ -44,8 +44,9 @@
 //! - Requests that have waited for a millisecond are served in the order in which they were made.
 //! - Waits end at their deadline, counted on the monotonic clock.
 //! - [`Guard::token`]s grow with every grant: pass them to the resource, and let it refuse lower ones.
-//! - Holders are told if a previous one died while holding the lock ([`Guard::abandoned`]), until one of them says that
-//!   what it left is in order ([`Guard::mark_recovered`]).
+//! - Holders are told if a previous one died while holding the lock, or said that what ran under it crashed
+//!   ([`Guard::abandoned`], [`Guard::mark_crashed`]), until one of them says that what was left is in order
+//!   ([`Guard::mark_recovered`]).
 //!
 //! # Not guaranteed
 //! - Locks are advisory: a process that does not use them is not kept out, and one that may write the lock's files can
@@ -75,7 +76,7 @@
 //! drop(slot);
 //!
 //! // A hold that outlives this handle, on behalf of a process:
-//! let on_behalf = Detached { pid: Some(std::process::id()), ttl: None };
+//! let on_behalf = Detached { pid: Some(std::process::id()), ..Detached::default() };
 //! assert!(one.get_lock(GetOptions::new().detached(on_behalf))?);
 //! assert!(!one.have_the_lock() && one.is_locked());
 //! assert!(other.unget_lock(UngetOptions::new().bound_to(std::process::id()))?);

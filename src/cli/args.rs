@@ -107,6 +107,8 @@ pub struct GetArgs {
     pub auto_unget: Option<Duration>,
     /// `--pid`.
     pub pid: Option<u32>,
+    /// `--must-unget`.
+    pub must_unget: bool,
     /// `--ttl`.
     pub ttl: Option<Duration>,
     /// `--forever`.

@@ -508,6 +508,16 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "must-unget",
+        commands: &[Get],
+        help: "With --pid: if the process ends without unget, it counts as crashed",
+        more: "The next holder is told that the lock was abandoned, as after a death. Otherwise the end of the process is the \
+               hold's ordinary end. In a script, together with a trap that releases the lock.",
+        refines: Some("pid"),
+        set: Set::Get(|get, _| put(&mut get.must_unget, true)),
+        ..OPTION
+    },
+    OptionDef {
         name: "ttl",
         commands: &[Get],
         value: Some(("DUR", Kind::Time)),

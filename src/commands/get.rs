@@ -7,7 +7,7 @@ use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, shown, view};
-use resourcelock::engines::{Engine, Held, Validity};
+use resourcelock::engines::{Engine, Held, Left, Validity};
 use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, PREVIOUS_HOLDER_DIED, State, UngetOptions};
 use std::io;
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ impl Hold {
     fn release(self, get: &Get<'_>) -> Result<bool, Failure> {
         let where_called = format!("{} - auto unget", get.args.message);
         let released = match self {
-            Self::Own(held) => held.release(false),
+            Self::Own(held) => held.release(Left::AsFound),
             Self::Detached { token, .. } => {
                 let target = UngetOptions::new().token(token).where_called(&where_called);
                 get.engine.break_hold(&get.lock, target)
@@ -177,6 +177,7 @@ impl Get<'_> {
         if detached {
             let detached = Detached {
                 pid: args.pid,
+                must_unget: args.must_unget,
                 ttl: args.ttl,
             };
             let hold = self.engine.acquire_detached(&self.lock, options, detached)?;

@@ -307,6 +307,17 @@ fn needs_renewal(engine: &'static str) -> Error {
     }
 }
 
+/// How a holder leaves what the lock protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// In order, also if a previous holder had left it half done: the mark of that goes.
+    InOrder,
+    /// As far as is known, as it was found: a mark stays.
+    AsFound,
+    /// Perhaps half done: what ran under the lock crashed, and the next holder is told.
+    Crashed,
+}
+
 /// A hold. Dropping it releases it, as far as that can be done without an answer.
 pub trait Held: Send {
     /// The grant's number: grows strictly with every grant of this lock.
@@ -320,8 +331,8 @@ pub trait Held: Send {
         (!self.validity().is_certain()).then_some(Lost::Lease)
     }
 
-    /// True if a previous holder died while it held the lock, and nobody has said since that what it may have left half
-    /// done is in order again. Always false on an engine that does not tell ([`Capabilities::abandoned`]).
+    /// True if a previous holder died while it held the lock, or what it ran crashed, and nobody has said since that what
+    /// was left half done is in order again. Always false on an engine that does not tell ([`Capabilities::abandoned`]).
     fn abandoned(&self) -> bool {
         false
     }
@@ -369,12 +380,12 @@ pub trait Held: Send {
     /// short, the hold ends with its lease.
     fn shorten_release(&mut self) {}
 
-    /// Releases; false = it was lost before (broken, or its lease ran out). `repaired`: what a previous holder may have
-    /// left half done is in order again, and the mark that it died goes.
+    /// Releases; false = it was lost before (broken, or its lease ran out). `left`: how the caller leaves what the lock
+    /// protects; without meaning on an engine that does not tell the next holder ([`Capabilities::abandoned`]).
     ///
     /// # Errors
     /// As [`Engine::acquire`], if it is not known whether the engine has heard of it. It ends with its lease then.
-    fn release(self: Box<Self>, repaired: bool) -> Result<bool>;
+    fn release(self: Box<Self>, left: Left) -> Result<bool>;
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const CURRENT: [Metric<State>; 4] = [
 ];
 
 /// What was counted since the lock's table was created; only a lock of this machine has one.
-const COUNTED: [Metric<Counters>; 8] = [
+const COUNTED: [Metric<Counters>; 9] = [
     (
         "consecutive_conflicts",
         "gauge",
@@ -64,6 +64,12 @@ const COUNTED: [Metric<Counters>; 8] = [
     ("abandoned_total", "counter", "Holds whose holder died.", |counters| {
         counters.abandoned as f64
     }),
+    (
+        "crashes_total",
+        "counter",
+        "Holds that were released after their command had crashed.",
+        |counters| counters.crashed as f64,
+    ),
     ("forced_total", "counter", "Holds released by force.", |counters| {
         counters.forced as f64
     }),

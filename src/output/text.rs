@@ -43,7 +43,7 @@ pub fn state(state: &State, style: Style) -> String {
     if let Some(token) = state.abandoned {
         let _ = writeln!(
             text,
-            "  abandoned  the holder with token {token} died while holding it; a 'run' that ends well, or 'unget', clears this"
+            "  abandoned  the holder with token {token}, or its command, died while holding it; a 'run' that ends well, or 'unget', clears this"
         );
     }
     if state.value > 1 {

@@ -115,7 +115,8 @@ impl Span {
     /// The mark of a request that did not end well.
     fn mark(&self) -> Option<&'static str> {
         match self.how? {
-            Ended::Released => None,
+            Ended::Released | Ended::WithProcess => None,
+            Ended::Crashed => Some("\u{2715} crashed"),
             Ended::Abandoned => Some("\u{2715} abandoned"),
             Ended::Expired => Some("expired"),
             Ended::Forced => Some("forced"),
@@ -284,7 +285,7 @@ impl Timeline {
         }
         if let Some(granted) = granted {
             let width = (end - granted).max(THINNEST);
-            let fill = if span.how == Some(Ended::Abandoned) {
+            let fill = if matches!(span.how, Some(Ended::Abandoned | Ended::Crashed)) {
                 "#b3261e"
             } else {
                 "#1f4e79"
@@ -318,7 +319,7 @@ fn legend() -> String {
          stroke-width=\"0.5\"/><text x=\"264\" y=\"48\">waiting</text>\
          <rect x=\"330\" y=\"37\" width=\"28\" height=\"{BAR}\" fill=\"#1f4e79\"/><text x=\"364\" y=\"48\">holding</text>\
          <text x=\"430\" y=\"48\" fill=\"#b3261e\" font-weight=\"bold\">\u{2715}</text>\
-         <text x=\"446\" y=\"48\">its process died while holding</text>\n"
+         <text x=\"446\" y=\"48\">its process or command died while holding</text>\n"
     )
 }
 

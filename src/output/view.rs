@@ -119,6 +119,7 @@ pub struct CountersView {
     pub timeouts: u64,
     pub consecutive_timeouts: u64,
     pub abandoned: u64,
+    pub crashed: u64,
     pub forced: u64,
     pub waited_seconds: f64,
     pub held_seconds: f64,
@@ -207,8 +208,8 @@ pub struct EventView {
     pub version: u32,
     pub lock: String,
     pub at: String,
-    /// `queued`, `granted`, `released`, `abandoned`, `expired`, `forced`, `timed out`, `foreign taken`,
-    /// `foreign released`, `missed`, `removed`.
+    /// `queued`, `granted`, `released`, `crashed`, `ended with its process`, `abandoned`, `expired`, `forced`, `timed out`,
+    /// `foreign taken`, `foreign released`, `missed`, `removed`.
     pub event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiter: Option<WaiterView>,
@@ -383,6 +384,7 @@ impl From<&Counters> for CountersView {
             timeouts: counters.timeouts,
             consecutive_timeouts: counters.consecutive_timeouts,
             abandoned: counters.abandoned,
+            crashed: counters.crashed,
             forced: counters.forced,
             waited_seconds: seconds(counters.waited),
             held_seconds: seconds(counters.held),

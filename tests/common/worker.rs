@@ -55,7 +55,7 @@ impl Ask {
         };
         let detached = self
             .detached
-            .map(|d| json!([d.pid, d.ttl.map(|ttl| ttl.as_millis() as u64)]));
+            .map(|d| json!([d.pid, d.ttl.map(|ttl| ttl.as_millis() as u64), d.must_unget]));
         json!({ "wait": self.wait, "mode": mode, "detached": detached, "patient": self.patient })
     }
 
@@ -79,6 +79,7 @@ impl Ask {
         match asked["detached"].as_array() {
             Some(d) => options.detached(Detached {
                 pid: d[0].as_u64().map(|pid| pid as u32),
+                must_unget: d[2].as_bool() == Some(true),
                 ttl: d[1].as_u64().map(Duration::from_millis),
             }),
             None => options,

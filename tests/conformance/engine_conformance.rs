@@ -3,7 +3,7 @@
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::{lock_name, wait_until};
-use resourcelock::engines::{self, Engine, Held, Validity};
+use resourcelock::engines::{self, Engine, Held, Left, Validity};
 use resourcelock::{Cancel, Change, Detached, Error, GetOptions, LockName, Mode, State, UngetOptions, Wait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -251,7 +251,7 @@ fn acquired_shown_released(engine: &Shared) {
         matches!(held.validity(), Validity::Until(_)),
         engine.capabilities().lease
     );
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
     assert!(is_free(engine, &lock));
 }
 
@@ -260,7 +260,7 @@ fn excludes(engine: &Shared) {
     let held = take(engine, &lock);
     assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
     assert!(state(engine, &lock).waiters.is_empty(), "the refused request has left");
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
     assert!(engine.acquire(&lock, at_once()).expect("it answers").is_some());
 }
 
@@ -272,7 +272,7 @@ fn deadline(engine: &Shared) {
     assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(state(engine, &lock).waiters.is_empty());
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
 }
 
 fn cancellation(engine: &Shared) {
@@ -291,7 +291,7 @@ fn cancellation(engine: &Shared) {
     cancel.cancel();
     assert!(matches!(waiting.join().expect("no panic"), Err(Error::Cancelled)));
     wait_until("it has left the queue", || state(engine, &lock).waiters.is_empty());
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
 }
 
 fn order(engine: &Shared) {
@@ -310,7 +310,7 @@ fn order(engine: &Shared) {
                 .expect("it answers")
                 .expect("had");
             let turn = turn.fetch_add(1, Ordering::SeqCst);
-            assert!(held.release(true).expect("it answers"));
+            assert!(held.release(Left::InOrder).expect("it answers"));
             turn
         }));
     }
@@ -322,7 +322,7 @@ fn order(engine: &Shared) {
         .filter_map(|waiter| waiter.requester.command.as_deref())
         .collect();
     assert_eq!(commands, ["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
     let turns: Vec<u32> = waiting
         .into_iter()
         .map(|waiter| waiter.join().expect("no panic"))
@@ -344,7 +344,7 @@ fn tells_waiters(engine: &Shared) {
     assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
     let told = told.expect("it was told");
     assert_eq!(told.holders[0].requester.command.as_deref(), Some("the-holder"));
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
 }
 
 fn tokens_grow(engine: &Shared) {
@@ -361,7 +361,7 @@ fn tokens_grow(engine: &Shared) {
                 let before = highest.swap(held.token(), Ordering::SeqCst);
                 assert!(before < held.token(), "{} after {before}", held.token());
                 inside.store(false, Ordering::SeqCst);
-                assert!(held.release(true).expect("it answers"));
+                assert!(held.release(Left::InOrder).expect("it answers"));
             }
         })
     });
@@ -382,13 +382,13 @@ fn broken(engine: &Shared) {
     assert!(engine.break_hold(&lock, every()).expect("it answers"));
     let next = next.join().expect("no panic");
     assert!(next.token() > held.token());
-    assert!(!held.release(true).expect("it answers"), "it was lost before");
+    assert!(!held.release(Left::InOrder).expect("it answers"), "it was lost before");
     assert_eq!(
         state(engine, &lock).holders.len(),
         1,
         "the next one's hold is untouched"
     );
-    assert!(next.release(true).expect("it answers"));
+    assert!(next.release(Left::InOrder).expect("it answers"));
 }
 
 fn broken_by_token(engine: &Shared) {
@@ -406,7 +406,7 @@ fn broken_by_token(engine: &Shared) {
             .expect("it answers")
     );
     wait_until("it is free", || is_free(engine, &lock));
-    assert!(!held.release(true).expect("it answers"));
+    assert!(!held.release(Left::InOrder).expect("it answers"));
 }
 
 fn dropped(engine: &Shared) {
@@ -435,10 +435,16 @@ fn shared(engine: &Shared) {
         shared().expect("it answers").is_none(),
         "nobody overtakes one who wants to be alone"
     );
-    assert!(one.release(true).expect("it answers"));
+    assert!(one.release(Left::InOrder).expect("it answers"));
     assert_eq!(state(engine, &lock).waiters.len(), 1);
-    assert!(other.release(true).expect("it answers"));
-    assert!(alone.join().expect("no panic").release(true).expect("it answers"));
+    assert!(other.release(Left::InOrder).expect("it answers"));
+    assert!(
+        alone
+            .join()
+            .expect("no panic")
+            .release(Left::InOrder)
+            .expect("it answers")
+    );
 }
 
 fn slots(engine: &Shared) {
@@ -458,15 +464,24 @@ fn slots(engine: &Shared) {
         thread::spawn(move || engine.acquire(&name, patient().mode(Mode::Slots(2))))
     };
     wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
-    assert!(one.release(true).expect("it answers"));
+    assert!(one.release(Left::InOrder).expect("it answers"));
     let third = third.join().expect("no panic").expect("it answers").expect("had");
-    assert!(other.release(true).expect("it answers"));
-    assert!(third.release(true).expect("it answers"));
+    assert!(other.release(Left::InOrder).expect("it answers"));
+    assert!(third.release(Left::InOrder).expect("it answers"));
 }
 
 fn detached(engine: &Shared) {
     let lock = Lock::new("detached");
-    let leave = |ttl: Option<Duration>| engine.acquire_detached(&lock, patient(), Detached { pid: None, ttl });
+    let leave = |ttl: Option<Duration>| {
+        engine.acquire_detached(
+            &lock,
+            patient(),
+            Detached {
+                ttl,
+                ..Detached::default()
+            },
+        )
+    };
     if !engine.capabilities().detached {
         assert!(matches!(leave(None), Err(Error::Unsupported { .. })));
         assert!(is_free(engine, &lock));
@@ -521,12 +536,12 @@ fn followed(engine: &Shared) {
         thread::spawn(move || take(&engine, &name))
     };
     assert_eq!(told(&never), Some(("queued", Some(u64::from(std::process::id())))));
-    assert!(held.release(true).expect("it answers"));
+    assert!(held.release(Left::InOrder).expect("it answers"));
     let next = next.join().expect("no panic");
     assert_eq!(told(&never), Some(("ended", Some(first))));
     assert_eq!(told(&never), Some(("granted", Some(next.token()))));
     let second = next.token();
-    assert!(next.release(true).expect("it answers"));
+    assert!(next.release(Left::InOrder).expect("it answers"));
     assert_eq!(told(&never), Some(("ended", Some(second))));
     let cancelled = Cancel::new();
     cancelled.cancel();
@@ -558,6 +573,6 @@ fn odd_texts(engine: &Shared) {
         let seen = state(engine, &lock);
         assert!(seen.note.contains("it's"), "{}", seen.note);
         assert!(!seen.note.contains('\n'));
-        assert!(held.release(true).expect("it answers"));
+        assert!(held.release(Left::InOrder).expect("it answers"));
     }
 }

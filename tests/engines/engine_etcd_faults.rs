@@ -492,7 +492,10 @@ fn holder_with_a_clock_of_its_own() {
         println!("> wall {}", wall.expect("after 1970").as_secs());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    println!("> released {}", held.release(true).expect("it answers"));
+    println!(
+        "> released {}",
+        held.release(resourcelock::engines::Left::InOrder).expect("it answers")
+    );
 }
 
 /// Tells it what to do: `URL NAME END`.

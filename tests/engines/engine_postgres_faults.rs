@@ -338,7 +338,10 @@ fn released_while_the_server_hangs() {
     server.signal_all("STOP");
     let mut asking = Run::start(&mut journal.command(&["run", "-n", "true"]));
     hurried.shorten_release();
-    assert!(hurried.release(true).is_err(), "nobody knows");
+    assert!(
+        hurried.release(resourcelock::engines::Left::InOrder).is_err(),
+        "nobody knows"
+    );
     drop(dropped);
     assert!(asking.is_running(), "they waited for an answer");
     assert_eq!(asking.status(), 69);

@@ -4,6 +4,7 @@
 use crate::common::run::{Running, lives, signal};
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal;
+use resourcelock::engines::Left;
 use resourcelock::{Error, GetOptions, Wait, engines};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Output;
@@ -124,12 +125,12 @@ fn an_engine_releases_repaired_or_not() {
     die(&lock);
     let engine = engines::open("local:").unwrap();
     let mut held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
-    assert!(held.abandoned() && held.release(false).unwrap());
+    assert!(held.abandoned() && held.release(Left::AsFound).unwrap());
     held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
     assert!(held.abandoned());
     drop(held);
     held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
-    assert!(held.abandoned() && held.release(true).unwrap());
+    assert!(held.abandoned() && held.release(Left::InOrder).unwrap());
     assert!(!engine.acquire(lock.paths(), now()).unwrap().unwrap().abandoned());
 }
 

@@ -2,6 +2,7 @@
 //! counted.
 
 use crate::common::{Inside, TestLock};
+use resourcelock::engines::Left;
 use resourcelock::{Detached, Error, GetOptions, Guard, Lost, Mode, ResourceLock, UngetOptions, Wait, engines};
 use std::os::unix::fs::FileExt;
 
@@ -208,7 +209,7 @@ fn an_engine_takes_no_detached_hold_for_its_own() {
     let held = engine.acquire(lock.paths(), options).unwrap().unwrap();
     assert_eq!(held.lost(), None);
     assert!(engine.acquire(lock.paths(), again()).unwrap().is_none());
-    assert!(held.release(true).unwrap());
+    assert!(held.release(Left::InOrder).unwrap());
     assert!(!lock.state().locked);
     let hold = engine
         .acquire_detached(lock.paths(), again(), Detached::default())

@@ -27,6 +27,7 @@ mod fault_02;
 mod fault_03;
 mod fault_04;
 mod fault_05;
+mod fault_11;
 mod fault_12;
 mod fault_13;
 mod fault_14;

@@ -206,7 +206,7 @@ fn replace_signals_only_what_runs_a_command_for_the_lock() {
     let handle = lock.open();
     let detached = resourcelock::Detached {
         pid: Some(bystander.id()),
-        ttl: None,
+        ..resourcelock::Detached::default()
     };
     assert!(
         handle

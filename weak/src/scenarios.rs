@@ -744,6 +744,7 @@ fn world_with_lifelines() -> Arc<World> {
 /// The terms of a detached hold that is bound to a living process.
 const DETACHED: Detached = Detached {
     pid: Some(BOUND.0),
+    must_unget: false,
     ttl: None,
 };
 /// The id of a keeper whose beacon stays lit.
@@ -788,8 +789,8 @@ fn snapshot_of_a_detached_hold() {
 fn expiry_of_another_clock() {
     let world = world_with_lifelines();
     let expires = Detached {
-        pid: None,
         ttl: Some(Duration::ZERO),
+        ..Detached::default()
     };
     let [a, b, c] = [1, 2, 3].map(|id| Process::new(&world, id));
     let (i, word) = prepared(&a);

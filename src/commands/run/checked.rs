@@ -4,7 +4,7 @@ use super::granted::{Granted, not_released};
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
-use resourcelock::engines::Held;
+use resourcelock::engines::{Held, Left};
 use resourcelock::{Error, Lost};
 
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
@@ -28,7 +28,7 @@ impl<'r> Checked<'r> {
         let prepared = &mut self.granted.prepared;
         if run.args.no_fork {
             let not_run = exec::exec_here(&prepared.signals, &prepared.program, &self.granted.environment);
-            self.release(false);
+            self.release(Left::AsFound);
             return Ok(run.not_run(&not_run));
         }
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
@@ -42,7 +42,7 @@ impl<'r> Checked<'r> {
             }
             Err(not_run) => {
                 let barred = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
-                self.release(false);
+                self.release(Left::AsFound);
                 if barred {
                     run.say(LOST_BEFORE);
                     return Ok(Exit::Lost);
@@ -65,7 +65,13 @@ impl<'r> Checked<'r> {
             self.granted.held.shorten_release();
         }
         let remote = run.engine.capabilities().remote;
-        let released = self.release(ended.well());
+        let released = self.release(if ended.crashed() {
+            Left::Crashed
+        } else if ended.well() {
+            Left::InOrder
+        } else {
+            Left::AsFound
+        });
         if asked {
             let kept = lost_before.is_none() && released == Some(true);
             run.say(if killed || !kept { ENDED } else { ASKED });
@@ -86,9 +92,9 @@ impl<'r> Checked<'r> {
     }
 
     /// True if it was held until now; `None` = unknown, since the engine cannot be reached.
-    fn release(self, repaired: bool) -> Option<bool> {
+    fn release(self, left: Left) -> Option<bool> {
         let run = self.granted.prepared.run;
-        match self.granted.held.release(repaired) {
+        match self.granted.held.release(left) {
             Ok(released) => Some(released),
             Err(error) => {
                 run.say(&not_released(&error));

@@ -7,7 +7,7 @@ use crate::commands::Failure;
 use crate::commands::job::Variable;
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
-use resourcelock::engines::{Held, Validity};
+use resourcelock::engines::{Held, Left, Validity};
 use resourcelock::{Error, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
 
@@ -91,7 +91,7 @@ impl<'r> Granted<'r> {
     /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
         let run = self.run();
-        match self.held.release(false) {
+        match self.held.release(Left::AsFound) {
             Ok(_) => {}
             Err(error) => run.say(&not_released(&error)),
         }

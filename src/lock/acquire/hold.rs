@@ -45,6 +45,8 @@ pub(crate) struct Hold {
     pub(crate) keeper: Option<Keeper>,
     /// The keeper's id, after this process's own copy was closed; else 0.
     pub(crate) kept: u32,
+    /// What ran under it has crashed: the next holder is told.
+    pub(crate) crashed: bool,
     /// True if it is not released with the handle.
     pub(crate) left: bool,
     /// True if it does not depend on this process: it is not released with the last user.
@@ -68,6 +70,7 @@ impl Hold {
             abandoned: 0,
             keeper: None,
             kept: 0,
+            crashed: false,
             left: false,
             detached: false,
             guards: 0,
@@ -159,7 +162,7 @@ impl Hold {
         let told = self.abandoned;
         let held = self.change(RELEASE_LATCH_NS, |real, _| _ = queue::mark_recovered(real, told))?;
         if held {
-            self.abandoned = 0;
+            (self.abandoned, self.crashed) = (0, false);
         }
         Ok(held)
     }
@@ -167,6 +170,7 @@ impl Hold {
     /// What the history keeps of it, if it is released at `now`. In the latch, before the record is another request's.
     pub(crate) fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
         let (kind, slots) = kind_of(self.request.mode);
+        let how = if self.crashed { Ended::Crashed } else { Ended::Released };
         Ending {
             ticket: self.record().map_or(0, |record| record.ticket.load(Relaxed)),
             token: self.token,
@@ -175,7 +179,7 @@ impl Hold {
             held_ns: now.saturating_sub(self.granted),
             ended_wall_us,
             requester: self.request.requester,
-            what: pack_what(kind as u8, Ended::Released, slots),
+            what: pack_what(kind as u8, how, slots),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Which};
 use crate::lock::shm::deferred_log::log_unlocked;
+use crate::lock::shm::ending;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real_world::Real;
@@ -141,6 +142,9 @@ impl Handle {
     ///
     /// The release is one compare-exchange, which works even while a process is stopped in the latch. What follows
     /// (history, the next in line) is skipped if the table stays busy; the next process that checks makes up for it.
+    ///
+    /// After a crash the mark has to be set first, in the latch. If that cannot be done, the hold is not released: it is
+    /// found dead, and marked, as soon as this handle is closed.
     fn end_hold(&self, hold: Hold) -> Result<bool> {
         let mut current = self.current();
         let now = sys::monotonic();
@@ -149,9 +153,14 @@ impl Handle {
         let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
         let done = real.in_latch(|real, wakes| {
             let owned = queue::settle(real)?;
-            let released = queue::let_go(real, hold.i, hold.word())?;
+            let released = if hold.crashed {
+                queue::let_go_crashed(real, hold.i, hold.word())?
+            } else {
+                queue::let_go(real, hold.i, hold.word())?
+            };
             if released {
                 table.record_end(&hold.ending(now, wall_us));
+                ending::add(&table.header.crashes, hold.crashed.into());
             }
             queue::dispatch(real, None, owned, false, wakes)?;
             Ok(released)
@@ -160,6 +169,16 @@ impl Handle {
             Ok(released) => return Ok(released),
             Err(not_done) => not_done,
         };
+        if hold.crashed {
+            let still = hold.is_held();
+            log_unlocked!(
+                Warn,
+                "<{}> the crash could not be marked, so the hold ends with this process: {}",
+                self.name(),
+                not_done.error(&hold.objects)
+            );
+            return Ok(still);
+        }
         let released = queue::let_go(&real, hold.i, hold.word()).unwrap_or(false);
         if let NotDone::Busy(_) = not_done {
             log_unlocked!(

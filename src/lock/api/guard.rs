@@ -112,6 +112,13 @@ impl Guard<'_> {
         self.lock.handle.mark_recovered(Some(self.token()))
     }
 
+    /// Says that what ran under the hold crashed: what the lock protects may be inconsistent, so when the hold is released,
+    /// the next holders are told as of a death ([`abandoned`](Self::abandoned)). For whoever runs a program under the lock
+    /// and outlives it. Does nothing if the hold was lost. Does not block.
+    pub fn mark_crashed(&self) {
+        self.share.with(|hold| hold.crashed = true);
+    }
+
     /// How the hold was taken away, if it was: released by force, or its files deleted. Checks the semaphore as well,
     /// so that it notices a forced release by the Python module. If that module's user has taken the lock in the
     /// meantime, that cannot be told from our own hold. Blocks for the table up to 1 s.

@@ -1,6 +1,6 @@
 //! This machine, as an engine.
 
-use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, Validity};
+use super::{Capabilities, DetachedHold, Engine, Follow, Held, Left, Listing, Validity};
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::watch::Viewed;
 use crate::lock::shm::found::{Found, Retry};
@@ -310,14 +310,16 @@ impl Held for LocalHeld {
         self.lent().kept_alive_elsewhere()
     }
 
-    fn release(mut self: Box<Self>, repaired: bool) -> Result<bool> {
+    fn release(mut self: Box<Self>, left: Left) -> Result<bool> {
         self.released = true;
         let guard = Guard::of(&self.lock, self.token);
-        if repaired && guard.abandoned() {
-            match guard.mark_recovered() {
+        match left {
+            Left::InOrder if guard.abandoned() => match guard.mark_recovered() {
                 Ok(()) | Err(Error::NotHeld) => {} // the release tells
                 Err(error) => log::warn!("<{}> still marked as abandoned: {error}", self.lock.name()),
-            }
+            },
+            Left::InOrder | Left::AsFound => {}
+            Left::Crashed => guard.mark_crashed(),
         }
         guard.release()
     }

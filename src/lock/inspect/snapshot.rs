@@ -276,6 +276,7 @@ fn state_with(
             timeouts: header.timeouts.load(Relaxed),
             consecutive_timeouts: header.consecutive_timeouts.load(Relaxed),
             abandoned: header.abandonments.load(Relaxed),
+            crashed: header.crashes.load(Relaxed),
             forced: header.forced.load(Relaxed),
             waited: Duration::from_nanos(header.waited_ns.load(Relaxed)),
             held: Duration::from_nanos(header.held_ns.load(Relaxed)),

@@ -17,6 +17,7 @@
 //! | Stalled | Waiting | its owner, **without** the latch | it runs again; it has kept its ticket |
 //! | Waiting, Stalled | Vacant | its owner, **without** the latch | it gives up (`withdraw`) |
 //! | Held | Vacant | its owner, if need be **without** the latch | it releases (`let_go`) |
+//! | Held | Vacant | its owner, in the latch | it releases after a crash, and leaves the mark (`let_go_crashed`) |
 //! | Offered | Waiting | anyone, in the latch | the semaphore was released by force |
 //! | Held | Vacant | anyone, in the latch | its holder is gone; it has expired; it was released by force |
 //! | any | Vacant | anyone, in the latch | its owner is gone |
@@ -66,7 +67,7 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
 
-pub(crate) use repair::{Sweep, Which, force, mark_recovered, visit};
+pub(crate) use repair::{Sweep, Which, force, let_go_crashed, mark_recovered, visit};
 pub(crate) use waiters::{Check, Place, Poll, any_gone, check, check_from_outside, let_go, poll, withdraw};
 
 /// Grants in a row after which processes that wait for the semaphore itself (the Python module) have a turn.
@@ -107,7 +108,7 @@ pub(crate) enum Field {
     /// Foreign waiters are not counted until then (the same): they did not take the semaphore in their turn, so a
     /// killed waiter has leaked the count, or they are too slow to matter.
     IgnoreUntil,
-    /// Token of a hold whose holder died; 0 = none.
+    /// Token of a hold that left its mark: its holder died, or what ran under it crashed; 0 = none.
     Abandoned,
 }
 

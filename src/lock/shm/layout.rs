@@ -72,8 +72,8 @@ sys::shared! {
         pub(crate) waited_ns: AtomicU64,
         pub(crate) held_ns: AtomicU64,
         pub(crate) consecutive_timeouts: AtomicU64,
-        /// Holds whose command crashed. (Nothing counts them yet.)
-        _crashes: AtomicU64,
+        /// Holds under which something crashed.
+        pub(crate) crashes: AtomicU64,
         /// Requests in a row that ended without the lock since a run ended well. (Nothing counts them yet.)
         _skips: AtomicU64,
         pub(crate) conflicts: AtomicU64,
@@ -283,6 +283,8 @@ pub(crate) fn pack_what(kind: u8, how: Ended, slots: u32) -> u64 {
         Ended::TimedOut => 4,
         Ended::Refused => 5,
         Ended::Cancelled => 6,
+        Ended::Crashed => 7,
+        Ended::WithProcess => 8,
     };
     u64::from(kind) | how << 8 | u64::from(slots) << 16
 }
@@ -296,6 +298,8 @@ pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
         4 => Ended::TimedOut,
         5 => Ended::Refused,
         6 => Ended::Cancelled,
+        7 => Ended::Crashed,
+        8 => Ended::WithProcess,
         _ => Ended::Released,
     };
     (what as u8, how, (what >> 16) as u32)
@@ -346,6 +350,8 @@ mod tests {
             Ended::TimedOut,
             Ended::Refused,
             Ended::Cancelled,
+            Ended::Crashed,
+            Ended::WithProcess,
         ] {
             assert_eq!(unpack_what(pack_what(2, how, 77)), (2, how, 77));
         }

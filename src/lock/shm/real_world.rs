@@ -127,6 +127,9 @@ impl<'a> Real<'a> {
             record.time_namespace.store(process::time_namespace(), Relaxed);
             record.expires.store(sys::boottime().saturating_add(ns), EXPIRES_STORE);
         }
+        if !detached.must_unget {
+            record.flags.store(LAPSES, Relaxed);
+        }
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);
         }

@@ -48,6 +48,8 @@ enum Mutant {
     ReleaseRepairs,
     /// A holder repairs a death that it was not told of.
     AnyDeathRepaired,
+    /// A release after a crash leaves no mark.
+    CrashUnmarked,
 }
 
 /// What is explored.
@@ -87,6 +89,8 @@ enum Action {
     Withdraw(usize, bool),
     Visit(usize, Sweep),
     Release(usize),
+    /// What ran under its hold has crashed.
+    Crashed(usize),
     Recover(usize),
     Force(usize),
     ForceOne(usize, usize),
@@ -196,6 +200,9 @@ impl Rules {
             }
             Phase::Holding(_) => {
                 actions.push(Action::Release(p));
+                if self.marks {
+                    actions.push(Action::Crashed(p));
+                }
                 if process.told != 0 {
                     actions.push(Action::Recover(p));
                 }
@@ -319,6 +326,12 @@ impl Model for Rules {
                 };
                 let give_up = matches!(action, Action::GiveUp(_));
                 self.begin(&state, p, phase, Far { give_up, ..far })?
+            }
+            Action::Crashed(p) => {
+                let Phase::Holding(mine) = last.processes[p].phase else {
+                    return None;
+                };
+                self.begin(&state, p, Phase::Crashed(mine), far)?
             }
             Action::Recover(p) => {
                 let Phase::Holding(mine) = last.processes[p].phase else {
@@ -566,7 +579,7 @@ fn kinds() {
     }
 }
 
-/// Of a holder that died is told until one of those who were told has repaired what it left.
+/// Of a holder that died, or released after a crash, is told until one of those who were told has repaired what it left.
 #[test]
 fn marks_of_deaths() {
     let rules = |kinds: &[Kind], crashes| Rules {
@@ -579,6 +592,7 @@ fn marks_of_deaths() {
         verify("marks of deaths, four", rules(&[S, S, S, E], 2));
     }
     let told = "10 deaths are told";
+    refute("a crash unmarked", rules(&[E, E], 0), Mutant::CrashUnmarked, told);
     refute("a release repairs", rules(&[E, E, E], 1), Mutant::ReleaseRepairs, told);
     refute(
         "any death repaired",

@@ -61,6 +61,10 @@ impl Mode {
 pub struct Detached {
     /// The hold ends when this process ends.
     pub pid: Option<u32>,
+    /// The process has to release the hold before it ends. If it does not, that counts as its death, of which the next
+    /// holder is told. Otherwise the end of the process is the hold's ordinary end. Without [`pid`](Self::pid) it means
+    /// nothing.
+    pub must_unget: bool,
     /// The hold ends after this time, on the boot-time clock: time asleep counts. Refused with
     /// [`Error::Os`](crate::Error::Os) if there is no /proc, because nobody could be sure of the clock.
     pub ttl: Option<Duration>,

@@ -37,7 +37,7 @@ pub struct State {
     pub foreign_waiters: u32,
     /// The number of slots, if the lock is in use as a counting lock.
     pub slots: Option<u32>,
-    /// The token of the last hold whose holder died, until a later holder has said that what that one may have left half
+    /// The token of the last hold whose holder died, or under which something crashed, until a later holder has said that what that one may have left half
     /// done is in order again.
     pub abandoned: Option<u64>,
     /// Sums since the table was created; `None` on an engine, which does not count.
@@ -162,6 +162,10 @@ pub struct Waiter {
 pub enum Ended {
     /// Its holder released it.
     Released,
+    /// Its holder released it after what ran under it had crashed.
+    Crashed,
+    /// The process that it was meant to end with has ended.
+    WithProcess,
     /// Its holder died; the lock was taken back.
     Abandoned,
     /// It expired.
@@ -182,6 +186,8 @@ impl Ended {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Released => "released",
+            Self::Crashed => "crashed",
+            Self::WithProcess => "ended with its process",
             Self::Abandoned => "abandoned",
             Self::Expired => "expired",
             Self::Forced => "forced",
@@ -247,6 +253,8 @@ pub struct Counters {
     pub consecutive_timeouts: u64,
     /// Holds whose holder died.
     pub abandoned: u64,
+    /// Holds that were released after what ran under them had crashed.
+    pub crashed: u64,
     /// Holds released by force.
     pub forced: u64,
     /// Time that granted requests have waited.

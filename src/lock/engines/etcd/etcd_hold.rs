@@ -7,7 +7,7 @@ use super::lease_length;
 use super::own_lease::OwnLease;
 use super::own_request::OwnRequest;
 use super::timeouts::{Contact, PARTING_TIMEOUT, Timeouts};
-use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity, needs_renewal};
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, Left, PEEK_TIMEOUT, Validity, needs_renewal};
 use crate::{Cancel, Error, Result};
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ impl Held for EtcdHold {
         Err(needs_renewal("etcd"))
     }
 
-    fn release(mut self: Box<Self>, _repaired: bool) -> Result<bool> {
+    fn release(mut self: Box<Self>, _left: Left) -> Result<bool> {
         self.give_up().map_err(|fault| self.request.error(fault))
     }
 }

@@ -4,7 +4,7 @@ use super::request_thread::{PARTING_TIMEOUT, Request};
 use super::target::Target;
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::validity::TrackedValidity;
-use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity, needs_renewal};
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, Left, PEEK_TIMEOUT, Validity, needs_renewal};
 use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, Result, State};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -229,7 +229,7 @@ impl Held for PostgresHold {
         Err(needs_renewal("postgres"))
     }
 
-    fn release(mut self: Box<Self>, _repaired: bool) -> Result<bool> {
+    fn release(mut self: Box<Self>, _left: Left) -> Result<bool> {
         let certain = self.validity().is_certain();
         self.validity.silence();
         Ok(self.request.end(self.release_timeout)? && certain)

@@ -23,13 +23,10 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
                 let gone = w.is_gone(i)?;
                 if gone && w.lapses(i)? {
                     if w.swap_word(i, word, Word::VACANT)? {
-                        w.ended(i, Ended::Released)?;
+                        w.ended(i, Ended::WithProcess)?;
                     }
                 } else if gone {
-                    // Before the word, so that the next holder is told at least once.
-                    let token = w.token(i)?;
-                    w.set_field(Field::Abandoned, token)?;
-                    if w.swap_word(i, word, Word::VACANT)? {
+                    if abandon(w, i, word)? {
                         w.ended(i, Ended::Abandoned)?;
                     }
                 } else if w.is_expired(i)? && w.swap_word(i, word, Word::VACANT)? {
@@ -51,6 +48,21 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
         }
     }
     Ok(())
+}
+
+/// In the latch. Ends a hold that leaves its mark for the next holder: true = it was still this one.
+fn abandon<W: World>(w: &W, i: usize, held: Word) -> Result<bool, W::Stop> {
+    // Before the word, so that the next holder is told at least once.
+    let token = w.token(i)?;
+    w.set_field(Field::Abandoned, token)?;
+    w.swap_word(i, held, Word::VACANT)
+}
+
+/// In the latch. Releases the holder's own request, under which a command crashed: the next holder is told as of a death.
+/// False = it was no longer held; then nothing is marked. After it, a [`dispatch`] is due.
+pub(crate) fn let_go_crashed<W: World>(w: &W, i: usize, word: Word) -> Result<bool, W::Stop> {
+    let held = word.at(Stage::Held);
+    Ok(w.word(i)? == held && abandon(w, i, held)?)
 }
 
 /// In the latch. Repairs whatever a crash has left, then dispatches.

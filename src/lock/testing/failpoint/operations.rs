@@ -162,6 +162,7 @@ fn operations() -> Vec<Operation> {
                 let on_behalf = Detached {
                     pid: Some(std::process::id()),
                     ttl: Some(Duration::from_secs(3600)),
+                    ..Detached::default()
                 };
                 assert!(lock.get_lock(now().detached(on_behalf)).unwrap());
             },
@@ -174,6 +175,7 @@ fn operations() -> Vec<Operation> {
                 let on_behalf = Detached {
                     pid: Some(std::process::id()),
                     ttl: None,
+                    ..Detached::default()
                 };
                 assert!(lock.get_lock(forever().detached(on_behalf)).unwrap());
             },
@@ -190,8 +192,8 @@ fn operations() -> Vec<Operation> {
             name: "sweep_expired",
             prepare: |lock| {
                 let soon = Detached {
-                    pid: None,
                     ttl: Some(Duration::from_nanos(1)),
+                    ..Detached::default()
                 };
                 assert!(lock.get_lock(now().detached(soon)).unwrap());
             },

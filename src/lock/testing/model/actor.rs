@@ -32,6 +32,8 @@ pub(super) enum Phase {
     Holding(Mine),
     /// Releases it in the latch.
     Release(Mine),
+    /// Releases it in the latch after a crash of what ran under it.
+    Crashed(Mine),
     /// Releases it without the latch, which stayed taken, or (`visit`) because it was granted after it had been
     /// cancelled.
     LetGo { mine: Mine, visit: bool },
@@ -102,6 +104,15 @@ pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
                     visit: false,
                 },
             }
+        }
+        Phase::Crashed((i, word)) => {
+            // If the latch stays taken, the hold stays until its process ends.
+            in_latch(w, |wakes| {
+                let owned = queue::settle(w)?;
+                queue::let_go_crashed(w, i, word)?;
+                queue::dispatch(w, None, owned, false, wakes)
+            })?;
+            Phase::Idle
         }
         Phase::LetGo { mine, visit } => {
             queue::let_go(w, mine.0, mine.1.at(Stage::Held))?;

@@ -121,6 +121,11 @@ impl State {
                 process.excused = self.records[i].forced;
             }
             (Stage::Held, Stage::Vacant) if own => {
+                if let Phase::Crashed(_) = self.processes[me].phase {
+                    // Without a mark nobody can be told; no death has this number.
+                    let marked = self.fields[Field::Abandoned as usize] as u8;
+                    self.unrepaired = if marked == 0 { u8::MAX } else { marked };
+                }
                 let process = &mut self.processes[me];
                 process.hold = None;
                 process.excused = false;

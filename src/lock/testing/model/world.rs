@@ -217,20 +217,24 @@ impl Replay<'_> {
 }
 
 impl Replay<'_> {
-    /// The mark that a holder died is cleared by a holder that has repaired what was left, and set by all others.
-    fn set_mark(&self) -> Result<(), Stop> {
-        if self.rules.marks {
-            self.hidden(true, |state| {
-                if let Phase::Recover { told, .. } = state.processes[self.me].phase {
-                    state.recovered(told);
-                    state.fields[Field::Abandoned as usize] = 0;
-                } else {
-                    state.deaths += 1;
-                    state.fields[Field::Abandoned as usize] = state.deaths.into();
-                }
-                0
-            })?;
+    /// The mark that a holder died is set for each death (`token`), and cleared (0) by a holder that has repaired what was
+    /// left.
+    fn set_mark(&self, token: u64) -> Result<(), Stop> {
+        let crashed = matches!(self.state.borrow().processes[self.me].phase, Phase::Crashed(_));
+        if !self.rules.marks || (crashed && self.mutant(Mutant::CrashUnmarked)) {
+            return Ok(());
         }
+        self.hidden(true, |state| {
+            let mut mark = 0;
+            if token != 0 {
+                state.deaths += 1;
+                mark = state.deaths.into();
+            } else if let Phase::Recover { told, .. } = state.processes[self.me].phase {
+                state.recovered(told);
+            }
+            state.fields[Field::Abandoned as usize] = mark;
+            0
+        })?;
         Ok(())
     }
 }
@@ -378,7 +382,7 @@ impl World for Replay<'_> {
 
     fn set_field(&self, field: Field, value: u64) -> Result<(), Stop> {
         if field == Field::Abandoned {
-            return self.set_mark();
+            return self.set_mark(value);
         }
         let skip = field == Field::NextToken && self.mutant(Mutant::TokenKept);
         self.hidden(true, |state| {
@@ -421,7 +425,8 @@ impl World for Replay<'_> {
     }
 
     fn token(&self, i: usize) -> Result<u64, Stop> {
-        Ok(u64::from(self.hidden(false, |state| state.records[i].token as u32)?))
+        // Never 0, as in the table: old ones are forgotten here.
+        Ok(u64::from(self.hidden(false, |state| state.records[i].token as u32)?) + 1)
     }
 
     fn is_gone(&self, i: usize) -> Result<bool, Stop> {
