@@ -1,5 +1,5 @@
-//! Exclusive, shared, slots; waiting, time limits, cancelling; tokens; what the next holder is told: each actor a
-//! process of its own.
+//! Exclusive, shared, slots; waiting, time limits, cancelling; tokens; what the next holder is told: each actor is a
+//! separate process.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 static CANCEL: Cancel = Cancel::new();
 
-/// Waits without limit until SIGUSR1's handler ends the wait. The only way to test what a signal handler may do is to
-/// be one.
+/// Waits without a limit until the handler of SIGUSR1 ends the wait. The only way to test what a signal handler may do
+/// is to be one.
 fn get_until_signal(hands: &mut Hands, _: &[Value]) -> Value {
     extern "C" fn handler(_: i32) {
         CANCEL.cancel();
@@ -27,7 +27,7 @@ fn get_until_signal(hands: &mut Hands, _: &[Value]) -> Value {
     hands.get_unless(&CANCEL)
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("get_until_signal", get_until_signal)];
 
 fn waiting(lock: &TestLock) -> usize {
@@ -154,7 +154,7 @@ fn another_number_of_slots_is_refused_while_anyone_uses_the_lock() {
     assert!(one.release());
     assert!(waiter.granted().is_some());
     assert!(other.release() && waiter.release());
-    assert!(one.get(Ask::mode(Mode::Slots(5))).is_some(), "nobody used it any more");
+    assert!(one.get(Ask::mode(Mode::Slots(5))).is_some(), "nobody uses it any more");
     assert!(one.release());
 }
 
@@ -189,7 +189,7 @@ fn two_handles_in_one_process_compete() {
     assert!(other.try_acquire(GetOptions::new().wait(Wait::No)).unwrap().is_none());
     assert!(
         !other.unget_lock(UngetOptions::new()).unwrap(),
-        "not the other handle's to give back"
+        "not the other handle's to release"
     );
     assert!(one.is_held(held.token()) && other.is_held(held.token()));
     assert!(one.have_the_lock() && !other.have_the_lock());
@@ -222,7 +222,7 @@ fn threads_share_a_handle() {
     const ROUNDS: usize = 300;
     let lock = TestLock::new("modes");
     let handle = lock.open();
-    // Not atomic in one step: a second thread inside would lose counts.
+    // Not one atomic step: with two threads inside, counts would get lost.
     let (count, tokens) = (
         std::sync::atomic::AtomicUsize::new(0),
         std::sync::Mutex::new(Vec::new()),
@@ -267,7 +267,10 @@ fn time_limits_are_kept() {
             assert!(matches!(error, Err(Error::TimedOut)), "{error:?}");
         }
     }
-    assert!(other.state().waiters.is_empty(), "who gave up has left the queue");
+    assert!(
+        other.state().waiters.is_empty(),
+        "a waiter that gave up has left the queue"
+    );
     assert_eq!(other.state().counters.unwrap().timeouts, 16);
     assert_eq!(other.state().counters.unwrap().consecutive_timeouts, 16);
 }
@@ -380,7 +383,7 @@ fn tokens_grow_across_everything() {
     );
     tokens.push(lock.state().holders[0].token.expect("ours"));
     assert!(lock.open().unget_lock(UngetOptions::new().force(true)).unwrap());
-    // And when all objects are made anew.
+    // And when all objects are re-created.
     drop(workers);
     assert_eq!(
         resourcelock::remove(lock.name(), false).unwrap(),
@@ -444,7 +447,7 @@ fn a_forced_release_clears_the_mark_of_a_death() {
     assert!(one.get(Ask::now()).unwrap().abandoned);
     assert!(one.release());
     assert!(lock.state().abandoned.is_some());
-    let _ = one.ask(json!(["force"])); // free: nothing to release, but somebody has seen to it
+    let _ = one.ask(json!(["force"])); // it is free: nothing to release, but somebody has looked after it
     assert_eq!(lock.state().abandoned, None);
     assert!(!one.get(Ask::now()).unwrap().abandoned);
 }

@@ -1,5 +1,5 @@
-//! Two PID namespaces with one /dev/shm, as in containers that share it: the same numbers mean other processes there.
-//! And two time namespaces: the same processes were started, and holds expire, at other times there.
+//! Two PID namespaces with one /dev/shm, as in containers that share it: the same ids mean different processes there.
+//! And two time namespaces: in each, the same processes were started, and holds expire, at different times.
 
 use crate::common::run::signal;
 use crate::common::{Ask, LineChild, Peer, TestLock, Worker, printed, process_state, wait_until};
@@ -10,8 +10,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-/// A worker in a PID namespace of its own, where it is number 2. (Number 1 is the shell that waits for it: the kernel
-/// shields number 1 of a namespace from signals that its own members send.)
+/// A worker in a new PID namespace, where it is process 2. (Process 1 is the shell that waits for it: the kernel
+/// shields process 1 of a namespace from signals sent by its own members.)
 fn in_a_namespace(lock: &TestLock) -> Worker {
     let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let works = Command::new(unshare[0]).args(&unshare[1..]).arg("true").status();
@@ -38,7 +38,7 @@ fn a_live_hold_is_respected_from_both_sides() {
     let mut outside = Worker::open(&lock);
     for round in 0..2 {
         let limited = Ask {
-            wait: Some(1500), // long enough for every look that a waiter takes
+            wait: Some(1500), // long enough for all checks that a waiter does
             ..Ask::default()
         };
         let patient = Ask {
@@ -92,12 +92,12 @@ fn waiters_of_both_namespaces_are_served_in_order() {
     assert!(late.granted().unwrap().token > first.token);
 }
 
-/// A number of another namespace says nothing here: such a hold is never taken for a dead one's.
+/// A process id from another namespace says nothing here: such a hold is never taken for that of a dead process.
 #[test]
 fn a_process_of_another_namespace_counts_as_alive() {
     let lock = TestLock::new("pidns");
     let mut inside = in_a_namespace(&lock);
-    // Number 2 there is that worker. Here it is a thread of the kernel, or nobody.
+    // Process 2 there is that worker. Here it is a kernel thread, or nobody.
     let bound = Ask {
         detached: Some(Detached {
             pid: Some(2),
@@ -113,19 +113,19 @@ fn a_process_of_another_namespace_counts_as_alive() {
         wait: Some(300),
         ..Ask::default()
     };
-    assert_eq!(outside.get(limited), None, "what cannot be verified is alive");
+    assert_eq!(outside.get(limited), None, "what cannot be verified counts as alive");
     let holder = lock.state().holders.remove(0);
     assert!(holder.alive && !holder.requester.same_pid_namespace && holder.bound_pid == Some(2));
     assert_eq!(
         outside.ask(json!(["unget_token", token])),
         json!(true),
-        "it is released by hand"
+        "it can be released by hand"
     );
 }
 
-/// In its own namespace the same hold is seen to be dead.
+/// From within its own namespace, one sees that such a process has exited.
 #[test]
-fn a_process_of_the_own_namespace_is_seen_to_end() {
+fn a_process_of_its_own_namespace_is_seen_to_end() {
     let lock = TestLock::new("pidns");
     let mut outside = Worker::open(&lock);
     let mut owner = LineChild::spawn(&mut Command::new("cat"));
@@ -144,7 +144,7 @@ fn a_process_of_the_own_namespace_is_seen_to_end() {
     assert!(outside.get(Ask::now()).is_some());
 }
 
-/// The status of `resourcelock LOCK run -n true` where the machine was booted a day earlier.
+/// The status of `resourcelock LOCK run -n true` in a time namespace where the machine was booted a day earlier.
 fn taken_a_day_later(lock: &TestLock) -> Option<i32> {
     let plain = lock.command(&["run", "-n", "-q", "--", "true"]);
     let mut later = Command::new("unshare");
@@ -153,7 +153,7 @@ fn taken_a_day_later(lock: &TestLock) -> Option<i32> {
     later.status().expect("unshare runs").code()
 }
 
-/// The same command where the monotonic clock is ten days ahead.
+/// The same command in a time namespace where the monotonic clock is ten days ahead.
 fn ahead(plain: &Command) -> Command {
     let mut ahead = Command::new("unshare");
     ahead.args([
@@ -174,15 +174,15 @@ fn ahead(plain: &Command) -> Command {
     ahead
 }
 
-/// Stops the request that waits in this place.
+/// Stops the process that waits in this place.
 fn stop_waiter(lock: &TestLock, place: usize) {
     let pid = lock.state().waiters[place].requester.pid.unwrap();
     signal(pid, Signal::SIGSTOP);
     wait_until("it is stopped", || process_state(pid) == Some('T'));
 }
 
-/// Processes that wait for the flag itself get a turn, in which the lock is left free for them: for a millisecond, not
-/// for days, whoever's clock says so.
+/// Processes that wait for the flag itself get a turn, in which the lock is left free for them: for a millisecond, and
+/// not for days, whosever clock is used.
 #[test]
 fn a_turn_that_another_clock_began_ends() {
     let lock = TestLock::new("timens");
@@ -191,7 +191,7 @@ fn a_turn_that_another_clock_began_ends() {
     printed(&mut lock.command(&["get", "-q"]));
     peer.send(json!(["get", null, "python"]));
     wait_until("Python waits", || lock.flag_word().waiters == 1);
-    peer.kill(); // and the flag's waiter count stays 1
+    peer.kill(); // the flag's waiter count stays 1
     let mut queue: Vec<LineChild> = Vec::new();
     for place in 0..9 {
         let plain = lock.command(&["run", "--", "echo", "had"]);
@@ -206,7 +206,7 @@ fn a_turn_that_another_clock_began_ends() {
     }
 }
 
-/// Whoever does not accept an offer is passed over, also if it was made in the future.
+/// A waiter that does not accept an offer is passed over, even if the offer was made in the future.
 #[test]
 fn an_offer_of_another_clock_becomes_overdue() {
     let lock = TestLock::new("timens");
@@ -226,8 +226,8 @@ fn an_offer_of_another_clock_becomes_overdue() {
     assert!(stopped.granted().is_some());
 }
 
-/// Whoever is the head of the queue looks after the lock; if it does not, the second does, also if the head says that it
-/// has looked in the future.
+/// The head of the queue checks on the holder. If it does not, the second does, even if the head recorded that it
+/// checked in the future.
 #[test]
 fn a_head_of_another_clock_is_late_when_it_is_stopped() {
     let lock = TestLock::new("timens");
@@ -267,7 +267,7 @@ fn another_time_is_no_proof() {
     }
     let ends = |lock: &TestLock| -> Vec<Ended> { lock.open().history().iter().map(|one| one.how).collect() };
     assert_eq!(ends(&lock), [Ended::Released; 2]);
-    // That there is no such process any more is one.
+    // But it is proof if there is no such process any more.
     printed(&mut lock.command(&["get", "-q", "--pid", &pid]));
     owner.kill();
     owner.wait();

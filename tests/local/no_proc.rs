@@ -1,9 +1,9 @@
-//! No /proc: a minimal container, or early in the boot. Locks are made and used all the same; whoever is dead is told by
-//! the beacons alone, and what needs /proc says so.
+//! No /proc, as in a minimal container or early during boot. Locks are created and used all the same: beacons alone
+//! show who is dead, and what needs /proc says so.
 
 use crate::common::printed_in_private_shm;
 
-/// Runs a script with an empty folder where /proc was.
+/// Runs a script with an empty directory in place of /proc.
 fn without_proc(script: &str) -> String {
     printed_in_private_shm(&format!(
         "mount -t tmpfs tmpfs /proc && ! [ -e /proc/self ] || exit 98\n{script}"

@@ -1,4 +1,4 @@
-//! Whoever asked first is served first.
+//! First come, first served.
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -6,7 +6,8 @@ use resourcelock::{GetOptions, Mode, Wait};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Holds for so many microseconds and asks again, at once or after so many, until it has had the lock so often.
+/// Acquires the lock a number of times, each time holding and then pausing for the given microseconds. Answers with the
+/// longest wait.
 fn again_and_again(hands: &mut Hands, arguments: &[Value]) -> Value {
     let [rounds, hold, pause] = [0, 1, 2].map(|i| arguments[i].as_u64().expect("a number"));
     let mut longest = Duration::ZERO;
@@ -24,10 +25,10 @@ fn again_and_again(hands: &mut Hands, arguments: &[Value]) -> Value {
     json!(longest.as_micros() as u64)
 }
 
-/// What this file's workers can do besides.
+/// Further requests that this file's workers understand.
 pub const SKILLS: &[(&str, Skill)] = &[("again_and_again", again_and_again)];
 
-/// A holder, and waiters in the order in which they were seen to queue, at least 50 ms apart.
+/// A holder, and waiters in queue order, at least 50 ms apart.
 fn queue(lock: &TestLock, modes: &[Mode]) -> (Worker, Vec<Worker>) {
     let mut holder = Worker::open(lock);
     assert!(holder.get(Ask::default()).is_some());
@@ -66,7 +67,7 @@ fn eight_waiters_are_served_in_the_order_of_asking() {
         waiters.iter().map(Worker::id).collect::<Vec<_>>(),
         "shown in this order"
     );
-    // All of them give back by themselves, so that nothing but the queue decides.
+    // All of them release by themselves, so that the queue alone decides.
     waiters.iter_mut().for_each(|waiter| waiter.send(json!(["release"])));
     assert!(holder.release());
     let grants: Vec<_> = waiters.iter_mut().map(|waiter| waiter.granted().unwrap()).collect();
@@ -110,8 +111,8 @@ fn readers_and_writers_are_served_in_the_order_of_asking() {
     }
 }
 
-/// One process holds for 2 ms and asks again at once, another one asks every 0.5 ms: both get on. The shares are
-/// printed; `benches/lock.rs` compares them with flock(2).
+/// One process holds for 2 ms and asks again at once, another one asks every 0.5 ms: both make progress. Their shares
+/// are printed; `benches/lock.rs` compares them with flock(2).
 #[test]
 fn a_busy_process_does_not_starve_another_one() {
     const ROUNDS: u64 = 100;

@@ -1,4 +1,4 @@
-//! With the real Python module on the same lock, under load: nobody overlaps, nothing is lost, nobody starves.
+//! With the real Python module on the same lock, under load: no overlap, no lost updates, no starvation.
 
 use crate::common::{LineChild, Peer, TestLock, example, wait_until};
 use resourcelock::{GetOptions, ResourceLock, Wait};
@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Three Python and three Rust processes raise one counter in a file: read it, add 1, write it back. A mark shows
-/// whether two were at work at once: then they fail.
+/// Three Python and three Rust processes increment a counter in a file: read it, add 1, write it back. They fail if a
+/// mark shows that another one is at work, too.
 #[test]
 fn three_python_and_three_rust_workers_lose_nothing() {
     const PYTHON_ROUNDS: usize = 300;
@@ -55,7 +55,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
     let mut numbers = Numbers::default();
     for kill in 0..KILLS {
         let victim = &mut ours[kill % 3];
-        // At work by now; killed at any instant of its rounds.
+        // It is at work by now, and is killed at any instant of its rounds.
         numbers.add(victim.line().parse().unwrap());
         std::thread::sleep(Duration::from_micros(kill as u64 * 7919 % 2000));
         numbers.add_lines_of_killed(victim);
@@ -67,7 +67,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
     for worker in &mut ours {
         numbers.add_lines_of_killed(worker);
     }
-    // Whoever was killed may have written a number without printing it.
+    // A worker that was killed may have written a number without printing it.
     let counter: usize = fs::read_to_string(folder.path().join("counter"))
         .unwrap()
         .parse()
@@ -85,7 +85,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
     assert_eq!(lock.flag_word().value, 1);
 }
 
-/// The numbers that workers have written: none of them twice.
+/// The numbers that workers have written: none may appear twice.
 #[derive(Default)]
 struct Numbers(HashSet<u64>);
 
@@ -102,7 +102,7 @@ impl Numbers {
             .for_each(|number| self.add(number.as_u64().unwrap()));
     }
 
-    /// What a worker that has ended printed.
+    /// Collects what a worker that has exited printed.
     fn add_lines(&mut self, worker: &mut LineChild) {
         worker.rest().iter().for_each(|line| self.add(line.parse().unwrap()));
     }
@@ -114,7 +114,7 @@ impl Numbers {
     }
 }
 
-/// Each round is a command of its own that starts, waits, runs and ends.
+/// Each round is a separate command that starts, waits, runs and exits.
 #[test]
 fn python_workers_and_commands_lose_nothing() {
     const ROUNDS: usize = 60;
@@ -140,14 +140,14 @@ fn python_workers_and_commands_lose_nothing() {
     assert_counter(folder.path(), 3 * ROUNDS);
 }
 
-/// A Python process that holds for 20 ms and asks again at once leaves us a fair part.
+/// A Python process that holds for 20 ms and asks again at once leaves us a fair share.
 #[test]
 fn a_busy_python_holder_does_not_starve_us() {
     const OURS: u32 = 20;
     let lock = TestLock::new("load");
     let mut python = Peer::open(&lock);
     let ours = lock.open();
-    // More rounds than will be needed; the peer is ended when we have had our grants. Its notes are numbered.
+    // More rounds than needed; the peer is killed when we have had our grants. Its notes are numbered.
     python.send(json!(["hold", 100_000, 0.02]));
     let mut theirs = 0;
     for _ in 0..OURS {
@@ -164,11 +164,11 @@ fn a_busy_python_holder_does_not_starve_us() {
     }
     python.kill();
     println!("{OURS} grants for us while Python had {theirs}");
-    // Without turns there would be no end of theirs. On a busy machine some of our turns come too late.
+    // Without turns, they would never stop. On a busy machine, some of our turns come too late.
     assert!(OURS * 50 >= theirs, "{OURS} grants for us against {theirs}");
 }
 
-/// Two of our processes in tight loops leave a Python process that waits in the kernel a fair part.
+/// Two of our processes in tight loops leave a fair share to a Python process that waits in the kernel.
 #[test]
 fn we_do_not_starve_a_waiting_python() {
     const THEIRS: u64 = 50;
@@ -188,7 +188,7 @@ fn we_do_not_starve_a_waiting_python() {
     assert!(THEIRS * 100 >= ours, "{THEIRS} grants for Python against {ours}");
 }
 
-/// Holds for 2 ms, asks again at once; returns how often it had the lock.
+/// Holds for 2 ms and asks again at once; returns how often it had the lock.
 fn hold_again_and_again(lock: &ResourceLock, done: &AtomicBool) -> u64 {
     let mut grants = 0;
     while !done.load(Ordering::Relaxed) {

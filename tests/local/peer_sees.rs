@@ -143,7 +143,7 @@ fn a_message_too_long_for_the_note_is_cut_between_characters() {
         "a message never prevents the lock"
     );
     let note = lock.note_text();
-    // 63 bytes have room for the date, " - " and 17 characters of two bytes; Python finds the NUL where it expects it.
+    // 63 bytes hold the date, " - " and 17 two-byte characters; Python finds the NUL where it expects it.
     assert_date_then(&note, &"ü".repeat(17));
     assert_eq!(
         python.info().chars().count(),
@@ -187,7 +187,7 @@ fn what_is_no_text_is_shown_escaped() {
     assert!(!state.contains('\x1b'), "{state:?}");
 }
 
-/// The module's own command-line tool, which has the same name as ours.
+/// With the module's own command-line tool, which has the same name as ours.
 #[test]
 fn both_command_line_tools_on_one_lock() {
     let lock = TestLock::new("peer");
@@ -213,7 +213,7 @@ fn both_command_line_tools_on_one_lock() {
     assert!(!lock.open().is_locked());
 }
 
-/// A value above 1 (two forced releases at once leave it) lets two in: it is taken down to 1.
+/// A value above 1 (left by two simultaneous forced releases) would let two in: it is reduced to 1.
 #[test]
 fn a_value_above_one_is_taken_down_and_reported() {
     let lock = TestLock::new("peer");
@@ -231,7 +231,7 @@ fn a_value_above_one_is_taken_down_and_reported() {
     assert_eq!(python.value(), 1);
 }
 
-/// The Python module leaves two objects; a third one appears only with our use of the lock.
+/// The Python module leaves two objects; the third one appears only when we use the lock.
 #[test]
 fn looking_creates_nothing() {
     let lock = TestLock::new("peer");

@@ -1,4 +1,4 @@
-//! With the real Python module on the same lock: each side waits for the other, and can release by force.
+//! With the real Python module on the same lock: each side waits for the other, and can force a release.
 
 use crate::common::{LineChild, Peer, TestLock, printed, wait_until};
 use resourcelock::{GetOptions, Lost, UngetOptions, Wait};
@@ -152,7 +152,8 @@ fn python_releases_our_hold_by_force() {
     assert_eq!(python.value(), 0);
 }
 
-/// Once ours has noticed: before that, a forced release and Python's next hold look like our hold (see the guarantees).
+/// This holds once our side has noticed: before, a forced release and Python's next hold look like our hold (see the
+/// guarantees).
 #[test]
 fn after_pythons_force_python_may_take_it_and_we_do_not_disturb() {
     let lock = TestLock::new("peer");
@@ -215,7 +216,8 @@ fn our_force_lets_a_waiting_python_in() {
     assert_eq!(python.value(), 0);
 }
 
-/// The Python module's fault: a killed Python holder leaves the lock taken. Nobody can tell that it died; force helps.
+/// A fault of the Python module: a killed Python holder leaves the lock taken. Nobody can tell that it died; force
+/// helps.
 #[test]
 fn a_killed_python_holder_is_released_by_hand() {
     let lock = TestLock::new("peer");
@@ -227,11 +229,11 @@ fn a_killed_python_holder_is_released_by_hand() {
     printed(&mut lock.command(&["get", "-t", "0"]));
 }
 
-/// A holder of ours that dies is replaced also when only Python waits, as soon as one of ours looks.
+/// If a holder of ours dies while only Python waits, Python gets the lock as soon as a process of ours looks.
 #[test]
 fn our_killed_holder_is_released_for_a_waiting_python() {
     let lock = TestLock::new("peer");
-    // The command is the only process: --no-fork puts it in the place of the wrapper.
+    // The command is the only process: with --no-fork it replaces the wrapper.
     let mut run =
         LineChild::spawn(&mut lock.command(&["run", "--no-fork", "--", "sh", "-c", "echo inside; read line"]));
     run.wait_for_line("inside");

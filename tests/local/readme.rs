@@ -1,4 +1,4 @@
-//! The README's first command does the job, and its scripts do what it says.
+//! The README's first command does its job, and its scripts do what the README says.
 
 use crate::common::{TestLock, binary};
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 const README: &str = include_str!("../../README.md");
 
-/// The content of the first `sh` block that contains these words.
+/// The first `sh` block that contains these words.
 fn block(words: &str) -> &'static str {
     let blocks = README.split("```").skip(1).step_by(2);
     let mut scripts = blocks.filter_map(|block| block.strip_prefix("sh\n"));
@@ -16,7 +16,7 @@ fn block(words: &str) -> &'static str {
         .expect("the README has it")
 }
 
-/// Runs a script with the binary as `resourcelock`, in a folder of its own.
+/// Runs a script in a new directory, with the binary as `resourcelock`.
 fn shell(script: &str, folder: &Path) -> Output {
     let programs = Path::new(binary().get_program()).parent().unwrap().to_owned();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());

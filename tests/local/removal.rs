@@ -1,4 +1,4 @@
-//! `remove` that is stopped or killed halfway, and who comes meanwhile: never two holders, never a lock that stays taken.
+//! `remove` is stopped or killed halfway, and others come meanwhile: never two holders, never a lock that stays taken.
 
 use crate::common::run::signal;
 use crate::common::{Ask, LineChild, Peer, TestLock, Worker, process_state, wait_until};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Output, Stdio};
 
-/// `resourcelock NAME remove`, stopped when it has deleted so many of the files.
+/// A running `resourcelock NAME remove`.
 struct Remover(LineChild);
 
 impl Remover {
@@ -25,14 +25,14 @@ impl Remover {
         assert_eq!(lock.objects().len(), 3);
         let remove = lock.command(&["remove"]);
         let mut command = Command::new("strace");
-        // With -D the command is our child, and strace its grandchild.
+        // With -D the command is our child, and strace is its grandchild.
         command.args(["-D", "-qq", "-o", "/dev/null", "-e", "trace=unlink,unlinkat"]);
         command.args(["-e", inject]);
         command.arg(remove.get_program()).args(remove.get_args());
         Self(LineChild::spawn(&mut command))
     }
 
-    /// The same, stopped where it would delete the first one; not to go on.
+    /// Stopped just before it deletes the first file; it must not be continued.
     fn about_to_delete(lock: &TestLock) -> Self {
         let remover = Self::traced(lock, "inject=unlink,unlinkat:error=EIO:signal=SIGSTOP:when=1");
         wait_until("it is stopped", || {
@@ -53,7 +53,7 @@ impl Remover {
     }
 }
 
-/// The field `retired` of `Header` in `src/lock/shm/table.rs`.
+/// True if the field `retired` of `Header` in `src/lock/shm/layout.rs` is set.
 fn is_retired(lock: &TestLock) -> bool {
     let mut retired = [0; 4];
     let table = File::open(lock.paths().table_path()).unwrap();
@@ -65,7 +65,7 @@ fn output(lock: &TestLock, words: &[&str]) -> Output {
     lock.command(words).stdin(Stdio::null()).output().unwrap()
 }
 
-/// What `words` say when they are refused because of the removal.
+/// Asserts that a command is refused because of the removal.
 fn refused(lock: &TestLock, words: &[&str], remover: &Remover) {
     let output = output(lock, words);
     let text = String::from_utf8_lossy(&output.stderr);
@@ -74,7 +74,7 @@ fn refused(lock: &TestLock, words: &[&str], remover: &Remover) {
     assert!(text.contains(&by), "{words:?}: {text}");
 }
 
-/// One has it, nobody else; then it is free.
+/// Asserts that one process, and nobody else, can have the lock, and that it is free afterwards.
 fn assert_in_order(lock: &TestLock) {
     let [mut one, mut other] = [0; 2].map(|_| Worker::open(lock));
     assert!(one.get(Ask::now()).is_some(), "{:?}", lock.state());
@@ -102,7 +102,7 @@ fn while_it_is_stopped_others_wait_or_are_told() {
         refused(&lock, &["remove", "--force"], &remover);
         assert!(output(&lock, &["state"]).status.success());
         assert_eq!(waiting.try_granted(), None);
-        assert_eq!(lock.objects().len(), 3 - deleted, "nothing new stands beside the old");
+        assert_eq!(lock.objects().len(), 3 - deleted, "nothing new beside the old");
         remover.goes_on();
         assert!(waiting.granted().is_some());
         assert!(early.get(Ask::now()).is_none());
@@ -120,14 +120,18 @@ fn when_it_is_killed_the_lock_is_in_order() {
         Remover::stopped_after(&lock, deleted).killed();
         let grant = early.get(Ask::now());
         assert!(grant.is_some(), "{:?}", lock.state());
-        assert_eq!(old.value(), 0, "who has the old semaphore open is not granted that");
+        assert_eq!(
+            old.value(),
+            0,
+            "a process with the old semaphore open cannot acquire it"
+        );
         assert!(early.release());
         assert_in_order(&lock);
         assert_eq!(old.value(), 0);
     }
 }
 
-/// It has retired the table, and deleted nothing: who looks sees its hold, and when it has died that is any dead one's.
+/// It has retired the table, but deleted nothing. Others see its hold; after its death, that is like any dead holder's.
 #[test]
 fn when_it_is_killed_before_the_first_file_the_lock_is_the_old_one() {
     let lock = TestLock::new("removal");
@@ -152,7 +156,7 @@ fn when_it_is_killed_before_the_first_file_the_lock_is_the_old_one() {
     assert_in_order(&lock);
 }
 
-/// The system refuses to delete one of the files: with the semaphore still there it is given back, else it stays at 0.
+/// The system refuses to delete one of the files. If the semaphore is still there, it is released; else it stays at 0.
 #[test]
 fn when_it_is_refused_the_lock_is_in_order() {
     for at in [1, 2, 3] {
@@ -172,7 +176,7 @@ fn when_it_is_refused_the_lock_is_in_order() {
     }
 }
 
-/// Python makes a semaphore, and takes it, while the old table still stands there.
+/// Python creates and acquires a semaphore while the old table is still there.
 #[test]
 fn a_semaphore_that_python_makes_meanwhile_is_its_own() {
     for killed in [true, false] {
@@ -198,7 +202,7 @@ fn a_semaphore_that_python_makes_meanwhile_is_its_own() {
     }
 }
 
-/// A lock that is taken, and a process that waits for its semaphore itself.
+/// A lock that is taken, and a process that waits for the semaphore itself.
 fn taken_with_python_waiting() -> (TestLock, Peer) {
     let lock = TestLock::new("removal");
     drop(lock.open());
@@ -209,7 +213,7 @@ fn taken_with_python_waiting() -> (TestLock, Peer) {
     (lock, peer)
 }
 
-/// Who waits for the semaphore itself, with the Python module, would go on waiting for the deleted one.
+/// A process that waits for the semaphore itself, as the Python module does, would go on waiting for the deleted one.
 #[test]
 fn a_lock_that_python_waits_for_is_not_removed() {
     let (lock, mut peer) = taken_with_python_waiting();
@@ -233,7 +237,7 @@ fn a_lock_that_python_waits_for_is_not_removed() {
     assert!(output(&lock, &["remove"]).status.success());
 }
 
-/// Nor is one where it was killed, which cannot be told apart; by force it is.
+/// Nor is it removed if that process was killed, because nobody can tell the difference; by force it is.
 #[test]
 fn a_lock_whose_waiter_count_was_leaked_is_removed_by_force() {
     let (lock, mut peer) = taken_with_python_waiting();
@@ -245,7 +249,7 @@ fn a_lock_whose_waiter_count_was_leaked_is_removed_by_force() {
     assert!(lock.objects().is_empty());
 }
 
-/// Its holder releases later: that must not let in who has the old semaphore open.
+/// When its holder releases later, that must not let in a process that has the old semaphore open.
 #[test]
 fn the_semaphore_of_a_removed_lock_stays_taken() {
     let lock = TestLock::new("removal");

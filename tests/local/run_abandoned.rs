@@ -1,4 +1,4 @@
-//! `run` beside the dead: `--on-abandoned`, `--recover`, `--no-fork`, `--replace`.
+//! `run` after a holder's death: `--on-abandoned`, `--recover`; `--no-fork`, `--replace`.
 
 use crate::common::run::{Running, hold, lives, signal, wait_for_waiters};
 use crate::common::{LineChild, Peer, TestLock, wait_until};
@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-/// A wrapper and its command die while they hold the lock.
+/// Kills a wrapper and its command while they hold the lock.
 fn abandon(lock: &TestLock) {
     let mut running = hold(lock, &[]);
     signal(running.wrapper, Signal::SIGKILL);
@@ -103,7 +103,7 @@ fn no_fork_is_the_command_itself() {
     wait_for_waiters(&lock, 1);
     child.close_input();
     assert_eq!(child.wait().code(), Some(5));
-    // A waiting resourcelock gives the lock back on behalf of the one that is gone.
+    // A waiting resourcelock releases the lock on behalf of the one that is gone.
     assert_eq!(waiter.line(), "next");
 }
 
@@ -140,7 +140,7 @@ fn the_end_of_a_no_fork_command_is_no_accident() {
 }
 
 #[test]
-fn no_fork_gives_back_what_could_not_be_executed() {
+fn no_fork_releases_if_the_command_cannot_be_executed() {
     let lock = TestLock::new("nofork-126");
     assert_eq!(run(&lock, &["-F", "/etc/passwd"]).status.code(), Some(126));
     assert_eq!(run(&lock, &["-F", "/no/such/file"]).status.code(), Some(127));
@@ -156,7 +156,7 @@ fn after_no_fork_a_lone_python_waiter_waits_until_some_resourcelock_looks() {
     peer.send(serde_json::json!(["get", null, "peer"]));
     wait_until("Python waits", || lock.flag_word().waiters == 1);
     assert_eq!(peer.try_answer(), None);
-    // Whoever uses the lock next frees it for the one that waits.
+    // The next process that uses the lock frees it for the one that waits.
     let next = run(&lock, &["echo", "ran"]);
     assert_eq!(next.stdout, b"ran\n");
     assert_eq!(peer.answer(), serde_json::json!(true));
@@ -222,8 +222,8 @@ fn replace_signals_only_what_runs_a_command_for_the_lock() {
 
 #[test]
 fn replace_does_not_signal_a_process_that_got_the_commands_number() {
-    // The table says which process it was by PID and start time. Here the start time is another one, as it would be
-    // if the command had ended and its number had come to another process.
+    // The table identifies the process by PID and start time. Change the start time, as if the command had exited and
+    // its PID had been given to another process.
     let lock = TestLock::new("replace-reused");
     let mut running = hold(&lock, &[]);
     let holder = lock.state().holders[0].clone();
@@ -233,7 +233,7 @@ fn replace_does_not_signal_a_process_that_got_the_commands_number() {
     let at = table
         .windows(8)
         .position(|window| window == start)
-        .expect("it stands in the table");
+        .expect("it is in the table");
     assert_eq!(table.windows(8).filter(|window| *window == start).count(), 1);
     table[at..at + 8].copy_from_slice(&(holder.bound_start.unwrap() + 1).to_le_bytes());
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -249,10 +249,10 @@ fn replace_does_not_signal_a_process_that_got_the_commands_number() {
 #[test]
 fn replace_says_so_when_it_may_not_signal() {
     let lock = TestLock::new("replace-eperm");
-    // Root holds, another user replaces: everybody may use the lock, but not signal root.
+    // Root holds the lock, another user tries to replace: everybody may use the lock, but not signal root.
     let mut holder = hold(&lock, &["--mode", "666"]);
     let inner = lock.command(&["run", "--replace", "-t", "0.2", "true"]);
-    // The other user has to reach the program.
+    // The other user must be able to reach the program.
     let folder = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir()

@@ -1,5 +1,5 @@
-//! What scripts that use flock(1) rely on holds for `run` as well. The cases are those of util-linux's own tests of
-//! flock, in meaning; a file lock that is taken and released through a descriptor number has no counterpart here.
+//! What scripts that use flock(1) rely on works with `run`, too. The cases correspond to those in util-linux's own
+//! tests of flock; a file lock that is taken and released through a descriptor number has no counterpart here.
 
 use crate::common::run::{hold, lives, signal, wait_for_waiters};
 use crate::common::{LineChild, TestLock, wait_until};
@@ -35,7 +35,7 @@ fn conflict_with_a_status_of_the_callers_choice() {
 
 #[test]
 fn shared_and_exclusive() {
-    // Held, asked for, had at once.
+    // The modes of: holder, request; and true if the request succeeds at once.
     for (held, asked, had) in [
         ("-s", "-s", true),
         ("--shared", "-x", false),

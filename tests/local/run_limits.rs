@@ -12,7 +12,7 @@ fn apart(command: &Command) -> Command {
     setsid
 }
 
-/// A limit that leaves the command the time to do something first, on a busy machine, too.
+/// A limit that leaves the command time to do something first, even on a busy machine.
 const LATER: &str = "3";
 
 #[test]
@@ -43,7 +43,7 @@ fn statuses_at_the_limit() {
         assert_eq!(status.code(), Some(expected), "{options:?} {script}");
         assert!(!lock.state().locked);
     }
-    // It ignores TERM from the beginning, before it could have a trap.
+    // It ignores TERM from the start, before it could set a trap.
     let deaf = lock.command(&["run", "--limit", "0.1", "-k", "0.1", "sleep", "1000"]);
     let mut ignoring = Command::new("env");
     ignoring.arg("--ignore-signal=TERM").arg(deaf.get_program());
@@ -54,7 +54,7 @@ fn statuses_at_the_limit() {
 #[test]
 fn without_a_terminal_the_whole_group_is_ended() {
     let lock = TestLock::new("limit-group");
-    // One that the command left, reparented to somebody else, is still in its group.
+    // A process that the command left, adopted by another parent, is still in its group.
     let script = "(sleep 1000 & echo $! > \"$0\"); echo up $PPID $$; sleep 1000";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
@@ -104,10 +104,10 @@ fn signals_are_passed_on_to_a_command_with_a_group_of_its_own() {
     running.finish();
 }
 
-/// What leaves processes behind, with `$0` as the file for the PID of the last one, which ends when the file
-/// `$1` appears.
+/// Scripts that leave processes behind. The last one writes its PID to the file `$0`, and exits when the file `$1`
+/// appears.
 const DAEMONS: [&str; 3] = [
-    // A grandchild in a session of its own.
+    // A grandchild in its own session.
     "setsid --fork bash -c 'echo $$ > \"$0\"; until [ -e \"$1\" ]; do sleep 0.01; done' \"$0\" \"$1\" > /dev/null",
     // One that closes every descriptor, too.
     "(setsid bash -c 'for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ $fd != 255 ] && eval \"exec $fd>&-\"; done; \
@@ -220,7 +220,7 @@ fn until_tree_with_a_limit_ends_the_whole_tree() {
     assert!(!lock.state().locked);
 }
 
-/// A shell whose command ends before it would start the next one.
+/// When its command is ended, a shell must not get to start the next one.
 #[test]
 fn a_shell_that_is_ended_does_not_go_on() {
     let lock = TestLock::new("tree-order");
@@ -230,7 +230,7 @@ fn a_shell_that_is_ended_does_not_go_on() {
         let script = "sleep 1000; : > \"$0\"";
         let mut run = lock.command(&["run", "--until", "tree", "--limit", "0.1", "--signal", signal]);
         run.args(["sh", "-c", script]).arg(&went_on);
-        // It has its moment between two signals.
+        // Between two signals, it has time to go on.
         let mut slowly = Command::new("strace");
         slowly.args(["-qq", "-o/dev/null", "-e", "inject=pidfd_send_signal:delay_exit=50000"]);
         slowly.arg(run.get_program()).args(run.get_args());
@@ -239,10 +239,10 @@ fn a_shell_that_is_ended_does_not_go_on() {
     }
 }
 
-/// A job of the shell that became this program has ended, and something that the command left behind got its number.
+/// A job of the shell that became this program has exited, and its PID was given to a process that the command left.
 #[test]
 fn a_number_of_the_callers_job_that_is_used_again() {
-    /// Number 2 of a PID namespace, so that it says which number the next process gets.
+    /// Runs in its own PID namespace, so that it can choose the id of the next process.
     const SCRIPT: &str = r#"
 number=$1; folder=$2
 orphan='
@@ -273,5 +273,5 @@ done
     shell.arg(run.get_program()).args(run.get_args());
     let output = shell.output().unwrap();
     let files = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(files, "ended\npid\n", "it has to wait for what was left: {output:?}");
+    assert_eq!(files, "ended\npid\n", "it must wait for what was left: {output:?}");
 }

@@ -26,7 +26,7 @@ fn what_is_sent_to_the_wrapper_reaches_the_command_once() {
         running.says_nothing_else();
     }
     for (number, name) in [("34", "RTMIN"), ("64", "RTMAX")] {
-        // By a process that ends at once: whoever cannot be found any more is not a descendant.
+        // Sent by a process that exits at once: a sender that cannot be found any more counts as no descendant.
         let kill = Command::new("kill")
             .args(["-s", number, &running.wrapper.to_string()])
             .status();
@@ -41,7 +41,7 @@ fn what_is_sent_to_the_wrapper_reaches_the_command_once() {
 #[test]
 fn a_signal_from_the_same_process_group_is_passed_on() {
     let lock = TestLock::new("group");
-    // A script signals the wrapper that it has started: same group, but not the command's descendant.
+    // A script signals the wrapper that it started: it is in the same group, but not a descendant of the command.
     let script = r#"
         exec 3<&0
         "$@" <&3 &
@@ -90,7 +90,7 @@ fn what_the_command_sends_is_not_sent_back() {
         let mut running = Running::started(command);
         running.child.send("go");
         if sender.ends_with("group") {
-            running.says("got TERM"); // its own
+            running.says("got TERM"); // the one that it sent itself
         }
         running.says("sent");
         running.says_nothing_else();
@@ -207,8 +207,7 @@ fn the_lock_stays_while_the_command_outlives_a_killed_wrapper() {
     }
 }
 
-/// What `cat /proc/self/status` and the list of descriptors say about signals, limits and descriptors, with
-/// `caller` as the command line that sets the scene.
+/// What /proc says about a command's signals, limits and descriptors if `caller`, a command line, sets the scene.
 fn seen_by_a_command(caller: &str, lock: Option<(&TestLock, &[&str])>) -> (Vec<String>, Vec<u32>) {
     let folder = tempfile::tempdir().unwrap();
     let status = folder.path().join("status");
@@ -221,7 +220,7 @@ fn seen_by_a_command(caller: &str, lock: Option<(&TestLock, &[&str])>) -> (Vec<S
         }
         command.args(words).stdin(Stdio::null()).status().expect("bash starts")
     };
-    // dd and find write to files of their own choice: no stream has to be open for that.
+    // dd and find open the files that they write to: they need no open stream.
     let of = format!("of={}", status.display());
     assert!(ask(&["dd", "if=/proc/self/status", &of, "status=none"], "").success());
     let wanted = [
@@ -278,7 +277,7 @@ fn the_command_inherits_what_a_direct_exec_would_give_it() {
             }
             let (ours, mut descriptors) = seen_by_a_command(caller, Some((&lock, options)));
             assert_eq!(ours, direct, "{caller} {options:?}");
-            // One more: what keeps the lock alive, out of the way of what scripts use.
+            // One more, which keeps the lock alive, and is out of the way of those that scripts use.
             let least = if caller.contains("ulimit -n") { 3 } else { 100 };
             let kept: Vec<u32> = descriptors
                 .extract_if(.., |d| !direct_descriptors.contains(d))
@@ -310,7 +309,7 @@ fn a_caller_that_ignores_sigchld_gets_the_status_all_the_same() {
 fn a_closed_pipe_does_not_end_the_wrapper() {
     let lock = TestLock::new("pipe");
     let holder = hold(&lock, &[]);
-    // Its message that it waits goes to a pipe that nobody reads.
+    // Its message that it is waiting goes to a pipe that nobody reads.
     let mut command = Command::new("bash");
     let inner = lock.command(&["run", "-v", "sh", "-c", "echo ran; exit 3"]);
     command.args(["-c", "exec env --default-signal=PIPE \"$@\" 2> >(exec true)", "bash"]);

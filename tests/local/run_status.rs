@@ -1,4 +1,4 @@
-//! `run`: exit statuses, finding the command, what it says, what the command finds in its environment.
+//! `run`: exit statuses, finding the command, messages, the command's environment.
 
 use crate::common::run::{hold, wait_for_waiters};
 use crate::common::{LineChild, TestLock, printed, wait_until};
@@ -92,7 +92,7 @@ fn a_command_that_is_not_found_is_127_and_one_that_cannot_be_executed_126() {
         );
         assert_eq!(line.lines().count(), 1);
     }
-    // A bare name whose only file may not be executed; and one behind such a file.
+    // A bare name whose only file is not executable; and one that is found after such a file.
     let bin = tempfile::tempdir().unwrap();
     fs::copy(&file, bin.path().join("plain")).unwrap();
     let path = |folders: &str| format!("{folders}:/usr/bin:/bin");
@@ -111,7 +111,7 @@ fn a_command_that_is_not_found_is_127_and_one_that_cannot_be_executed_126() {
 fn a_bare_name_is_looked_up_before_the_wait() {
     let lock = TestLock::new("early");
     let holder = hold(&lock, &[]);
-    // Would wait for ever.
+    // It would wait forever.
     assert_eq!(status(&lock, &["run", "no-such-command-here"]), 127);
     assert!(lock.state().waiters.is_empty());
     holder.finish();
@@ -177,7 +177,7 @@ fn the_note_is_the_commands_name_or_the_message() {
 }
 
 #[test]
-fn not_had_in_time() {
+fn not_acquired_in_time() {
     let lock = TestLock::new("busy");
     let holder = hold(&lock, &["-m", "bus scan"]);
     for words in [
@@ -281,7 +281,7 @@ fn one_lock_inside_another() {
     assert_eq!(locks, [outer.name(), inner.name()]);
 }
 
-/// Runs `resourcelock NAME run OPTIONS -- SCRIPT` by the job that holds the lock in the mode of `outer`.
+/// Runs `resourcelock NAME run OPTIONS -- SCRIPT` within a job that holds the lock in the mode given by `outer`.
 fn nested(lock: &TestLock, outer: &[&str], inner: &[&str], script: &str) -> Output {
     let program = lock.command(&[]).get_program().to_str().unwrap().to_owned();
     let words = [
@@ -329,7 +329,7 @@ fn same_process_ok_runs_under_the_hold_that_the_job_has() {
     let text = String::from_utf8(output.stdout).unwrap();
     let (token, held) = text.trim().split_once(' ').unwrap();
     assert_eq!(held, format!("{token}:{}", lock.name()));
-    // A token that is not held any more does not count.
+    // A token that is no longer held does not count.
     let mut stale = lock.command(&["run", "--same-process-ok", "sh", "-c", "echo $RESOURCELOCK_TOKEN"]);
     let fresh = printed(stale.env("RESOURCELOCK_HELD", held));
     assert_ne!(fresh.trim(), token);

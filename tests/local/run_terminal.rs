@@ -5,13 +5,13 @@ use crate::common::{Pty, TestLock, wait_until};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
-/// What a person would type to run it.
+/// The command line that a person would type.
 fn typed(lock: &TestLock, options: &str, command: &str) -> String {
     let program = lock.command(&[]).get_program().to_string_lossy().into_owned();
     format!("{program} {} run {options} -- {command}", lock.name())
 }
 
-/// Shows the status of the last command. The typed line itself does not contain what is waited for.
+/// Shows the status of the last command. The line typed does not itself contain the text to wait for.
 fn see_status(shell: &mut Pty, status: i32) {
     shell.line("echo sta\"\"tus=$?.");
     shell.see(&format!("status={status}."));
@@ -40,7 +40,7 @@ fn ctrl_c_reaches_the_command_exactly_once() {
         shell.keys("\x03");
         shell.see("int");
     }
-    // The wrapper handles one signal after the other: whatever it had to pass on was passed on before this.
+    // The wrapper handles one signal at a time: whatever it had to pass on, it has passed on by now.
     signal(wrapper, Signal::SIGTERM);
     shell.see("quit");
     see_status(&mut shell, 7);
@@ -58,7 +58,7 @@ fn ctrl_c_ends_command_wrapper_and_loop() {
     shell.see("up");
     shell.keys("\x03");
     shell.see("$ ");
-    // Because the wrapper died of the signal, the shell ends its loop.
+    // The shell ends its loop because the wrapper died of the signal.
     see_status(&mut shell, 130);
     wait_until("the lock is free", || !lock.state().locked);
 }
@@ -97,7 +97,7 @@ fn stopped_and_continued_with_the_lock_held() {
 #[test]
 fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought_back() {
     let lock = TestLock::new("bg");
-    lock.open().close(); // it exists and can be looked at
+    lock.open().close(); // so that it exists and can be viewed
     for options in ["", "--limit 1h"] {
         let mut shell = Pty::shell();
         shell.line(&format!(
@@ -109,7 +109,7 @@ fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought
         wait_until("it stops", || state_letter(wrapper) == Some('T'));
         shell.line("fg");
         shell.see("read line");
-        // With a limit it had got a group of its own, which now has the terminal.
+        // With a limit it has its own group, which now has the terminal.
         shell.line("hello");
         shell.see("got hello");
         see_status(&mut shell, 3);
@@ -123,7 +123,7 @@ fn continued_in_the_background() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("end");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // Waits without a child of its own: a process that is stopped between vfork and exec would hold up its parent.
+    // It waits without a child of its own: a process stopped between vfork and exec would hold up its parent.
     let script = format!(r#"sh -c 'echo u""p; read -r _ < {}; exit 3'"#, fifo.display());
     shell.line(&typed(&lock, "", &script));
     shell.see("up");
@@ -181,7 +181,7 @@ fn without_a_terminal_a_stopped_command_does_not_stop_the_wrapper() {
     let mut running = crate::common::run::Running::started(command);
     signal(running.command, Signal::SIGSTOP);
     wait_until("it stops", || state_letter(running.command) == Some('T'));
-    // CONT to the wrapper is passed on; a stopped wrapper would do that too, so look before.
+    // The wrapper passes CONT on. A stopped wrapper would do so, too, hence look first.
     assert_ne!(state_letter(running.wrapper), Some('T'));
     signal(running.wrapper, Signal::SIGCONT);
     running.child.close_input();
@@ -216,7 +216,7 @@ fn a_wait_says_so_once_and_ctrl_c_ends_it() {
 fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
     let lock = TestLock::new("limit-tty");
     let mut shell = Pty::shell();
-    // A script: everything is in the terminal's foreground group, the script too.
+    // In a script, everything is in the terminal's foreground group, including the script.
     let script = "sh -c 'for i in 1 2 3 4; do sleep 1000 & pids=\"$pids $!\"; done; echo u\"\"p$pids.; wait'";
     let line = typed(&lock, "--limit 3", script).replace('\'', r"'\''");
     shell.line(&format!("bash -c '{line}; echo \"\"survived $?.'"));
@@ -230,7 +230,7 @@ fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
         .unwrap();
     let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 4);
-    // When the command ends, they are its descendants no longer.
+    // When the command exits, they are no longer its descendants.
     wait_until("the grandchildren have ended", || !pids.iter().any(|pid| lives(*pid)));
 }
 

@@ -1,5 +1,5 @@
-//! Processes that stand still (SIGSTOP, a debugger, a frozen container): a stopped holder keeps what it holds, a
-//! stopped waiter holds up nobody, limits are kept. (For processes that are stopped inside the table's latch see
+//! Stopped processes (SIGSTOP, a debugger, a frozen container): a stopped holder keeps what it holds, a stopped waiter
+//! holds up nobody, and limits are kept. (For processes stopped inside the table's latch see
 //! `src/lock/testing/failpoint.rs`.)
 
 use crate::common::{Ask, Grant, TestLock, Worker, wait_until};
@@ -13,7 +13,7 @@ fn limited(ms: u64) -> Ask {
     }
 }
 
-/// A holder and three waiters in this order.
+/// A holder and three waiters, in queue order.
 fn queue(lock: &TestLock) -> (Worker, [Worker; 3]) {
     let mut holder = Worker::open(lock);
     assert!(holder.get(Ask::default()).is_some());
@@ -35,7 +35,7 @@ fn nothing_is_stolen_from_a_stopped_holder() {
     let held = holder.get(Ask::default()).unwrap();
     holder.stop();
     let asked = crate::common::worker::monotonic();
-    // Longer than an offer, and than the looks of first and second in line take.
+    // Longer than an offer lasts, and than the intervals at which the first and second in line check.
     first.send_get(limited(700));
     second.send_get(limited(400));
     assert_eq!((second.granted(), first.granted()), (None, None));
@@ -58,7 +58,7 @@ fn a_stopped_holder_that_is_killed_is_followed() {
     assert!(first.granted().is_some_and(|grant| grant.abandoned));
 }
 
-/// Stops the waiter at this place, lets the holder go, and sees the others served, in order.
+/// Stops the waiter at this place, lets the holder release, and asserts that the others are served in order.
 fn stopped_waiter(place: usize) {
     let lock = TestLock::new("stop");
     let (mut holder, mut waiters) = queue(&lock);
@@ -72,7 +72,7 @@ fn stopped_waiter(place: usize) {
         }
     }
     assert!(grants[0].token < grants[1].token);
-    // Those who come later get it as well.
+    // Those who come later get it, too.
     assert!(holder.get(Ask::default()).is_some());
     assert!(holder.release());
     let stopped = &mut waiters[place];
@@ -99,7 +99,7 @@ fn a_stopped_last_in_line_holds_up_nobody() {
     stopped_waiter(2);
 }
 
-/// It resumes while others are still before it in the queue's past: its ticket is the oldest.
+/// A waiter that was passed over resumes. Its ticket is older than those of the others that wait.
 #[test]
 fn a_resumed_waiter_is_served_before_those_who_came_later() {
     let lock = TestLock::new("stop");
@@ -159,7 +159,8 @@ fn a_waiter_that_was_stopped_past_its_limit_gives_up() {
     assert!(holder.release());
 }
 
-/// Stopped between the offer and its acceptance, resumed after its limit: either outcome is right, but not both.
+/// It is stopped between the offer and its acceptance, and resumed after its limit: either outcome is right, but not
+/// both.
 #[test]
 fn an_offer_to_a_stopped_waiter_past_its_limit_is_not_lost() {
     let lock = TestLock::new("stop");

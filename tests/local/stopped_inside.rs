@@ -1,5 +1,5 @@
-//! A process stands still inside the latch while others are granted the lock: what is to be recorded in the table then
-//! is recorded later, or refused; never left out in silence.
+//! A process is stopped inside the latch while others are granted the lock: what they have to record in the table is
+//! recorded later, or refused; it is never silently left out.
 
 use crate::common::run::{Running, hold, lives, signal};
 use crate::common::{Ask, Inside, PATIENCE, TestLock, Worker, process_state, wait_until};
@@ -8,7 +8,7 @@ use resourcelock::Detached;
 use std::process::{Child, Output, Stdio};
 use std::time::Instant;
 
-/// A command that waits for the lock is offered it while it is stopped; it goes on when somebody stands inside.
+/// A command that waits for the lock is offered it while stopped; it is continued when somebody is inside the latch.
 struct Offered {
     child: Child,
     inside: Inside,
@@ -34,13 +34,13 @@ impl Offered {
         Self { child, inside }
     }
 
-    /// Its end, which comes while somebody stands inside; then that one leaves.
+    /// Waits until it exits, which happens while somebody is inside; then lets that one leave.
     fn end(mut self) -> Output {
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             if start.elapsed() >= PATIENCE {
                 let _ = self.child.kill();
-                panic!("it does not end");
+                panic!("it does not exit");
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
@@ -63,7 +63,7 @@ fn assert_free(lock: &TestLock) {
     assert_eq!(lock.flag_word().value, 1);
 }
 
-/// Without a second proof of life in the table, the lock would be another's as soon as the wrapper alone is killed.
+/// Without a second proof of life in the table, killing the wrapper alone would give the lock to somebody else.
 #[test]
 fn no_command_runs_whose_descriptor_is_not_recorded() {
     for options in [&[][..], &["--no-fork"]] {
@@ -73,9 +73,9 @@ fn no_command_runs_whose_descriptor_is_not_recorded() {
     }
 }
 
-/// It has the lock: it must not queue behind itself.
+/// It already has the lock, and must not queue behind itself.
 #[test]
-fn a_hold_that_cannot_be_detached_is_given_back() {
+fn a_hold_that_cannot_be_detached_is_released() {
     let lock = TestLock::new("inside");
     assert_busy(&Offered::to(&lock, &["get", "-t", "-1"]).end());
     assert_free(&lock);
@@ -100,10 +100,10 @@ fn what_cannot_be_left_taken_stays_in_hand() {
         detached: Some(Detached::default()),
         ..Ask::now()
     };
-    assert!(other.get(detached).is_none(), "it is left taken");
+    assert!(other.get(detached).is_none(), "it was left taken");
 }
 
-/// A command that closes all its descriptors lives on by its process being recorded.
+/// If a command closes all its descriptors, it keeps the lock only because its process is recorded.
 #[test]
 fn a_commands_process_is_recorded_as_soon_as_that_can_be() {
     let lock = TestLock::new("inside");
@@ -113,7 +113,7 @@ fn a_commands_process_is_recorded_as_soon_as_that_can_be() {
     }
     dead.child.wait();
     wait_until("the command is gone", || !lives(dead.command));
-    // Between the beginning and the end of this, the command has its descriptor and is not started yet.
+    // While this runs, the command has its descriptor, but has not been started yet.
     let recover = "echo up $PPID $$; read -r line";
     let mut running =
         Running::started(lock.command(&["run", "--recover", recover, "bash", "-c", crate::common::run::LISTENER]));
@@ -123,7 +123,7 @@ fn a_commands_process_is_recorded_as_soon_as_that_can_be() {
     let line = running.child.line();
     running.command = line.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(line.starts_with("up "), "{line}");
-    // The wrapper passes signals on when it has started the command and tried to record it.
+    // The wrapper passes signals on once it has started the command and tried to record it.
     signal(running.wrapper, Signal::SIGUSR1);
     running.says("got USR1");
     drop(inside);

@@ -1,4 +1,4 @@
-//! Records that change hands, objects that are replaced, and the dead in the way: what is granted, forced or given up
+//! Records change hands, objects are replaced, dead processes are in the way: what is granted, forced or given up
 //! leaves nothing behind.
 
 use crate::common::{Ask, TestLock, Worker, wait_until};
@@ -101,7 +101,7 @@ fn what_a_former_holder_does_touches_nobody_elses_record() {
     next.kill();
     assert!(
         other.get_lock(GetOptions::new().wait(soon())).unwrap(),
-        "the dead holder is not kept alive by another"
+        "nobody else keeps the dead holder alive"
     );
     assert!(other.state().abandoned.is_some());
 }

@@ -1,4 +1,4 @@
-//! T10: everything waits by one deadline.
+//! T10: one deadline limits all waiting.
 
 use crate::common::{LineChild, TestLock, wait_until};
 use nix::sys::signal::{Signal, kill};
@@ -6,8 +6,8 @@ use nix::unistd::Pid;
 use resourcelock::{GetOptions, Mode};
 use std::process::Stdio;
 
-/// A holder that has started no command, and whatever its table says of times: `--replace` waits for its start no
-/// longer than for the lock, and a signal ends that.
+/// If a holder has not started a command, then, whatever times the table claims, `--replace` waits for that start no
+/// longer than for the lock, and a signal ends the wait.
 #[test]
 fn replace_obeys_the_wait_and_signals() {
     let lock = TestLock::new("t10");

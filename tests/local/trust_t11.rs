@@ -1,6 +1,6 @@
-//! T11: odd limits get a message. Small limits of files, descriptors and memory, and a sandbox that refuses one system call
-//! after the other: every command does what it can without, or says in one line what is missing, with a documented status.
-//! Nothing hangs, and nothing is left taken.
+//! T11: unusual limits lead to a message. Under low limits on files, descriptors and memory, and in a sandbox that
+//! refuses one system call after another, every command does without, or says in one line what is missing, with a
+//! documented status. Nothing hangs, and nothing is left taken.
 
 use crate::common::run::signal;
 use crate::common::sandbox::{Call, behind};
@@ -10,7 +10,8 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-/// How it ended, and what it said: a line at most, besides what is warned of.
+/// Runs a command; asserts that it ends properly and prints at most one line besides warnings. Returns its output and
+/// message.
 fn ended(mut command: Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -63,7 +64,7 @@ fn a_lock_that_stands_is_used_whatever_the_limit_of_files() {
         let (output, said) = ended(limited("--fsize=0", &lock.command(words)));
         assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
     }
-    // What it prints may be the one thing too much.
+    // Its own output may be what exceeds the limit.
     let folder = tempfile::tempdir().unwrap();
     let file = fs::File::create(folder.path().join("output")).unwrap();
     let mut state = limited("--fsize=0", &lock.command(&["state"]));
@@ -82,14 +83,11 @@ fn a_lock_that_stands_is_used_whatever_the_limit_of_files() {
     );
 }
 
-/// The signal is the command's, as the caller had it.
+/// The command gets the signal's disposition from the caller.
 #[test]
 fn a_command_finds_the_signal_of_that_limit_as_it_was() {
     let lock = TestLock::new("xfsz");
     let ignored = |words: &[&str], ignore: bool| {
-        let python = "import signal, sys; sys.exit(signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN)";
-        let command = lock.command(&[words, &["python3", "-ISc", python]].concat());
-        // Python ignores it for itself, so it is asked by another program: what stands in /proc is the kernel's word.
         let show = "sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status";
         let mut command = behind(
             if ignore {
@@ -97,11 +95,7 @@ fn a_command_finds_the_signal_of_that_limit_as_it_was() {
             } else {
                 &["env", "--default-signal=XFSZ"]
             },
-            &{
-                let mut shown = Command::new(command.get_program());
-                shown.args([&[lock.name()], words, &["sh", "-c", show]].concat());
-                shown
-            },
+            &lock.command(&[words, &["sh", "-c", show]].concat()),
         );
         let mask = u64::from_str_radix(printed(&mut command).trim(), 16).unwrap();
         mask & 1 << (libc::SIGXFSZ - 1) != 0
@@ -116,7 +110,7 @@ fn a_command_finds_the_signal_of_that_limit_as_it_was() {
     }
 }
 
-/// With each number of descriptors a command ends well, or says that there are too few.
+/// Whatever the number of descriptors, a command succeeds or says that there are too few.
 #[test]
 fn few_descriptors() {
     let lock = TestLock::new("nofile");
@@ -136,7 +130,7 @@ fn few_descriptors() {
             let status = output.status.code();
             match status {
                 Some(125) => assert!(said.contains("ulimit -n"), "{limit} {words:?}: {said}"),
-                // The dynamic loader of the command, or what it needs.
+                // The command's dynamic loader, or something else that the command needs.
                 Some(127) if words[0] == "run" => {}
                 Some(0 | 1) => worked += 1,
                 other => panic!("{limit} {words:?}: {other:?} {said}"),
@@ -157,14 +151,15 @@ fn printed_state(lock: &TestLock) -> bool {
     lock.command(&["state", "-q"]).status().unwrap().success()
 }
 
-/// With each amount of address space it is not started by the kernel, says that there is too little, or works.
+/// Whatever the amount of address space, the kernel does not start it, or it says that there is too little, or it
+/// works.
 #[test]
 fn little_address_space() {
     let lock = TestLock::new("as");
     printed(&mut lock.command(&["run", "--", "true"]));
     let mut worked = 0;
     let size = fs::metadata(binary().get_program()).unwrap().len();
-    // In steps of 64 KiB from what the program itself takes.
+    // In small steps from less than the program itself takes.
     for step in 0..64 {
         let limit = format!("--as={}", size / 4 + step * size / 32);
         for words in [
@@ -179,7 +174,7 @@ fn little_address_space() {
             match output.status.code() {
                 Some(0 | 1) => worked += 1,
                 Some(125) => assert!(said.contains("ulimit -v"), "{limit} {words:?}: {said}"),
-                // Before the first instruction of ours; or the command's own dynamic loader.
+                // Before our first instruction, or in the command's own dynamic loader.
                 Some(126 | 127) => assert!(said.starts_with("Fatal glibc error") || words[0] == "run", "{said}"),
                 None if killed_by_kernel && said.is_empty() => {}
                 other => panic!("{limit} {words:?}: {other:?} {} {said}", output.status),
@@ -197,7 +192,7 @@ fn little_address_space() {
 /// O_TMPFILE without the bits that it shares with O_DIRECTORY.
 const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
-/// What the program calls that a sandbox, or an old kernel, might refuse.
+/// The system calls of the program that a sandbox or an old kernel might refuse.
 const CALLS: [Call; 36] = [
     Call::any("openat", libc::SYS_openat),
     Call::with("openat with O_TMPFILE", libc::SYS_openat, (2, TMPFILE, TMPFILE)),
@@ -237,7 +232,7 @@ const CALLS: [Call; 36] = [
     Call::any("prlimit64", libc::SYS_prlimit64),
 ];
 
-/// Each call, refused in both ways: as a filter usually does it, and as an old kernel does.
+/// Tries each call refused in both ways: as a filter usually does, and as an old kernel does.
 fn each_denied(mut try_one: impl FnMut(&Call, i32)) {
     for call in &CALLS {
         for errno in [libc::EPERM, libc::ENOSYS] {
@@ -246,14 +241,14 @@ fn each_denied(mut try_one: impl FnMut(&Call, i32)) {
     }
 }
 
-/// The command under the lock: the program itself, which needs no dynamic loader.
+/// Runs, as the command under the lock, the program itself, which needs no dynamic loader.
 fn under(lock: &TestLock, words: &[&str]) -> Command {
     let mut command = lock.command(words);
     command.arg("--").arg(binary().get_program()).arg("--version");
     command
 }
 
-/// There is no other way to do what these do.
+/// Calls that the program cannot do without.
 const NEEDED: [&str; 8] = [
     "openat",
     "fstat",
@@ -265,10 +260,12 @@ const NEEDED: [&str; 8] = [
     "clone",
 ];
 
-/// These inspect a lock, the last two before they change it: they read it, and map nothing that others could truncate.
+/// Commands that inspect a lock, the last two before they change it: they read it instead of mapping files that others
+/// could truncate.
 const INSPECTING: [&str; 5] = ["state", "list", "history", "unget", "remove"];
 
-/// Done, or a documented status and a line that names what was refused. Returns the status.
+/// Asserts that a command succeeds, or exits with a documented status and a line that names the refused call. Returns
+/// the status.
 fn documented(call: &Call, errno: i32, command: &Command) -> i32 {
     let (output, said) = ended(call.denied(errno, command));
     let status = output.status.code().unwrap_or(-1);
@@ -355,8 +352,8 @@ fn looking_in_a_sandbox() {
     });
 }
 
-/// What cannot be read is not damaged: `remove --force`, which deletes a damaged table alone, deletes the whole lock or
-/// nothing.
+/// A table that cannot be read is not a damaged one. Of a lock with a damaged table, `remove --force` would delete only
+/// that; here, it deletes the whole lock or nothing.
 #[test]
 fn removing_by_force_in_a_sandbox() {
     let removes = |denied: &dyn Fn(&Command) -> Command| {
@@ -367,7 +364,7 @@ fn removing_by_force_in_a_sandbox() {
         let left = lock.objects().len();
         match output.status.code() {
             Some(0) => assert_eq!(left, 0, "{printed}"),
-            // One call may be refused only where nothing is left to be done without it.
+            // Halfway through, only the refusal to delete may stop it.
             Some(125) => assert!(left == 3 || left > 0 && said.contains("delete"), "{left} left: {said}"),
             status => panic!("{status:?} {said}"),
         }
@@ -378,7 +375,7 @@ fn removing_by_force_in_a_sandbox() {
     }
 }
 
-/// A lock without a table, as the Python module makes it, is not taken for locked because it cannot be read.
+/// A lock without a table, such as the Python module creates, is not shown as locked just because it cannot be read.
 #[test]
 fn a_semaphore_that_cannot_be_read() {
     let lock = TestLock::new("deny-semaphore");
@@ -390,7 +387,7 @@ fn a_semaphore_that_cannot_be_read() {
     });
 }
 
-/// Waiting in vain, and acquiring a lock that was waited for.
+/// Waiting in vain, and acquiring a lock after waiting.
 #[test]
 fn waiting_in_a_sandbox() {
     each_denied(|call, errno| {
@@ -416,13 +413,13 @@ fn waiting_in_a_sandbox() {
     });
 }
 
-/// A limit is kept, whatever its means are.
+/// A limit is kept, by whatever means are left.
 #[test]
 fn a_limit_in_a_sandbox() {
     let lock = TestLock::new("deny-limit");
     printed(&mut lock.command(&["run", "--", "true"]));
     each_denied(|call, errno| {
-        // Our program as the command, which needs no dynamic loader.
+        // Our own program as the command, because it needs no dynamic loader.
         for words in [
             &["run", "--limit", "0.05", "-k", "5"][..],
             &["run", "--until", "tree", "--limit", "0.05", "-k", "5"],
@@ -438,7 +435,7 @@ fn a_limit_in_a_sandbox() {
     });
 }
 
-/// `--replace` needs what is refused: it says which call.
+/// `--replace` cannot do without the call that is refused, and says which one that is.
 #[test]
 fn asking_a_holder_to_end_in_a_sandbox() {
     let lock = TestLock::new("deny-ask");
@@ -465,7 +462,7 @@ fn asking_a_holder_to_end_in_a_sandbox() {
     run.wait();
 }
 
-/// Without it signals cannot be passed on: they end this program, and the lock stays with the command.
+/// A wrapper that cannot accept signals cannot pass them on: they end it, and the command keeps the lock.
 #[test]
 fn a_wrapper_that_may_not_accept_signals() {
     let lock = TestLock::new("deny-signals");
@@ -477,13 +474,13 @@ fn a_wrapper_that_may_not_accept_signals() {
     );
     let line = run.line();
     let wrapper: u32 = line.strip_prefix("up ").unwrap().parse().unwrap();
-    wait_until("it takes signals itself", || {
+    wait_until("it no longer blocks signals", || {
         let status = fs::read_to_string(format!("/proc/{wrapper}/status")).unwrap_or_default();
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t"));
         blocked.is_none_or(|mask| mask.ends_with("0000000000000000"))
     });
     signal(wrapper, Signal::SIGTERM);
-    wait_until("it has ended", || {
+    wait_until("it has exited", || {
         !std::path::Path::new(&format!("/proc/{wrapper}")).exists()
     });
     assert!(lock.state().locked);

@@ -1,10 +1,10 @@
-//! T4: only a process that is proven to work under the hold is signalled.
+//! T4: only a process that provably runs under the hold is signalled.
 
 use crate::common::{LineChild, TestLock, process_state, wait_until};
 use resourcelock::GetOptions;
 use std::process::Command;
 
-/// A process that nobody may end for a lock.
+/// A process that nobody may end because of a lock.
 struct Bystander(LineChild);
 
 impl Bystander {
@@ -14,7 +14,7 @@ impl Bystander {
         Self(child)
     }
 
-    /// It was not signalled: it still answers.
+    /// Asserts that it still answers, hence was not signalled.
     fn answers(mut self) {
         self.0.send("unharmed");
         self.0.wait_for_line("unharmed");
@@ -31,7 +31,7 @@ fn replace(lock: &TestLock) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A hold may be bound to any process: by a forged table, or as here by a call of the library.
+/// A hold may be bound to any process: by a forged table, or, as here, through the library.
 #[test]
 fn a_hold_that_names_a_bystander() {
     let lock = TestLock::new("t4");
@@ -48,7 +48,7 @@ fn a_hold_that_names_a_bystander() {
     bystander.answers();
 }
 
-/// A process that runs under another hold of the same lock, or under another lock, proves nothing for this one.
+/// That a process runs under another hold of the same lock, or under another lock, proves nothing.
 #[test]
 fn other_holds_prove_nothing() {
     let (lock, other) = (TestLock::new("t4"), TestLock::new("t4"));
@@ -77,7 +77,7 @@ fn without_environment(lock: &TestLock) -> (LineChild, u32) {
     (run, pid)
 }
 
-/// Programs that overwrite their environment are recognized by their parent.
+/// Programs that overwrite their environment are recognized by their parent process.
 #[test]
 fn an_emptied_environment() {
     let lock = TestLock::new("t4");
@@ -88,7 +88,7 @@ fn an_emptied_environment() {
     assert_eq!(process_state(pid), None);
 }
 
-/// The same without such a parent: the wrapper was killed.
+/// The same without that parent: the wrapper was killed.
 #[test]
 fn an_emptied_environment_without_its_parent() {
     let lock = TestLock::new("t4");

@@ -6,9 +6,9 @@ use nix::sys::signal::Signal;
 use resourcelock::UngetOptions;
 use std::process::Command;
 
-/// Python that finds the descriptors of /dev/shm that it has inherited, and tries on each of them everything that could
-/// change the lock: prints `NUMBER PATH ACCESS` (0 = read only), then a line for each attempt that succeeded, then `up`.
-/// With a word of arguments it then keeps all that it could lock until its input ends.
+/// A Python script that finds the descriptors of files in /dev/shm that it has inherited, and tries on each of them
+/// everything that could change the lock. It prints `NUMBER PATH ACCESS` (0 = read only), then a line for each attempt
+/// that succeeded, then `up`. With an argument, it then keeps all that it could lock until the end of its input.
 const ROGUE: &str = r#"
 import ctypes, errno, fcntl, mmap, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -63,7 +63,7 @@ if len(sys.argv) > 1:
     sys.stdin.read()
 "#;
 
-/// Ends the words of `run` with the rogue, as a user without any right.
+/// The arguments of `run` with that script as its command, run as an unprivileged user.
 fn rogue<'a>(options: &[&'a str], then: &'a str) -> Vec<&'a str> {
     let setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     [
@@ -76,7 +76,7 @@ fn rogue<'a>(options: &[&'a str], then: &'a str) -> Vec<&'a str> {
     .concat()
 }
 
-/// A command that has dropped its privileges and keeps every lock that it could get on what it inherited.
+/// Starts a command that has dropped its privileges, and keeps every lock that it could get on what it inherited.
 fn keeping(lock: &TestLock) -> LineChild {
     let mut child = LineChild::spawn(&mut lock.command(&rogue(&[], "keep")));
     let line = child.line();
@@ -92,7 +92,7 @@ fn keeping(lock: &TestLock) -> LineChild {
 fn a_command_that_drops_its_privileges() {
     for options in [&[][..], &["-F"], &["-s"], &["--limit", "60"], &["--until", "tree"]] {
         let lock = TestLock::new("t5");
-        // Known to the table, so that there are beacons to lock.
+        // An open handle, so that there are beacons to lock.
         let _other = lock.open();
         let mut words = rogue(options, "");
         words.pop();
@@ -117,7 +117,8 @@ fn a_command_that_drops_its_privileges() {
     }
 }
 
-/// With every byte locked that the descriptor allows to lock: nobody is kept from the lock, and dead handles are found.
+/// Even if every byte is locked that the descriptor allows one to lock, others get the lock, and dead handles are
+/// found.
 #[test]
 fn all_that_can_be_locked_is_locked() {
     let lock = TestLock::new("t5");
@@ -140,7 +141,7 @@ fn all_that_can_be_locked_is_locked() {
     assert_eq!(lock.flag_word().value, 1);
 }
 
-/// The hold of a command whose wrapper is gone is the descriptor's, also where it is read-locked only.
+/// When the wrapper is gone, the descriptor keeps the command's hold, even if it is only read-locked.
 #[test]
 fn what_is_left_behind_keeps_the_lock() {
     let lock = TestLock::new("t5");
@@ -173,8 +174,8 @@ fn what_is_left_behind_keeps_the_lock() {
     assert_eq!(printed(&mut lock.command(&["run", "-q", "echo", "next"])), "next\n");
 }
 
-/// Whoever deletes the semaphore makes a new one be used, on which the old command's beacon does not lie: the command
-/// cannot be asked after any more, and what cannot be proven dead is alive.
+/// If somebody deletes the semaphore, a new one is used, without the old command's beacon. So nobody can check that
+/// command any more, and what cannot be proven dead counts as alive.
 #[test]
 fn the_semaphore_is_replaced_under_a_command() {
     let lock = TestLock::new("t5");

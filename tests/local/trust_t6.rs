@@ -1,4 +1,4 @@
-//! T6: truncation does not end the supervision of a command, and nobody takes a lost table for a free lock.
+//! T6: truncation does not end the supervision of a command, and nobody mistakes a lost table for a free lock.
 
 use crate::common::run::{Running, signal};
 use crate::common::worker::{Hands, Skill};
@@ -17,9 +17,9 @@ const PAGE: u64 = 4096;
 /// What is done to the table.
 #[derive(Debug, Clone, Copy)]
 struct Damage {
-    /// It is cut to so many bytes...
+    /// It is truncated to this size in bytes...
     to: u64,
-    /// ...and extended to its old size at once.
+    /// ...and, if true, at once extended to its old size.
     extended: bool,
 }
 
@@ -38,7 +38,7 @@ impl Damage {
     }
 }
 
-/// What a table does not survive.
+/// Damage that a table does not survive.
 const FATAL: [Damage; 4] = [
     Damage { to: 0, extended: false },
     Damage { to: 0, extended: true },
@@ -52,7 +52,7 @@ const FATAL: [Damage; 4] = [
     },
 ];
 
-/// What leaves header, words, and the records of a few requests.
+/// Damage that spares the header, the words, and the records of a few requests.
 const PARTIAL: [Damage; 2] = [
     Damage {
         to: 2 * PAGE,
@@ -64,7 +64,7 @@ const PARTIAL: [Damage; 2] = [
     },
 ];
 
-/// Standard error of a process goes there.
+/// A file for a process's standard error.
 struct Errors(tempfile::TempDir);
 
 impl Errors {
@@ -81,7 +81,7 @@ impl Errors {
     }
 }
 
-/// Every command ends by itself, with a documented status; nobody gets the lock.
+/// Asserts that every command exits by itself with a documented status, and nobody gets the lock.
 fn nobody_gets_it(lock: &TestLock, what: &str) {
     let commands: [&[&str]; 8] = [
         &["get", "-t", "0.1", "-q"],
@@ -118,7 +118,8 @@ fn nobody_gets_it(lock: &TestLock, what: &str) {
     assert!(matches!(doctor.status.code(), Some(0 | 1)), "{what}: {doctor:?}");
 }
 
-/// `remove --force` deletes the table alone, as whoever holds the lock may go on; after a forced release it is as new.
+/// `remove --force` deletes only the table, as a holder may still be at work; after a forced release the lock is as
+/// good as new.
 fn is_as_new_after_removal(lock: &TestLock) {
     let said = printed(&mut lock.command(&["remove", "--force"]));
     assert!(said.contains("and nothing else"), "{said}");
@@ -139,7 +140,7 @@ fn while_a_request_waits() {
         damage.to_table(&lock);
         assert_eq!(waiter.wait().code(), Some(125), "{damage:?}");
         assert_eq!(getter.wait().code(), Some(125), "{damage:?}");
-        assert_eq!(waiter.try_line(), None, "{damage:?}: it did not start without the lock");
+        assert_eq!(waiter.try_line(), None, "{damage:?}: not started without the lock");
         let said = errors.text();
         assert!(said.starts_with(&format!("resourcelock: {}: ", lock.name())), "{said}");
         assert!(said.contains("remove --force") && said.lines().count() == 1, "{said}");
@@ -162,7 +163,7 @@ fn while_a_request_waits_for_a_foreign_holder() {
         std::os::unix::fs::FileExt::write_all_at(&semaphore, &[0; 8], 0).unwrap();
         let mut command = lock.command(&["run", "--", "echo", "inside"]);
         let mut waiter = LineChild::spawn(command.stderr(Stdio::null()));
-        wait_until("it sleeps for the semaphore", || lock.flag_word().waiters == 1);
+        wait_until("it sleeps on the semaphore", || lock.flag_word().waiters == 1);
         damage.to_table(&lock);
         assert_eq!(waiter.wait().code(), Some(125), "{damage:?}");
         assert_eq!(waiter.try_line(), None, "{damage:?}");
@@ -205,7 +206,7 @@ fn between_grant_and_start() {
     }
 }
 
-/// The command gets its signals, ends by itself, and the loss is told.
+/// The command gets its signals and exits by itself, and the loss is reported.
 #[test]
 fn while_the_command_runs() {
     for damage in FATAL {
@@ -222,7 +223,7 @@ fn while_the_command_runs() {
             signal(running.wrapper, Signal::SIGUSR1);
             running.says("got USR1");
             running.says_nothing_else();
-            wait_until("the loss is told", || {
+            wait_until("the loss is reported", || {
                 errors.text().contains("truncated or overwritten")
             });
             if options.is_empty() {
@@ -238,7 +239,7 @@ fn while_the_command_runs() {
     }
 }
 
-/// The caller has blocked SIGBUS, as the command finds it.
+/// The caller blocks SIGBUS, and the command inherits that.
 #[test]
 fn under_a_caller_that_blocks_the_signal() {
     let lock = TestLock::new("t6");
@@ -266,7 +267,7 @@ fn under_a_caller_that_blocks_the_signal() {
     assert_eq!(child.wait().code(), Some(76));
 }
 
-/// The limit is kept, by whose signal the command ends.
+/// The limit is kept: its signal ends the command.
 #[test]
 fn the_limit_is_kept() {
     for damage in FATAL {
@@ -308,7 +309,7 @@ fn the_tree_is_waited_for() {
     }
 }
 
-/// The release has to wait for the table, which is then lost.
+/// The release must wait for the table, which is then lost.
 #[test]
 fn while_it_is_released() {
     for damage in FATAL {
@@ -325,14 +326,14 @@ fn while_it_is_released() {
         wait_until("the command has been reaped", || process_state(command).is_none());
         damage.to_table(&lock);
         let status = run.wait().code();
-        // Where it had given up the table, it had released the lock before.
+        // If it had stopped waiting for the table, it had already released the lock.
         assert!(matches!(status, Some(0 | 76)), "{damage:?}: {status:?}");
         drop(inside);
         nobody_gets_it(&lock, &format!("{damage:?}"));
     }
 }
 
-/// A semaphore or a note that is cut under a running command.
+/// A semaphore or a note is truncated under a running command.
 #[test]
 fn the_other_objects() {
     for (which, expected) in [(0, 76), (1, 9)] {
@@ -376,7 +377,7 @@ fn sleeps_of(pid: u32) -> u64 {
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Who follows a lock goes on, whatever becomes of its files.
+/// `trace -f` goes on, whatever happens to the lock's files.
 #[test]
 fn who_follows_goes_on() {
     for damage in FATAL.into_iter().chain(PARTIAL) {
@@ -403,14 +404,14 @@ fn who_follows_goes_on() {
     }
 }
 
-/// How often the handler has run that a program had before.
+/// How often the program's own handler has run.
 static CALLED: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn on_bus_error(_: i32) {
     CALLED.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A program that has a handler of its own, then asks for ours, then is sent the signal.
+/// A program that installs its own handler, then asks for ours, then gets the signal.
 fn survive(_: &mut Hands, _: &[Value]) -> Value {
     // SAFETY: the handler makes one atomic addition.
     #[allow(unsafe_code)]
@@ -423,8 +424,8 @@ fn survive(_: &mut Hands, _: &[Value]) -> Value {
     json!(CALLED.load(Ordering::SeqCst))
 }
 
-/// A program that looks at a lock and follows it, and has not asked for anything. Answers whether the lock is taken, by
-/// whom it does not know, and whether any of its files is mapped where it could be touched.
+/// A program that looks at a lock and follows it, and has not asked for a handler. Answers whether the lock is taken,
+/// whether by an unknown holder, and how many of its files are mapped where the program could touch them.
 fn look(_: &mut Hands, arguments: &[Value]) -> Value {
     static VIEWER: OnceLock<Viewer> = OnceLock::new();
     let name = arguments[0].as_str().expect("a name");
@@ -444,7 +445,7 @@ fn look(_: &mut Hands, arguments: &[Value]) -> Value {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
     let table = viewer.name().table_path();
     let mapped = maps.lines().filter(|line| line.contains("/dev/shm/"));
-    // Followed: one page of the table, which only the kernel touches.
+    // To follow, one page of the table is mapped, which only the kernel touches.
     let others = mapped.filter(|line| !line.ends_with(table.to_str().expect("text")));
     json!([state.locked, state.foreign, others.count()])
 }
@@ -476,7 +477,7 @@ fn a_program_that_only_looks() {
     }
 }
 
-/// A program that uses the library survives if it has asked for that; its own handler is called for everything else.
+/// A program that uses the library survives if it has asked to; for everything else its own handler is called.
 #[test]
 fn a_program_that_asks_for_it() {
     for damage in FATAL {
@@ -490,7 +491,7 @@ fn a_program_that_asks_for_it() {
         assert_eq!(
             holder.ask(json!(["is_locked"])),
             json!(true),
-            "{damage:?}: not taken for free"
+            "{damage:?}: not mistaken for free"
         );
         assert!(!holder.release());
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{LineChild, TestLock, printed};
 
-/// What others read of a command that runs with these words after `run`.
+/// What others can read about a command that runs with these arguments of `run`.
 fn shown(words: &[&str]) -> String {
     let lock = TestLock::new("t8");
     let mut run = LineChild::spawn(lock.command(&[&["run"], words].concat()).env("SHELL", "/bin/sh"));

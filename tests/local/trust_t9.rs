@@ -1,4 +1,4 @@
-//! T9: what is printed can be pasted, and shows what it is. Locks, notes, commands and users with names that a shell, a
+//! T9: what is printed can be pasted, and shows what it is. Locks, notes, commands and users whose names a shell, a
 //! terminal or a reader could misread go through every output; the advice in it is pasted into real shells.
 
 use crate::common::private_shm;
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Names of locks. Any of them would leave the file `pasted` behind if a shell executed more than it should.
+/// Names of locks. Each would leave a file `pasted` behind if a shell executed more than it should.
 const NAMES: [&str; 26] = [
     "plain",
     "$(touch pasted)",
@@ -37,12 +37,12 @@ const NAMES: [&str; 26] = [
     "a\\u{202e}b",
 ];
 
-/// A note, a program's and a user's name. (A name of a program is cut to 15 bytes.)
+/// A note, a program's name, and a user's name. (The kernel truncates a program's name to 15 bytes.)
 const NOTE: &str = "note\u{202e}\u{200b}\x1b[31m$(touch pasted)";
 const PROGRAM: &str = "p\u{202e};\u{feff}x";
 const USER: &str = "u\u{2067}$(id)";
 
-/// Everything that is printed about one lock. `$NAME` is its name, with a slash. What is not to be looked at goes away.
+/// Prints everything about one lock. `$NAME` is its name, with a slash.
 const EVERYTHING: &str = r#"
 cd "$FOLDER" || exit 97
 exec 2>&1
@@ -89,20 +89,20 @@ fn everything_about(name: &str, folder: &Path) -> String {
     String::from_utf8(output.stdout).expect("what is shown is UTF-8")
 }
 
-/// True for a character that a reader does not see, or that changes what he sees elsewhere: the same list once more, by
-/// Unicode's names for its parts.
+/// True for a character that a reader does not see, or that changes what is seen elsewhere: the program's list again,
+/// under Unicode's names for its parts.
 fn misleads(c: char) -> bool {
     let bidirectional =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{3164}' | '\u{feff}');
     let tags = ('\u{e0000}'..'\u{e1000}').contains(&c);
     let separators = matches!(c, '\u{2028}' | '\u{2029}');
-    // Between the words of an answer to a completion script there are tabs.
+    // In answers to completion scripts, words are separated by tabs.
     let control = c.is_control() && c != '\n' && c != '\t';
     bidirectional || invisible || tags || separators || control
 }
 
-/// The command lines that are advised: what stands at the end of a line, behind a colon.
+/// The command lines that the output advises: at the end of a line, after a colon.
 fn advised(text: &str) -> Vec<&str> {
     let programs = ["resourcelock ", "chmod ", "kill ", "loginctl "];
     let starts = |line: &str| {
@@ -116,7 +116,7 @@ fn advised(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Pastes lines into a shell; returns the command lines that it executed with the programs that are advised.
+/// Pastes lines into a shell; returns the command lines of the advised programs that it executed.
 fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");
@@ -145,7 +145,7 @@ fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
         .env("HOME", &empty)
         .output()
         .unwrap();
-    // fish makes itself at home.
+    // fish creates files in its home directory.
     let left: Vec<_> = fs::read_dir(&empty)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -220,7 +220,7 @@ fn nothing_that_misleads_is_printed() {
     }
 }
 
-/// A collector of metrics refuses a file in which two lines are about the same lock.
+/// A metrics collector rejects a file with two lines about the same lock.
 #[test]
 fn no_two_names_have_one_label() {
     let script = r#"

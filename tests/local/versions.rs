@@ -1,5 +1,5 @@
-//! Another version of this program, with a table of another layout, beside this one: they see each other as users of the
-//! semaphore.
+//! Another version of this program, whose table has another layout, runs beside this one: each sees the other as a user
+//! of the semaphore.
 
 use crate::common::{LineChild, TestLock, printed, printed_in_private_shm, wait_until};
 use std::fs::{self, OpenOptions};
@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// How the first version uses the semaphore: glibc's word, (1, no mark) when it is free, (0, the mark of its table) when
-/// it is held for that table, whose mark is another one.
+/// Uses the semaphore as the first version does. Its word is glibc's: (1, no mark) while it is free, (0, the mark of
+/// the table) while it is held for that version's table, whose mark differs from ours.
 struct FirstVersion {
     word: &'static AtomicU64,
     mark: u64,
@@ -43,7 +43,7 @@ impl FirstVersion {
         }
     }
 
-    /// It tries once, as in its latch.
+    /// Tries once, as that version would inside its latch.
     fn try_get(&self) -> bool {
         let taken = self.word.fetch_update(SeqCst, SeqCst, |word| {
             (word & VALUE != 0).then_some(word & !MARK & !VALUE | self.mark)
@@ -51,7 +51,7 @@ impl FirstVersion {
         taken.is_ok()
     }
 
-    /// It gives the semaphore back and wakes a waiter of it.
+    /// Releases the semaphore and wakes a waiter.
     fn unget(&self) {
         let released = self.word.fetch_update(SeqCst, SeqCst, |word| {
             (word & (VALUE | MARK) == self.mark).then_some(word & !MARK | 1)
@@ -92,7 +92,7 @@ fn each_waits_for_the_other() {
     let state = lock.state();
     assert!(state.locked && state.foreign && state.holders.is_empty());
     let mut waiter = LineChild::spawn(&mut lock.command(&["run", "--", "sh", "-c", "echo in; read line"]));
-    wait_until("it sleeps for the semaphore", || lock.flag_word().waiters == 1);
+    wait_until("it sleeps on the semaphore", || lock.flag_word().waiters == 1);
     other.unget();
     waiter.wait_for_line("in");
     assert!(!other.try_get(), "it is ours now");
@@ -104,7 +104,7 @@ fn each_waits_for_the_other() {
     assert_eq!((word.value, word.waiters, word.mark), (1, 0, 0));
 }
 
-/// Both in a loop: never together, and each gets the lock again and again.
+/// Both loop: they never overlap, and each gets the lock again and again.
 #[test]
 fn they_take_turns() {
     let lock = used_lock();
@@ -112,7 +112,7 @@ fn they_take_turns() {
     let counter = folder.path().join("counter");
     fs::write(&counter, "0").unwrap();
     let other = FirstVersion::open(&lock);
-    // Reads, lets others run, and writes: updates get lost if two do that at once.
+    // Read, let others run, and write: if two do that at once, updates get lost.
     let script = format!(
         "i=0; while [ $i -lt 40 ]; do {} {} run -- sh -c 'read n < {2}; read x < /dev/null; echo $((n + 1)) > {2}' \
          || exit 1; i=$((i + 1)); done",
@@ -120,7 +120,7 @@ fn they_take_turns() {
         lock.name(),
         counter.display()
     );
-    #[allow(clippy::zombie_processes)] // it is waited for by try_wait
+    #[allow(clippy::zombie_processes)] // try_wait reaps it
     let mut ours = std::process::Command::new("sh")
         .args(["-c", &script])
         .stdin(Stdio::null())
@@ -144,10 +144,10 @@ fn they_take_turns() {
     assert!(rounds > 0);
 }
 
-/// A table of the first version that is there already: ours gets another mark.
+/// If there already is a table of the first version, ours gets another mark.
 #[test]
 fn marks_differ() {
-    // `table_mark` reads where both versions have it.
+    // Both versions keep the mark in the same place.
     let script = "$RL a run -- true; mark=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock2.a)
          cp /dev/shm/resourcelock2.a /dev/shm/resourcelock.b
          $RL b run -- true; other=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock2.b)

@@ -1,7 +1,7 @@
 //! A step of the wall clock neither shortens nor lengthens a wait.
 //!
-//! The system's clock is not touched: libfaketime shows one process another wall clock and leaves it the monotonic one.
-//! (It has to be a dynamically linked process.) What the kernel counts on is read off the system calls.
+//! The system's clock is not touched: libfaketime shows another wall clock to one process, which must be dynamically
+//! linked, and leaves it the monotonic one. The system calls show by which clock the kernel counts.
 
 use crate::common::{LineChild, Peer, TestLock, example, wait_until};
 use resourcelock::{GetOptions, ResourceLock, UngetOptions};
@@ -15,13 +15,13 @@ const HOUR: u64 = 3600;
 fn a_clock_put_forward_does_not_shorten_a_wait() {
     let (lock, folder) = (TestLock::new("clock"), tempfile::tempdir().unwrap());
     let holder = held(&lock);
-    // Half an hour is over at once for who counts on the wall clock.
+    // By the wall clock, half an hour is over at once.
     let mut waiter = waiter_with_a_clock_of_its_own(&lock, "1800", folder.path());
     let before = wall_clock(&waiter.0.line());
     wait_until("it waits", || lock.state().waiters.len() == 1);
     set_clock(folder.path(), "+1h");
     while wall_clock(&waiter.0.line()) < before + HOUR {}
-    // A waiter looks about itself once a second at the latest: it does so under the new time, and stays.
+    // A waiter checks at least once a second: it does so under the new time, and stays.
     for _ in 0..30 {
         assert!(waiter.0.line().starts_with("wall clock"), "it goes on waiting");
     }
@@ -48,7 +48,7 @@ fn a_clock_put_back_does_not_lengthen_a_wait() {
     assert_eq!(last, "timed out");
 }
 
-/// The real binary asks the kernel for no sleep on the wall clock: neither in our queue, nor behind Python.
+/// The real binary never asks the kernel to sleep by the wall clock, neither in our queue nor behind Python.
 #[test]
 fn no_sleep_is_counted_on_the_wall_clock() {
     let (queue, flag) = (TestLock::new("clock"), TestLock::new("clock"));
@@ -62,7 +62,7 @@ fn no_sleep_is_counted_on_the_wall_clock() {
             .filter(|call| call.contains("futex") && call.contains("tv_nsec="))
             .count();
         assert!(timed > 0, "it slept in timed waits: {calls}");
-        // FUTEX_WAIT_BITSET without a clock's flag, and FUTEX_WAIT, count on the monotonic clock.
+        // FUTEX_WAIT_BITSET without a clock flag, and FUTEX_WAIT, use the monotonic clock.
         for wall in ["CLOCK_REALTIME", "ITIMER_REAL", "alarm("] {
             assert!(!calls.contains(wall), "{calls}");
         }
@@ -101,7 +101,7 @@ fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path)
     Waiter(LineChild::spawn(&mut command))
 }
 
-/// Removes what libfaketime leaves in /dev/shm for a process that is killed.
+/// Removes what libfaketime leaves in /dev/shm for a killed process.
 struct Waiter(LineChild);
 
 impl Drop for Waiter {
