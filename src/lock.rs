@@ -37,6 +37,6 @@ pub use testing::fuzzing;
 #[doc(hidden)]
 pub use types::PREVIOUS_HOLDER_DIED;
 pub use types::{
-    Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, LockName, Mode, Requester,
-    Result, State, UngetOptions, Wait, Waiter,
+    Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LockName, Mode,
+    Requester, Result, State, UngetOptions, Wait, Waiter,
 };

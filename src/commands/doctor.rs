@@ -1,22 +1,25 @@
 //! `doctor`: finds problems, says why they matter and which command solves them; `--fix` solves those that are safe to
-//! solve.
+//! solve. What a person should know, and is no problem, is a note.
 
 mod cycles;
 mod host;
+mod inside;
 mod objects;
 
 use super::Failure;
 use super::access::Access;
 use crate::cli::{Common, DoctorArgs, shell_word};
 use crate::exit::Exit;
-use crate::output::{self, names, shown, view};
+use crate::output::view::{self, Level};
+use crate::output::{self, names, shown};
 use resourcelock::engines::{Engine, Listing};
 use resourcelock::{GetOptions, State, Wait};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// A problem.
+/// A problem, or a note.
 pub struct Finding {
+    level: Level,
     /// One or two words, stable, for scripts.
     kind: &'static str,
     /// The lock concerned, if any.
@@ -52,15 +55,18 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
         findings.extend(of_lock(state));
     }
     findings.extend(cycles::findings(&states));
+    findings.extend(inside::findings(engine, &states));
+    findings.sort_by_key(|finding| finding.level == Level::Note); // stable
     let owners: HashMap<&str, Option<u32>> = states.iter().map(|state| (state.name.as_str(), state.owner)).collect();
     let mut left = 0;
     let mut views = Vec::new();
     for finding in findings {
         let owner = finding.lock.as_deref().and_then(|lock| *owners.get(lock)?);
         let may_fix = args.fix && owner.is_some_and(|owner| access.acts_for(owner));
-        let mended = may_fix && apply(&access, &finding)?;
-        left += usize::from(!mended);
+        let mended = may_fix && apply(&access, &finding);
+        left += usize::from(!mended && finding.level == Level::Problem);
         views.push(view::FindingView {
+            level: finding.level,
             kind: finding.kind,
             lock: finding.lock,
             what: finding.what,
@@ -73,8 +79,15 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     Ok(if left == 0 { Exit::Done } else { Exit::No })
 }
 
-/// True if it is solved now.
-fn apply(access: &Access, finding: &Finding) -> Result<bool, Failure> {
+/// True if it is solved now. That one cannot be solved does not keep the others from it.
+fn apply(access: &Access, finding: &Finding) -> bool {
+    try_to_apply(access, finding).unwrap_or_else(|failure| {
+        output::message(&format!("resourcelock: {failure}"));
+        false
+    })
+}
+
+fn try_to_apply(access: &Access, finding: &Finding) -> Result<bool, Failure> {
     let (Some(name), true) = (&finding.lock, finding.remedy != Remedy::None) else {
         return Ok(false);
     };
@@ -117,9 +130,10 @@ fn show(common: &Common, args: &DoctorArgs, findings: Vec<view::FindingView>, ot
             .as_ref()
             .map(|lock| format!("{}: ", shown(lock)))
             .unwrap_or_default();
+        let note = if finding.level == Level::Note { "note: " } else { "" };
         let mended = if finding.mended { " (mended)" } else { "" };
         text.push_str(&format!(
-            "{lock}{}{mended}\n  why:  {}\n  mend: {}\n",
+            "{note}{lock}{}{mended}\n  why:  {}\n  mend: {}\n",
             shown(&finding.what),
             finding.why,
             shown(&finding.mend)
@@ -156,6 +170,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
     let name = state.name.to_string();
     for holder in state.holders.iter().filter(|holder| !holder.alive) {
         findings.push(Finding {
+            level: Level::Problem,
             kind: "dead holder",
             lock: Some(name.clone()),
             what: format!("{} died holding it", output::holder(holder)),
@@ -166,6 +181,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
     }
     if let Some(token) = state.abandoned {
         findings.push(Finding {
+            level: Level::Problem,
             kind: "abandoned",
             lock: Some(name.clone()),
             what: format!("the holder with token {token} died holding it, and no command has ended well since"),
@@ -176,6 +192,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
     }
     if state.value > 1 {
         findings.push(Finding {
+            level: Level::Problem,
             kind: "value above 1",
             lock: Some(name.clone()),
             what: format!("its semaphore is at {}", state.value),
@@ -194,6 +211,7 @@ fn of_lock(state: &State) -> Vec<Finding> {
     if !stopped.is_empty() {
         let pids = stopped.join(" ");
         findings.push(Finding {
+            level: Level::Problem,
             kind: "stopped waiter",
             lock: Some(name),
             what: format!("waiting, but stopped: {pids}"),

@@ -269,9 +269,20 @@ pub struct DoctorView {
     pub not_examined: usize,
 }
 
-/// A problem.
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// It is to be solved: status 1.
+    Problem,
+    /// It may be as it should be: status 0.
+    Note,
+}
+
+/// A problem, or a note.
 #[derive(Debug, Serialize)]
 pub struct FindingView {
+    pub level: Level,
     pub kind: &'static str,
     pub lock: Option<String>,
     pub what: String,

@@ -4,7 +4,7 @@
 use super::TestLock;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// The latch's offset in the table, see `Header` in `src/lock/shm/layout.rs`.
 const LATCH: u64 = 64;
@@ -19,11 +19,7 @@ pub struct Inside(File);
 impl Inside {
     /// Enters the latch of a lock that nobody else is changing at this moment.
     pub fn enter(lock: &TestLock) -> Self {
-        let table = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(lock.paths().table_path())
-            .expect("the table can be opened");
+        let table = open(lock);
         let beacon = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
@@ -32,14 +28,46 @@ impl Inside {
             l_pid: 0,
         };
         fcntl(&table, FcntlArg::F_OFD_SETLK(&beacon)).expect("nobody else has this beacon");
+        Self::with(table, ID)
+    }
+
+    /// The same for the only process that has the lock open, which should be stopped.
+    pub fn of_only_handle(lock: &TestLock) -> Self {
+        let table = open(lock);
+        let inode = table.metadata().expect("its inode").ino().to_string();
+        let locks = std::fs::read_to_string("/proc/locks").expect("the kernel lists the locks");
+        let beacon = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [.., file, start, _] = fields.as_slice() else {
+                return None;
+            };
+            let is_its = file.rsplit(':').next() == Some(&inode) && fields.contains(&"WRITE");
+            u32::try_from(start.parse::<i64>().ok()?.checked_sub(BEACONS)?)
+                .ok()
+                .filter(|_| is_its)
+        };
+        let beacons: Vec<u32> = locks.lines().filter_map(beacon).collect();
+        assert_eq!(beacons.len(), 1, "{locks}");
+        Self::with(table, beacons[0])
+    }
+
+    fn with(table: File, id: u32) -> Self {
         let mut latch = [0; 4];
         table.read_exact_at(&mut latch, LATCH).expect("the table has a latch");
         assert_eq!(u32::from_ne_bytes(latch), 0, "nobody is inside");
         table
-            .write_all_at(&ID.to_ne_bytes(), LATCH)
+            .write_all_at(&id.to_ne_bytes(), LATCH)
             .expect("the latch can be taken");
         Self(table)
     }
+}
+
+fn open(lock: &TestLock) -> File {
+    let table = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(lock.paths().table_path());
+    table.expect("the table can be opened")
 }
 
 impl Drop for Inside {

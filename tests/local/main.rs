@@ -31,6 +31,7 @@ mod fault_11;
 mod fault_12;
 mod fault_13;
 mod fault_14;
+mod fault_15;
 mod fault_16;
 mod fault_19;
 mod fuzz_entries;

@@ -3,6 +3,7 @@
 use super::{Finding, Remedy};
 use crate::cli::shell_word;
 use crate::output;
+use crate::output::view::Level;
 use resourcelock::system::Stat;
 use resourcelock::{Holder, State};
 use std::collections::hash_map::Entry;
@@ -75,6 +76,7 @@ impl<'a> Waits<'a> {
             })
             .collect();
         Finding {
+            level: Level::Problem,
             kind: "cycle",
             lock: None,
             what: chain.join("; "),

@@ -4,7 +4,9 @@ use super::{Finding, Remedy};
 use crate::cli::quoted;
 use crate::commands::advice;
 use crate::output::names;
+use crate::output::view::Level;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::getuid;
 use resourcelock::engines::Local;
 use std::fs;
@@ -13,22 +15,39 @@ use std::path::Path;
 
 /// With less than this, it counts as full: a table has a few hundred KiB.
 const SCARCE: u64 = 4 << 20;
+/// The same of files: a lock has three.
+const SCARCE_FILES: u64 = 30;
 
 pub fn findings() -> Vec<Finding> {
-    [remove_ipc(), private(), unsafe_directory(), folder(), space()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        remove_ipc(),
+        private(),
+        unsafe_directory(),
+        read_only(),
+        folder(),
+        space(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn finding(kind: &'static str, what: String, why: &'static str, mend: &str) -> Finding {
     Finding {
+        level: Level::Problem,
         kind,
         lock: None,
         what,
         why,
         mend: mend.to_owned(),
         remedy: Remedy::None,
+    }
+}
+
+fn note(kind: &'static str, what: String, why: &'static str, mend: &str) -> Finding {
+    Finding {
+        level: Level::Note,
+        ..finding(kind, what, why, mend)
     }
 }
 
@@ -106,7 +125,7 @@ fn private() -> Option<Finding> {
             format!("this is a container ({mark} exists)")
         }
     };
-    Some(finding(
+    Some(note(
         "private",
         what,
         "programs outside, or in other containers, do not see the locks made here",
@@ -117,7 +136,7 @@ fn private() -> Option<Finding> {
 fn folder() -> Option<Finding> {
     let is_memory = statfs("/dev/shm").is_ok_and(|file_system| file_system.filesystem_type() == TMPFS_MAGIC);
     (!is_memory).then(|| {
-        finding(
+        note(
             "not in memory",
             "/dev/shm is not a tmpfs".to_owned(),
             "locks may survive a restart of the machine, or be slow",
@@ -126,17 +145,34 @@ fn folder() -> Option<Finding> {
     })
 }
 
-fn space() -> Option<Finding> {
-    let file_system = statfs("/dev/shm").ok()?;
-    let free = file_system
-        .blocks_available()
-        .saturating_mul(u64::try_from(file_system.block_size()).ok()?);
-    (file_system.blocks() > 0 && free < SCARCE).then(|| {
+fn read_only() -> Option<Finding> {
+    let file_system = statvfs("/dev/shm").ok()?;
+    file_system.flags().contains(FsFlags::ST_RDONLY).then(|| {
         finding(
-            "full",
-            format!("/dev/shm has {} KiB left", free >> 10),
-            "a new lock cannot be created",
-            "find large files: du -ah /dev/shm | sort -h",
+            "read-only",
+            "/dev/shm is mounted read-only".to_owned(),
+            "no lock can be acquired, released or created",
+            "mount -o remount,rw /dev/shm (for a container, on the host or in its definition)",
         )
     })
+}
+
+fn space() -> Option<Finding> {
+    let file_system = statvfs("/dev/shm").ok()?;
+    let free = file_system
+        .blocks_available()
+        .saturating_mul(file_system.fragment_size());
+    let what = if file_system.blocks() > 0 && free < SCARCE {
+        format!("/dev/shm has {} KiB left", free >> 10)
+    } else if file_system.files() > 0 && file_system.files_available() < SCARCE_FILES {
+        format!("/dev/shm has room for {} more files", file_system.files_available())
+    } else {
+        return None;
+    };
+    Some(finding(
+        "full",
+        what,
+        "a new lock cannot be created",
+        "find what is large, or there in large numbers: du -ah /dev/shm | sort -h",
+    ))
 }

@@ -4,6 +4,7 @@ use super::{Finding, Remedy};
 use crate::cli::{quoted, shell_word};
 use crate::commands::advice;
 use crate::output::names;
+use crate::output::view::Level;
 use resourcelock::{Error, LockName, State};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,7 @@ pub fn findings(states: &[State], unreadable: &[(LockName, Error)]) -> Vec<Findi
             continue;
         }
         findings.push(Finding {
+            level: Level::Problem,
             kind: "unusable",
             lock: Some(name.to_string()),
             what: advice::fact(error),
@@ -46,6 +48,7 @@ fn second_names(states: &[State]) -> Vec<Finding> {
         .into_iter()
         .filter_map(|(state, semaphore)| Some((state, second(&semaphore)?)))
         .map(|(state, path)| Finding {
+            level: Level::Problem,
             kind: "second name",
             lock: Some(state.name.to_string()),
             what: format!("{} is another name of its semaphore", path.display()),
@@ -85,6 +88,7 @@ fn other_versions() -> Vec<Finding> {
     files
         .into_iter()
         .map(|(path, name)| Finding {
+            level: Level::Note,
             kind: "other version",
             lock: Some(name),
             what: format!("{} is the table of another version of this program", path.display()),
@@ -137,6 +141,7 @@ fn permissions(name: &LockName) -> Option<Finding> {
 
 fn finding(name: &LockName, what: String, why: &'static str, mend: String) -> Finding {
     Finding {
+        level: Level::Problem,
         kind: "permissions",
         lock: Some(name.to_string()),
         what,

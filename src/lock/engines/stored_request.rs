@@ -195,6 +195,7 @@ pub(crate) fn state(
         foreign_waiters: 0,
         slots,
         abandoned: None,
+        inside: None,
         counters: None,
         read_at: SystemTime::now(),
     }

@@ -1,6 +1,7 @@
 //! Reading without disturbing: the table's content is copied record by record, each of which is checked again, a limited
 //! number of times. Takes no latch.
 
+use crate::lock::protocol::latch::SLEEPERS;
 use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LOAD, NEXT_LOAD, WORD_LOAD};
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
@@ -15,7 +16,9 @@ use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
 use crate::lock::system::ids;
-use crate::lock::types::{Counters, Ended, Error, HistoryRecord, Holder, LockName, Mode, Requester, State, Waiter};
+use crate::lock::types::{
+    Counters, Ended, Error, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Waiter,
+};
 use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
@@ -217,6 +220,15 @@ impl Owned {
     }
 }
 
+/// The handle in the latch, if it lives. (If not, the next one in repairs what it has left.)
+fn inside(objects: &Objects) -> Option<Inside> {
+    let handle = objects.table.header.latch.load(Relaxed) & !SLEEPERS;
+    (handle != 0 && !objects.is_out(handle)).then(|| Inside {
+        handle,
+        pid: objects.table.pid_of(handle),
+    })
+}
+
 /// Everything that can be seen of a lock. If there is no table, that is its semaphore and note.
 pub(crate) fn state(
     name: &LockName,
@@ -309,6 +321,7 @@ fn state_with(
         foreign_waiters: u32::from(word.waiters()),
         slots,
         abandoned,
+        inside: objects.and_then(inside),
         counters: Some(counters),
         read_at: SystemTime::now(),
     }
@@ -332,6 +345,7 @@ pub(crate) fn state_without(name: &LockName, why: &Error) -> State {
         foreign_waiters: 0,
         slots: None,
         abandoned: None,
+        inside: None,
         counters: Some(Counters::default()),
         read_at: SystemTime::now(),
     }

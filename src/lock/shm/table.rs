@@ -6,6 +6,7 @@
 
 use crate::lock::shm::files::{self, NewFile, Opened};
 use crate::lock::shm::layout::{Layout, MAGIC};
+use crate::lock::shm::process;
 use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::sys::{self, Descriptor, Mapping, Shared, UntouchedWord};
@@ -197,10 +198,12 @@ impl Table {
         files::inode_at(&self.path) == Some(self.inode)
     }
 
-    /// The process with this beacon, as far as its requests tell.
+    /// The process with this beacon, as far as its requests tell. Not one of another PID namespace.
     pub(crate) fn pid_of(&self, beacon: u32) -> Option<u32> {
         let mut records = self.requests.iter();
         let record = records.find(|record| record.holder.load(Relaxed) == beacon)?;
-        Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0)
+        let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
+        let is_ours = namespace == 0 || namespace == process::pid_namespace();
+        Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0 && is_ours)
     }
 }

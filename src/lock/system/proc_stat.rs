@@ -13,6 +13,8 @@ pub struct Stat {
     pub group: u32,
     /// It has ended, with all its threads, and only waits to be reaped.
     pub ended: bool,
+    /// It is stopped, by a signal or a debugger.
+    pub stopped: bool,
     /// Start time in clock ticks since boot. Together with the PID it identifies one process.
     pub start_time: u64,
 }
@@ -41,7 +43,8 @@ impl Stat {
         let after_name = line.iter().rposition(|byte| *byte == b')')? + 1;
         let mut fields = str::from_utf8(line.get(after_name..)?).ok()?.split_ascii_whitespace();
         // Fields 3 (state), 4 (parent), 5 (group), …, 20 (threads), …, 22 (start time).
-        let first_thread_ended = matches!(fields.next()?, "Z" | "X" | "x");
+        let state = fields.next()?;
+        let first_thread_ended = matches!(state, "Z" | "X" | "x");
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
         let threads: u64 = fields.nth(14)?.parse().ok()?;
@@ -51,6 +54,7 @@ impl Stat {
             group,
             // The state is that of the first thread, which may have ended before others.
             ended: first_thread_ended && threads <= 1,
+            stopped: matches!(state, "T" | "t"),
             start_time,
         })
     }
@@ -67,6 +71,7 @@ mod tests {
             parent: 42,
             group: 77,
             ended: false,
+            stopped: false,
             start_time: 123_456,
         };
         assert_eq!(Stat::parse(line), Some(expected));
