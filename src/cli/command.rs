@@ -87,7 +87,7 @@ static COMMANDS: [CommandDef; 10] = [
         word: "state",
         takes_name: true,
         operands: "[OPTIONS]",
-        about: "Show who holds the lock and who waits",
+        about: "Show who holds the lock and who is waiting",
         examples: [
             "resourcelock i2c state",
             "resourcelock nightly state -q --mine || exec resourcelock nightly run -n -- \"$0\" \"$@\"",

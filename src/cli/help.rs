@@ -6,7 +6,7 @@ use clap::builder::StyledStr;
 use clap::{Arg, ArgAction};
 
 /// The first line of the help, and the manual page's title.
-pub const ABOUT: &str = "Named locks for processes: run a command under a lock, see who holds it and who waits";
+pub const ABOUT: &str = "Named locks for processes: run a command under a lock, see who holds it and who is waiting";
 
 const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
        resourcelock [OPTIONS] NAME run [OPTIONS] [--] COMMAND [ARG...]
@@ -16,7 +16,7 @@ const TEMPLATE: &str = "{about}
 
 Usage: {usage}
 
-Commands (list, doctor and completions take no NAME; a lock of such a name: /list):
+Commands (list, doctor and completions take no NAME; a lock with such a name: /list):
 {subcommands}
 
 Options:

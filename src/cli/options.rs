@@ -622,7 +622,7 @@ pub static OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "force",
         commands: &[Remove],
-        help: "Even if it is in use: its holder continues unprotected",
+        help: "Remove it even if in use: its holder continues unprotected",
         set: Set::Remove(|remove, _| put(&mut remove.force, true)),
         ..OPTION
     },
