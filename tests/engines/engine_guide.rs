@@ -214,7 +214,7 @@ fn failing(island: &Island, place: &Place, variables: &[(String, String)], night
     assert_eq!(place.log().lines().count(), 5, "without the lock");
 }
 
-/// Runs the session under "Who has it", and the one that shows where a job's locks are.
+/// Runs the session under "Who holds the lock?", and the one that shows where a job's locks are.
 fn looks(island: &Island, place: &Place, variables: &[(String, String)]) {
     for words in ["rotate state", "check state"] {
         let steps = session(&block("console", words));

@@ -115,7 +115,7 @@ fn a_hold_on_behalf_of_a_process_ends_with_it() {
     let grant = other.granted().expect("its turn");
     assert!(
         !grant.abandoned && grant.token > token,
-        "its end is the hold's ordinary end"
+        "the hold ends normally with it"
     );
     assert_eq!(last_end(&lock), (token, Ended::WithProcess));
     owner.wait();

@@ -1,6 +1,6 @@
-//! Fault 11: what counts as a crash is what people need. A command that was killed by a signal that asks nobody for an
-//! orderly end leaves the mark of a death, also if a shell tells it as a status; one that was asked to end does not. A
-//! process that a hold is bound to may simply end, unless it was said that it has to release first.
+//! Fault 11: what counts as a crash is what people mean by it. A command killed by a signal that does not ask for an
+//! orderly exit leaves the mark of a death, even if a shell turns the signal into a status; one that was asked to exit
+//! does not. A process that a hold is bound to may simply exit, unless it was said that it must release first.
 
 use crate::common::run::{hold, signal};
 use crate::common::{LineChild, TestLock, printed};
@@ -14,7 +14,7 @@ fn run(lock: &TestLock, words: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What the next command is told, which ends well.
+/// Runs the next command, which succeeds; returns what it is told.
 fn told(lock: &TestLock) -> String {
     let next = run(lock, &["sh", "-c", "echo ${RESOURCELOCK_ABANDONED-no}"]);
     String::from_utf8(next.stdout).unwrap().trim().to_owned()
@@ -71,7 +71,7 @@ fn signals_that_ask_a_command_to_end() {
     }
 }
 
-/// Who sends the signal does not count: somebody else, or this program when the limit was reached.
+/// It does not matter who sends the signal: somebody else, or this program at the limit.
 #[test]
 fn whoever_sends_it() {
     let lock = TestLock::new("f11");
@@ -107,7 +107,7 @@ fn the_resource_is_recovered_after_a_crash() {
     assert_eq!(run(&lock, &["--on-abandoned", "fail", "true"]).status.code(), Some(65));
 }
 
-/// A command that runs under a hold of its job: the outer one sees the status that the shell makes of the signal.
+/// A command runs under its job's hold: the outer `run` sees the status into which the shell turns the signal.
 #[test]
 fn a_crash_under_an_inherited_hold() {
     let lock = TestLock::new("f11");
@@ -176,7 +176,7 @@ fn a_process_that_a_hold_is_for_may_end() {
     }
     get(&format!("{{ trap '{unget}' EXIT; exit 3; }}"), "--must-unget");
     assert_eq!(last_end(&lock), Ended::Released);
-    assert_eq!(told(&lock), "no", "it has released the lock");
+    assert_eq!(told(&lock), "no", "it had released the lock");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn must_unget_is_about_a_process() {
     assert!(!lock.paths().table_path().exists());
 }
 
-/// The library's own way to say so, for a program that runs others under its hold.
+/// The library lets a program that runs others under its hold report their crash.
 #[test]
 fn a_guard_that_says_that_something_crashed() {
     let lock = TestLock::new("f11");

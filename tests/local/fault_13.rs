@@ -1,4 +1,4 @@
-//! Fault 13: requests that went without the lock are in the history, among the others, and are told as they happen.
+//! Fault 13: requests that ended without the lock are in the history among the others, and are reported as they happen.
 
 use crate::common::{LineChild, TestLock, printed, wait_until};
 use resourcelock::{Cancel, Ended, Error, GetOptions, ResourceLock, Wait};
@@ -13,7 +13,7 @@ fn done(lock: &TestLock, arguments: &[&str]) {
     assert_eq!(status(lock, arguments), Some(0), "{arguments:?}");
 }
 
-/// How the requests of a lock ended, as the library, the tables and the JSON tell it.
+/// How the requests for a lock ended, according to the library, the tables and the JSON.
 fn endings(lock: &TestLock) -> Vec<String> {
     let viewer = ResourceLock::builder(lock.name()).open_existing().unwrap();
     let ended: Vec<String> = viewer.history().iter().map(|r| r.how.as_str().to_owned()).collect();
@@ -74,8 +74,8 @@ fn a_cancelled_wait_is_not_one_that_timed_out() {
     assert_eq!(endings(&lock), ["cancelled"]);
 }
 
-/// Through the library, in each way that a request may go: the short spin that a wait begins with, the queue, and a wait
-/// that was cancelled before it began.
+/// Through the library, in each way in which a request may end: in the short spin with which a wait begins, in the
+/// queue, and cancelled before it began.
 #[test]
 fn whatever_way_a_request_takes() {
     let lock = TestLock::new("f13");

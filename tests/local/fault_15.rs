@@ -1,4 +1,4 @@
-//! Fault 15: what `doctor` finds, and which of it is a problem.
+//! Fault 15: what `doctor` finds, and which of its findings are problems.
 
 use crate::common::run::signal;
 use crate::common::schema::Schema;
@@ -11,7 +11,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What it finds about this lock.
+/// The status, and what `doctor` finds about this lock.
 fn findings(lock: &TestLock, options: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = binary().arg("doctor").arg("--json").args(options).output().unwrap();
     let json = Schema::of("doctor").check(text(&output).trim_end());
@@ -20,7 +20,7 @@ fn findings(lock: &TestLock, options: &[&str]) -> (Option<i32>, Vec<Value>) {
     (output.status.code(), of_lock.cloned().collect())
 }
 
-/// A /dev/shm of a container's own may be as it should be.
+/// A container's own /dev/shm may be intended.
 #[test]
 fn a_note_is_no_problem() {
     let output = in_private_shm(
@@ -30,7 +30,7 @@ fn a_note_is_no_problem() {
     );
     let text = text(&output);
     let (healthy, worse) = text.split_once("}\n").unwrap();
-    // That it is another /dev/shm than others have is seen by root, or in a container.
+    // Root, or a process in a container, sees that this /dev/shm is not the same as that of others.
     assert!(
         healthy.contains("\"findings\":[") && !healthy.contains("\"problem\""),
         "{text}"
@@ -98,7 +98,7 @@ fn a_process_that_stands_still_in_the_table_is_named() {
     assert!(worker.release());
 }
 
-/// What a dead process has left is repaired by the next one that comes.
+/// The next process that comes repairs what a dead one has left.
 #[test]
 fn a_process_that_died_in_the_table_is_none() {
     let lock = TestLock::new("f15");
@@ -111,7 +111,7 @@ fn a_process_that_died_in_the_table_is_none() {
     drop(inside);
 }
 
-/// One lock that cannot be repaired does not keep the others from it.
+/// One lock that cannot be repaired does not keep the others from being repaired.
 #[test]
 fn what_cannot_be_mended_stays() {
     let locks = [0; 2].map(|_| TestLock::new("f15"));
