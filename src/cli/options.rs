@@ -308,7 +308,7 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "group",
         commands: &[Run, Get],
         value: Some(("NAME", Kind::Group)),
-        help: "Use this group's locks; group if created now (with --mode 660)",
+        help: "Use this group's locks; a lock created now is the group's (mode 660)",
         more: "A lock is the group's if its files belong to it and not everybody may write them.",
         needs: needs(Need::Files, "only a lock of this machine has files"),
         set: Set::Common(|common, value| put(&mut common.access.group, Some(value.text()?))),

@@ -41,7 +41,7 @@ const CURRENT: [Metric<State>; 4] = [
 /// What was counted since the lock's table was created; only a lock of this machine has one.
 const COUNTED: [Metric<Counters>; 9] = [
     (
-        "consecutive_conflicts",
+        "consecutive_timeouts",
         "gauge",
         "Requests that did not get the lock since the last grant.",
         |counters| counters.consecutive_timeouts as f64,

@@ -3,7 +3,7 @@
 use super::columns::Table;
 use super::sentence::{self, duration, held, note_text};
 use super::{Style, names, shown, view};
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, NaiveDateTime, TimeDelta};
 use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -38,7 +38,7 @@ pub fn state(state: &State, style: Style) -> String {
     }
     if !state.note.is_empty() {
         let label = if state.locked { "note" } else { "last note" };
-        let _ = writeln!(text, "  {label:<10} {}", state.note);
+        let _ = writeln!(text, "  {label:<10} {}", note(state));
     }
     if let Some(token) = state.abandoned {
         let _ = writeln!(
@@ -54,6 +54,24 @@ pub fn state(state: &State, style: Style) -> String {
         );
     }
     text
+}
+
+/// The note, with its time in the reader's zone. It was written in the zone of the process that took the lock: which one that
+/// was is known if the note is about the last grant.
+fn note(state: &State) -> String {
+    let shown_here = || {
+        let (written, message) = NaiveDateTime::parse_and_remainder(&state.note, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+        let granted = DateTime::<Local>::from(state.last_grant?);
+        // Offsets are quarters of an hour; the two times may come from clocks that were read differently.
+        let apart = written - granted.naive_utc();
+        let quarters = (apart.num_milliseconds() as f64 / 900_000.0).round() as i64;
+        let offset = TimeDelta::minutes(15 * quarters);
+        let is_that_grant =
+            (apart - offset).abs() < TimeDelta::milliseconds(50) && offset.abs() <= TimeDelta::hours(14);
+        let here = written - offset + TimeDelta::seconds(granted.offset().local_minus_utc().into());
+        is_that_grant.then(|| format!("{}{message}", here.format("%Y-%m-%d %H:%M:%S%.6f")))
+    };
+    shown_here().unwrap_or_else(|| state.note.clone())
 }
 
 /// Whose the lock is, and what that means for what is shown of it. `None` on an engine.
@@ -144,7 +162,7 @@ pub fn trace(state: &State) -> String {
         let _ = write!(text, "; {} waiting", state.waiters.len());
     }
     if !state.note.is_empty() {
-        let _ = write!(text, "; note: {}", state.note);
+        let _ = write!(text, "; note: {}", note(state));
     }
     if !state.trusted {
         let _ = write!(text, "; claims of {}", owner_word(state));

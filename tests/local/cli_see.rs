@@ -357,7 +357,7 @@ fn metrics_have_the_text_format() {
         "resourcelock_acquisitions_total{lock=\"idle\"} 2",
         "resourcelock_conflicts_total{lock=\"idle\"} 1",
         "resourcelock_timeouts_total{lock=\"idle\"} 1",
-        "resourcelock_consecutive_conflicts{lock=\"idle\"} 1",
+        "resourcelock_consecutive_timeouts{lock=\"idle\"} 1",
     ] {
         assert!(metrics.lines().any(|other| other == line), "{line}: {metrics}");
     }

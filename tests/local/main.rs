@@ -34,6 +34,7 @@ mod fault_14;
 mod fault_15;
 mod fault_16;
 mod fault_19;
+mod fault_21;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;

@@ -3,8 +3,9 @@
 use super::{Finding, Remedy};
 use crate::cli::{quoted, shell_word};
 use crate::commands::advice;
-use crate::output::names;
 use crate::output::view::Level;
+use crate::output::{names, shown};
+use resourcelock::system::group_name;
 use resourcelock::{Error, LockName, State};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -160,6 +161,6 @@ fn describe(file: &Metadata) -> String {
         "{:o} of user {} and group {}",
         file.mode() & 0o777,
         names::user(file.uid()),
-        file.gid()
+        shown(group_name(file.gid()))
     )
 }

@@ -43,17 +43,17 @@ impl Builder {
         }
     }
 
-    /// Permission bits of a lock that is created now (default 0o600). They are not subject to the umask. Whoever may
+    /// Permission bits of a lock that is created now (default 0o600; 0o660 with a [`group`](Self::group)). They are not subject to the umask. Whoever may
     /// read the lock's files should be able to write them, too: a reader alone could make a dead holder look alive.
     ///
     /// With a mode that gives any permission to others than owner and group, an existing lock is used whoever owns it.
     pub fn mode(mut self, mode: u32) -> Self {
-        self.terms.mode = mode & 0o777;
+        self.terms.mode = Some(mode & 0o777);
         self.terms.named.anybody = Named::is_for_world(mode);
         self
     }
 
-    /// Group (number) of a lock that is created now. An existing lock is used, whoever owns it, if its files belong to
+    /// Group (number) of a lock that is created now, which the group may use. An existing lock is used, whoever owns it, if its files belong to
     /// this group and not everybody may write them.
     pub fn group(mut self, gid: u32) -> Self {
         self.terms.group = Some(gid);

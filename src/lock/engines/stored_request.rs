@@ -180,6 +180,7 @@ pub(crate) fn state(
         Mode::Slots(slots) => Some(slots),
         _ => None,
     });
+    let last_grant = holders.iter().filter_map(|holder| holder.since).max();
     State {
         name: name.clone(),
         owner: None,
@@ -195,6 +196,7 @@ pub(crate) fn state(
         foreign_waiters: 0,
         slots,
         abandoned: None,
+        last_grant,
         inside: None,
         counters: None,
         read_at: SystemTime::now(),

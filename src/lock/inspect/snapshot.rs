@@ -299,6 +299,7 @@ fn state_with(
         }
     }
     holders.sort_by_key(|holder| holder.token);
+    let held_since = holders.iter().filter_map(|holder| holder.since).max();
     let taken = word.value() == 0;
     let ours = mark == Some(word.mark());
     let foreign = taken && !ours;
@@ -321,6 +322,7 @@ fn state_with(
         foreign_waiters: u32::from(word.waiters()),
         slots,
         abandoned,
+        last_grant: held_since.max(objects.and_then(|objects| last_ended_grant(&objects.table))),
         inside: objects.and_then(inside),
         counters: Some(counters),
         read_at: SystemTime::now(),
@@ -345,6 +347,7 @@ pub(crate) fn state_without(name: &LockName, why: &Error) -> State {
         foreign_waiters: 0,
         slots: None,
         abandoned: None,
+        last_grant: None,
         inside: None,
         counters: Some(Counters::default()),
         read_at: SystemTime::now(),
@@ -412,6 +415,13 @@ pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     table.look();
     ring(table, &table.history, table.header.history_next.load(NEXT_LOAD), from)
+}
+
+/// When the hold that ended last was granted.
+fn last_ended_grant(table: &Table) -> Option<SystemTime> {
+    let next = table.header.history_next.load(NEXT_LOAD);
+    let last = ring(table, &table.history, next, next.saturating_sub(1));
+    last.first()?.granted()
 }
 
 /// The requests that gave up, from this number on, oldest first: as [`Ended::gave_up`] says, also in a damaged table.

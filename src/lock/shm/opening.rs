@@ -30,8 +30,8 @@ const LATCH_NS: u64 = 1_000_000_000;
 pub(crate) struct Terms {
     /// Whose locks are used besides the caller's own.
     pub(crate) named: Named,
-    /// Permission bits of new objects.
-    pub(crate) mode: u32,
+    /// Permission bits of new objects, if they were given.
+    pub(crate) mode: Option<u32>,
     /// Their group, where it shall differ from the creator's.
     pub(crate) group: Option<u32>,
     pub(crate) note_size: usize,
@@ -43,7 +43,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             named: Named::default(),
-            mode: 0o600,
+            mode: None,
             group: None,
             note_size: note::DEFAULT_SIZE,
             to_remove: false,
@@ -61,7 +61,8 @@ impl Terms {
     fn ownership(&self, trust: Trust<'_>) -> Ownership {
         let uid = trust.new_owner();
         Ownership {
-            mode: self.mode,
+            // A group that may not use the lock makes no sense.
+            mode: self.mode.unwrap_or(if self.group.is_some() { 0o660 } else { 0o600 }),
             uid,
             gid: self.group.or_else(|| uid.and_then(primary_group)),
         }

@@ -40,6 +40,8 @@ pub struct State {
     /// The token of the last hold whose holder died, or under which something crashed, until a later holder has said that what that one may have left half
     /// done is in order again.
     pub abandoned: Option<u64>,
+    /// When the lock was last granted, as far as the table remembers. On an engine, as far as holders tell.
+    pub last_grant: Option<SystemTime>,
     /// The handle that was just changing the table: for well under a microsecond each time, unless its process is stopped.
     /// Never on an engine.
     pub inside: Option<Inside>,
