@@ -8,7 +8,7 @@ mod list;
 mod remove;
 mod run;
 mod state;
-mod support;
+pub mod support;
 mod trace;
 mod unget;
 

@@ -6,6 +6,8 @@ mod commands;
 mod entry;
 mod exec;
 mod exit;
+#[cfg(test)]
+mod fuzzing;
 mod logging;
 mod output;
 

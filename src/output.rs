@@ -57,8 +57,8 @@ pub fn width() -> Option<usize> {
         .filter(|&columns| columns > 0)
 }
 
-/// Whether to colour words.
-#[derive(Debug, Clone, Copy)]
+/// Whether to colour words. By default not.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
     colour: bool,
 }

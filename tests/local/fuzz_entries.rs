@@ -82,6 +82,11 @@ proptest! {
     }
 
     #[test]
+    fn any_text_as_a_url(text in "((etcds?|postgres(ql)?|local)://?)?(\\PC{0,8}[:@/?&%=,]){0,6}\\PC{0,40}") {
+        fuzzing::url(text.as_bytes());
+    }
+
+    #[test]
     fn any_text_as_a_name(text in "(sem|resourcelock)?[0-9]{0,2}[./]?\\PC{0,220}") {
         fuzzing::name(text.as_bytes());
     }
@@ -97,5 +102,11 @@ fn inputs_that_broke_something_once() {
             .map(|input| entry(&fs::read(input.unwrap().path()).unwrap()))
             .count()
     };
-    assert!(run("table", fuzzing::table) + run("note", fuzzing::note) + run("name", fuzzing::name) > 0);
+    let entries: [(&str, fn(&[u8])); 4] = [
+        ("table", fuzzing::table),
+        ("note", fuzzing::note),
+        ("name", fuzzing::name),
+        ("url", fuzzing::url),
+    ];
+    assert!(entries.map(|(kind, entry)| run(kind, entry)).iter().sum::<usize>() > 0);
 }

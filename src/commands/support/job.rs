@@ -29,9 +29,12 @@ pub struct Job {
 impl Job {
     /// Reads the environment.
     pub fn inherited() -> Self {
-        Self {
-            held: text(HELD).unwrap_or_default(),
-        }
+        Self::new(text(HELD).unwrap_or_default())
+    }
+
+    /// With this value of [`HELD`].
+    pub fn new(held: String) -> Self {
+        Self { held }
     }
 
     /// True if it has, or had, a hold of this lock: on a remote engine (`remote`), or on this machine.
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     fn job(held: &str) -> Job {
-        Job { held: held.to_owned() }
+        Job::new(held.to_owned())
     }
 
     fn name(text: &str) -> LockName {

@@ -53,7 +53,8 @@ pub fn passwords_in(text: &[u8]) -> Vec<Range<usize>> {
         Some(from + rest.windows(what.len()).position(|part| part == what)?)
     };
     let scheme_end = |scheme: &str| Some(find(scheme.as_bytes(), 0)? + scheme.len());
-    let Some(url) = super::schemes().find_map(scheme_end) else {
+    // The first in the text: a part of a URL may look like another one.
+    let Some(url) = super::schemes().filter_map(scheme_end).min() else {
         return Vec::new();
     };
     let of_user = || {
@@ -87,6 +88,7 @@ mod tests {
         assert_eq!(hidden("--backend=postgres://u:pw@h/d"), ["pw"]);
         assert_eq!(hidden("postgres://h/d?user=u&password=pw&sslmode=allow"), ["pw"]);
         assert_eq!(hidden("postgres://h/d?password="), [""]);
+        assert_eq!(hidden("postgres://u:pw@h/etcd://d"), ["pw"]);
         for plain in ["etcd://h:2379", "etcd://u@h", "etcd://", "a:b@c", "", "password=x"] {
             assert!(hidden(plain).is_empty(), "{plain}");
         }

@@ -1,5 +1,6 @@
 //! Entry points for fuzzing and property tests: what hostile content in a lock's files can do. Not part of the API.
 
+use crate::lock::engines;
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::files;
@@ -11,11 +12,14 @@ use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::system::printable_bytes;
-use crate::lock::types::LockName;
+use crate::lock::types::{HistoryRecord, LockName, State};
 use chrono::{DateTime, Local};
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+
+/// Long enough for any machine.
+const MINUTE_NS: u64 = 60_000_000_000;
 
 fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
     let fd = nix::sys::memfd::memfd_create("fuzz", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
@@ -28,50 +32,51 @@ fn in_memory(bytes: &[u8], size: usize) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// `bytes` as a table's content, after a semaphore's word. It is validated as when a table is opened. If it passes, it
-/// is inspected, repaired, and inspected again; every time that is seen can be displayed.
-pub fn table(bytes: &[u8]) {
+/// The objects of a lock with `bytes` as its table's content, after the semaphore's word. They are validated as when a lock
+/// is opened.
+fn objects(name: &LockName, bytes: &[u8]) -> Option<Objects> {
     let (word, bytes) = bytes.split_at(bytes.len().min(8));
-    let Ok(name) = LockName::new("fuzz") else { return };
     let size = if bytes.len() % 7 == 6 {
         bytes.len()
     } else {
         size_of::<Layout>()
     };
-    let Some(file) = in_memory(bytes, size) else { return };
+    let file = std::fs::File::from(in_memory(bytes, size)?);
     // Too far behind the beginning to be found by chance.
-    let sealed = size == size_of::<Layout>();
-    let file = std::fs::File::from(file);
-    if sealed
-        && file
-            .write_all_at(&MAGIC.to_ne_bytes(), offset_of!(Layout, seal) as u64)
-            .is_err()
-    {
-        return;
+    if size == size_of::<Layout>() {
+        let seal = offset_of!(Layout, seal) as u64;
+        file.write_all_at(&MAGIC.to_ne_bytes(), seal).ok()?;
     }
-    let Some(semaphore) = in_memory(word, 32) else { return };
-    let opened = |file: OwnedFd| files::opened(file, &name.table_path());
-    let table = opened(file.into()).and_then(|file| Table::new(file, true, &name));
-    let semaphore = opened(semaphore).and_then(|file| Semaphore::new(&file, true, &name));
-    let (Ok(table), Ok(semaphore)) = (table, semaphore) else {
-        return;
-    };
-    let objects = Objects {
-        semaphore,
+    let table = files::opened(file.into(), &name.table_path()).ok()?;
+    let semaphore = files::opened(in_memory(word, 32)?, &name.semaphore_path()).ok()?;
+    Some(Objects {
+        semaphore: Semaphore::new(&semaphore, true, name).ok()?,
         note: Note::Absent,
-        table,
+        table: Table::new(table, true, name).ok()?,
         id: 7,
         beacon: None,
-    };
-    let inspect = |objects: &Objects| {
-        let state = snapshot::state(
-            &name,
-            Owned::used(&objects.semaphore),
-            &objects.semaphore,
-            &objects.note,
-            Some(objects),
-        );
-        let history = snapshot::history(&objects.table);
+    })
+}
+
+fn inspect(name: &LockName, objects: &Objects) -> (State, Vec<HistoryRecord>) {
+    let semaphore = &objects.semaphore;
+    let state = snapshot::state(name, Owned::used(semaphore), semaphore, &objects.note, Some(objects));
+    (state, snapshot::history(&objects.table))
+}
+
+/// What is seen of a lock with `bytes` as its table's content, after the semaphore's word: its state and its history.
+/// `None` if such a table is refused.
+pub fn seen(name: &LockName, bytes: &[u8]) -> Option<(State, Vec<HistoryRecord>)> {
+    Some(inspect(name, &objects(name, bytes)?))
+}
+
+/// `bytes` as a table's content, after a semaphore's word. If that is not refused, it is inspected, repaired, and inspected
+/// again; every time that is seen can be displayed.
+pub fn table(bytes: &[u8]) {
+    let Ok(name) = LockName::new("fuzz") else { return };
+    let Some(objects) = objects(&name, bytes) else { return };
+    let inspect = || {
+        let (state, history) = inspect(&name, &objects);
         let gave_up = snapshot::gave_up_from(&objects.table, 0);
         assert!(state.holders.len() + state.waiters.len() <= 1024 && history.len() <= 256);
         let holders = state.holders.iter().flat_map(|one| [one.since, one.queued()]);
@@ -83,11 +88,11 @@ pub fn table(bytes: &[u8]) {
             assert!(DateTime::parse_from_rfc3339(&shown).is_ok(), "{shown}");
         }
     };
-    inspect(&objects);
+    inspect();
     let now = sys::monotonic();
-    let real = Real::new(&objects, now, now.saturating_add(60_000_000));
+    let real = Real::new(&objects, now, now.saturating_add(MINUTE_NS));
     let visited = real.in_latch_of_any(|real, _, wakes| queue::visit(real, Sweep::All, wakes));
-    inspect(&objects);
+    inspect();
     assert!(
         visited.is_ok(),
         "a latch that no living process holds was not taken over"
@@ -130,5 +135,36 @@ pub fn name(bytes: &[u8]) {
     for path in [&semaphore, &table] {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         assert!(LockName::new(&file).is_err());
+    }
+}
+
+/// `bytes` as the URL of an engine, and as a part of one that has a password: it is opened, without connecting, or refused
+/// in a line that does not contain the password.
+pub fn url(bytes: &[u8]) {
+    const PASSWORD: &str = "do-not-tell";
+    let text = String::from_utf8_lossy(bytes);
+    let refusal = |url: &str| {
+        engines::open(url)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    assert!(!refusal(&text).chars().any(char::is_control));
+    for place in engines::passwords_in(bytes) {
+        assert!(place.start <= place.end && place.end <= bytes.len(), "{place:?}");
+    }
+    for scheme in ["etcd", "postgres"] {
+        for url in [
+            format!("{scheme}://u:{PASSWORD}@{text}"),
+            format!("{scheme}://h/d?password={PASSWORD}&{text}"),
+        ] {
+            let refusal = refusal(&url);
+            assert!(!refusal.contains(PASSWORD), "{refusal}");
+            let hidden: usize = engines::passwords_in(url.as_bytes())
+                .iter()
+                .map(|place| place.len())
+                .sum();
+            assert!(hidden >= PASSWORD.len(), "ps(1) shows the password of {url}");
+        }
     }
 }
