@@ -5,6 +5,7 @@ mod common;
 
 mod full_table;
 mod storm_commands;
+mod storm_damage;
 mod storm_library;
 mod storm_peer;
 mod storm_watch;

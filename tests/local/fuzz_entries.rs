@@ -102,11 +102,6 @@ fn inputs_that_broke_something_once() {
             .map(|input| entry(&fs::read(input.unwrap().path()).unwrap()))
             .count()
     };
-    let entries: [(&str, fn(&[u8])); 4] = [
-        ("table", fuzzing::table),
-        ("note", fuzzing::note),
-        ("name", fuzzing::name),
-        ("url", fuzzing::url),
-    ];
-    assert!(entries.map(|(kind, entry)| run(kind, entry)).iter().sum::<usize>() > 0);
+    let files = run("table", fuzzing::table) + run("note", fuzzing::note);
+    assert!(files + run("name", fuzzing::name) + run("url", fuzzing::url) > 0);
 }

@@ -1,7 +1,7 @@
 //! What is written twice is the same in both places.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The chapters of the protocol that stand in `docs/design.md` and at the head of `queue.rs`.
 const CHAPTERS: [&str; 4] = [
@@ -39,4 +39,44 @@ fn the_design_says_what_the_protocol_says() {
         assert!(!text.is_empty(), "{title}");
         assert_eq!(chapter(&design, title), text, "{title}");
     }
+}
+
+/// The files of tests and sources, with their text.
+fn sources(directory: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| {
+        if path.is_dir() {
+            return sources(&path);
+        }
+        let name = path.with_extension("").to_string_lossy().into_owned();
+        fs::read_to_string(&path)
+            .map(|text| vec![(name, text)])
+            .unwrap_or_default()
+    };
+    entries.flat_map(read).collect()
+}
+
+/// A promise names the test that shows it: `FILE::FUNCTION`, where a directory's own tests are in its `tests.rs`.
+#[test]
+fn the_tests_that_the_security_page_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let sources: Vec<_> = ["src", "tests"]
+        .into_iter()
+        .flat_map(|part| sources(&root.join(part)))
+        .collect();
+    let named = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.split_once("::"));
+    let mut count = 0;
+    for (file, test) in named {
+        let is_meant = |path: &str| path.ends_with(&format!("/{file}")) || path.ends_with(&format!("/{file}/tests"));
+        let has_it = |text: &str| text.contains(&format!("fn {test}("));
+        let found = sources.iter().any(|(path, text)| is_meant(path) && has_it(text));
+        assert!(found, "docs/security.md names {file}::{test}");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
 }
