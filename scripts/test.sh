@@ -13,6 +13,7 @@ needs() {
     cat <<'LIST'
 command -v cc                                     | gcc          | links the Rust programs
 test -e /usr/include/stdlib.h                     | libc6-dev    | links the Rust programs
+command -v readelf                                | binutils     | shows how the program was linked
 command -v python3                                | python3      | runs the Python module that shares our locks
 python3 -m ensurepip --version                    | python3-venv | installs that module apart from the system's packages
 command -v flock                                  | util-linux   | the peer whose options and exit statuses run follows

@@ -1,7 +1,8 @@
-//! Tests what users install: the crate and the Debian package.
+//! Tests what users install: the crate, the Debian package, and the program that is built for others.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod package_cargo;
 mod package_deb;
+mod package_release;

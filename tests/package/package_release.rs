@@ -1,0 +1,82 @@
+//! The program as `scripts/release.sh` builds it: hardened, without the paths of this machine, static or dynamic.
+//! (Without optimization, which takes minutes and changes nothing of this.)
+
+use crate::common::printed;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the built program is. Its dependencies are built once for all tests, and kept for the next time.
+fn build(environment: &[(&str, &str)]) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("release script");
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/release.sh"))
+        .arg("--offline")
+        .envs(environment.iter().copied())
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    target.join("release/resourcelock")
+}
+
+/// Program headers and dynamic section, as readelf(1) shows them.
+fn headers(program: &Path) -> String {
+    printed(
+        Command::new("readelf")
+            .args(["--wide", "--file-header", "--program-headers", "--dynamic"])
+            .arg(program),
+    )
+}
+
+fn assert_hardened(headers: &str) {
+    let has = |words: &[&str]| headers.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has(&["Type:", "DYN"]), "position-independent: {headers}");
+    assert!(has(&["GNU_RELRO"]), "{headers}");
+    assert!(
+        has(&["FLAGS", "NOW"]),
+        "relocated before it starts (BIND_NOW): {headers}"
+    );
+    assert!(has(&["GNU_STACK", " RW "]), "its stack is not executable: {headers}");
+    assert!(!has(&["LOAD", " RWE "]) && !has(&["TEXTREL"]), "{headers}");
+}
+
+/// Where this machine keeps what went into it.
+fn paths_of_this_machine() -> Vec<String> {
+    let sysroot = printed(Command::new("rustc").args(["--print", "sysroot"]));
+    let cargo = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
+    let folders = [
+        env!("CARGO_MANIFEST_DIR").to_owned(),
+        env!("CARGO_TARGET_TMPDIR").to_owned(),
+        sysroot.trim().to_owned(),
+        cargo.unwrap(),
+    ];
+    folders.to_vec()
+}
+
+#[test]
+fn static_and_dynamic() {
+    let program = build(&[("RESOURCELOCK_DYNAMIC", "")]);
+    let linked_statically = headers(&program);
+    assert_hardened(&linked_statically);
+    assert!(
+        !linked_statically.contains("INTERP") && !linked_statically.contains("NEEDED"),
+        "it needs no loader and no library: {linked_statically}"
+    );
+    let bytes = std::fs::read(&program).unwrap();
+    for folder in paths_of_this_machine() {
+        let found = bytes.windows(folder.len()).any(|part| part == folder.as_bytes());
+        assert!(!found, "the program contains {folder}");
+    }
+    assert!(printed(Command::new(&program).arg("--version")).starts_with("resourcelock "));
+
+    let program = build(&[("RESOURCELOCK_DYNAMIC", "1")]);
+    let linked_dynamically = headers(&program);
+    assert_hardened(&linked_dynamically);
+    assert!(
+        linked_dynamically.contains("INTERP") && linked_dynamically.contains("[libc.so.6]"),
+        "{linked_dynamically}"
+    );
+    assert!(printed(Command::new(&program).arg("--version")).starts_with("resourcelock "));
+}
