@@ -7,6 +7,7 @@ pub mod child;
 pub mod guide;
 pub mod inside;
 pub mod lock;
+pub mod machine;
 pub mod peer;
 pub mod private;
 pub mod prompt;

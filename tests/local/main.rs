@@ -59,6 +59,7 @@ mod stopped_inside;
 mod taken_anew;
 mod trust_t10;
 mod trust_t11;
+mod trust_t2;
 mod trust_t4;
 mod trust_t5;
 mod trust_t6;

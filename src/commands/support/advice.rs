@@ -50,6 +50,7 @@ pub fn owner(error: &Error) -> Option<u32> {
         Error::Permission { owner, .. }
         | Error::Untrusted { owner, .. }
         | Error::ForeignFile { owner, .. }
+        | Error::NotDeletable { owner, .. }
         | Error::WrongObject { owner, .. }
         | Error::Damaged { owner, .. } => *owner,
         Error::HalfMade { owner, .. } | Error::UnsafeDirectory { owner, .. } => Some(*owner),
@@ -83,10 +84,17 @@ pub fn fact(error: &Error) -> String {
             shown(path.display()),
             user(*owner)
         ),
-        Error::HalfMade { path, owner } => format!(
-            "the lock is half made: {} is missing, and only {} and root can create it",
+        Error::HalfMade { path, owner } => {
+            let path = shown(path.display());
+            format!(
+                "the lock is half made: {path} is missing, and only {} can create it",
+                or_root(*owner, "and")
+            )
+        }
+        Error::NotDeletable { path, owner } => format!(
+            "cannot delete {}: in this directory only a file's owner and root may delete it{}",
             shown(path.display()),
-            user(*owner)
+            of(owner)
         ),
         Error::ForeignFile { path, owner } => {
             format!("{} is a file of another program{}", shown(path.display()), of(owner))
@@ -115,6 +123,10 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
         ),
         Error::HalfMade { owner, .. } => format!("let {} use it once", user(*owner)),
         Error::NotInGroup { .. } => JOIN_GROUP.to_owned(),
+        Error::NotDeletable { owner, .. } => {
+            let who = owner.map_or_else(|| "root".to_owned(), |owner| or_root(owner, "or"));
+            format!("as {who}: resourcelock {} remove", shell_word(lock?))
+        }
         Error::ForeignFile { path, .. } => {
             format!(
                 "use another name for the lock; or, if no program needs that file, delete it: rm {}",
@@ -143,6 +155,15 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
         Error::Busy { .. } => "continue or end the process that is stopped inside it".to_owned(),
         _ => return None,
     })
+}
+
+/// A user and root, who can do what that user can.
+fn or_root(uid: u32, word: &str) -> String {
+    if uid == 0 {
+        user(0)
+    } else {
+        format!("{} {word} root", user(uid))
+    }
 }
 
 /// Something is wrong with the directory of locks.

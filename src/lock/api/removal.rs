@@ -211,15 +211,15 @@ fn delete_file(path: &Path) -> Result<()> {
     match nix::unistd::unlink(path) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         // The directory is sticky: that somebody may use the lock does not mean that they may delete it.
-        Err(Errno::EPERM | Errno::EACCES) => Err(Error::Os {
-            doing: "delete",
-            path: path.to_owned(),
-            source: std::io::Error::new(
-                std::io::ErrorKind::PermissionDenied,
-                "in this directory only a file's owner and root may delete it",
-            ),
-        }),
+        Err(Errno::EPERM | Errno::EACCES) => Err(not_deletable(path)),
         Err(errno) => Err(files::fail("delete", path, errno)),
+    }
+}
+
+fn not_deletable(path: &Path) -> Error {
+    Error::NotDeletable {
+        path: path.to_owned(),
+        owner: files::owner_of(path),
     }
 }
 

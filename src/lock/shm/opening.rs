@@ -142,14 +142,15 @@ impl Opening<'_> {
             return self.begin(left_over);
         };
         let semaphore = Semaphore::new(&semaphore, true, name)?;
-        let note = match found.note {
-            _ if self.terms.to_remove => Some(Note::Absent),
-            Some(note) => Some(Note::new(note, true, name)?),
-            None => self.without_note.then_some(Note::Absent),
+        let needs_note = found.note.is_none() && !self.without_note && !self.terms.to_remove;
+        let table = match table {
+            Some(table) if !needs_note => table,
+            table => return self.complete(&semaphore, table.is_none(), needs_note),
         };
-        let (table, note) = match (table, note) {
-            (Some(table), Some(note)) => (table, note),
-            (table, note) => return self.complete(&semaphore, table.is_none(), note.is_none()),
+        // Only now, as it allocates space.
+        let note = match found.note.filter(|_| !self.terms.to_remove) {
+            Some(note) => Note::new(note, true, name)?,
+            None => Note::Absent,
         };
         let Some(beacon) = Beacon::light(&table)? else {
             return Ok(Step::Again);

@@ -85,6 +85,18 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// In the directory where locks are, a file can be deleted by its owner and root only, even if others may use it.
+    #[error(
+        "cannot delete {}: in this directory only a file's owner and root may delete it{}",
+        shown(path),
+        belongs(*owner)
+    )]
+    NotDeletable {
+        /// The file.
+        path: PathBuf,
+        /// Its owner, if that can be read.
+        owner: Option<u32>,
+    },
     /// An object of the lock does not exist, and was not to be created.
     #[error("there is no lock here: {} does not exist", shown(path))]
     NotFound {

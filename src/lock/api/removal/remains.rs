@@ -1,6 +1,6 @@
 //! Removing what is left of a lock, or was never made: without a table, without a semaphore, or damaged.
 
-use super::{Removed, TURN_CHECKS, delete_file, delete_note, wake_everybody};
+use super::{Removed, TURN_CHECKS, delete_file, delete_note, not_deletable, wake_everybody};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::beacon::Beacon;
@@ -16,8 +16,7 @@ use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire}
 use crate::lock::shm::trust;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Deletes the objects that are damaged. Only their owner and root do that.
 pub(super) fn remove_damaged(name: &LockName, found: &Found, damaged: Vec<(PathBuf, Error)>) -> Result<Removed> {
@@ -57,7 +56,7 @@ pub(super) fn remove_without_table(name: &LockName, opened: &Opened, force: bool
     let path = name.semaphore_path();
     let semaphore = Semaphore::new(opened, true, name)?;
     if !may_delete(opened.facts.owner) {
-        return Err(not_the_owner(&path));
+        return Err(not_deletable(&path));
     }
     if !force && !take(&semaphore)? {
         return Ok(Some(Removed::Nothing));
@@ -124,7 +123,7 @@ pub(super) fn remove_without_semaphore(name: &LockName, table: Opened, force: bo
     let owner = table.facts.owner;
     let table = Table::new(table, true, name)?;
     if !may_delete(owner) {
-        return Err(not_the_owner(&path));
+        return Err(not_deletable(&path));
     }
     let before = match Removal::of(&table) {
         Removal::None => 0,
@@ -161,12 +160,4 @@ pub(super) fn remove_without_semaphore(name: &LockName, table: Opened, force: bo
     }
     wake_everybody(&objects.table);
     Ok(Some(Removed::Lock))
-}
-
-fn not_the_owner(path: &Path) -> Error {
-    Error::Permission {
-        path: path.to_owned(),
-        owner: files::owner_of(path),
-        source: io::ErrorKind::PermissionDenied.into(),
-    }
 }
