@@ -698,3 +698,127 @@ fn at_the_tables_path_for_a_user() {
 fn at_the_path_of_an_older_table() {
     matrix(Place::OlderTable, ROOT);
 }
+
+// --- a second name, and what is missing
+
+/// sem_open(3) links a temporary name, which stays if its caller is killed in between. The lock is used, and that name
+/// alone is deleted by `doctor --fix`, for the lock's owner; any other second name is refused.
+#[test]
+fn a_temporary_name_that_was_left_behind() {
+    Machine::run(|machine| {
+        for owner in [ROOT, ALICE] {
+            let name = LockName::new(&format!("of-{}", owner.name())).unwrap();
+            let run = |user: User| {
+                let mut command = machine.command(user);
+                finished(command.args([name.as_str(), "run", "-n", "-E", "0", "--", "echo", "ran"]))
+            };
+            assert!(run(owner).status.success());
+            for (second, is_temporary) in [
+                ("sem.a1B2c3", true),
+                (".resourcelock-0123456789abcdef", true),
+                ("sem.a1B2c", false),
+                ("sem.a1B2c3d", false),
+                ("backup", false),
+            ] {
+                let second = Path::new("/dev/shm").join(second);
+                fs::hard_link(name.semaphore_path(), &second).unwrap();
+                let output = run(owner);
+                let what = format!("{second:?} {owner:?} {output:?}");
+                if is_temporary {
+                    assert_eq!(
+                        (output.status.code(), &*output.stdout),
+                        (Some(0), &b"ran\n"[..]),
+                        "{what}"
+                    );
+                    let fixed = |user: User| {
+                        let output = finished(machine.command(user).args(["doctor", "--fix"]));
+                        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+                        !second.exists()
+                    };
+                    assert!(!fixed(MALLORY), "{what}");
+                    assert!(owner == ROOT || !fixed(ROOT), "it is another's: {what}");
+                    assert!(fixed(owner), "{what}");
+                } else {
+                    assert_eq!((output.status.code(), &*output.stdout), (Some(125), &b""[..]), "{what}");
+                    let said = text(&output.stderr);
+                    assert!(
+                        said.contains("it has 2 names (hard links)") && said.lines().count() == 1,
+                        "{what}"
+                    );
+                    let _ = finished(machine.command(owner).args(["doctor", "--fix"]));
+                    assert!(second.exists(), "{what}");
+                    fs::remove_file(&second).unwrap();
+                }
+                assert!(run(owner).status.success() && name.table_path().exists());
+            }
+            // A lock that is called so is not a temporary name.
+            let other = LockName::new("a1B2c3").unwrap();
+            assert!(
+                finished(machine.command(owner).args(["a1B2c3", "run", "--", "true"]))
+                    .status
+                    .success()
+            );
+            fs::remove_file(other.semaphore_path()).unwrap();
+            fs::hard_link(name.semaphore_path(), other.semaphore_path()).unwrap();
+            for lock in [&name, &other] {
+                let output = finished(machine.command(owner).args([lock.as_str(), "run", "--", "echo", "ran"]));
+                assert_eq!(
+                    (output.status.code(), &*output.stdout),
+                    (Some(125), &b""[..]),
+                    "{output:?}"
+                );
+            }
+            for path in [other.semaphore_path(), other.note_path(), other.table_path()] {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    });
+}
+
+/// Only who can give a missing part to the owner of the others creates it.
+#[test]
+fn a_lock_that_is_half_made() {
+    Machine::run(|machine| {
+        for (owner, user) in [(ROOT, ALICE), (PI, ALICE), (PI, ROOT)] {
+            for part in ["", "resourcelock2."] {
+                let name = format!("{}{part}", owner.name());
+                let name = name.trim_end_matches('.');
+                let run = |user: User| {
+                    let mut command = machine.command(user);
+                    command.args([
+                        "--owner",
+                        owner.name(),
+                        name,
+                        "run",
+                        "-n",
+                        "-E",
+                        "0",
+                        "--mode",
+                        "666",
+                        "--",
+                        "echo",
+                        "ran",
+                    ]);
+                    let output = finished(&mut command);
+                    (output.status.code(), text(&output.stdout), text(&output.stderr))
+                };
+                assert_eq!(run(owner).0, Some(0));
+                let missing = Path::new("/dev/shm").join(format!("{part}{name}"));
+                fs::remove_file(&missing).unwrap();
+                let (status, printed, said) = run(user);
+                if user == ROOT {
+                    assert_eq!((status, &*printed), (Some(0), "ran\n"), "{said}");
+                } else {
+                    assert_eq!((status, &*printed, said.lines().count()), (Some(125), "", 1), "{said}");
+                    let expected = format!("{} is missing", missing.display());
+                    let advice = format!("; let {} use it once\n", owner.name());
+                    assert!(said.contains(&expected) && said.ends_with(&advice), "{said}");
+                    assert!(!missing.exists());
+                    assert_eq!(run(owner).1, "ran\n");
+                    assert_eq!(run(user).1, "ran\n");
+                }
+                assert_eq!(fs::metadata(&missing).unwrap().uid(), owner.0);
+            }
+        }
+    });
+}
