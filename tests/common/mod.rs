@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod child;
+pub mod dice;
 pub mod guide;
 pub mod inside;
 pub mod lock;
@@ -25,6 +26,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use child::LineChild;
+pub use dice::Dice;
 pub use inside::Inside;
 pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;

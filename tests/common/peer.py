@@ -1,7 +1,9 @@
 """The real Python module as a peer: one JSON request per line on standard input, one JSON answer per line on output."""
 
+import fcntl
 import json
 import os
+import struct
 import sys
 import time
 
@@ -64,6 +66,61 @@ def exists(pid):
         return False
 
 
+def visit(name, folder, timeout, length):
+    """A visit as in tests/isolated/stress/occupancy.rs, with a lock that is opened for it alone. None: not acquired."""
+    since = time.monotonic_ns()
+    own = resource_lock(name)
+    try:
+        if not own.get_lock(timeout=timeout, lock_info="python visitor"):
+            return None
+        granted = time.monotonic_ns()
+        write(os.path.join(folder, f"visitor.{os.getpid()}"), json.dumps({"since": since}))
+        with open(os.path.join(folder, "side"), "r+b") as side:
+            try:
+                fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB, SLOTS)
+            except OSError:
+                other = found_inside(side, folder)
+                note(folder, {"what": "overlap", "at": time.monotonic_ns(), "me": {"since": since}, "other": other})
+            else:
+                note(folder, {"what": "python", "at": time.monotonic_ns()})
+            time.sleep(length)
+        begin = time.monotonic_ns()
+        own.unget_lock()
+        return {"granted": granted, "begin": begin}
+    finally:
+        own.close()
+
+
+# Of the side file, one byte each.
+SLOTS = 3
+
+
+def found_inside(side, folder):
+    """How the process describes itself that has locked bytes of the side file."""
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, SLOTS, 0)
+    kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(side, fcntl.F_GETLK, asked))
+    try:
+        with open(os.path.join(folder, f"visitor.{pid}")) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def note(folder, line):
+    """Adds a line to the journal, in one piece: others write as well."""
+    with open(os.path.join(folder, "journal"), "ab", buffering=0) as journal:
+        journal.write((json.dumps(line) + "\n").encode())
+
+
+def force_anew(name):
+    """Releases by force, with a lock that is opened for this alone."""
+    own = resource_lock(name)
+    try:
+        return own.unget_lock(force=True)
+    finally:
+        own.close()
+
+
 def write(path, text):
     with open(path, "w") as file:
         file.write(text)
@@ -81,6 +138,8 @@ REQUESTS = {
     "set_info": lambda text: lock.set_lock_info(text),
     "hold": hold,
     "work": work,
+    "visit": visit,
+    "force_anew": force_anew,
 }
 
 for line in sys.stdin:

@@ -18,11 +18,16 @@ impl Peer {
 
     /// The same with another note size.
     pub fn open_sized(lock: &TestLock, note_size: usize) -> Self {
-        let mut child = LineChild::spawn(Command::new(python()).arg(common().join("peer.py")));
-        child.send(&json!(["open", lock.name(), note_size]).to_string());
-        let mut peer = Self { child };
-        assert_eq!(peer.answer(), Value::Null, "the Python module opens the lock");
+        let mut peer = Self::start();
+        let opened = peer.ask(json!(["open", lock.name(), note_size]));
+        assert_eq!(opened, Value::Null, "the Python module opens the lock");
         peer
+    }
+
+    /// Starts Python, which has nothing open.
+    pub fn start() -> Self {
+        let child = LineChild::spawn(Command::new(python()).arg(common().join("peer.py")));
+        Self { child }
     }
 
     /// Its process id.
@@ -38,6 +43,11 @@ impl Peer {
     /// Waits for the next answer; answers come in the order of the requests.
     pub fn answer(&mut self) -> Value {
         parse(&self.child.line())
+    }
+
+    /// The same; `Err` is the exception that was raised instead.
+    pub fn answer_or_exception(&mut self) -> Result<Value, String> {
+        parse_any(&self.child.line())
     }
 
     /// The next answer, if it is already there.
@@ -94,11 +104,15 @@ impl Peer {
 }
 
 fn parse(line: &str) -> Value {
+    parse_any(line).unwrap_or_else(|failure| panic!("Python failed: {failure}"))
+}
+
+fn parse_any(line: &str) -> Result<Value, String> {
     let answer: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("Python said {line}"));
-    if let Some(failure) = answer.get("error") {
-        panic!("Python failed: {failure}");
+    match answer.get("error") {
+        Some(failure) => Err(failure.to_string()),
+        None => Ok(answer),
     }
-    answer
 }
 
 /// The Python of the environment that `scripts/test.sh` makes.

@@ -3,7 +3,8 @@
 use super::{LineChild, TestLock, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 /// Prints `up WRAPPER-PID OWN-PID`, then `got NAME` for each signal it traps, and echoes each line it is sent. Exits
 /// with status 9 at the end of its input.
@@ -89,6 +90,21 @@ impl Running {
     pub fn finish(mut self) {
         self.child.close_input();
         assert_eq!(self.child.wait().code(), Some(9));
+    }
+}
+
+/// Waits until a wrapper has started its command; none = it exited without one.
+pub fn command_of(wrapper: &mut Child) -> Option<Pid> {
+    let children = format!("/proc/{0}/task/{0}/children", wrapper.id());
+    loop {
+        let children = std::fs::read_to_string(&children).unwrap_or_default();
+        if let Some(pid) = children.split_ascii_whitespace().next() {
+            return pid.parse().ok().map(Pid::from_raw);
+        }
+        if wrapper.try_wait().unwrap().is_some() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 

@@ -9,6 +9,7 @@ mod storm_damage;
 mod storm_library;
 mod storm_peer;
 mod storm_watch;
+mod stress;
 
 /// What a worker process runs, see `common::worker`; as a test, it starts a worker and tests it.
 #[test]

@@ -3,6 +3,7 @@
 //!
 //! 500 kills, or as many as `RESOURCELOCK_STORM_KILLS` says.
 
+use crate::common::run::command_of;
 use crate::common::witness::percentile;
 use crate::common::worker::monotonic;
 use crate::common::{TestLock, Witness, wait_until};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -63,21 +64,6 @@ fn run(lock: &TestLock, folder: &Path) -> Command {
         .env(STEP, folder);
     command.stdout(std::process::Stdio::null());
     command
-}
-
-/// Waits until a wrapper has started its command; none = it exited without one.
-fn command_of(wrapper: &mut Child) -> Option<Pid> {
-    let children = format!("/proc/{0}/task/{0}/children", wrapper.id());
-    loop {
-        let children = std::fs::read_to_string(&children).unwrap_or_default();
-        if let Some(pid) = children.split_ascii_whitespace().next() {
-            return pid.parse().ok().map(Pid::from_raw);
-        }
-        if wrapper.try_wait().unwrap().is_some() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_micros(100));
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::common::witness::percentile;
 use crate::common::worker::{Hands, Skill, monotonic, say};
-use crate::common::{Ask, TestLock, Witness, Worker, wait_until};
+use crate::common::{Ask, Dice, TestLock, Witness, Worker, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{GetOptions, Mode, ResourceLock, UngetOptions, Wait};
 use serde_json::{Value, json};
@@ -17,20 +17,9 @@ fn kills() -> usize {
     std::env::var("RESOURCELOCK_STORM_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"))
 }
 
-/// Random enough for a storm (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        Self(monotonic() ^ u64::from(std::process::id()) << 32 | 1)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
+/// Another storm each time.
+fn dice() -> Dice {
+    Dice::new(monotonic() ^ u64::from(std::process::id()) << 32)
 }
 
 fn busy(ns: u64) {
@@ -44,7 +33,7 @@ fn busy(ns: u64) {
 /// told that the previous holder died. Answers with its number of visits.
 fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
-    let (witness, mut dice) = (Witness::open(folder), Dice::new());
+    let (witness, mut dice) = (Witness::open(folder), dice());
     let mut visits = 0u64;
     while !folder.join("stop").exists() {
         for _ in 0..16 {
@@ -80,7 +69,7 @@ fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
 /// The same with shared and counted holds, too, which may overlap but must not break anything else.
 fn mixed_modes(hands: &mut Hands, arguments: &[Value]) -> Value {
     let folder = Path::new(arguments[0].as_str().expect("a folder"));
-    let (witness, mut dice) = (Witness::open(folder), Dice::new());
+    let (witness, mut dice) = (Witness::open(folder), dice());
     let mut visits = 0u64;
     while !folder.join("stop").exists() {
         for _ in 0..16 {
@@ -140,7 +129,7 @@ pub const SKILLS: &[(&str, Skill)] = &[("storm", storm), ("mixed_modes", mixed_m
 fn survive(skill: &str, crowd: usize, kills: usize) {
     let (lock, folder) = (TestLock::new("storm"), tempfile::tempdir().unwrap());
     let witness = Witness::open(folder.path());
-    let mut dice = Dice::new();
+    let mut dice = dice();
     let start = || {
         let mut worker = Worker::start();
         worker.send(json!(["open", lock.name()]));
@@ -258,7 +247,7 @@ fn forced_releases_at_random_instants_leave_a_working_lock() {
         worker.send(json!(["forced", folder.path()]));
     }
     let handle = ResourceLock::open(lock.name()).unwrap();
-    let mut dice = Dice::new();
+    let mut dice = dice();
     for _ in 0..300 {
         std::thread::sleep(Duration::from_micros(dice.below(500)));
         handle.unget_lock(UngetOptions::new().force(true)).unwrap();
