@@ -168,6 +168,17 @@ impl<T: ?Sized> Mapping<T> {
     }
 }
 
+impl<T: Shared> Mapping<T> {
+    /// Has every page ready: a later access, whose value this is not about, does not have to wait for the kernel.
+    pub(crate) fn touch(&self) {
+        const PAGE: usize = 4096;
+        for at in (0..self.len).step_by(PAGE) {
+            // SAFETY: within the mapping; `T` consists of atomics, so that a byte of it can be read at any time.
+            unsafe { self.at.as_ptr().cast::<u8>().add(at).read_volatile() };
+        }
+    }
+}
+
 impl<T: ?Sized> Drop for Mapping<T> {
     fn drop(&mut self) {
         self.place = None;

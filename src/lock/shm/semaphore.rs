@@ -92,6 +92,7 @@ impl Semaphore {
             path: path.clone(),
             source,
         })?;
+        map.touch();
         Ok(Self {
             map,
             file,

@@ -110,6 +110,9 @@ impl Table {
             mark: 0,
             unread: AtomicBool::new(false),
         };
+        if writable {
+            table.map.touch();
+        }
         match table.renew_ends() {
             // What cannot be read is not damaged. (One that has become too short in this moment begins with zeros.)
             Err(source) if source.kind() != ErrorKind::UnexpectedEof => {
