@@ -320,7 +320,7 @@ impl Stress<'_> {
                 _ => {
                     // Refused while it is in use. It rarely is not: so others begin again just before.
                     self.pause.store(true, SeqCst);
-                    std::thread::sleep(Duration::from_millis(dice.below(200)));
+                    std::thread::sleep(Duration::from_millis(300 + dice.below(400)));
                     self.pause.store(false, SeqCst);
                     self.tool(&["remove", "-q"], &[0, 1, 125]);
                 }

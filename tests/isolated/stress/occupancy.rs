@@ -27,8 +27,8 @@ pub struct Visitor {
     pub role: String,
     pub mode: Mode,
     pub token: u64,
-    /// It may have expired.
-    pub expires: bool,
+    /// When it expires at the earliest (monotonic ns), if it does.
+    pub expires: Option<u64>,
     /// It was left held: then a release by somebody else counts as a usual one.
     pub detached: bool,
     /// When it began to ask for the lock, or before that: monotonic ns.

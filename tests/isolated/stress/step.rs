@@ -116,13 +116,13 @@ impl Task {
         }
     }
 
-    fn visit(&self, token: u64) {
+    fn visit(&self, token: u64, ttl: Option<Duration>) {
         let me = Visitor {
             name: self.name.clone(),
             role: format!("{:?}, seed {}", self.role, self.seed),
             mode: self.mode,
             token,
-            expires: self.role == Role::Expiring,
+            expires: ttl.map(|ttl| self.since + ttl.as_nanos() as u64),
             detached: matches!(self.role, Role::Expiring | Role::Script),
             since: self.since,
         };
@@ -134,7 +134,7 @@ impl Task {
         match self.role {
             Role::Command => {
                 let token = std::env::var("RESOURCELOCK_TOKEN").expect("a token");
-                self.visit(token.parse().expect("a number"));
+                self.visit(token.parse().expect("a number"), None);
             }
             Role::Parent => {
                 let role = Role::Command;
@@ -145,7 +145,7 @@ impl Task {
                 let pid = std::process::id().to_string();
                 let wait = format!("{}ms", dice.below(300));
                 if let Some(token) = self.get(&["-t", &wait, "--pid", &pid]) {
-                    self.visit(token);
+                    self.visit(token, None);
                     if dice.percent(70) {
                         let _ = self.tool(&["unget", "-q", "--pid", &pid]).status();
                     }
@@ -156,7 +156,7 @@ impl Task {
                 let Some(token) = self.get(&["-t", "0.3", "--ttl", &format!("{}ms", ttl.as_millis())]) else {
                     return;
                 };
-                self.visit(token);
+                self.visit(token, Some(ttl));
                 let released = self.tool(&["unget", "-q", "--token", &token.to_string()]).status();
                 // Since the task was given, since the time of the grant is not known.
                 if !released.is_ok_and(|status| status.success()) && monotonic() - self.since < ttl.as_nanos() as u64 {
@@ -209,7 +209,7 @@ impl Task {
             let Some(guard) = lock.try_acquire(options).expect("no error") else {
                 continue;
             };
-            round.visit(guard.token());
+            round.visit(guard.token(), None);
             if !guard.release().expect("no error") {
                 round.lost();
             }

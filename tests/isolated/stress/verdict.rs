@@ -94,7 +94,7 @@ fn is_explained(line: &Value, forces: &[Force]) -> bool {
         .into_iter()
         .any(|who| match who["fate"].as_str() {
             Some("forced") => true,
-            Some("expired") => who["expires"] == true,
+            Some("expired") => who["expires"].is_u64(),
             Some("released") => who["detached"] == true && was_forced(who, at, forces),
             // The lock was removed since; or it is a user of the Python module, which knows nothing.
             Some("unknown") | None => was_forced(who, at, forces),
