@@ -74,19 +74,20 @@ def visit(name, folder, timeout, length):
         if not own.get_lock(timeout=timeout, lock_info="python visitor"):
             return None
         granted = time.monotonic_ns()
-        write(os.path.join(folder, f"visitor.{os.getpid()}"), json.dumps({"since": since}))
+        note(folder, f"visitor.{os.getpid()}", {"since": since})
         with open(os.path.join(folder, "side"), "r+b") as side:
             try:
                 fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB, SLOTS)
             except OSError:
-                other = found_inside(side, folder)
-                note(folder, {"what": "overlap", "at": time.monotonic_ns(), "me": {"since": since}, "other": other})
+                at = time.monotonic_ns()
+                overlap = {"what": "overlap", "at": at, "me": {"since": since}, "other": found_inside(side, folder, at)}
+                note(folder, "journal", overlap)
             else:
-                note(folder, {"what": "python", "at": time.monotonic_ns()})
+                note(folder, "journal", {"what": "python", "at": time.monotonic_ns(), "since": since, "pid": os.getpid()})
             time.sleep(length)
-        begin = time.monotonic_ns()
+        begin, marked = time.monotonic_ns(), is_marked(name)
         own.unget_lock()
-        return {"granted": granted, "begin": begin}
+        return {"granted": granted, "begin": begin, "marked": marked}
     finally:
         own.close()
 
@@ -95,21 +96,30 @@ def visit(name, folder, timeout, length):
 SLOTS = 3
 
 
-def found_inside(side, folder):
-    """How the process describes itself that has locked bytes of the side file."""
+def is_marked(name):
+    """True if the semaphore is taken for a table, and so for others, by what is left of this process's hold."""
+    try:
+        with open(f"/dev/shm/sem.{name}", "rb") as semaphore:
+            return struct.unpack("<6xH", semaphore.read(8))[0] != 0
+    except (OSError, struct.error):
+        return False
+
+
+def found_inside(side, folder, at):
+    """How the process describes itself that has locked bytes of the side file: what it has said last before `at`."""
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, SLOTS, 0)
     kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(side, fcntl.F_GETLK, asked))
     try:
         with open(os.path.join(folder, f"visitor.{pid}")) as file:
-            return json.load(file)
-    except (OSError, ValueError):
+            return [said for said in map(json.loads, file) if said["since"] <= at][-1]
+    except (OSError, ValueError, IndexError):
         return None
 
 
-def note(folder, line):
-    """Adds a line to the journal, in one piece: others write as well."""
-    with open(os.path.join(folder, "journal"), "ab", buffering=0) as journal:
-        journal.write((json.dumps(line) + "\n").encode())
+def note(folder, name, line):
+    """Adds a line to a file, in one piece: others write as well."""
+    with open(os.path.join(folder, name), "ab", buffering=0) as file:
+        file.write((json.dumps(line) + "\n").encode())
 
 
 def force_anew(name):

@@ -293,7 +293,7 @@ impl Stress<'_> {
             // Removed while it opened the lock: it says so.
             let visit = peer.answer_or_exception().unwrap_or_default();
             if let (Some(granted), Some(begin)) = (visit["granted"].as_u64(), visit["begin"].as_u64())
-                && self.was_forced_since(granted)
+                && (visit["marked"] == true || self.was_forced_since(granted))
             {
                 // It does not know, and has released what was another's by then.
                 self.force_since(begin, "force", || drop(self.lock.open().repair()));
@@ -322,7 +322,10 @@ impl Stress<'_> {
                     self.pause.store(true, SeqCst);
                     std::thread::sleep(Duration::from_millis(300 + dice.below(400)));
                     self.pause.store(false, SeqCst);
+                    let begin = monotonic();
                     self.tool(&["remove", "-q"], &[0, 1, 125]);
+                    self.journal
+                        .note(&json!({ "what": "idle", "begin": begin, "end": monotonic() }));
                 }
             }
         }
@@ -448,7 +451,12 @@ fn everything_at_once_is_survived() {
     println!("stress: {:?}", stress.ends.lock().unwrap());
     let wrong = stress.wrong.lock().unwrap();
     let found = [&wrong[..], &verdict.overlaps, &verdict.inversions, &verdict.losses].concat();
-    assert!(found.is_empty(), "with seed {seed}:\n{}", found.join("\n"));
+    let around = verdict.around(folder.path());
+    assert!(
+        found.is_empty(),
+        "with seed {seed}:\n{}\nThe journal before that:\n{around}",
+        found.join("\n")
+    );
     assert!(verdict.visits > 0 && verdict.python_visits > 0);
 }
 

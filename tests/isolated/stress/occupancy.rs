@@ -50,6 +50,11 @@ fn open(path: PathBuf, append: bool) -> File {
     options.append(append).open(path).expect("a file in the test's folder")
 }
 
+/// In one piece: others write as well.
+fn write_line(mut file: &File, line: &Value) {
+    file.write_all(format!("{line}\n").as_bytes()).expect("written");
+}
+
 fn mode_index(mode: Mode) -> usize {
     match mode {
         Mode::Exclusive => 0,
@@ -70,10 +75,7 @@ impl Occupancy {
 
     /// Adds a line to the journal.
     pub fn note(&self, line: &Value) {
-        // In one piece: others write as well.
-        (&self.journal)
-            .write_all(format!("{line}\n").as_bytes())
-            .expect("written");
+        write_line(&self.journal, line);
     }
 
     fn set(&self, kind: i32, start: i64, len: i64) -> bool {
@@ -117,28 +119,37 @@ impl Occupancy {
 
     /// Comes in, does `work`, and leaves. What is wrong is noted.
     pub fn visit(&self, me: &Visitor, work: impl FnOnce()) {
-        std::fs::write(self.visitor_path(std::process::id()), me.described().to_string()).expect("written");
+        write_line(&open(self.visitor_path(std::process::id()), true), &me.described());
         match self.enter(me.mode) {
             Ok(()) => {
-                self.note(&json!({ "what": "visit", "at": monotonic(), "mode": mode_index(me.mode) }));
+                self.note(&json!({
+                    "what": "visit", "at": monotonic(), "mode": mode_index(me.mode), "role": me.role, "token": me.token,
+                    "pid": std::process::id(),
+                }));
                 self.check_token(me);
             }
-            Err(pid) => self.note(&json!({
-                "what": "overlap", "at": monotonic(), "me": me.with_fate(), "other": self.other(pid),
-            })),
+            Err(pid) => {
+                let at = monotonic();
+                let other = self.other(pid, at);
+                self.note(&json!({ "what": "overlap", "at": at, "me": me.with_fate(), "other": other }));
+            }
         }
         work();
+        let left = monotonic();
         assert!(self.set(F_UNLCK, 0, i64::from(SLOTS)));
+        self.note(&json!({ "what": "left", "at": left, "token": me.token }));
     }
 
     fn visitor_path(&self, pid: u32) -> PathBuf {
         self.folder.join(format!("visitor.{pid}"))
     }
 
-    /// How the process describes itself that was found at work.
-    fn other(&self, pid: i32) -> Value {
+    /// How the process describes itself that was found at work: what it has said last before `at`.
+    fn other(&self, pid: i32, at: u64) -> Value {
         let text = std::fs::read_to_string(self.visitor_path(pid.cast_unsigned())).unwrap_or_default();
-        let mut told: Value = serde_json::from_str(&text).unwrap_or_default();
+        let said = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let before = said.filter(|said| said["since"].as_u64().is_some_and(|since| since <= at));
+        let mut told = before.last().unwrap_or_default();
         if let (Some(name), Some(token)) = (told["name"].as_str(), told["token"].as_u64()) {
             told["fate"] = json!(fate(name, token));
         }

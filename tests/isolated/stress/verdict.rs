@@ -31,8 +31,9 @@ impl Verdict {
     /// Reads the journal in this folder.
     pub fn of(folder: &Path) -> Self {
         let text = std::fs::read_to_string(folder.join("journal")).unwrap_or_default();
-        let lines: Vec<Value> = text
-            .lines()
+        let texts: Vec<&str> = text.lines().collect();
+        let lines: Vec<Value> = texts
+            .iter()
             .map(|line| serde_json::from_str(line).expect("a line of the journal"))
             .collect();
         let forces: Vec<Force> = lines
@@ -44,21 +45,39 @@ impl Verdict {
             })
             .collect();
         let mut verdict = Self::default();
-        for line in &lines {
+        for (line, text) in lines.iter().zip(&texts) {
             let explained = || is_explained(line, &forces);
             match line["what"].as_str().expect("a word") {
                 "visit" => verdict.visits += 1,
                 "python" => verdict.python_visits += 1,
                 "force" => verdict.forced += 1,
+                "idle" | "left" => {}
                 "remove" => verdict.removed += 1,
                 _ if explained() => verdict.explained += usize::from(line["what"] == "overlap"),
-                "overlap" => verdict.overlaps.push(line.to_string()),
-                "inversion" => verdict.inversions.push(line.to_string()),
-                "lost" => verdict.losses.push(line.to_string()),
+                "overlap" => verdict.overlaps.push((*text).to_owned()),
+                "inversion" => verdict.inversions.push((*text).to_owned()),
+                "lost" => verdict.losses.push((*text).to_owned()),
                 other => panic!("{other} in the journal"),
             }
         }
         verdict
+    }
+}
+
+impl Verdict {
+    /// What the journal says of the time before what nothing explains.
+    pub fn around(&self, folder: &Path) -> String {
+        let text = std::fs::read_to_string(folder.join("journal")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let unexplained = [&self.overlaps[..], &self.inversions, &self.losses].concat();
+        let near = |at: usize| {
+            lines[at..]
+                .iter()
+                .take(30)
+                .any(|line| unexplained.iter().any(|other| other == line))
+        };
+        let shown = lines.iter().enumerate().filter(|(at, _)| near(*at));
+        shown.map(|(_, line)| *line).collect::<Vec<_>>().join("\n")
     }
 }
 
