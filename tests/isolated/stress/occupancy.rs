@@ -149,7 +149,7 @@ impl Occupancy {
         let text = std::fs::read_to_string(self.visitor_path(pid.cast_unsigned())).unwrap_or_default();
         let said = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let before = said.filter(|said| said["since"].as_u64().is_some_and(|since| since <= at));
-        let mut told = before.last().unwrap_or_default();
+        let mut told = before.max_by_key(|said| said["since"].as_u64()).unwrap_or_default();
         if let (Some(name), Some(token)) = (told["name"].as_str(), told["token"].as_u64()) {
             told["fate"] = json!(fate(name, token));
         }
