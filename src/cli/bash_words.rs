@@ -44,6 +44,10 @@ pub fn meaning(quoted: &str) -> String {
 /// which stays. Open quotes stay open, since bash closes them. `None` if `wanted` does not begin like that.
 pub fn replacement(kept: &str, wanted: &str) -> Option<String> {
     let (beginning, quote) = read(kept, Quote::None);
+    let backslashes = kept.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    if quote != Quote::Single && backslashes % 2 == 1 {
+        return None; // it ends in the middle of an escape
+    }
     let rest = wanted.strip_prefix(beginning.as_str())?;
     let mut quoted = String::new();
     for (at, letter) in rest.char_indices() {
@@ -97,7 +101,9 @@ mod tests {
         ] {
             assert_eq!(replacement(kept, wanted).as_deref(), Some(replaces), "{kept} {wanted}");
         }
-        assert_eq!(replacement("b@", "a"), None);
+        for kept in ["b@", "a\\", "\"a\\"] {
+            assert_eq!(replacement(kept, "a b"), None, "{kept}");
+        }
     }
 
     #[test]
