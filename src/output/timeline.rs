@@ -1,159 +1,57 @@
 //! A picture of who waited and who held, over time: SVG, alone or in an HTML page.
 //!
-//! One row per process. Waiting is hatched and holding is solid, so that it can be read in black and white; what ended
-//! badly has a mark. [`Scale`] places everything; [`escape`] escapes text.
+//! One row for each process, or for each command and user if there are many. It can be read in black and white: waiting is
+//! hatched, each mode of holding has its pattern, and what did not end as usual has a mark. [`Scale`] places everything;
+//! [`escape`] escapes text.
 
-use super::sentence::duration;
-use super::{names, view};
+mod marks;
+mod rows;
+mod scale;
+mod spans;
+
 use chrono::{DateTime, Local};
+use marks::Mark;
 use resourcelock::system::disturbs;
-use resourcelock::{Ended, HistoryRecord, Holder, Requester, State, Waiter};
+use resourcelock::{Ended, HistoryRecord, Mode, State};
+use rows::{Place, Row};
+use scale::Scale;
+use spans::Span;
 use std::fmt::{Display, Write};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 const WIDTH: f64 = 1000.0;
 const LABELS: f64 = 230.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 64.0;
-const ROW: f64 = 22.0;
+/// Longer labels are cut.
+const LABEL_LENGTH: usize = 34;
+/// Room for a mark beside a bar that ends last.
+const RIGHT: f64 = 24.0;
 const BAR: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
+/// The height of a line of the legend, and where the first one begins.
+const LEGEND: f64 = 20.0;
+const LEGEND_TOP: f64 = 56.0;
 /// Shorter bars would be invisible.
 const THINNEST: f64 = 1.0;
-/// The largest number of labels on the time axis.
-const TICKS: u128 = 8;
-
-/// One request in the picture.
-struct Span {
-    requester: Requester,
-    mode: &'static str,
-    token: Option<u64>,
-    queued: SystemTime,
-    /// `None`: never granted.
-    granted: Option<SystemTime>,
-    end: SystemTime,
-    /// `None`: it has not ended yet.
-    how: Option<Ended>,
-}
-
-impl Span {
-    /// `None` if it is not known when the request was made: it has no place on the time axis.
-    fn ended(record: &HistoryRecord) -> Option<Self> {
-        Some(Self {
-            requester: record.requester.clone(),
-            mode: view::mode(record.mode),
-            token: record.token,
-            queued: record.queued?,
-            granted: record.granted(),
-            end: record.ended,
-            how: Some(record.how),
-        })
-    }
-
-    fn holds(holder: &Holder, now: SystemTime) -> Option<Self> {
-        Some(Self {
-            requester: holder.requester.clone(),
-            mode: view::mode(holder.mode),
-            token: holder.token,
-            queued: holder.queued()?,
-            granted: holder.since,
-            end: now,
-            how: None,
-        })
-    }
-
-    fn waits(waiter: &Waiter, now: SystemTime) -> Option<Self> {
-        Some(Self {
-            requester: waiter.requester.clone(),
-            mode: view::mode(waiter.mode),
-            token: None,
-            queued: waiter.since?,
-            granted: None,
-            end: now,
-            how: None,
-        })
-    }
-
-    /// Command and process ID: requests of one process are in one row.
-    fn row(&self) -> (String, String) {
-        let command = self.requester.command.clone().unwrap_or_default();
-        (command, names::pid(&self.requester))
-    }
-
-    /// The text of the tooltip.
-    fn description(&self) -> String {
-        let (command, pid) = self.row();
-        let user = names::user_of(&self.requester).unwrap_or_default();
-        let mut text = format!("{command} {pid} ({user}), {}", self.mode);
-        let waited = self
-            .granted
-            .unwrap_or(self.end)
-            .duration_since(self.queued)
-            .unwrap_or_default();
-        let _ = write!(
-            text,
-            ", requested {}, waited {}",
-            precise(self.queued),
-            duration(waited)
-        );
-        if let Some(granted) = self.granted {
-            let held = self.end.duration_since(granted).unwrap_or_default();
-            let _ = write!(text, ", held {}", duration(held));
-        }
-        if let Some(token) = self.token {
-            let _ = write!(text, ", token {token}");
-        }
-        let end = match self.how {
-            Some(how) => how.as_str(),
-            None if self.granted.is_some() => "still holding",
-            None => "still waiting",
-        };
-        let _ = write!(text, ", {end}");
-        text
-    }
-
-    /// The mark of a request that did not end well.
-    fn mark(&self) -> Option<&'static str> {
-        match self.how? {
-            Ended::Released | Ended::WithProcess => None,
-            Ended::Crashed => Some("\u{2715} crashed"),
-            Ended::Abandoned => Some("\u{2715} abandoned"),
-            Ended::Expired => Some("expired"),
-            Ended::Forced => Some("forced"),
-            _ => Some("gave up"),
-        }
-    }
-}
+/// A mark's distance from its bar's end.
+const BESIDE: f64 = 8.0;
 
 /// The picture of a lock's last requests, including those that still hold or wait.
 pub struct Timeline {
     name: String,
     spans: Vec<Span>,
-    /// Command and process ID of each row, in the order of their first requests.
-    rows: Vec<(String, String)>,
+    places: Vec<Place>,
+    rows: Vec<Row>,
 }
 
 impl Timeline {
     /// For the lock `name`, which does not exist if `state` is `None`.
     pub fn new(name: &str, records: &[HistoryRecord], state: Option<&State>) -> Self {
-        let mut spans: Vec<Span> = records.iter().filter_map(Span::ended).collect();
-        if let Some(state) = state {
-            let holders = state.holders.iter();
-            spans.extend(holders.filter_map(|holder| Span::holds(holder, state.read_at)));
-            let waiters = state.waiters.iter();
-            spans.extend(waiters.filter_map(|waiter| Span::waits(waiter, state.read_at)));
-        }
-        spans.sort_by_key(|span| span.queued);
-        let mut rows = Vec::new();
-        for span in &spans {
-            let row = span.row();
-            if !rows.contains(&row) {
-                rows.push(row);
-            }
-        }
+        let spans = spans::all(records, state);
+        let (rows, places) = rows::arrange(&spans);
         Self {
             name: name.to_owned(),
             spans,
+            places,
             rows,
         }
     }
@@ -182,60 +80,50 @@ impl Timeline {
     }
 
     fn picture(&self) -> String {
-        let height = TOP + ROW * self.rows.len().max(1) as f64 + BOTTOM;
+        let (legend, lines) = self.legend();
+        let top = LEGEND_TOP + LEGEND * lines as f64;
+        let height = top + self.rows_height().max(BAR) + BOTTOM;
+        let scale = Scale::of(&self.spans);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
              height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n\
-             <title>{name}: who waited, who held</title>\n\
-             <defs><pattern id=\"waiting\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
-             patternTransform=\"rotate(45)\"><rect width=\"6\" height=\"6\" fill=\"#fdf0d5\"/>\
-             <rect width=\"2\" height=\"6\" fill=\"#d98e04\"/></pattern></defs>\n\
+             <title>{name}: who waited, who held</title>\n{PATTERNS}\
              <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
-             <text x=\"12\" y=\"24\" font-size=\"16\" font-weight=\"bold\">{name}</text>\n",
+             <text x=\"12\" y=\"24\" font-size=\"16\" font-weight=\"bold\">{name}</text>\n\
+             <text x=\"12\" y=\"42\" fill=\"#333\">{period}</text>\n{legend}",
             name = escape(&self.name),
+            period = scale.as_ref().map(Scale::period).unwrap_or_default(),
         );
-        svg.push_str(&legend());
-        match self.scale() {
+        match scale {
             Some(scale) => {
-                self.axis(&mut svg, &scale);
-                self.labels(&mut svg);
-                for span in &self.spans {
-                    self.request(&mut svg, &scale, span);
+                self.axis(&mut svg, &scale, top);
+                self.labels(&mut svg, top);
+                for (span, place) in self.spans.iter().zip(&self.places) {
+                    self.request(&mut svg, &scale, span, *place, top);
                 }
             }
             None => {
-                let _ = writeln!(
-                    svg,
-                    "<text x=\"12\" y=\"{}\">nothing has happened yet</text>",
-                    TOP + BAR
-                );
+                let y = top + BAR;
+                let _ = writeln!(svg, "<text x=\"12\" y=\"{y}\">nothing has happened yet</text>");
             }
         }
         svg.push_str("</svg>\n");
         svg
     }
 
-    fn scale(&self) -> Option<Scale> {
-        let first = self.spans.iter().map(|span| span.queued).min()?;
-        let last = self.spans.iter().map(|span| span.end).max()?;
-        // A single instant is shown as a millisecond.
-        let length = last
-            .duration_since(first)
-            .unwrap_or_default()
-            .max(Duration::from_millis(1));
-        Some(Scale { first, length })
+    fn rows_height(&self) -> f64 {
+        self.rows.last().map_or(0.0, |row| row.top + row.height())
     }
 
-    fn axis(&self, svg: &mut String, scale: &Scale) {
-        let bottom = TOP + ROW * self.rows.len() as f64;
-        for (time, label) in scale.ticks() {
-            let x = scale.x(time);
+    fn axis(&self, svg: &mut String, scale: &Scale, top: f64) {
+        let bottom = top + self.rows_height();
+        for tick in scale.ticks() {
+            let (x, label, anchor) = (tick.x, escape(&tick.label), tick.anchor);
+            let y = bottom + 16.0;
             let _ = writeln!(
                 svg,
-                "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ccc\"/>\
-                 <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#333\">{}</text>",
-                bottom + 16.0,
-                escape(&label)
+                "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ccc\"/>\
+                 <text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"#333\">{label}</text>"
             );
         }
         let _ = writeln!(
@@ -245,28 +133,28 @@ impl Timeline {
         );
     }
 
-    fn labels(&self, svg: &mut String) {
-        for (row, (command, pid)) in self.rows.iter().enumerate() {
-            let top = TOP + ROW * row as f64;
-            if row % 2 == 1 {
+    fn labels(&self, svg: &mut String, top: f64) {
+        for (number, row) in self.rows.iter().enumerate() {
+            let (top, height) = (top + row.top, row.height());
+            if number % 2 == 1 {
                 let _ = write!(
                     svg,
-                    "<rect x=\"0\" y=\"{top}\" width=\"{WIDTH}\" height=\"{ROW}\" fill=\"#000\" fill-opacity=\"0.04\"/>"
+                    "<rect x=\"0\" y=\"{top}\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#000\" fill-opacity=\"0.04\"/>"
                 );
             }
             let _ = writeln!(
                 svg,
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{} {pid}</text>",
-                LABELS - 10.0,
-                top + ROW / 2.0 + 4.0,
-                escape(command)
+                "<text class=\"row\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+                LABELS - 12.0,
+                top + height / 2.0 + 4.0,
+                escape(&cut(&row.label))
             );
         }
     }
 
-    fn request(&self, svg: &mut String, scale: &Scale, span: &Span) {
-        let row = self.rows.iter().position(|row| *row == span.row());
-        let y = TOP + ROW * row.unwrap_or_default() as f64 + (ROW - BAR) / 2.0;
+    fn request(&self, svg: &mut String, scale: &Scale, span: &Span, place: Place, top: f64) {
+        let Some(row) = self.rows.get(place.row) else { return };
+        let (y, height) = (top + row.lane_top(place.lane), row.bar());
         let (queued, end) = (scale.x(span.queued), scale.x(span.end));
         let granted = span.granted.map(|granted| scale.x(granted));
         let _ = write!(
@@ -275,105 +163,117 @@ impl Timeline {
             escape(&span.description())
         );
         let wait_ends = granted.unwrap_or(end);
-        if wait_ends - queued >= THINNEST || granted.is_none() {
-            let width = (wait_ends - queued).max(THINNEST);
-            let _ = write!(
-                svg,
-                "<rect x=\"{queued:.2}\" y=\"{y}\" width=\"{width:.2}\" height=\"{BAR}\" fill=\"url(#waiting)\" \
-                 stroke=\"#a86a00\" stroke-width=\"0.5\"/>"
-            );
+        let refused = span.how == Some(Ended::Refused);
+        if !refused && (wait_ends - queued >= THINNEST || granted.is_none()) {
+            svg.push_str(&bar(queued, wait_ends, y, height, WAITING));
         }
         if let Some(granted) = granted {
-            let width = (end - granted).max(THINNEST);
-            let fill = if matches!(span.how, Some(Ended::Abandoned | Ended::Crashed)) {
-                "#b3261e"
-            } else {
-                "#1f4e79"
-            };
-            let _ = write!(
-                svg,
-                "<rect x=\"{granted:.2}\" y=\"{y}\" width=\"{width:.2}\" height=\"{BAR}\" fill=\"{fill}\"/>"
-            );
+            svg.push_str(&bar(granted, end, y, height, fill(span)));
         }
-        if let Some(mark) = span.mark() {
-            // Next to the bar's end, on the side where there is space.
-            let (x, anchor) = if end > WIDTH - RIGHT - 90.0 {
-                (queued - 4.0, "end")
+        if let Some(mark) = span.how.and_then(marks::of) {
+            // A refusal takes no time: its mark is all that there is.
+            let x = if refused {
+                end
             } else {
-                (end + 4.0, "start")
+                end.max(wait_ends + THINNEST) + BESIDE
             };
-            let _ = write!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"{anchor}\" font-size=\"11\" font-weight=\"bold\" \
-                 fill=\"#b3261e\">{mark}</text>",
-                y + BAR - 3.0
-            );
+            svg.push_str(&mark.at(x, y + height / 2.0));
         }
         svg.push_str("</g>\n");
     }
+
+    /// What is in the picture, and on how many lines.
+    fn legend(&self) -> (String, usize) {
+        let mut bars = vec![(WAITING, "waiting")];
+        let holds = || self.spans.iter().filter(|span| span.granted.is_some());
+        let is = |mode: fn(Mode) -> bool| holds().any(|span| mode(span.mode));
+        let (shared, slots) = (
+            is(|mode| mode == Mode::Shared),
+            is(|mode| matches!(mode, Mode::Slots(_))),
+        );
+        if is(|mode| mode == Mode::Exclusive) || !(shared || slots) {
+            bars.push((EXCLUSIVE, "holding"));
+        }
+        if shared {
+            bars.push((SHARED, "holding (shared)"));
+        }
+        if slots {
+            bars.push((SLOT, "holding (a slot)"));
+        }
+        let mut marks: Vec<Mark> = Vec::new();
+        for mark in self.spans.iter().filter_map(|span| marks::of(span.how?)) {
+            if marks.iter().all(|other| other.meaning != mark.meaning) {
+                marks.push(mark);
+            }
+        }
+        marks.sort_by_key(|mark| mark.meaning);
+        let mut svg = String::new();
+        let (mut x, mut line) = (12.0, 0);
+        let mut next = |symbol_width: f64, text: &str| {
+            let width = symbol_width + 6.0 + text.chars().count() as f64 * 6.6 + 18.0;
+            if x + width > WIDTH {
+                (x, line) = (12.0, line + 1);
+            }
+            let at = (x, LEGEND_TOP + LEGEND * f64::from(line));
+            x += width;
+            at
+        };
+        for (paint, text) in bars {
+            let (x, y) = next(28.0, text);
+            svg.push_str(&bar(x, x + 28.0, y, BAR, paint));
+            let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", x + 34.0, y + 11.0);
+        }
+        for mark in marks {
+            let (x, y) = next(10.0, mark.meaning);
+            svg.push_str(&mark.at(x + 5.0, y + 7.0));
+            let text = mark.meaning;
+            let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", x + 16.0, y + 11.0);
+        }
+        (svg, line as usize + 1)
+    }
 }
 
-fn legend() -> String {
+/// What the bars are painted with.
+const PATTERNS: &str = "<defs>\
+    <pattern id=\"waiting\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" fill=\"#fdf0d5\"/><rect width=\"2\" height=\"6\" fill=\"#d98e04\"/></pattern>\
+    <pattern id=\"shared\" width=\"6\" height=\"4\" patternUnits=\"userSpaceOnUse\">\
+    <rect width=\"6\" height=\"4\" fill=\"#bcd9ec\"/><rect width=\"6\" height=\"1.5\" fill=\"#1f4e79\"/></pattern>\
+    <pattern id=\"slot\" width=\"5\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
+    <rect width=\"5\" height=\"6\" fill=\"#bfe3cf\"/><rect width=\"1.5\" height=\"6\" fill=\"#14663a\"/></pattern></defs>\n";
+
+/// Fill and edge of a bar.
+type Paint = (&'static str, &'static str);
+const WAITING: Paint = ("url(#waiting)", "#a86a00");
+const EXCLUSIVE: Paint = ("#1f4e79", "#1f4e79");
+const SHARED: Paint = ("url(#shared)", "#1f4e79");
+const SLOT: Paint = ("url(#slot)", "#14663a");
+
+fn fill(span: &Span) -> Paint {
+    match span.mode {
+        Mode::Exclusive => EXCLUSIVE,
+        Mode::Shared => SHARED,
+        Mode::Slots(_) => SLOT,
+    }
+}
+
+fn bar(from: f64, to: f64, y: f64, height: f64, (fill, edge): Paint) -> String {
+    let width = (to - from).max(THINNEST);
     format!(
-        "<rect x=\"{LABELS}\" y=\"37\" width=\"28\" height=\"{BAR}\" fill=\"url(#waiting)\" stroke=\"#a86a00\" \
-         stroke-width=\"0.5\"/><text x=\"264\" y=\"48\">waiting</text>\
-         <rect x=\"330\" y=\"37\" width=\"28\" height=\"{BAR}\" fill=\"#1f4e79\"/><text x=\"364\" y=\"48\">holding</text>\
-         <text x=\"430\" y=\"48\" fill=\"#b3261e\" font-weight=\"bold\">\u{2715}</text>\
-         <text x=\"446\" y=\"48\">its process or command died while holding</text>\n"
+        "<rect x=\"{from:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" fill=\"{fill}\" stroke=\"{edge}\" \
+         stroke-width=\"0.5\"/>"
     )
 }
 
-/// Maps times to positions.
-struct Scale {
-    first: SystemTime,
-    length: Duration,
-}
-
-impl Scale {
-    fn x(&self, time: SystemTime) -> f64 {
-        let since = time.duration_since(self.first).unwrap_or_default();
-        LABELS + since.as_secs_f64() / self.length.as_secs_f64() * (WIDTH - RIGHT - LABELS)
+/// A label that fits.
+fn cut(label: &str) -> String {
+    if label.chars().count() <= LABEL_LENGTH {
+        return label.to_owned();
     }
-
-    /// Round times, with labels that are no more precise than necessary.
-    fn ticks(&self) -> Vec<(SystemTime, String)> {
-        const SECOND: u128 = 1_000_000;
-        const STEPS: [u128; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600];
-        let length = self.length.as_micros();
-        let decimal = (0..6).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u128.pow(power)));
-        let sexagesimal = STEPS.map(|step| step * SECOND);
-        let daily = (0..20).map(|power| (2 * 3600 * SECOND) << power);
-        let step = decimal
-            .chain(sexagesimal)
-            .chain(daily)
-            .find(|step| length / step < TICKS)
-            .unwrap_or(length);
-        let format = match step {
-            0..1000 => "%H:%M:%S%.6f",
-            1000..SECOND => "%H:%M:%S%.3f",
-            SECOND..60_000_000 => "%H:%M:%S",
-            _ if length > 86_400 * SECOND => "%m-%d %H:%M",
-            _ => "%H:%M",
-        };
-        let local = DateTime::<Local>::from(self.first);
-        // Ticks are at round local times.
-        let offset = i128::from(local.offset().local_minus_utc()) * SECOND as i128;
-        let first = self
-            .first
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_micros() as i128;
-        let step = step as i128;
-        let start = (first + offset).div_euclid(step) * step + step - offset;
-        let mut ticks = Vec::new();
-        let mut at = if start - step >= first { start - step } else { start };
-        while at <= first + length as i128 {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at).unwrap_or_default());
-            ticks.push((time, DateTime::<Local>::from(time).format(format).to_string()));
-            at += step;
-        }
-        ticks
-    }
+    // The end tells more: the process, or how many there are.
+    let (beginning, end) = label.rsplit_once(' ').unwrap_or((label, ""));
+    let room = LABEL_LENGTH.saturating_sub(end.chars().count() + 2);
+    format!("{}\u{2026} {end}", beginning.chars().take(room).collect::<String>())
 }
 
 fn precise(time: SystemTime) -> impl Display {

@@ -35,6 +35,7 @@ mod fault_15;
 mod fault_16;
 mod fault_19;
 mod fault_21;
+mod fault_22;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;
