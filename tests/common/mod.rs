@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod dice;
+pub mod forged;
 pub mod guide;
 pub mod inside;
 pub mod lock;

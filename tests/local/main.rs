@@ -65,6 +65,7 @@ mod trust_t2;
 mod trust_t4;
 mod trust_t5;
 mod trust_t6;
+mod trust_t7;
 mod trust_t8;
 mod trust_t9;
 mod versions;

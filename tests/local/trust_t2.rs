@@ -76,7 +76,7 @@ const HUGE: u64 = 1 << 40;
 
 /// One of a lock's paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     Semaphore,
     Note,
     Table,
@@ -109,17 +109,17 @@ enum Whose {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Cell {
+pub struct Cell {
     kind: Kind,
     place: Place,
     whose: Whose,
     beside: Beside,
     caller: User,
-    number: usize,
+    pub number: usize,
 }
 
 /// Every cell for one path and one caller. An owner is named only where that could matter.
-fn cells(place: Place, caller: User) -> Vec<Cell> {
+pub fn cells(place: Place, caller: User) -> Vec<Cell> {
     let beside: &[Beside] = match place {
         Place::Semaphore | Place::Table => &[Beside::Nothing, Beside::Theirs, Beside::Ours],
         Place::Note => &[Beside::Nothing, Beside::Semaphore, Beside::Theirs, Beside::Ours],
@@ -149,7 +149,7 @@ fn cells(place: Place, caller: User) -> Vec<Cell> {
 }
 
 impl Cell {
-    fn name(&self) -> LockName {
+    pub fn name(&self) -> LockName {
         LockName::new(&format!("cell-{}", self.number)).unwrap()
     }
 
@@ -213,7 +213,7 @@ impl Cell {
     }
 
     /// True if it can be a lock, or what is left of one, whoever may use it.
-    fn is_lock(&self) -> bool {
+    pub fn is_lock(&self) -> bool {
         self.place == Place::OlderTable || self.fits() && self.has_one_owner()
     }
 
@@ -274,11 +274,11 @@ impl Kind {
 // --- putting it there
 
 /// A directory, and files that nobody may change.
-struct Stage<'a> {
+pub struct Stage<'a> {
     machine: &'a Machine,
     /// What a good semaphore and a good table contain.
     semaphore: Vec<u8>,
-    table: Vec<u8>,
+    pub table: Vec<u8>,
     precious: PathBuf,
     victim: LockName,
 }
@@ -287,7 +287,7 @@ struct Stage<'a> {
 const INODE: u64 = 16;
 
 impl<'a> Stage<'a> {
-    fn new(machine: &'a Machine) -> Self {
+    pub fn new(machine: &'a Machine) -> Self {
         let victim = LockName::new("victim").unwrap();
         let output = finished(machine.command(ROOT).args(["victim", "run", "--", "true"]));
         assert!(output.status.success(), "{output:?}");
@@ -317,7 +317,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Puts a cell's files there, as they were before anybody used them.
-    fn set(&self, cell: &Cell) {
+    pub fn set(&self, cell: &Cell) {
         for path in cell.paths().iter().chain([&cell.path(), &second_name(cell)]) {
             if fs::remove_file(path).is_err() {
                 let _ = fs::remove_dir_all(path);
