@@ -46,7 +46,8 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     }
     let hold = match get.acquire() {
         Ok(Some(hold)) => hold,
-        Ok(None) => return get.timed_out(),
+        Ok(None) => return get.timed_out(|state, code| get.waiting.timed_out(state, code)),
+        Err(Error::Busy { pid }) => return get.timed_out(|_, code| get.waiting.stood_still(&get.lock, pid, code)),
         Err(Error::Cancelled) => return Ok(interrupted()),
         Err(error) if exec::interrupt().is_some() => {
             // The lock may stay taken, which whoever ended this program should know.
@@ -194,7 +195,7 @@ impl Get<'_> {
     }
 
     /// Not acquired in time: says why.
-    fn timed_out(&self) -> Result<Exit, Failure> {
+    fn timed_out(&self, say: impl FnOnce(&Result<Option<State>, Error>, Option<u8>) -> Exit) -> Result<Exit, Failure> {
         let state = self.engine.peek(&self.lock);
         if self.args.json {
             output::print_json(&view::GotView {
@@ -209,7 +210,7 @@ impl Get<'_> {
                     .map(view::LockView::from),
             })?;
         }
-        Ok(self.waiting.timed_out(&state, self.args.request.conflict_exit_code))
+        Ok(say(&state, self.args.request.conflict_exit_code))
     }
 
     /// Acquired: says so.

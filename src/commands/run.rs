@@ -97,6 +97,10 @@ impl Run<'_> {
     fn failed(&self, error: Error) -> Stop {
         match error {
             Error::Cancelled => Stop::With(super::interrupted()),
+            Error::Busy { pid } => {
+                let code = self.args.request.conflict_exit_code;
+                Stop::With(self.waiting.stood_still(&self.lock, pid, code))
+            }
             error => not_acquired(&self.args.name, self.common, error).into(),
         }
     }

@@ -7,4 +7,5 @@ pub mod ask_to_end;
 pub mod backend;
 pub mod job;
 pub mod refusals;
+pub mod stopped_inside;
 pub mod waiting;

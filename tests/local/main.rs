@@ -33,6 +33,7 @@ mod fault_13;
 mod fault_14;
 mod fault_15;
 mod fault_16;
+mod fault_17;
 mod fault_19;
 mod fault_21;
 mod fault_22;

@@ -1,11 +1,11 @@
 //! What `get` and `run` say about a wait: that it would never end, that it lasts, that it timed out.
 
-use super::{advice, job};
+use super::{advice, job, stopped_inside};
 use crate::cli::Common;
 use crate::commands::{Failure, bare};
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::{Error, GetOptions, Mode, State, Wait};
+use resourcelock::{Error, GetOptions, LockName, Mode, State, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -97,6 +97,14 @@ impl<'a> Waiting<'a> {
             Ok(None) => self.say("not acquired in time; it has been removed since"),
             Err(why) => self.say(&format!("not acquired in time; who has it cannot be read: {why}")),
         }
+        Exit::NotAcquired(conflict_exit_code)
+    }
+
+    /// The lock was not acquired in time because its table stayed busy; the process inside is `pid`, if that is known. That is
+    /// said even where being late is no matter: until somebody sees to that process, nobody can acquire the lock.
+    pub fn stood_still(&self, lock: &LockName, pid: Option<u32>, conflict_exit_code: Option<u8>) -> Exit {
+        let (what, mend) = stopped_inside::told(lock, pid);
+        self.say(&format!("not acquired: {what}; {mend}"));
         Exit::NotAcquired(conflict_exit_code)
     }
 }

@@ -274,6 +274,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             },
             Waited::TimedOut => Ok(Next::TimedOut),
             Waited::Cancelled => Err(Error::Cancelled),
+            Waited::StoodStill(busy) => Err(busy.error(&objects)),
             Waited::Again => {
                 self.now = sys::monotonic();
                 self.check_paths = Some(true);

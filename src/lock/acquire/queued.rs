@@ -5,6 +5,7 @@ use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::REQUESTS;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real_world::{Gone, Real};
@@ -37,6 +38,8 @@ pub(crate) enum Waited {
     Cancelled,
     /// Start again: the lock's files were replaced, or the request is gone from the table.
     Again,
+    /// Its time is up and nobody holds the lock, but a process stands still in the middle of changing the table.
+    StoodStill(NotDone),
 }
 
 /// Why a request leaves the queue.
@@ -262,7 +265,7 @@ impl<'a> Queued<'a> {
         }
         let _mine = self.handle.current();
         // Busy, stale or gone: what is left undone, the next check by another waiter will do.
-        let _ = real.in_latch(|real, wakes| {
+        let done = real.in_latch(|real, wakes| {
             if let Some(how) = why.ending() {
                 let ending = self.request.gave_up(ticket, now, how);
                 self.objects.table.record_gave_up(&ending);
@@ -270,10 +273,11 @@ impl<'a> Queued<'a> {
             // It may have stood in others' way.
             queue::visit(real, Sweep::Active, wakes)
         });
-        match why {
-            Leave::TimeIsUp => Waited::TimedOut,
-            Leave::Cancelled => Waited::Cancelled,
-            Leave::Replaced => Waited::Again,
+        match (why, done) {
+            (Leave::TimeIsUp, Err(busy @ NotDone::Busy(_))) if self.objects.table.is_free() => Waited::StoodStill(busy),
+            (Leave::TimeIsUp, _) => Waited::TimedOut,
+            (Leave::Cancelled, _) => Waited::Cancelled,
+            (Leave::Replaced, _) => Waited::Again,
         }
     }
 }

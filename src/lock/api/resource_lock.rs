@@ -23,7 +23,7 @@ impl ResourceLock {
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::SlotsDiffer`](crate::Error::SlotsDiffer), [`Error::NoProcess`](crate::Error::NoProcess), [`Error::Forked`](crate::Error::Forked); [`Error::Busy`](crate::Error::Busy) if a
-    /// process that is stopped in the middle of an operation blocks the table; [`Error::BeingRemoved`](crate::Error::BeingRemoved) if one is stopped
+    /// process that is stopped in the middle of an operation blocks the table until the time is up (even one that does not wait gives it 0.25 s); [`Error::BeingRemoved`](crate::Error::BeingRemoved) if one is stopped
     /// in the middle of the lock's removal; and those of [`Builder::open`](crate::Builder::open) if the lock's files were deleted and have to
     /// be created again.
     pub fn get_lock(&self, options: GetOptions<'_>) -> Result<bool> {

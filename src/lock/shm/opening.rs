@@ -1,7 +1,6 @@
 //! Opening a lock's objects, and creating what is missing.
 
 use crate::lock::protocol::orderings::RETIRED;
-use crate::lock::protocol::word::Word;
 use crate::lock::shm::beacon::Beacon;
 use crate::lock::shm::files::{self, NewFile, Ownership};
 use crate::lock::shm::found::{Finding, Found, Retry, System};
@@ -14,7 +13,7 @@ use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal, being_removed, retire};
 use crate::lock::shm::trust::{Named, Trust};
 use crate::lock::sys;
-use crate::lock::sys::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::system::primary_group;
 use crate::lock::types::{Error, LockName, Result};
 use nix::unistd::geteuid;
@@ -259,8 +258,7 @@ fn adopt_semaphore(name: &LockName, objects: &Objects, dead_remover: u32) -> Res
 
 /// In the latch. Takes the semaphore for the table, if anything is held or offered.
 fn take_for_holds(objects: &Objects) {
-    let is_active = |word: &AtomicU32| Word(word.load(Relaxed)).is_active();
-    if !objects.table.words.iter().any(is_active) {
+    if objects.table.is_free() {
         return;
     }
     let mut semaphore = objects.semaphore.load();

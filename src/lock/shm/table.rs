@@ -4,6 +4,7 @@
 //! A new layout gets a new file name prefix and a new magic: then versions are foreign to each other, and exclude each
 //! other through the semaphore, where each table has its own mark.
 
+use crate::lock::protocol::word::Word;
 use crate::lock::shm::files::{self, NewFile, Opened};
 use crate::lock::shm::layout::{Layout, MAGIC};
 use crate::lock::shm::process;
@@ -199,6 +200,11 @@ impl Table {
     /// True if the file at the table's path is still this one.
     pub(crate) fn is_at_its_path(&self) -> bool {
         files::inode_at(&self.path) == Some(self.inode)
+    }
+
+    /// True if nobody holds the lock, nor is offered it, by the words as they are now.
+    pub(crate) fn is_free(&self) -> bool {
+        !self.words.iter().any(|word| Word(word.load(Relaxed)).is_active())
     }
 
     /// The process with this beacon, as far as its requests tell. Not one of another PID namespace.

@@ -235,7 +235,8 @@ pub enum Error {
         /// The process that removes it, if that is known.
         pid: Option<u32>,
     },
-    /// The lock's table stayed busy until the deadline: a process may be stopped inside it.
+    /// The lock's table stayed busy until the deadline: a process may be stopped inside it. Until that one runs again or
+    /// ends, nobody can acquire the lock.
     #[error("the lock's table stayed busy{}", pid.map(|p| format!(" (process {p} is inside)")).unwrap_or_default())]
     Busy {
         /// The process inside, if that is known.
