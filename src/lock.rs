@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `sys` | all unsafe code: shared memory, futexes, clocks, descriptors, forks | |
 //! | `system` | what the library and the program both ask the system | `sys` |
-//! | `types` | names, options, errors, and the records of what can be seen: plain values | `sys` |
-//! | `protocol` | the decisions, without I/O: run on the real table and by the model checker alike | `types` |
+//! | `types` | names, options, errors, and the records of what can be seen: plain values | `sys`, `system` |
+//! | `protocol` | the decisions, without I/O: run on the real table and by the model checker alike | `types`; of `sys` the atomics |
 //! | `shm` | the real objects in /dev/shm, beacons, processes, clocks | all of the above |
 //! | `inspect` | inspecting locks without disturbing anybody | all of the above |
 //! | `acquire` | the state of a handle; from asking to holding, and the release | all of the above |

@@ -1,13 +1,13 @@
 //! `run`: a command under the lock.
 //!
-//! The order of things, where each type holds what the one before has made:
+//! The order of things, where each type holds what the one before has made, and its method leads to the next:
 //!
 //! | | what has happened | where |
 //! |---|---|---|
-//! | [`Prepared`] | the command was found; a signal ends the wait; a wait for oneself is refused | `run/prepared.rs` |
-//! | [`Granted`](granted::Granted) | the lock was acquired, in turn | `run/granted.rs` |
-//! | [`Checked`](checked::Checked) | signals are the command's; what a previous holder left was seen to; what keeps the lock while the command runs is recorded; the hold still stands | `run/checked.rs` |
-//! | [`Exit`] | the command was started and has ended; the lock was released | `run/checked.rs` |
+//! | [`Prepared`] | the command was found; a signal ends the wait; a wait for oneself is refused | `Prepared::new` (`run/prepared.rs`) |
+//! | [`Granted`](granted::Granted) | the lock was acquired, in turn | `Prepared::acquire` (`run/prepared.rs`) |
+//! | [`Checked`](checked::Checked) | signals are the command's; what a previous holder left was seen to; what keeps the lock while the command runs is recorded; the hold still stands | `Granted::check` (`run/granted.rs`) |
+//! | [`Exit`] | the command was started and has ended; the lock was released | `Checked::start` (`run/checked.rs`) |
 //!
 //! So a command whose hold was not checked cannot be started. A job that already holds the lock takes another way, with
 //! the same last check (`run/inherited.rs`).
