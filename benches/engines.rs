@@ -57,7 +57,7 @@ fn main() {
     let (etcd_url, postgres_url) = (etcd.url(), postgres.url());
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
-    let name = LockName::new(&lock_name("bench")).expect("a name");
+    let name = LockName::new(lock_name("bench")).expect("a name");
 
     let flock = || -> Under<'_> { Box::new(|script| command("flock", &[&file.to_string_lossy(), "sh", "-c", script])) };
     let ours = |url: &str| -> Under<'_> {

@@ -10,7 +10,7 @@
 //! number. A second file, `inside`, contains the PID of the process at work, and so shows if another one is at work too.
 //! That also works if a process is killed halfway: the next one finds the mark of a dead process and goes on.
 
-use resourcelock::{GetOptions, ResourceLock, Wait};
+use resourcelock::ResourceLock;
 use std::error::Error;
 use std::fs;
 use std::io::ErrorKind;
@@ -38,7 +38,7 @@ fn count(name: &str, directory: &Path, rounds: &str) -> Result<(), Box<dyn Error
     let lock = ResourceLock::open(name)?;
     let mark = Mark::new(directory)?;
     for _ in 0..rounds {
-        let guard = lock.acquire(GetOptions::new().wait(Wait::Forever).lock_info("count"))?;
+        let guard = lock.acquire()?;
         mark.set()?;
         let number = raise(&directory.join("counter"))?;
         mark.remove()?;

@@ -32,28 +32,28 @@ fn main() -> ExitCode {
 fn demo(name: &str) -> Result<()> {
     println!("\n***** 0 - Lock instantiation");
     let my_lock = ResourceLock::open(name)?;
-    my_lock.is_locked();
+    my_lock.is_locked()?;
 
     println!("\n***** 1 - Check the initial lock state");
     println!(
         "is_lock returned    <{}> - Expecting <False> for initial unlocked test case, and <True> for initial locked test case",
-        word(my_lock.is_locked())
+        word(my_lock.is_locked()?)
     );
-    my_lock.lock_value();
+    my_lock.lock_value()?;
 
     println!("\n***** 2 - Get the lock");
     println!(
         "get_lock returned   <{}> - Expecting <True> if lock request is successful",
-        word(my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock in test #2"))?)
+        word(my_lock.get_lock(&GetOptions::new().wait(WAIT).lock_info("Lock in test #2"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 3 - Get the lock a second time, same_process_ok=False");
     println!(
         "get_lock returned   <{}> - Expecting <False> Repeated lock request fails",
-        word(my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock try in test #3"))?)
+        word(my_lock.get_lock(&GetOptions::new().wait(WAIT).lock_info("Lock try in test #3"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 4 - Get the lock a third time, same_process_ok=True");
     let again = GetOptions::new()
@@ -62,48 +62,48 @@ fn demo(name: &str) -> Result<()> {
         .lock_info("Lock try in test #4");
     println!(
         "get_lock returned   <{}> - Expecting <True> Repeated lock request passes with switch",
-        word(my_lock.get_lock(again)?)
+        word(my_lock.get_lock(&again)?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 5 - Unget the lock");
     println!(
         "unget_lock returned <{}> - Expecting <True> if lock is successfully released",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #5"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 6 - Unget the lock a second time");
     println!(
         "unget_lock returned <{}> - Expecting <False> since the lock is not currently set",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #6"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 7 - Attempt to Unget the lock not owned by current process");
-    my_lock.get_lock(GetOptions::new().wait(WAIT).lock_info("Lock in test #7"))?;
+    my_lock.get_lock(&GetOptions::new().wait(WAIT).lock_info("Lock in test #7"))?;
     // The Python program sets I_have_the_lock = False here: the lock stays taken, and this handle forgets it.
     my_lock.leave_taken()?;
-    log_state(&my_lock);
+    log_state(&my_lock)?;
     println!(
         "unget_lock returned <{}> - Expecting <False> since lock not obtained by current process",
         word(my_lock.unget_lock(UngetOptions::new().where_called("In test #7"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 8 - Force Unget");
     println!(
         "unget_lock returned <{}> - Expecting <True> since lock was set and forced unget",
         word(my_lock.unget_lock(UngetOptions::new().force(true).where_called("In test #8"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     println!("\n***** 9 - Force Unget when lock not set");
     println!(
         "unget_lock returned <{}> - Expecting <False> since lock was not set",
         word(my_lock.unget_lock(UngetOptions::new().force(true).where_called("In test #9"))?)
     );
-    log_state(&my_lock);
+    log_state(&my_lock)?;
 
     my_lock.close();
 
@@ -113,9 +113,9 @@ fn demo(name: &str) -> Result<()> {
 }
 
 /// Logs the lock's state: both calls log what they find.
-fn log_state(lock: &ResourceLock) {
-    lock.is_locked();
-    lock.lock_value();
+fn log_state(lock: &ResourceLock) -> Result<()> {
+    lock.is_locked()?;
+    lock.lock_value().map(drop)
 }
 
 /// A boolean as Python prints it.

@@ -37,7 +37,7 @@ fn wait(name: &str, seconds: &str) -> Result<bool, Box<dyn Error>> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| show_clocks(&done));
-        let granted = lock.get_lock(GetOptions::new().wait(Wait::For(limit)).lock_info("wait"));
+        let granted = lock.get_lock(&GetOptions::new().wait(Wait::For(limit)).lock_info("wait"));
         done.store(true, Ordering::Relaxed);
         Ok(granted?)
     })

@@ -360,14 +360,18 @@ mod tests {
         let name = format!("test-program-fuzz-{}", std::process::id());
         let lock = ResourceLock::open(&name).unwrap();
         for command in ["first", "<&\"'>"] {
-            lock.acquire(GetOptions::new().command(command))
+            lock.acquire_with(&GetOptions::new().command(command))
+                .unwrap()
                 .unwrap()
                 .release()
                 .unwrap();
         }
-        let held = lock.acquire(GetOptions::new().mode(Mode::Shared)).unwrap();
+        let held = lock
+            .acquire_with(&GetOptions::new().mode(Mode::Shared))
+            .unwrap()
+            .unwrap();
         let other = ResourceLock::open(&name).unwrap();
-        assert!(other.try_acquire(GetOptions::new().wait(Wait::No)).unwrap().is_none());
+        assert!(other.try_acquire().unwrap().is_none());
         let paths = LockName::new(&name).unwrap();
         let mut bytes = fs::read(paths.semaphore_path()).unwrap();
         bytes.truncate(8);

@@ -4,7 +4,7 @@
 //! command `resourcelock`, or with the Python module `cjnfuncs.resourcelock`, compete for the same lock.
 //!
 //! ```
-//! use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
+//! use resourcelock::{GetOptions, ResourceLock};
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), resourcelock::Error> {
@@ -12,24 +12,16 @@
 //! # let name = name.as_str();
 //! let lock = ResourceLock::open(name)?; // e.g. "i2c"
 //!
-//! // With a guard: the lock is released when it goes out of scope.
-//! if let Some(guard) = lock.try_acquire(GetOptions::new().wait(Wait::For(Duration::from_millis(200))))? {
+//! if let Some(guard) = lock.acquire_for(Duration::from_millis(200))? {
 //!     println!("mine, under token {}", guard.token());
 //! } else {
-//!     println!("taken: {}", lock.get_lock_info());
-//! }
-//!
-//! // In the Python module's words.
-//! assert!(lock.get_lock(GetOptions::new().lock_info("bus scan"))?);
-//! assert!(lock.have_the_lock() && lock.is_locked() && lock.lock_value() == 0);
-//! assert!(lock.get_lock_info().ends_with(" - bus scan"));
-//! assert!(lock.unget_lock(UngetOptions::new().where_called("end of scan"))?);
-//! assert!(!lock.unget_lock(UngetOptions::new())?); // nothing to release: false, and harmless
+//!     println!("taken: {}", lock.state()?.note);
+//! } // a guard releases when it is dropped
 //!
 //! // Who holds it, who waits, and what happened before.
-//! let state = lock.state();
+//! let state = lock.state()?;
 //! assert!(!state.locked && state.holders.is_empty() && state.waiters.is_empty());
-//! assert_eq!(lock.history().len(), 2);
+//! assert_eq!(lock.history()?.len(), 1);
 //! # lock.close();
 //! # resourcelock::remove(name, false)?;
 //! # Ok(())
@@ -59,35 +51,34 @@
 //!
 //! # Shared, slots, detached, watching
 //! ```
-//! use resourcelock::{Cancel, Change, Detached, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
+//! use resourcelock::{Cancel, Change, Detached, GetOptions, Mode, ResourceLock, UngetOptions, Viewer};
 //!
 //! # fn main() -> Result<(), resourcelock::Error> {
 //! # let name = format!("doc-second-{}", std::process::id());
 //! # let name = name.as_str();
 //! let (one, other) = (ResourceLock::open(name)?, ResourceLock::open(name)?); // two handles compete
 //!
-//! let reading = one.acquire(GetOptions::new().mode(Mode::Shared))?;
-//! let also_reading = other.acquire(GetOptions::new().mode(Mode::Shared))?;
-//! assert_eq!(one.state().holders.len(), 2);
-//! drop((reading, also_reading));
+//! let shared = GetOptions::new().mode(Mode::Shared);
+//! let reading = (one.acquire_with(&shared)?, other.acquire_with(&shared)?);
+//! assert_eq!(one.state()?.holders.len(), 2);
+//! drop(reading);
 //!
-//! let slot = one.acquire(GetOptions::new().mode(Mode::Slots(2)))?; // up to two at once
-//! assert!(other.try_acquire(GetOptions::new().mode(Mode::Exclusive).wait(Wait::No))?.is_none());
+//! let slot = one.acquire_with(&GetOptions::new().mode(Mode::Slots(2)))?; // up to two at once
+//! assert!(slot.is_some() && other.try_acquire()?.is_none());
 //! drop(slot);
 //!
 //! // A hold that outlives this handle, on behalf of a process:
 //! let on_behalf = Detached { pid: Some(std::process::id()), ..Detached::default() };
-//! assert!(one.get_lock(GetOptions::new().detached(on_behalf))?);
-//! assert!(!one.have_the_lock() && one.is_locked());
+//! assert!(one.get_lock(&GetOptions::new().detached(on_behalf))?);
+//! assert!(!one.have_the_lock() && one.state()?.locked);
 //! assert!(other.unget_lock(UngetOptions::new().bound_to(std::process::id()))?);
 //!
 //! // Follow what happens:
-//! let viewer = ResourceLock::builder(name).open_existing()?;
-//! let mut watch = viewer.watch();
-//! drop(one.acquire(GetOptions::new())?);
-//! assert!(matches!(watch.next(&Cancel::new()), Some(Change::Granted(_))));
-//! assert!(matches!(watch.next(&Cancel::new()), Some(Change::Ended(_))));
-//! # drop(watch);
+//! let mut watch = Viewer::open(name)?.watch()?;
+//! drop(one.acquire()?);
+//! assert!(matches!(watch.next(&Cancel::new())?, Some(Change::Granted(_))));
+//! assert!(matches!(watch.next(&Cancel::new())?, Some(Change::Ended(_))));
+//! # drop((one, other, watch));
 //! # resourcelock::remove(name, false)?;
 //! # Ok(())
 //! # }

@@ -9,8 +9,8 @@
 //! | `shm` | the real objects in /dev/shm, beacons, processes, clocks | all of the above |
 //! | `inspect` | inspecting locks without disturbing anybody | all of the above |
 //! | `acquire` | the state of a handle; from asking to holding, and the release | all of the above |
-//! | `api` | what a user of the library does with a lock: handle, guard, removal | all of the above |
-//! | `engines` | the same lock, kept by this machine, by etcd, or by PostgreSQL | all of the above |
+//! | `engines` | the same lock, kept by this machine, by etcd, or by PostgreSQL; the guard of a hold | all of the above |
+//! | `api` | what a user of the library does with a lock: handle, viewer, removal | all of the above |
 //! | `testing` | the model, failpoints, interleavings, entry points for fuzzing | everything |
 //!
 //! The dependencies run one way, from the bottom of this list to its top. `testing/modules.rs` holds the imports to it.
@@ -27,8 +27,9 @@ pub mod system;
 mod testing;
 mod types;
 
-pub use api::{Builder, Guard, Lost, Removed, ResourceLock, remove};
-pub use inspect::{Change, Viewer, Watch, list};
+pub use api::{Builder, Removed, ResourceLock, Viewer, remove};
+pub use engines::{Guard, Watch};
+pub use inspect::{Change, list};
 #[doc(hidden)]
 pub use shm::temporary::temporary_names;
 pub use sys::survive_truncation;
@@ -37,6 +38,6 @@ pub use testing::fuzzing;
 #[doc(hidden)]
 pub use types::PREVIOUS_HOLDER_DIED;
 pub use types::{
-    Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LockName, Mode,
+    Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LockName, Lost, Mode,
     Requester, Result, State, UngetOptions, Wait, Waiter,
 };

@@ -64,7 +64,7 @@ impl Contender {
         match self {
             Self::Ours(lock) => {
                 let options = GetOptions::new().wait(Wait::Forever).lock_info("bench");
-                assert!(lock.get_lock(options).expect("no error"));
+                assert!(lock.get_lock(&options).expect("no error"));
             }
             Self::Flock(file, held) => {
                 let file = file.take().expect("not held");

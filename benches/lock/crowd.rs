@@ -33,7 +33,7 @@ fn crowd(place: &Place, waiters: usize, asleep: Duration) -> (f64, f64) {
     let viewer = resourcelock::ResourceLock::builder(&name)
         .open_existing()
         .expect("the lock is there");
-    while viewer.state().waiters.len() < waiters {
+    while viewer.state().unwrap().waiters.len() < waiters {
         std::thread::sleep(Duration::from_millis(10));
     }
     // For its first two seconds the head of the queue checks the holder more often.

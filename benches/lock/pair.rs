@@ -17,7 +17,7 @@ from cjnfuncs.resourcelock import resource_lock
 lock = resource_lock(sys.argv[1] + "-module")
 semaphore = posix_ipc.Semaphore("/" + sys.argv[1] + "-bare", posix_ipc.O_CREAT, initial_value=1)
 def module():
-    lock.get_lock(timeout=1, lock_info="bench")
+    lock.get_lock(&timeout=1, lock_info="bench")
     lock.unget_lock()
 def bare():
     semaphore.acquire()

@@ -176,7 +176,7 @@ fn crowd(name: &str, threads: u64) {
             let one = move || {
                 let lock = ResourceLock::open(&name).expect("the lock opens");
                 let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
-                let _guard = lock.acquire(options).expect("a grant");
+                let _guard = lock.acquire_with(&options).unwrap().expect("a grant");
                 monotonic()
             };
             let builder = std::thread::Builder::new().stack_size(128 * 1024);
@@ -195,6 +195,6 @@ fn reader(name: &str) {
     let viewer = ResourceLock::builder(name).open_existing().expect("the lock is there");
     begin();
     loop {
-        std::hint::black_box(viewer.state());
+        std::hint::black_box(viewer.state().unwrap());
     }
 }

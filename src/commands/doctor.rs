@@ -101,7 +101,7 @@ fn try_to_apply(access: &Access, finding: &Finding) -> Result<bool, Failure> {
         Remedy::Repair => open()?.repair().map_err(failed)?,
         Remedy::TakeOnce => {
             let request = GetOptions::new().wait(Wait::No).lock_info("doctor");
-            if let Some(guard) = open()?.try_acquire(request).map_err(failed)? {
+            if let Some(guard) = open()?.acquire_with(&request).map_err(failed)? {
                 guard.release().map_err(failed)?;
             }
         }

@@ -7,8 +7,8 @@ use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, shown, view};
-use resourcelock::engines::{Engine, Held, Left, Validity};
-use resourcelock::{Cancel, Detached, Error, GetOptions, LockName, PREVIOUS_HOLDER_DIED, State, UngetOptions};
+use resourcelock::engines::{Engine, Validity};
+use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, LockName, PREVIOUS_HOLDER_DIED, State, UngetOptions};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
 /// What was granted.
 enum Hold {
     /// To this process: it is released also if this process is killed.
-    Own(Box<dyn Held>),
+    Own(Guard),
     /// To no process, with this token.
     Detached { token: u64, abandoned: bool },
 }
@@ -116,7 +116,7 @@ impl Hold {
     fn release(self, get: &Get<'_>) -> Result<bool, Failure> {
         let where_called = format!("{} - auto unget", get.args.message);
         let released = match self {
-            Self::Own(held) => held.release(Left::AsFound),
+            Self::Own(held) => held.release(),
             Self::Detached { token, .. } => {
                 let target = UngetOptions::new().token(token).where_called(&where_called);
                 get.engine.break_hold(&get.lock, target)
@@ -181,7 +181,7 @@ impl Get<'_> {
                 must_unget: args.must_unget,
                 ttl: args.ttl,
             };
-            let hold = self.engine.acquire_detached(&self.lock, options, detached)?;
+            let hold = self.engine.acquire_detached(&self.lock, &options, detached)?;
             return Ok(hold.map(|hold| Hold::Detached {
                 token: hold.token,
                 abandoned: hold.abandoned,
@@ -191,7 +191,7 @@ impl Get<'_> {
             Some(ttl) => options.lease(ttl),
             None => options,
         };
-        Ok(self.engine.acquire(&self.lock, options)?.map(Hold::Own))
+        Ok(self.engine.acquire(&self.lock, &options)?.map(Hold::Own))
     }
 
     /// Not acquired in time: says why.

@@ -13,7 +13,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RemoveArgs) -> Resul
     let failed = |error| Failure::lock(&args.name, error);
     // Root removes everybody's locks, and should see whose it was.
     let before = super::name(&args.name).and_then(|lock| engine.peek(&lock).map_err(failed));
-    let what = match resourcelock::remove(&args.name, args.force) {
+    let what = match resourcelock::remove(&*args.name, args.force) {
         Ok(Removed::Lock) => format!("removed{}", whose(before.ok().flatten().as_ref())),
         Ok(Removed::Damaged(paths)) => {
             let paths: Vec<String> = paths.iter().map(|path| shown(path.display())).collect();

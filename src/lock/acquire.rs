@@ -4,6 +4,7 @@
 mod acquisition;
 pub(crate) mod handle;
 pub(crate) mod hold;
+mod inspection;
 pub(crate) mod queued;
 mod release;
 pub(crate) mod share;

@@ -13,7 +13,8 @@
 //! | `url.rs` | what the URLs of all engines have in common; where they have passwords |
 //! | `lease.rs`, `validity.rs` | when a hold is certain, and telling those who must know |
 //! | `stored_request.rs` | what an engine stores about a request, to be shown to others |
-//! | `follow.rs` | what changes from one view of a lock to the next |
+//! | `guard.rs`, `held.rs` | a hold of any engine; what it needs of one on another machine |
+//! | `follow.rs` | following a lock: what changes from one view of it to the next |
 //! | `resolver.rs`, `certificates.rs` | addresses of hosts; certificates in files |
 //! | `background.rs` | threads that leave all signals to the program's own |
 //! | `local.rs`, `etcd.rs`, `postgres.rs` | the engines |
@@ -23,6 +24,9 @@ mod background;
 #[cfg(all(feature = "remote", feature = "tls"))]
 mod certificates;
 mod follow;
+mod guard;
+#[cfg(feature = "remote")]
+mod held;
 mod lease;
 mod local;
 #[cfg(feature = "remote")]
@@ -37,15 +41,19 @@ mod etcd;
 #[cfg(feature = "postgres")]
 mod postgres;
 
-pub use follow::Follow;
+#[cfg(feature = "remote")]
+pub(crate) use follow::Follow;
+pub use follow::Watch;
+pub use guard::Guard;
+#[cfg(feature = "remote")]
+pub(crate) use held::Held;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};
 pub use local::Local;
 #[doc(hidden)]
 pub use url::passwords_in;
 pub use validity::Validity;
 
-use crate::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Lost, Result, State, UngetOptions};
-use std::os::fd::BorrowedFd;
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Result, State, UngetOptions};
 
 /// How long an answer may take.
 #[cfg(feature = "remote")]
@@ -139,6 +147,13 @@ fn schemes() -> impl Iterator<Item = &'static str> {
     REMOTE.iter().flat_map(|remote| remote.schemes).copied()
 }
 
+/// What nothing outside this crate can implement.
+mod sealed {
+    #[allow(unnameable_types, reason = "that is how it is sealed")]
+    pub trait Sealed {}
+}
+use sealed::Sealed;
+
 /// What an engine can do. Whatever it cannot is refused by the program before it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -153,12 +168,12 @@ pub struct Capabilities {
     pub shared: bool,
     /// Counting locks.
     pub slots: bool,
-    /// It tells whether the previous holder died ([`Held::abandoned`]).
+    /// It tells whether the previous holder died ([`Guard::abandoned`]).
     pub abandoned: bool,
     /// It keeps a history ([`Engine::history`]).
     pub history: bool,
     /// It knows this machine's processes: holds can be bound to one, and outlive the program that acquired them as a
-    /// process ([`Held::bind`], [`Held::let_lapse`]).
+    /// process ([`Guard::bind`], [`Guard::let_lapse`]).
     pub processes: bool,
     /// Its locks are files of this machine: they have a mode and a group, and can be removed.
     pub files: bool,
@@ -178,17 +193,17 @@ pub struct Listing {
 pub struct DetachedHold {
     /// The grant's number.
     pub token: u64,
-    /// True if a previous holder died while it held the lock: see [`Held::abandoned`].
+    /// True if a previous holder died while it held the lock: see [`Guard::abandoned`].
     pub abandoned: bool,
 }
 
-/// Keeper of locks.
+/// Keeper of locks. Only this crate's engines implement it.
 ///
 /// Orders requests as they arrive, and gives each grant of a lock a larger token than the one before.
 ///
 /// All calls block, at most for the times given, and may be made from several threads. An engine that cannot be
 /// reached answers [`Error::Unreachable`] after 4 seconds or earlier.
-pub trait Engine: Send + Sync {
+pub trait Engine: Sealed + Send + Sync {
     /// One word: `local`, `etcd`, `postgres`.
     fn kind(&self) -> &'static str;
 
@@ -206,8 +221,8 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Unreachable`], [`Error::Refused`], [`Error::Unsupported`] for a mode that the
     /// engine does not have, [`Error::SlotsDiffer`]; on this machine those of
-    /// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock) and [`Builder::open`](crate::Builder::open).
-    fn acquire(&self, name: &LockName, options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>>;
+    /// [`ResourceLock::acquire_with`](crate::ResourceLock::acquire_with) and [`Builder::open`](crate::Builder::open).
+    fn acquire(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<Guard>>;
 
     /// Acquires the lock and leaves it taken without a process: until `detached` says, or until somebody ends the hold
     /// ([`break_hold`](Self::break_hold)). The options' [`Cancel`] ends the waits for answers, too: then the hold is
@@ -219,7 +234,7 @@ pub trait Engine: Send + Sync {
     fn acquire_detached(
         &self,
         name: &LockName,
-        options: GetOptions<'_>,
+        options: &GetOptions<'_>,
         detached: Detached,
     ) -> Result<Option<DetachedHold>>;
 
@@ -238,7 +253,7 @@ pub trait Engine: Send + Sync {
         self.state(name, &Cancel::new())
     }
 
-    /// Counts the death that the lock is marked with ([`Held::abandoned`]) as told to people: false = that was done before.
+    /// Counts the death that the lock is marked with ([`Guard::abandoned`]) as told to people: false = that was done before.
     /// Always true on an engine that does not tell of deaths.
     fn report_death(&self, _name: &LockName) -> bool {
         true
@@ -288,104 +303,14 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// [`Error::NotFound`] if nobody has used the lock yet, on this machine; else as [`acquire`](Self::acquire).
-    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>>;
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch>;
 
     /// Ends the holds that `target` names, whoever has them; false = there were none. A holder finds out by
-    /// [`Held::release`], at the latest.
+    /// [`Guard::release`], at the latest.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a target that the engine does not know; else as [`acquire`](Self::acquire).
     fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool>;
-}
-
-/// The refusal of [`Held::let_lapse`] where somebody has to renew.
-#[cfg(feature = "remote")]
-fn needs_renewal(engine: &'static str) -> Error {
-    Error::Unsupported {
-        engine,
-        what: "a hold that nobody renews while its command runs".to_owned(),
-    }
-}
-
-/// How a holder leaves what the lock protects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// In order, also if a previous holder had left it half done: the mark of that goes.
-    InOrder,
-    /// As far as is known, as it was found: a mark stays.
-    AsFound,
-    /// Perhaps half done: what ran under the lock crashed, and the next holder is told.
-    Crashed,
-}
-
-/// A hold. Dropping it releases it, as far as that can be done without an answer.
-pub trait Held: Send {
-    /// The grant's number: grows strictly with every grant of this lock.
-    fn token(&self) -> u64;
-
-    /// Until when it is certain that nobody else has the lock. Does not block.
-    fn validity(&self) -> Validity;
-
-    /// How the hold was lost, if it was. On this machine it checks the lock's files as well.
-    fn lost(&self) -> Option<Lost> {
-        (!self.validity().is_certain()).then_some(Lost::Lease)
-    }
-
-    /// True if a previous holder died while it held the lock, or what it ran crashed, and nobody has said since that what
-    /// was left half done is in order again. Always false on an engine that does not tell ([`Capabilities::abandoned`]).
-    fn abandoned(&self) -> bool {
-        false
-    }
-
-    /// Has every change of [`validity`](Self::validity) told to `tell`, and the present one at once. `tell` is called
-    /// from another thread and must not block.
-    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>);
-
-    /// A descriptor that keeps the hold while it is open in any process, should this one die, if the engine is one of
-    /// that kind: whoever sees to the holder's end keeps it open until then.
-    fn keep_open(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    /// Prepares for a command that runs under the hold: should this process die, the hold lasts as long as what
-    /// inherits from it from now on. Nothing to do where a hold depends on its lease.
-    ///
-    /// # Errors
-    /// As [`Guard::keep_alive_descriptor`](crate::Guard::keep_alive_descriptor).
-    fn share_with_children(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Binds the hold to the life of process `pid` as well ([`Capabilities::processes`]; else nothing happens).
-    ///
-    /// # Errors
-    /// As [`Guard::bind`](crate::Guard::bind).
-    fn bind(&self, _pid: u32) -> Result<()> {
-        Ok(())
-    }
-
-    /// From now on the end of the process is the hold's ordinary end ([`Capabilities::processes`]).
-    ///
-    /// # Errors
-    /// As [`Guard::let_lapse`](crate::Guard::let_lapse); [`Error::Unsupported`] on an engine whose holds somebody has to
-    /// renew.
-    fn let_lapse(&self) -> Result<()>;
-
-    /// True if a process other than this one keeps the hold alive.
-    fn kept_alive_elsewhere(&self) -> bool {
-        false
-    }
-
-    /// From now on no answer is waited for longer than a second: this program was asked to end. Where that is too
-    /// short, the hold ends with its lease.
-    fn shorten_release(&mut self) {}
-
-    /// Releases; false = it was lost before (broken, or its lease ran out). `left`: how the caller leaves what the lock
-    /// protects; without meaning on an engine that does not tell the next holder ([`Capabilities::abandoned`]).
-    ///
-    /// # Errors
-    /// As [`Engine::acquire`], if it is not known whether the engine has heard of it. It ends with its lease then.
-    fn release(self: Box<Self>, left: Left) -> Result<bool>;
 }
 
 #[cfg(test)]

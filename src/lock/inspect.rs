@@ -7,5 +7,6 @@ pub(crate) mod viewer;
 pub(crate) mod watch;
 
 pub use directory::list;
-pub use viewer::Viewer;
-pub use watch::{Change, Watch};
+pub(crate) use viewer::Viewer;
+pub use watch::Change;
+pub(crate) use watch::Watch;

@@ -54,6 +54,7 @@ impl TestLock {
             .open_existing()
             .expect("the lock exists")
             .state()
+            .expect("it is of this machine")
     }
 
     /// `resourcelock NAME …` with the real binary.

@@ -272,7 +272,7 @@ pub struct Hands {
     /// The open lock. Leaked: it is needed until the process exits.
     pub lock: Option<&'static ResourceLock>,
     /// Holds, the latest last.
-    pub guards: Vec<Guard<'static>>,
+    pub guards: Vec<Guard>,
 }
 
 /// A request that only the workers of one test program understand.
@@ -353,22 +353,29 @@ impl Hands {
                 Some(other) => json!(format!("{other:?}")),
             }),
             "leave_taken" => {
-                self.guards.drain(..).for_each(Guard::leave_held);
+                let again = GetOptions::new().same_process_ok(true);
+                for guard in self.guards.drain(..) {
+                    // The handle has it, too, and then alone.
+                    assert!(
+                        self.lock.is_some_and(|lock| lock.get_lock(&again).unwrap()),
+                        "{guard:?}"
+                    );
+                }
                 outcome(self.lock().leave_taken())
             }
             "force" => outcome(self.lock().unget_lock(UngetOptions::new().force(true))),
             "unget_token" => outcome(self.lock().unget_lock(UngetOptions::new().token(number()))),
             "unget_bound_to" => outcome(self.lock().unget_lock(UngetOptions::new().bound_to(number() as u32))),
             "have" => json!(self.lock().have_the_lock()),
-            "is_held" => json!(self.lock().is_held(number())),
-            "is_locked" => json!(self.lock().is_locked()),
+            "is_held" => json!(self.lock().is_held(number()).unwrap()),
+            "is_locked" => json!(self.lock().is_locked().unwrap()),
             other => panic!("a worker does not know how to {other}"),
         }
     }
 
     /// Acquires the lock and keeps the hold.
     pub fn get(&mut self, options: GetOptions<'static>) -> Value {
-        match self.lock().try_acquire(options) {
+        match self.lock().acquire_with(&options) {
             Ok(None) => Value::Null,
             Ok(Some(guard)) => {
                 let at = monotonic();

@@ -3,10 +3,10 @@
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::{lock_name, wait_until};
-use resourcelock::engines::{self, Engine, Held, Left, Validity};
-use resourcelock::{Cancel, Change, Detached, Error, GetOptions, LockName, Mode, State, UngetOptions, Wait};
-use std::sync::Arc;
+use resourcelock::engines::{self, Engine, Validity};
+use resourcelock::{Cancel, Change, Detached, Error, GetOptions, Guard, LockName, Mode, State, UngetOptions, Wait};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -145,7 +145,7 @@ struct Lock(LockName);
 
 impl Lock {
     fn new(subject: &str) -> Self {
-        Self(LockName::new(&lock_name(subject)).expect("a good name"))
+        Self(LockName::new(lock_name(subject)).expect("a good name"))
     }
 }
 
@@ -170,9 +170,9 @@ fn at_once<'a>() -> GetOptions<'a> {
     GetOptions::new().wait(Wait::No)
 }
 
-fn take(engine: &Shared, name: &LockName) -> Box<dyn Held> {
+fn take(engine: &Shared, name: &LockName) -> Guard {
     engine
-        .acquire(name, patient())
+        .acquire(name, &patient())
         .expect("it answers")
         .expect("it is acquired in the end")
 }
@@ -233,7 +233,7 @@ fn acquired_shown_released(engine: &Shared) {
     assert!(is_free(engine, &lock));
     let options = patient().lock_info("bus scan").command("scanner");
     let held = engine
-        .acquire(&lock, options)
+        .acquire(&lock, &options)
         .expect("it answers")
         .expect("it was free");
     let seen = state(engine, &lock);
@@ -251,17 +251,17 @@ fn acquired_shown_released(engine: &Shared) {
         matches!(held.validity(), Validity::Until(_)),
         engine.capabilities().lease
     );
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
     assert!(is_free(engine, &lock));
 }
 
 fn excludes(engine: &Shared) {
     let lock = Lock::new("excludes");
     let held = take(engine, &lock);
-    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    assert!(engine.acquire(&lock, &at_once()).expect("it answers").is_none());
     assert!(state(engine, &lock).waiters.is_empty(), "the refused request has left");
-    assert!(held.release(Left::InOrder).expect("it answers"));
-    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_some());
+    assert!(held.release().expect("it answers"));
+    assert!(engine.acquire(&lock, &at_once()).expect("it answers").is_some());
 }
 
 fn deadline(engine: &Shared) {
@@ -269,10 +269,10 @@ fn deadline(engine: &Shared) {
     let held = take(engine, &lock);
     let start = Instant::now();
     let wait = GetOptions::new().wait(Wait::For(Duration::from_millis(300)));
-    assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
+    assert!(engine.acquire(&lock, &wait).expect("it answers").is_none());
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(state(engine, &lock).waiters.is_empty());
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
 }
 
 fn cancellation(engine: &Shared) {
@@ -283,7 +283,7 @@ fn cancellation(engine: &Shared) {
         let (engine, name, cancel) = (engine.clone(), lock.0.clone(), cancel.clone());
         thread::spawn(move || {
             engine
-                .acquire(&name, patient().cancel(&cancel))
+                .acquire(&name, &patient().cancel(&cancel))
                 .map(|held| held.is_some())
         })
     };
@@ -291,7 +291,7 @@ fn cancellation(engine: &Shared) {
     cancel.cancel();
     assert!(matches!(waiting.join().expect("no panic"), Err(Error::Cancelled)));
     wait_until("it has left the queue", || state(engine, &lock).waiters.is_empty());
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
 }
 
 fn order(engine: &Shared) {
@@ -306,11 +306,11 @@ fn order(engine: &Shared) {
         waiting.push(thread::spawn(move || {
             let command = format!("waiter-{i}");
             let held = engine
-                .acquire(&name, patient().command(&command))
+                .acquire(&name, &patient().command(&command))
                 .expect("it answers")
                 .expect("had");
             let turn = turn.fetch_add(1, Ordering::SeqCst);
-            assert!(held.release(Left::InOrder).expect("it answers"));
+            assert!(held.release().expect("it answers"));
             turn
         }));
     }
@@ -322,7 +322,7 @@ fn order(engine: &Shared) {
         .filter_map(|waiter| waiter.requester.command.as_deref())
         .collect();
     assert_eq!(commands, ["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
     let turns: Vec<u32> = waiting
         .into_iter()
         .map(|waiter| waiter.join().expect("no panic"))
@@ -333,18 +333,20 @@ fn order(engine: &Shared) {
 fn tells_waiters(engine: &Shared) {
     let lock = Lock::new("tells");
     let held = engine
-        .acquire(&lock, patient().command("the-holder"))
+        .acquire(&lock, &patient().command("the-holder"))
         .expect("it answers")
         .expect("had");
-    let mut told = None;
+    let told = Mutex::new(None);
     let wait = GetOptions::new()
         .wait(Wait::For(Duration::from_millis(500)))
         .queue_at_once(true);
-    let wait = wait.on_wait(Duration::from_millis(100), |state| told = Some(state.clone()));
-    assert!(engine.acquire(&lock, wait).expect("it answers").is_none());
-    let told = told.expect("it was told");
+    let wait = wait.on_wait(Duration::from_millis(100), |state| {
+        *told.lock().unwrap() = Some(state.clone())
+    });
+    assert!(engine.acquire(&lock, &wait).expect("it answers").is_none());
+    let told = told.lock().unwrap().take().expect("it was told");
     assert_eq!(told.holders[0].requester.command.as_deref(), Some("the-holder"));
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
 }
 
 fn tokens_grow(engine: &Shared) {
@@ -361,7 +363,7 @@ fn tokens_grow(engine: &Shared) {
                 let before = highest.swap(held.token(), Ordering::SeqCst);
                 assert!(before < held.token(), "{} after {before}", held.token());
                 inside.store(false, Ordering::SeqCst);
-                assert!(held.release(Left::InOrder).expect("it answers"));
+                assert!(held.release().expect("it answers"));
             }
         })
     });
@@ -382,13 +384,13 @@ fn broken(engine: &Shared) {
     assert!(engine.break_hold(&lock, every()).expect("it answers"));
     let next = next.join().expect("no panic");
     assert!(next.token() > held.token());
-    assert!(!held.release(Left::InOrder).expect("it answers"), "it was lost before");
+    assert!(!held.release().expect("it answers"), "it was lost before");
     assert_eq!(
         state(engine, &lock).holders.len(),
         1,
         "the next one's hold is untouched"
     );
-    assert!(next.release(Left::InOrder).expect("it answers"));
+    assert!(next.release().expect("it answers"));
 }
 
 fn broken_by_token(engine: &Shared) {
@@ -406,7 +408,7 @@ fn broken_by_token(engine: &Shared) {
             .expect("it answers")
     );
     wait_until("it is free", || is_free(engine, &lock));
-    assert!(!held.release(Left::InOrder).expect("it answers"));
+    assert!(!held.release().expect("it answers"));
 }
 
 fn dropped(engine: &Shared) {
@@ -417,7 +419,7 @@ fn dropped(engine: &Shared) {
 
 fn shared(engine: &Shared) {
     let lock = Lock::new("shared");
-    let shared = || engine.acquire(&lock, at_once().mode(Mode::Shared));
+    let shared = || engine.acquire(&lock, &at_once().mode(Mode::Shared));
     if !engine.capabilities().shared {
         assert!(matches!(shared(), Err(Error::Unsupported { .. })));
         return;
@@ -425,7 +427,7 @@ fn shared(engine: &Shared) {
     let one = shared().expect("it answers").expect("free");
     let other = shared().expect("it answers").expect("shared holds coexist");
     assert_eq!(state(engine, &lock).holders.len(), 2);
-    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    assert!(engine.acquire(&lock, &at_once()).expect("it answers").is_none());
     let alone = {
         let (engine, name) = (engine.clone(), lock.0.clone());
         thread::spawn(move || take(&engine, &name))
@@ -435,21 +437,15 @@ fn shared(engine: &Shared) {
         shared().expect("it answers").is_none(),
         "nobody overtakes one who wants to be alone"
     );
-    assert!(one.release(Left::InOrder).expect("it answers"));
+    assert!(one.release().expect("it answers"));
     assert_eq!(state(engine, &lock).waiters.len(), 1);
-    assert!(other.release(Left::InOrder).expect("it answers"));
-    assert!(
-        alone
-            .join()
-            .expect("no panic")
-            .release(Left::InOrder)
-            .expect("it answers")
-    );
+    assert!(other.release().expect("it answers"));
+    assert!(alone.join().expect("no panic").release().expect("it answers"));
 }
 
 fn slots(engine: &Shared) {
     let lock = Lock::new("slots");
-    let slot = |n| engine.acquire(&lock, at_once().mode(Mode::Slots(n)));
+    let slot = |n| engine.acquire(&lock, &at_once().mode(Mode::Slots(n)));
     if !engine.capabilities().slots {
         assert!(matches!(slot(2), Err(Error::Unsupported { .. })));
         return;
@@ -458,16 +454,16 @@ fn slots(engine: &Shared) {
     let other = slot(2).expect("it answers").expect("a second slot");
     assert!(slot(2).expect("it answers").is_none());
     assert!(matches!(slot(3), Err(Error::SlotsDiffer { asked: 3, in_use: 2 })));
-    assert!(engine.acquire(&lock, at_once()).expect("it answers").is_none());
+    assert!(engine.acquire(&lock, &at_once()).expect("it answers").is_none());
     let third = {
         let (engine, name) = (engine.clone(), lock.0.clone());
-        thread::spawn(move || engine.acquire(&name, patient().mode(Mode::Slots(2))))
+        thread::spawn(move || engine.acquire(&name, &patient().mode(Mode::Slots(2))))
     };
     wait_until("it waits", || state(engine, &lock).waiters.len() == 1);
-    assert!(one.release(Left::InOrder).expect("it answers"));
+    assert!(one.release().expect("it answers"));
     let third = third.join().expect("no panic").expect("it answers").expect("had");
-    assert!(other.release(Left::InOrder).expect("it answers"));
-    assert!(third.release(Left::InOrder).expect("it answers"));
+    assert!(other.release().expect("it answers"));
+    assert!(third.release().expect("it answers"));
 }
 
 fn detached(engine: &Shared) {
@@ -475,7 +471,7 @@ fn detached(engine: &Shared) {
     let leave = |ttl: Option<Duration>| {
         engine.acquire_detached(
             &lock,
-            patient(),
+            &patient(),
             Detached {
                 ttl,
                 ..Detached::default()
@@ -536,12 +532,12 @@ fn followed(engine: &Shared) {
         thread::spawn(move || take(&engine, &name))
     };
     assert_eq!(told(&never), Some(("queued", Some(u64::from(std::process::id())))));
-    assert!(held.release(Left::InOrder).expect("it answers"));
+    assert!(held.release().expect("it answers"));
     let next = next.join().expect("no panic");
     assert_eq!(told(&never), Some(("ended", Some(first))));
     assert_eq!(told(&never), Some(("granted", Some(next.token()))));
     let second = next.token();
-    assert!(next.release(Left::InOrder).expect("it answers"));
+    assert!(next.release().expect("it answers"));
     assert_eq!(told(&never), Some(("ended", Some(second))));
     let cancelled = Cancel::new();
     cancelled.cancel();
@@ -565,14 +561,14 @@ fn listed(engine: &Shared) {
 
 fn odd_texts(engine: &Shared) {
     for name in ["it's 100% \"odd\" \\ ü", "--", "a b", "%s$1;drop table"] {
-        let name = LockName::new(&format!("{name}-{}", lock_name("odd"))).expect("a good name");
+        let name = LockName::new(format!("{name}-{}", lock_name("odd"))).expect("a good name");
         let lock = Lock(name);
         let text = "it's \"odd\" \\ ü\n; drop table x -- $1";
         let options = patient().lock_info(text).command(text);
-        let held = engine.acquire(&lock, options).expect("it answers").expect("had");
+        let held = engine.acquire(&lock, &options).expect("it answers").expect("had");
         let seen = state(engine, &lock);
         assert!(seen.note.contains("it's"), "{}", seen.note);
         assert!(!seen.note.contains('\n'));
-        assert!(held.release(Left::InOrder).expect("it answers"));
+        assert!(held.release().expect("it answers"));
     }
 }

@@ -483,7 +483,7 @@ fn holder_with_a_clock_of_its_own() {
     let options = options.wait(resourcelock::Wait::For(std::time::Duration::from_secs(60)));
     let name = resourcelock::LockName::new(name).expect("a name");
     let held = engine
-        .acquire(&name, options)
+        .acquire(&name, &options)
         .expect("it answers")
         .expect("it is acquired in time");
     println!("> had {}", held.token());
@@ -492,10 +492,7 @@ fn holder_with_a_clock_of_its_own() {
         println!("> wall {}", wall.expect("after 1970").as_secs());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    println!(
-        "> released {}",
-        held.release(resourcelock::engines::Left::InOrder).expect("it answers")
-    );
+    println!("> released {}", held.release().expect("it answers"));
 }
 
 /// Tells it what to do: `URL NAME END`.

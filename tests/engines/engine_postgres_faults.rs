@@ -330,18 +330,15 @@ fn released_while_the_server_hangs() {
     let server = Postgres::start();
     let engine = resourcelock::engines::open(&server.url()).expect("it is built in");
     let [mut hurried, dropped] = ["hurried", "dropped"].map(|subject| {
-        let name = resourcelock::LockName::new(&crate::engine_common::lock_name(subject)).expect("a name");
-        let held = engine.acquire(&name, resourcelock::GetOptions::new());
+        let name = resourcelock::LockName::new(crate::engine_common::lock_name(subject)).expect("a name");
+        let held = engine.acquire(&name, &resourcelock::GetOptions::new());
         held.expect("it answers").expect("it is free")
     });
     let journal = Journal::new(&server.url(), "asking");
     server.signal_all("STOP");
     let mut asking = Run::start(&mut journal.command(&["run", "-n", "true"]));
     hurried.shorten_release();
-    assert!(
-        hurried.release(resourcelock::engines::Left::InOrder).is_err(),
-        "nobody knows"
-    );
+    assert!(hurried.release().is_err(), "nobody knows");
     drop(dropped);
     assert!(asking.is_running(), "they waited for an answer");
     assert_eq!(asking.status(), 69);

@@ -13,7 +13,8 @@ fn fill(hands: &mut crate::common::worker::Hands, arguments: &[Value]) -> Value 
     for _ in 0..wanted {
         let guard = hands
             .lock()
-            .acquire(GetOptions::new().mode(Mode::Shared))
+            .acquire_with(&GetOptions::new().mode(Mode::Shared))
+            .unwrap()
             .expect("there is room");
         hands.guards.push(guard);
     }
@@ -27,7 +28,7 @@ pub const SKILLS: &[(&str, crate::common::worker::Skill)] = &[("fill", fill)];
 fn one_thousand_and_twenty_four_requests_wait_and_are_all_served() {
     let lock = TestLock::new("full");
     let handles: Vec<ResourceLock> = (0..32).map(|_| lock.open()).collect();
-    let first = handles[0].acquire(GetOptions::new()).unwrap();
+    let first = handles[0].acquire().unwrap();
     let served = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for n in 1..REQUESTS {
@@ -36,7 +37,8 @@ fn one_thousand_and_twenty_four_requests_wait_and_are_all_served() {
                 .stack_size(256 * 1024)
                 .spawn_scoped(scope, move || {
                     let guard = handle
-                        .acquire(GetOptions::new().wait(Wait::Forever).queue_at_once(true))
+                        .acquire_with(&GetOptions::new().wait(Wait::Forever).queue_at_once(true))
+                        .unwrap()
                         .unwrap();
                     served.lock().unwrap().push(guard.token());
                 })
@@ -59,8 +61,8 @@ fn one_more_waits_outside_until_its_limit_or_until_there_is_room() {
     assert_eq!(crowd.ask(json!(["fill", REQUESTS])), json!(REQUESTS));
     let handle = lock.open();
     let shared = || GetOptions::new().mode(Mode::Shared);
-    assert!(!handle.get_lock(shared().wait(Wait::No)).unwrap());
-    let limited = handle.acquire(shared().wait(Wait::For(Duration::from_millis(60))));
+    assert!(!handle.get_lock(&shared().wait(Wait::No)).unwrap());
+    let limited = handle.acquire_with(&shared().wait(Wait::For(Duration::from_millis(60))));
     assert!(matches!(limited, Err(Error::TimedOut)), "{limited:?}");
     assert_eq!(lock.state().holders.len(), REQUESTS, "nobody was pushed out");
 
@@ -68,14 +70,18 @@ fn one_more_waits_outside_until_its_limit_or_until_there_is_room() {
     std::thread::scope(|scope| {
         let outside = scope.spawn(|| {
             handle
-                .acquire(shared().wait(Wait::Forever).cancel(&cancel))
-                .map(|g| g.token())
+                .acquire_with(&shared().wait(Wait::Forever).cancel(&cancel))
+                .map(|g| g.map(|g| g.token()))
         });
         wait_until("it found no room", || lock.state().counters.unwrap().conflicts >= 3);
         cancel.cancel();
         let result = outside.join().unwrap();
         assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
-        let outside = scope.spawn(|| handle.acquire(shared().wait(Wait::Forever)).map(|g| g.token()));
+        let outside = scope.spawn(|| {
+            handle
+                .acquire_with(&shared().wait(Wait::Forever))
+                .map(|g| g.map(|g| g.token()))
+        });
         wait_until("it found no room", || lock.state().counters.unwrap().conflicts >= 4);
         assert!(crowd.release());
         assert!(outside.join().unwrap().is_ok());
@@ -110,7 +116,7 @@ fn a_table_full_of_the_dead_has_room() {
     assert_eq!(crowd.ask(json!(["fill", REQUESTS])), json!(REQUESTS));
     crowd.kill();
     let guard = lock.open();
-    let guard = guard.acquire(GetOptions::new().wait(Wait::Forever)).unwrap();
+    let guard = guard.acquire().unwrap();
     assert!(guard.abandoned());
     assert_eq!(lock.state().counters.unwrap().abandoned, REQUESTS as u64);
     assert_eq!(lock.state().holders.len(), 1);

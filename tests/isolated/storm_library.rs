@@ -43,7 +43,7 @@ fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
                 _ => Wait::Forever,
             };
             let options = GetOptions::new().wait(wait).queue_at_once(dice.below(2) == 0);
-            let Some(guard) = hands.lock().try_acquire(options).expect("no error") else {
+            let Some(guard) = hands.lock().acquire_with(&options).expect("no error") else {
                 continue;
             };
             let stay = dice.below(50_000);
@@ -82,7 +82,7 @@ fn mixed_modes(hands: &mut Hands, arguments: &[Value]) -> Value {
                 .wait(Wait::Forever)
                 .mode(mode)
                 .queue_at_once(dice.below(2) == 0);
-            let guard = hands.lock().acquire(options).expect("no error");
+            let guard = hands.lock().acquire_with(&options).unwrap().expect("no error");
             let stay = dice.below(30_000);
             if mode == Mode::Exclusive {
                 let visit = witness.visit(guard.token(), || busy(stay));
@@ -108,10 +108,7 @@ fn forced(hands: &mut Hands, arguments: &[Value]) -> Value {
     let (mut visits, mut token) = (0u64, 0);
     while !folder.join("stop").exists() {
         for _ in 0..16 {
-            let guard = hands
-                .lock()
-                .acquire(GetOptions::new().wait(Wait::Forever))
-                .expect("no error");
+            let guard = hands.lock().acquire().expect("no error");
             assert!(guard.token() > token, "{} after {token}", guard.token());
             token = guard.token();
             busy(20_000);

@@ -3,7 +3,6 @@
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, Peer, TestLock, Worker, wait_until};
-use resourcelock::{GetOptions, Wait};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +13,7 @@ fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
     let mut rounds = 0u64;
     let mut token = 0;
     while !folder.join("stop").exists() {
-        let guard = hands
-            .lock()
-            .acquire(GetOptions::new().wait(Wait::Forever))
-            .expect("no error");
+        let guard = hands.lock().acquire().expect("no error");
         assert!(guard.token() > token);
         token = guard.token();
         std::thread::sleep(Duration::from_micros(50));

@@ -12,7 +12,7 @@ fn rounds(hands: &mut Hands, arguments: &[Value]) -> Value {
     let [rounds, hold_us] = [0, 1].map(|i| arguments[i].as_u64().expect("a number"));
     for _ in 0..rounds {
         let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
-        let guard = hands.lock().acquire(options).expect("a grant");
+        let guard = hands.lock().acquire_with(&options).unwrap().expect("a grant");
         if hold_us > 0 {
             std::thread::sleep(std::time::Duration::from_micros(hold_us));
         }
@@ -83,14 +83,14 @@ fn watch_load(workers: u64, each: u64, hold_us: u64) -> Seen {
     let lock = TestLock::new("watch");
     let mut crowd: Vec<Worker> = (0..workers).map(|_| Worker::open(&lock)).collect();
     let viewer = ResourceLock::builder(lock.name()).open_existing().unwrap();
-    let mut watch = viewer.watch();
+    let mut watch = viewer.watch().unwrap();
     let mut seen = Seen::default();
     for worker in &mut crowd {
         worker.send(json!(["watched_rounds", each, hold_us]));
     }
     let stop = Cancel::new();
     while seen.ended.len() as u64 + seen.missed < workers * each {
-        seen.take(watch.next(&stop).expect("not cancelled"));
+        seen.take(watch.next(&stop).unwrap().expect("not cancelled"));
     }
     for worker in &mut crowd {
         assert_eq!(worker.answer(), json!(each));
@@ -127,9 +127,9 @@ fn waiting_giving_up_force_and_death_are_told() {
     let lock = TestLock::new("watch");
     let [mut one, mut other] = [0; 2].map(|_| Worker::open(&lock));
     let viewer = ResourceLock::builder(lock.name()).open_existing().unwrap();
-    let mut watch = viewer.watch();
+    let mut watch = viewer.watch().unwrap();
     let stop = Cancel::new();
-    let mut next = || watch.next(&stop).expect("not cancelled");
+    let mut next = || watch.next(&stop).unwrap().expect("not cancelled");
     let held = one.get(Ask::default()).unwrap();
     assert!(matches!(next(), Change::Granted(holder) if holder.token == Some(held.token)));
     other.send_get(Ask {
@@ -161,7 +161,7 @@ fn cancelling_ends_a_watch() {
     let stop = Cancel::new();
     let viewer = ResourceLock::builder(lock.name()).open_existing().unwrap();
     std::thread::scope(|scope| {
-        let watching = scope.spawn(|| viewer.watch().next(&stop).is_none());
+        let watching = scope.spawn(|| viewer.watch().unwrap().next(&stop).unwrap().is_none());
         stop.cancel();
         assert!(watching.join().unwrap());
     });

@@ -434,7 +434,7 @@ fn everything_at_once_is_survived() {
     wait_until("nothing holds the lock", || {
         let handle = lock.open();
         handle.repair().unwrap();
-        let state = handle.state();
+        let state = handle.state().unwrap();
         !state.locked && state.holders.is_empty() && state.waiters.is_empty()
     });
     let verdict = Verdict::of(folder.path());

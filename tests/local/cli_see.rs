@@ -164,7 +164,7 @@ fn no_event_is_lost_silently() {
     let handle = lock.open();
     let once = || {
         let options = resourcelock::GetOptions::new().wait(resourcelock::Wait::No);
-        let guard = handle.try_acquire(options).expect("no error").expect("it is free");
+        let guard = handle.acquire_with(&options).expect("no error").expect("it is free");
         let token = guard.token();
         assert!(guard.release().expect("no error"));
         token
@@ -249,7 +249,7 @@ fn a_picture_of_256_grants_is_well_formed() {
             .wait(resourcelock::Wait::No);
         assert!(
             handle
-                .try_acquire(options)
+                .acquire_with(&options)
                 .expect("no error")
                 .expect("it is free")
                 .release()

@@ -60,8 +60,11 @@ fn spare(hands: &mut Hands, _: &[Value]) -> Value {
     let name = hands.lock().name().as_str();
     let open = || ResourceLock::open(name).expect("the lock opens");
     let (lock, other) = (open(), open());
-    let guard = lock.acquire(GetOptions::new().wait(Wait::No)).expect("it is free");
-    guard.keep_alive_descriptor().expect("there are descriptors");
+    let guard = lock
+        .acquire_with(&GetOptions::new().wait(Wait::No))
+        .unwrap()
+        .expect("it is free");
+    guard.keep_alive_in_children().expect("there are descriptors");
     let (files, inode) = reuse(&close_all());
     // SAFETY: the harness's other thread is asleep; the child only makes system calls and exits.
     #[allow(unsafe_code)]

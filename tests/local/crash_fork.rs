@@ -22,10 +22,10 @@ fn fork_and_try(hands: &mut Hands, arguments: &[Value]) -> Value {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             let lock = hands.lock();
-            let get = lock.get_lock(GetOptions::new().wait(Wait::No));
+            let get = lock.get_lock(&GetOptions::new().wait(Wait::No));
             let unget = lock.unget_lock(UngetOptions::new().force(true));
             let name = lock.name().as_str();
-            let afresh = ResourceLock::open(name).and_then(|own| own.get_lock(GetOptions::new().wait(Wait::No)));
+            let afresh = ResourceLock::open(name).and_then(|own| own.get_lock(&GetOptions::new().wait(Wait::No)));
             let release = hands
                 .guards
                 .pop()
@@ -96,13 +96,13 @@ impl log::Log for Brake {
 /// handle and reports what it sees.
 fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
     let lock = hands.lock();
-    lock.set_lock_info("a note");
+    lock.set_lock_info("a note").unwrap();
     log::set_logger(&BRAKE).expect("the first one");
     log::set_max_level(log::LevelFilter::Debug);
     let (reached, is_reached) = channel();
     *BRAKE.reached.lock().expect("nobody panicked") = Some(reached);
     BRAKE.pulled.store(true, SeqCst);
-    std::thread::spawn(|| lock.get_lock(GetOptions::new().wait(Wait::No)));
+    std::thread::spawn(|| lock.get_lock(&GetOptions::new().wait(Wait::No)));
     is_reached.recv().expect("it gets there");
     let (mut said, mut say) = std::io::pipe().expect("a pipe");
     // SAFETY: as above; the blocked thread has none of the allocator's locks.
@@ -110,13 +110,13 @@ fn fork_while_busy(hands: &mut Hands, _: &[Value]) -> Value {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).expect("a signal can be asked for");
-            let state = lock.state();
-            lock.set_lock_info("by the child");
+            let state = lock.state().unwrap();
+            lock.set_lock_info("by the child").unwrap();
             let told = json!({
-                "locked": [lock.is_locked(), state.locked, lock.lock_value() == 0],
-                "held": state.holders.iter().map(|holder| lock.is_held(holder.token.unwrap())).collect::<Vec<_>>(),
-                "history": lock.history().len(),
-                "note": lock.get_lock_info(),
+                "locked": [lock.is_locked().unwrap(), state.locked, lock.lock_value().unwrap() == 0],
+                "held": state.holders.iter().map(|holder| lock.is_held(holder.token.unwrap()).unwrap()).collect::<Vec<_>>(),
+                "history": lock.history().unwrap().len(),
+                "note": lock.get_lock_info().unwrap(),
                 "own": [json!(lock.have_the_lock()), json!(lock.token())],
             });
             let _ = writeln!(say, "{told}");
@@ -143,7 +143,7 @@ fn open_and_fork(hands: &mut Hands, arguments: &[Value]) -> Value {
             while !stop.load(SeqCst) && opened.fetch_add(1, SeqCst) < 1000 {
                 let lock = Box::leak(Box::new(ResourceLock::open(name).expect("the lock opens")));
                 let shared = GetOptions::new().mode(Mode::Shared);
-                std::mem::forget(lock.acquire(shared).expect("shared with the others"));
+                std::mem::forget(lock.acquire_with(&shared).unwrap().expect("shared with the others"));
             }
         });
         for n in 0..forks {

@@ -23,7 +23,7 @@ fn bystander() -> LineChild {
 }
 
 fn last_end(lock: &TestLock) -> (u64, Ended) {
-    let record = lock.open().history().pop().expect("something has ended");
+    let record = lock.open().history().unwrap().pop().expect("something has ended");
     (record.token.expect("it was granted"), record.how)
 }
 
@@ -174,12 +174,13 @@ fn of_several_holds_exactly_the_meant_one_is_released() {
         };
         assert!(
             handle
-                .get_lock(GetOptions::new().mode(Mode::Shared).detached(bound))
+                .get_lock(&GetOptions::new().mode(Mode::Shared).detached(bound))
                 .unwrap()
         );
     }
     let tokens: Vec<u64> = handle
         .state()
+        .unwrap()
         .holders
         .iter()
         .filter_map(|holder| holder.token)
@@ -187,15 +188,16 @@ fn of_several_holds_exactly_the_meant_one_is_released() {
     assert!(handle.unget_lock(UngetOptions::new().bound_to(owners[1].id())).unwrap());
     let left: Vec<u64> = handle
         .state()
+        .unwrap()
         .holders
         .iter()
         .filter_map(|holder| holder.token)
         .collect();
     assert_eq!(left, [tokens[0], tokens[2]]);
     assert!(handle.unget_lock(UngetOptions::new().token(tokens[0])).unwrap());
-    assert!(handle.state().locked);
+    assert!(handle.state().unwrap().locked);
     assert!(handle.unget_lock(UngetOptions::new().token(tokens[2])).unwrap());
-    assert!(!handle.state().locked && handle.lock_value() == 1);
+    assert!(!handle.state().unwrap().locked && handle.lock_value().unwrap() == 1);
 }
 
 #[test]
@@ -206,7 +208,7 @@ fn a_process_that_is_gone_cannot_be_bound_to() {
     owner.kill();
     let ask = || {
         lock.open()
-            .get_lock(GetOptions::new().wait(Wait::No).detached(Detached {
+            .get_lock(&GetOptions::new().wait(Wait::No).detached(Detached {
                 pid: Some(pid),
                 ..Detached::default()
             }))
@@ -240,14 +242,14 @@ fn an_expired_hold_counts_as_free_and_is_taken_without_waiting() {
     let ttl = Some(Duration::from_millis(1));
     assert!(
         handle
-            .get_lock(GetOptions::new().detached(Detached {
+            .get_lock(&GetOptions::new().detached(Detached {
                 ttl,
                 ..Detached::default()
             }))
             .unwrap()
     );
     wait_until("it has expired", || !lock.state().locked);
-    assert!(handle.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(handle.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
 }
 
 #[test]
@@ -261,7 +263,7 @@ fn what_is_left_taken_becomes_detached() {
     one.kill();
     let state = lock.state();
     assert!(state.locked && state.holders[0].detached && state.holders[0].alive);
-    assert!(!lock.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(!lock.open().get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
     assert!(lock.open().unget_lock(UngetOptions::new().token(token)).unwrap());
 }
 

@@ -151,8 +151,7 @@ fn end(how: End, lock: &TestLock, next: &ResourceLock) {
     match how {
         End::Unget => {
             assert!(next.unget_lock(UngetOptions::new().force(true)).unwrap());
-            let guard = next.acquire(GetOptions::new().wait(Wait::Forever)).unwrap();
-            guard.leave_held();
+            assert!(next.get_lock(&GetOptions::new().wait(Wait::Forever)).unwrap());
         }
         End::Remove => assert_eq!(resourcelock::remove(lock.name(), true).unwrap(), Removed::Lock),
     }

@@ -4,7 +4,6 @@
 use crate::common::run::{Running, lives, signal};
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal;
-use resourcelock::engines::Left;
 use resourcelock::{Error, GetOptions, Wait, engines};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Output;
@@ -36,23 +35,23 @@ fn the_end_of_a_guard_says_nothing() {
     let died = die(&lock);
     let handle = lock.open();
     let gives_up = || -> Result<(), Error> {
-        let _guard = handle.acquire(now())?;
+        let _guard = handle.acquire_with(&now())?.unwrap();
         Err(Error::TimedOut) // in the middle of the repair
     };
     assert!(gives_up().is_err());
     let panics = catch_unwind(AssertUnwindSafe(|| {
-        let _guard = handle.acquire(now()).unwrap();
+        let _guard = handle.acquire_with(&now()).unwrap().unwrap();
         panic!("in the middle of the repair");
     }));
     assert!(panics.is_err());
-    drop(handle.acquire(now()).unwrap());
-    assert!(handle.acquire(now()).unwrap().release().unwrap());
-    assert!(handle.get_lock(now()).unwrap());
+    drop(handle.acquire_with(&now()).unwrap().unwrap());
+    assert!(handle.acquire_with(&now()).unwrap().unwrap().release().unwrap());
+    assert!(handle.get_lock(&now()).unwrap());
     assert!(handle.unget_lock(resourcelock::UngetOptions::new()).unwrap());
-    assert!(handle.get_lock(now()).unwrap());
+    assert!(handle.get_lock(&now()).unwrap());
     drop(handle); // still held
     assert_eq!(lock.state().abandoned, Some(died));
-    assert!(lock.open().acquire(now()).unwrap().abandoned());
+    assert!(lock.open().acquire_with(&now()).unwrap().unwrap().abandoned());
 }
 
 #[test]
@@ -60,15 +59,15 @@ fn whoever_was_told_may_say_that_it_is_repaired() {
     let lock = TestLock::new("f3");
     die(&lock);
     let handle = lock.open();
-    let guard = handle.acquire(now()).unwrap();
+    let guard = handle.acquire_with(&now()).unwrap().unwrap();
     assert!(guard.abandoned());
     guard.mark_recovered().unwrap();
     assert!(!guard.abandoned() && lock.state().abandoned.is_none());
     guard.mark_recovered().unwrap(); // no harm
     drop(guard);
-    assert!(!handle.acquire(now()).unwrap().abandoned());
+    assert!(!handle.acquire_with(&now()).unwrap().unwrap().abandoned());
     die(&lock);
-    assert!(handle.get_lock(now()).unwrap());
+    assert!(handle.get_lock(&now()).unwrap());
     handle.mark_recovered().unwrap();
     assert_eq!(lock.state().abandoned, None);
 }
@@ -78,7 +77,7 @@ fn whoever_lost_the_lock_may_not() {
     let lock = TestLock::new("f3");
     let died = die(&lock);
     let handle = lock.open();
-    let guard = handle.acquire(now()).unwrap();
+    let guard = handle.acquire_with(&now()).unwrap().unwrap();
     let status = run(&lock, &["unget", "-q"]).status;
     assert!(status.success());
     assert!(matches!(guard.mark_recovered(), Err(Error::NotHeld)));
@@ -95,7 +94,10 @@ fn a_death_that_one_was_not_told_of_stays_marked() {
     let shared = Ask::mode(resourcelock::Mode::Shared);
     let mut other = Worker::open(&lock);
     let handle = lock.open();
-    let guard = handle.acquire(now().mode(resourcelock::Mode::Shared)).unwrap();
+    let guard = handle
+        .acquire_with(&now().mode(resourcelock::Mode::Shared))
+        .unwrap()
+        .unwrap();
     let second = other.get(shared).unwrap().token;
     other.kill();
     wait_until("its death is seen", || {
@@ -112,7 +114,8 @@ fn a_detached_guard_tells_too() {
     die(&lock);
     let handle = lock.open();
     let guard = handle
-        .acquire(now().detached(resourcelock::Detached::default()))
+        .acquire_with(&now().detached(resourcelock::Detached::default()))
+        .unwrap()
         .unwrap();
     assert!(guard.abandoned());
     guard.mark_recovered().unwrap();
@@ -124,14 +127,15 @@ fn an_engine_releases_repaired_or_not() {
     let lock = TestLock::new("f3");
     die(&lock);
     let engine = engines::open("local:").unwrap();
-    let mut held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
-    assert!(held.abandoned() && held.release(Left::AsFound).unwrap());
-    held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
+    let mut held = engine.acquire(lock.paths(), &now()).unwrap().unwrap();
+    assert!(held.abandoned() && held.release().unwrap());
+    held = engine.acquire(lock.paths(), &now()).unwrap().unwrap();
     assert!(held.abandoned());
     drop(held);
-    held = engine.acquire(lock.paths(), now()).unwrap().unwrap();
-    assert!(held.abandoned() && held.release(Left::InOrder).unwrap());
-    assert!(!engine.acquire(lock.paths(), now()).unwrap().unwrap().abandoned());
+    held = engine.acquire(lock.paths(), &now()).unwrap().unwrap();
+    held.mark_recovered().unwrap();
+    assert!(!held.abandoned() && held.release().unwrap());
+    assert!(!engine.acquire(lock.paths(), &now()).unwrap().unwrap().abandoned());
 }
 
 const SHOW: [&str; 6] = ["run", "-n", "--", "sh", "-c", "echo $RESOURCELOCK_ABANDONED; exit 4"];

@@ -23,7 +23,7 @@ fn now() -> GetOptions<'static> {
 fn panics_in_on_wait(hands: &mut Hands, _: &[Value]) -> Value {
     let options = GetOptions::new().wait(Wait::Forever);
     let options = options.on_wait(Duration::from_millis(1), |_| panic!("on purpose"));
-    let outcome = catch_unwind(AssertUnwindSafe(|| hands.lock().get_lock(options)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| hands.lock().get_lock(&options)));
     json!(outcome.is_err())
 }
 
@@ -93,7 +93,12 @@ impl Meddling {
         if MEDDLES.replace(true) {
             return; // what it does is logged, too
         }
-        let _ = (lock.state(), lock.is_locked(), lock.have_the_lock(), lock.token());
+        let _ = (
+            lock.state(),
+            lock.is_locked().unwrap(),
+            lock.have_the_lock(),
+            lock.token(),
+        );
         let _ = (lock.lock_value(), lock.get_lock_info(), lock.repair());
         let _ = lock.unget_lock(UngetOptions::new().token(1));
         MEDDLES.set(false);
@@ -106,13 +111,13 @@ fn logs(hands: &mut Hands, arguments: &[Value]) -> Value {
     let lock = hands.lock();
     MEDDLING.start(lock);
     let long = "x".repeat(5000);
-    assert!(lock.get_lock(now().lock_info(&long)).unwrap());
-    assert!(lock.get_lock(now().same_process_ok(true)).unwrap());
-    assert!(lock.acquire(now()).is_err());
-    lock.set_lock_info("note");
+    assert!(lock.get_lock(&now().lock_info(&long)).unwrap());
+    assert!(lock.get_lock(&now().same_process_ok(true)).unwrap());
+    assert!(lock.acquire_with(&now()).unwrap().is_none());
+    lock.set_lock_info("note").unwrap();
     assert!(lock.unget_lock(UngetOptions::new()).unwrap());
     assert!(!lock.unget_lock(UngetOptions::new()).unwrap());
-    let guard = lock.acquire(now()).unwrap();
+    let guard = lock.acquire_with(&now()).unwrap().unwrap();
     assert!(!lock.unget_lock(UngetOptions::new()).unwrap());
     // Released by force, and more than once.
     let semaphore = std::fs::OpenOptions::new()
@@ -122,27 +127,32 @@ fn logs(hands: &mut Hands, arguments: &[Value]) -> Value {
     std::os::unix::fs::FileExt::write_all_at(&semaphore, &3_u32.to_le_bytes(), 0).unwrap();
     assert!(guard.lost().is_some());
     drop(guard);
-    assert!(lock.acquire(now()).unwrap().release().unwrap());
+    assert!(lock.acquire_with(&now()).unwrap().unwrap().release().unwrap());
     assert!(!lock.unget_lock(UngetOptions::new().force(true)).unwrap());
-    drop(lock.acquire(now().detached(Detached::default())).unwrap());
+    drop(
+        lock.acquire_with(&now().detached(Detached::default()))
+            .unwrap()
+            .unwrap(),
+    );
     assert!(lock.unget_lock(UngetOptions::new().force(true)).unwrap());
     // Replaced while it waits, and while it is held.
     let other = ResourceLock::open(name).unwrap();
-    let held = other.acquire(now()).unwrap();
+    let held = other.acquire_with(&now()).unwrap().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let waited = lock
-                .acquire(GetOptions::new().wait(Wait::Forever).mode(Mode::Shared))
+                .acquire_with(&GetOptions::new().wait(Wait::Forever).mode(Mode::Shared))
+                .unwrap()
                 .unwrap();
             assert!(waited.lost().is_none());
             resourcelock::remove(name, true).unwrap();
             assert!(waited.lost().is_some());
         });
-        wait_until("it waits", || other.state().waiters.len() == 1);
+        wait_until("it waits", || other.state().unwrap().waiters.len() == 1);
         resourcelock::remove(name, true).unwrap();
     });
     drop(held);
-    assert!(lock.get_lock(now()).unwrap() && lock.unget_lock(UngetOptions::new()).unwrap());
+    assert!(lock.get_lock(&now()).unwrap() && lock.unget_lock(UngetOptions::new()).unwrap());
     json!(*MEDDLING.heard.lock().unwrap())
 }
 
@@ -183,26 +193,30 @@ fn panics_in_the_log(hands: &mut Hands, _: &[Value]) -> Value {
     };
     let granted = "request successful";
     panicked(granted, &|| {
-        let _ = lock.get_lock(now());
+        let _ = lock.get_lock(&now());
     });
-    assert!(!lock.have_the_lock() && !lock.state().locked);
-    panicked(granted, &|| drop(lock.acquire(now())));
-    assert!(!lock.have_the_lock() && !lock.state().locked);
-    panicked(granted, &|| drop(lock.acquire(now().detached(Detached::default()))));
-    assert!(!lock.state().locked);
-    let guard = lock.acquire(now()).unwrap();
-    panicked("already acquired", &|| drop(lock.acquire(now().same_process_ok(true))));
+    assert!(!lock.have_the_lock() && !lock.state().unwrap().locked);
+    panicked(granted, &|| drop(lock.acquire_with(&now())));
+    assert!(!lock.have_the_lock() && !lock.state().unwrap().locked);
+    panicked(granted, &|| {
+        drop(lock.acquire_with(&now().detached(Detached::default())))
+    });
+    assert!(!lock.state().unwrap().locked);
+    let guard = lock.acquire_with(&now()).unwrap().unwrap();
+    panicked("already acquired", &|| {
+        drop(lock.acquire_with(&now().same_process_ok(true)))
+    });
     assert!(guard.lost().is_none());
     drop(guard);
-    assert!(!lock.state().locked);
-    assert!(lock.get_lock(now()).unwrap());
+    assert!(!lock.state().unwrap().locked);
+    assert!(lock.get_lock(&now()).unwrap());
     panicked("already acquired", &|| {
-        let _ = lock.get_lock(now().same_process_ok(true));
+        let _ = lock.get_lock(&now().same_process_ok(true));
     });
     panicked("lock released", &|| {
         let _ = lock.unget_lock(UngetOptions::new());
     });
-    assert!(!lock.state().locked);
+    assert!(!lock.state().unwrap().locked);
     json!(true)
 }
 

@@ -2,7 +2,6 @@
 //! counted.
 
 use crate::common::{Inside, TestLock};
-use resourcelock::engines::Left;
 use resourcelock::{Detached, Error, GetOptions, Guard, Lost, Mode, ResourceLock, UngetOptions, Wait, engines};
 use std::os::unix::fs::FileExt;
 
@@ -22,9 +21,9 @@ fn unget(handle: &ResourceLock) -> bool {
 fn a_shared_hold_ends_with_the_last_guard() {
     let lock = TestLock::new("f5");
     let handle = lock.open();
-    let outer = handle.acquire(now()).unwrap();
-    let inner = handle.acquire(again()).unwrap();
-    let third = handle.acquire(again()).unwrap();
+    let outer = handle.acquire_with(&now()).unwrap().unwrap();
+    let inner = handle.acquire_with(&again()).unwrap().unwrap();
+    let third = handle.acquire_with(&again()).unwrap().unwrap();
     assert!(inner.token() == outer.token() && third.token() == outer.token());
     drop(outer);
     assert!(lock.state().locked && inner.lost().is_none() && third.lost().is_none());
@@ -38,13 +37,13 @@ fn a_shared_hold_ends_with_the_last_guard() {
 fn in_threads_too() {
     let lock = TestLock::new("f5");
     let handle = lock.open();
-    let outer = handle.acquire(now()).unwrap();
+    let outer = handle.acquire_with(&now()).unwrap().unwrap();
     std::thread::scope(|scope| {
         let (begun, has_begun) = std::sync::mpsc::channel();
         let (go_on, may_go_on) = std::sync::mpsc::channel();
         let (handle, lock) = (&handle, &lock);
         scope.spawn(move || {
-            let inner = handle.acquire(again()).unwrap();
+            let inner = handle.acquire_with(&again()).unwrap().unwrap();
             begun.send(()).unwrap();
             may_go_on.recv().unwrap();
             assert!(inner.lost().is_none() && lock.state().locked);
@@ -63,8 +62,8 @@ fn only_a_mode_that_includes_the_other_is_shared() {
         for asked in modes {
             let lock = TestLock::new("f5");
             let handle = lock.open();
-            let outer = handle.acquire(now().mode(held)).unwrap();
-            let inner = handle.try_acquire(again().mode(asked));
+            let outer = handle.acquire_with(&now().mode(held)).unwrap().unwrap();
+            let inner = handle.acquire_with(&again().mode(asked));
             if held == Mode::Exclusive || held == asked {
                 let inner = inner.unwrap().expect("it is included");
                 assert_eq!(inner.token(), outer.token(), "{held:?} {asked:?}");
@@ -104,37 +103,35 @@ fn so_does_a_job() {
 fn the_handle_is_one_of_its_users() {
     let lock = TestLock::new("f5");
     let handle = lock.open();
-    assert!(handle.get_lock(now()).unwrap() && handle.get_lock(again()).unwrap());
+    assert!(handle.get_lock(&now()).unwrap() && handle.get_lock(&again()).unwrap());
     assert!(unget(&handle) && !lock.state().locked && !unget(&handle));
 
-    let guard = handle.acquire(now()).unwrap();
+    let guard = handle.acquire_with(&now()).unwrap().unwrap();
     assert!(!unget(&handle), "it is the guard's");
     assert!(!handle.leave_taken().unwrap(), "it is the guard's");
     assert!(guard.lost().is_none() && handle.have_the_lock());
-    assert!(handle.get_lock(again()).unwrap());
+    assert!(handle.get_lock(&again()).unwrap());
     assert!(unget(&handle) && lock.state().locked && !unget(&handle));
-    assert!(handle.get_lock(again()).unwrap());
+    assert!(handle.get_lock(&again()).unwrap());
     drop(guard);
     assert!(lock.state().locked, "the handle still has it");
-    assert!(unget(&handle) && !lock.state().locked);
-
-    let guard = handle.acquire(now()).unwrap();
-    guard.leave_held();
-    assert!(lock.state().locked && handle.have_the_lock());
     assert!(unget(&handle) && !lock.state().locked);
 }
 
 #[test]
 fn every_kind_of_guard_knows_when_its_hold_is_lost() {
-    type Acquire = for<'a> fn(&'a ResourceLock) -> Guard<'a>;
+    type Acquire = for<'a> fn(&'a ResourceLock) -> Guard;
     let kinds: [(&str, Acquire); 3] = [
-        ("plain", |handle| handle.acquire(now()).unwrap()),
+        ("plain", |handle| handle.acquire_with(&now()).unwrap().unwrap()),
         ("shared within the process", |handle| {
-            handle.get_lock(now()).unwrap();
-            handle.acquire(again()).unwrap()
+            handle.get_lock(&now()).unwrap();
+            handle.acquire_with(&again()).unwrap().unwrap()
         }),
         ("detached", |handle| {
-            handle.acquire(now().detached(Detached::default())).unwrap()
+            handle
+                .acquire_with(&now().detached(Detached::default()))
+                .unwrap()
+                .unwrap()
         }),
     ];
     for (kind, acquire) in kinds {
@@ -147,7 +144,7 @@ fn every_kind_of_guard_knows_when_its_hold_is_lost() {
         assert_eq!(guard.lost(), Some(Lost::Forced), "{kind}");
         assert!(matches!(guard.bind(std::process::id()), Err(Error::NotHeld)), "{kind}");
         assert!(matches!(guard.let_lapse(), Err(Error::NotHeld)), "{kind}");
-        assert!(matches!(guard.keep_alive_descriptor(), Err(Error::NotHeld)), "{kind}");
+        assert!(matches!(guard.keep_alive_in_children(), Err(Error::NotHeld)), "{kind}");
         assert!(!guard.release().unwrap(), "{kind}");
         drop(handle);
 
@@ -157,7 +154,7 @@ fn every_kind_of_guard_knows_when_its_hold_is_lost() {
             std::fs::remove_file(path).unwrap();
         }
         assert_eq!(guard.lost(), Some(Lost::Replaced), "{kind}");
-        assert!(matches!(guard.keep_alive_descriptor(), Err(Error::NotHeld)), "{kind}");
+        assert!(matches!(guard.keep_alive_in_children(), Err(Error::NotHeld)), "{kind}");
     }
 }
 
@@ -166,7 +163,7 @@ fn every_kind_of_guard_knows_when_its_hold_is_lost() {
 fn a_busy_table_hides_no_loss() {
     let lock = TestLock::new("f5");
     let handle = lock.open();
-    let guard = handle.acquire(now()).unwrap();
+    let guard = handle.acquire_with(&now()).unwrap().unwrap();
     let inside = Inside::enter(&lock);
     let semaphore = std::fs::OpenOptions::new()
         .write(true)
@@ -182,9 +179,9 @@ fn a_detached_hold_stays_unless_its_guard_releases_it() {
     let lock = TestLock::new("f5");
     let handle = lock.open();
     let detached = || now().detached(Detached::default());
-    let guard = handle.acquire(detached()).unwrap();
+    let guard = handle.acquire_with(&detached()).unwrap().unwrap();
     assert!(!handle.have_the_lock() && handle.token().is_none());
-    assert!(handle.try_acquire(again()).unwrap().is_none(), "it belongs to nobody");
+    assert!(handle.acquire_with(&again()).unwrap().is_none(), "it belongs to nobody");
     drop(guard);
     assert!(lock.state().holders[0].detached);
     assert!(!unget(&handle) && lock.state().locked);
@@ -193,7 +190,7 @@ fn a_detached_hold_stays_unless_its_guard_releases_it() {
     assert!(lock.open().unget_lock(UngetOptions::new().force(true)).unwrap());
 
     let handle = lock.open();
-    let guard = handle.acquire(detached()).unwrap();
+    let guard = handle.acquire_with(&detached()).unwrap().unwrap();
     guard.bind(std::process::id()).unwrap();
     assert_eq!(lock.state().holders[0].bound_pid, Some(std::process::id()));
     assert!(guard.release().unwrap());
@@ -206,13 +203,13 @@ fn an_engine_takes_no_detached_hold_for_its_own() {
     let lock = TestLock::new("f5");
     let engine = engines::open("local:").unwrap();
     let options = now().detached(Detached::default()).same_process_ok(true);
-    let held = engine.acquire(lock.paths(), options).unwrap().unwrap();
+    let held = engine.acquire(lock.paths(), &options).unwrap().unwrap();
     assert_eq!(held.lost(), None);
-    assert!(engine.acquire(lock.paths(), again()).unwrap().is_none());
-    assert!(held.release(Left::InOrder).unwrap());
+    assert!(engine.acquire(lock.paths(), &again()).unwrap().is_none());
+    assert!(held.release().unwrap());
     assert!(!lock.state().locked);
     let hold = engine
-        .acquire_detached(lock.paths(), again(), Detached::default())
+        .acquire_detached(lock.paths(), &again(), Detached::default())
         .unwrap()
         .unwrap();
     assert!(lock.state().holders[0].token == Some(hold.token) && lock.state().holders[0].detached);

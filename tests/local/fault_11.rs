@@ -21,7 +21,7 @@ fn told(lock: &TestLock) -> String {
 }
 
 fn last_end(lock: &TestLock) -> Ended {
-    lock.open().history().pop().expect("something has ended").how
+    lock.open().history().unwrap().pop().expect("something has ended").how
 }
 
 #[test]
@@ -167,7 +167,14 @@ fn a_process_that_a_hold_is_for_may_end() {
     for script in ["exit 3", "kill -KILL $$"] {
         get(script, "");
         assert_eq!(told(&lock), "no", "{script}");
-        let ends: Vec<Ended> = lock.open().history().iter().rev().map(|record| record.how).collect();
+        let ends: Vec<Ended> = lock
+            .open()
+            .history()
+            .unwrap()
+            .iter()
+            .rev()
+            .map(|record| record.how)
+            .collect();
         assert_eq!(ends[1], Ended::WithProcess, "{script}");
     }
     for script in ["exit 3", "kill -KILL $$"] {
@@ -195,19 +202,22 @@ fn a_guard_that_says_that_something_crashed() {
     let lock = TestLock::new("f11");
     let handle = lock.open();
     let now = || GetOptions::new().wait(Wait::No);
-    let guard = handle.acquire(now()).unwrap();
+    let guard = handle.acquire_with(&now()).unwrap().unwrap();
     let token = guard.token();
     guard.mark_crashed();
     assert_eq!(lock.state().abandoned, None, "it still holds the lock");
     assert!(guard.release().unwrap());
     assert_eq!((lock.state().abandoned, last_end(&lock)), (Some(token), Ended::Crashed));
-    let next = handle.acquire(now()).unwrap();
+    let next = handle.acquire_with(&now()).unwrap().unwrap();
     assert!(next.abandoned());
     next.mark_crashed();
     next.mark_recovered().unwrap();
     drop(next);
-    assert!(!handle.acquire(now()).unwrap().abandoned(), "it has been repaired");
-    let lost = handle.acquire(now()).unwrap();
+    assert!(
+        !handle.acquire_with(&now()).unwrap().unwrap().abandoned(),
+        "it has been repaired"
+    );
+    let lost = handle.acquire_with(&now()).unwrap().unwrap();
     printed(&mut lock.command(&["unget", "-q"]));
     lost.mark_crashed();
     assert!(!lost.release().unwrap());

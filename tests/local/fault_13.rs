@@ -16,7 +16,12 @@ fn done(lock: &TestLock, arguments: &[&str]) {
 /// How the requests for a lock ended, according to the library, the tables and the JSON.
 fn endings(lock: &TestLock) -> Vec<String> {
     let viewer = ResourceLock::builder(lock.name()).open_existing().unwrap();
-    let ended: Vec<String> = viewer.history().iter().map(|r| r.how.as_str().to_owned()).collect();
+    let ended: Vec<String> = viewer
+        .history()
+        .unwrap()
+        .iter()
+        .map(|r| r.how.as_str().to_owned())
+        .collect();
     let text = printed(&mut lock.command(&["history"]));
     let rows: Vec<&str> = text.lines().skip(1).collect();
     assert_eq!(rows.len(), ended.len(), "{text}");
@@ -80,21 +85,22 @@ fn a_cancelled_wait_is_not_one_that_timed_out() {
 fn whatever_way_a_request_takes() {
     let lock = TestLock::new("f13");
     let handle = lock.open();
-    let guard = handle.acquire(GetOptions::new()).unwrap();
-    let wait = |wait| handle.try_acquire(GetOptions::new().wait(wait)).unwrap().is_none();
+    let guard = handle.acquire().unwrap();
+    let wait = |wait| handle.acquire_with(&GetOptions::new().wait(wait)).unwrap().is_none();
     assert!(wait(Wait::No));
     assert!(wait(Wait::For(Duration::from_nanos(1))));
     assert!(wait(Wait::For(Duration::from_millis(20))));
     let cancelled = Cancel::new();
     std::thread::scope(|scope| {
         let options = GetOptions::new().wait(Wait::Forever).cancel(&cancelled);
-        let request = scope.spawn(|| handle.try_acquire(options).map(|_| ()));
-        wait_until("it waits", || handle.state().waiters.len() == 1);
+        let handle = &handle;
+        let request = scope.spawn(move || handle.acquire_with(&options).map(|_| ()));
+        wait_until("it waits", || handle.state().unwrap().waiters.len() == 1);
         cancelled.cancel();
         assert!(matches!(request.join().unwrap(), Err(Error::Cancelled)));
     });
     drop(guard);
-    let ended: Vec<Ended> = handle.history().iter().map(|record| record.how).collect();
+    let ended: Vec<Ended> = handle.history().unwrap().iter().map(|record| record.how).collect();
     let expected = [
         Ended::Refused,
         Ended::TimedOut,
@@ -103,7 +109,7 @@ fn whatever_way_a_request_takes() {
         Ended::Released,
     ];
     assert_eq!(ended, expected);
-    for record in handle.history().iter().filter(|record| record.how.gave_up()) {
+    for record in handle.history().unwrap().iter().filter(|record| record.how.gave_up()) {
         assert!(
             record.token.is_none() && record.held.is_none() && record.granted().is_none(),
             "{record:?}"

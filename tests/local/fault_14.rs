@@ -54,7 +54,7 @@ fn a_table_that_comes_later_is_seen() {
     });
     done(&lock, &["run", "--", "true"]);
     trace.wait_for_line_with(" granted ");
-    assert_eq!(seen.history().len(), 1);
+    assert_eq!(seen.history().unwrap().len(), 1);
 }
 
 #[test]
@@ -64,25 +64,36 @@ fn a_viewer_and_a_handle_see_what_is_there() {
         let handle = lock.open();
         done(&lock, &["get", "-q"]);
         let seen = viewer(&lock);
-        assert!(handle.is_locked() && seen.state().locked);
+        assert!(handle.is_locked().unwrap() && seen.state().unwrap().locked);
         remove(&lock);
         // Open handles check the paths every 10 ms.
-        wait_until("it is free", || !handle.is_locked());
-        assert_eq!(handle.lock_value(), 1);
-        assert!(!handle.state().locked && handle.history().is_empty() && handle.get_lock_info().is_empty());
-        assert!(!seen.state().locked && seen.state().holders.is_empty() && seen.history().is_empty());
-        assert!(lock.objects().is_empty(), "looking creates nothing");
+        wait_until("it is free", || !handle.is_locked().unwrap());
+        assert_eq!(handle.lock_value().unwrap(), 1);
+        assert!(
+            !handle.state().unwrap().locked
+                && handle.history().unwrap().is_empty()
+                && handle.get_lock_info().unwrap().is_empty()
+        );
+        assert!(
+            !seen.state().unwrap().locked
+                && seen.state().unwrap().holders.is_empty()
+                && seen.history().unwrap().is_empty()
+        );
+        assert!(lock.objects().is_empty(), "who looks creates nothing");
 
         let mut other = Worker::open(&lock);
         let grant = other.get(Ask::now()).unwrap();
         for state in [seen.state(), handle.state()] {
+            let state = state.unwrap();
             assert!(state.locked && state.holders[0].token == Some(grant.token), "{state:?}");
         }
-        assert!(seen.is_held(grant.token) && handle.is_held(grant.token) && handle.is_locked());
-        assert_eq!(handle.lock_value(), 0);
+        assert!(
+            seen.is_held(grant.token).unwrap() && handle.is_held(grant.token).unwrap() && handle.is_locked().unwrap()
+        );
+        assert_eq!(handle.lock_value().unwrap(), 0);
         assert!(other.release());
-        assert!(!handle.is_locked() && !handle.is_held(grant.token));
-        assert_eq!((seen.history().len(), handle.history().len()), (1, 1));
+        assert!(!handle.is_locked().unwrap() && !handle.is_held(grant.token).unwrap());
+        assert_eq!((seen.history().unwrap().len(), handle.history().unwrap().len()), (1, 1));
     }
 }
 
@@ -93,7 +104,7 @@ fn nothing_is_missed_around_a_removal() {
         let lock = TestLock::new("f14");
         drop(lock.open());
         let seen = viewer(&lock);
-        let mut watch = seen.watch();
+        let mut watch = seen.watch().unwrap();
         done(&lock, &["run", "--", "true"]);
         remove(&lock);
         for _ in 0..2 {
@@ -107,11 +118,11 @@ fn nothing_is_missed_around_a_removal() {
     }
 }
 
-fn until_so_many_ended(watch: &mut Watch<'_>, ends: usize) -> Vec<&'static str> {
+fn until_so_many_ended(watch: &mut Watch, ends: usize) -> Vec<&'static str> {
     let never = Cancel::new();
     let mut events = Vec::new();
     while events.iter().filter(|event| **event == "ended").count() < ends {
-        events.push(match watch.next(&never).unwrap() {
+        events.push(match watch.next(&never).unwrap().unwrap() {
             Change::Queued(_) => "queued",
             Change::Granted(_) => "granted",
             Change::Ended(_) => "ended",
@@ -129,7 +140,7 @@ fn a_table_that_goes_on_is_followed_on() {
     let handle = lock.open();
     done(&lock, &["run", "--", "true"]);
     let seen = viewer(&lock);
-    let mut watch = seen.watch();
+    let mut watch = seen.watch().unwrap();
     fs::remove_file(lock.paths().semaphore_path()).unwrap();
     done(&lock, &["run", "--", "true"]);
     let events = until_so_many_ended(&mut watch, 1);
@@ -138,6 +149,6 @@ fn a_table_that_goes_on_is_followed_on() {
         1,
         "{events:?}"
     );
-    assert_eq!(seen.history().len(), 2);
+    assert_eq!(seen.history().unwrap().len(), 2);
     drop(handle);
 }

@@ -87,7 +87,7 @@ fn the_library_says_busy() {
     let handle = lock.open();
     let _inside = Inside::enter(&lock);
     for wait in [Wait::No, Wait::For(Duration::from_millis(300))] {
-        let result = handle.try_acquire(GetOptions::new().wait(wait));
+        let result = handle.acquire_with(&GetOptions::new().wait(wait));
         assert!(matches!(result, Err(Error::Busy { .. })), "{result:?}");
     }
 }

@@ -62,7 +62,7 @@ fn a_notes_time_is_the_readers() {
         }
     }
     // Not a time of a grant, but text that somebody has put there.
-    lock.open().set_lock_info("2001-02-03 04:05:06.0 - mine");
+    lock.open().set_lock_info("2001-02-03 04:05:06.0 - mine").unwrap();
     assert_eq!(note("UTC"), "2001-02-03 04:05:06.0 - mine");
 }
 

@@ -178,7 +178,7 @@ fn no_more_than_forty_rows() {
     for number in 0..256 {
         let command = format!("command{}", number % 100);
         let options = GetOptions::new().command(&command).wait(Wait::No);
-        handle.acquire(options).unwrap().release().unwrap();
+        handle.acquire_with(&options).unwrap().unwrap().release().unwrap();
     }
     let picture = picture(&lock);
     let rows = rows(&picture);
@@ -197,7 +197,12 @@ fn no_more_than_forty_rows() {
 fn nothing_is_hidden_behind_another_bar() {
     let lock = TestLock::new("f22");
     let handle = lock.open();
-    let shared = || handle.acquire(GetOptions::new().mode(Mode::Shared)).unwrap();
+    let shared = || {
+        handle
+            .acquire_with(&GetOptions::new().mode(Mode::Shared))
+            .unwrap()
+            .unwrap()
+    };
     let holds = [shared(), shared(), shared()];
     drop(holds);
     let picture = picture(&lock);

@@ -25,7 +25,7 @@ fn overwrite(bytes: &mut [u8], islands: Vec<(usize, Vec<u8>)>) {
 fn real_table() -> Vec<u8> {
     let lock = TestLock::new("fuzz");
     let handle = lock.open();
-    assert!(handle.get_lock(GetOptions::new()).unwrap());
+    assert!(handle.get_lock(&GetOptions::new()).unwrap());
     let mut bytes = fs::read(lock.paths().semaphore_path()).unwrap();
     bytes.truncate(8);
     bytes.extend(fs::read(lock.paths().table_path()).unwrap());

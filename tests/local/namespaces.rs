@@ -265,7 +265,7 @@ fn another_time_is_no_proof() {
         assert!(lock.state().holders[0].alive, "{bound:?}");
         printed(&mut lock.command(&["unget", "-q"]));
     }
-    let ends = |lock: &TestLock| -> Vec<Ended> { lock.open().history().iter().map(|one| one.how).collect() };
+    let ends = |lock: &TestLock| -> Vec<Ended> { lock.open().history().unwrap().iter().map(|one| one.how).collect() };
     assert_eq!(ends(&lock), [Ended::Released; 2]);
     // But it is proof if there is no such process any more.
     printed(&mut lock.command(&["get", "-q", "--pid", &pid]));

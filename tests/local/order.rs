@@ -2,7 +2,7 @@
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
-use resourcelock::{GetOptions, Mode, Wait};
+use resourcelock::Mode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,7 @@ fn again_and_again(hands: &mut Hands, arguments: &[Value]) -> Value {
     let mut longest = Duration::ZERO;
     for _ in 0..rounds {
         let asked = Instant::now();
-        let guard = hands
-            .lock()
-            .acquire(GetOptions::new().wait(Wait::Forever))
-            .expect("a grant");
+        let guard = hands.lock().acquire().expect("a grant");
         longest = longest.max(asked.elapsed());
         std::thread::sleep(Duration::from_micros(hold));
         assert!(guard.release().expect("released"));
@@ -79,6 +76,7 @@ fn eight_waiters_are_served_in_the_order_of_asking() {
     let served: Vec<u32> = lock
         .open()
         .history()
+        .unwrap()
         .iter()
         .filter_map(|record| record.requester.pid)
         .collect();

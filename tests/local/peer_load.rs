@@ -80,7 +80,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
     let abandoned = lock.state().counters.unwrap().abandoned;
     println!("{counter} rounds, {KILLS} kills, {abandoned} of them while holding");
     let last = lock.open();
-    assert!(last.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());
+    assert!(last.get_lock(&GetOptions::new().wait(Wait::Forever)).unwrap());
     assert!(last.unget_lock(Default::default()).unwrap());
     assert_eq!(lock.flag_word().value, 1);
 }
@@ -159,7 +159,7 @@ fn a_busy_python_holder_does_not_starve_us() {
             theirs = number.unwrap_or(theirs);
             lock.flag_word().value == 0 && number.is_some()
         });
-        assert!(ours.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());
+        assert!(ours.get_lock(&GetOptions::new().wait(Wait::Forever)).unwrap());
         assert!(ours.unget_lock(Default::default()).unwrap());
     }
     python.kill();
@@ -192,7 +192,7 @@ fn we_do_not_starve_a_waiting_python() {
 fn hold_again_and_again(lock: &ResourceLock, done: &AtomicBool) -> u64 {
     let mut grants = 0;
     while !done.load(Ordering::Relaxed) {
-        assert!(lock.get_lock(GetOptions::new().wait(Wait::Forever)).unwrap());
+        assert!(lock.get_lock(&GetOptions::new().wait(Wait::Forever)).unwrap());
         grants += 1;
         std::thread::sleep(Duration::from_millis(2));
         assert!(lock.unget_lock(Default::default()).unwrap());

@@ -16,7 +16,7 @@ fn the_library_waits_for_python() {
     assert!(python.get(None, "python"));
     let ours = lock.open();
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| ours.get_lock(forever()).unwrap());
+        let waiter = scope.spawn(|| ours.get_lock(&forever()).unwrap());
         wait_until("we wait in the queue and in the kernel", || {
             lock.state().waiters.len() == 1 && lock.flag_word().waiters == 1
         });
@@ -49,7 +49,7 @@ fn a_command_waits_for_python() {
 fn python_waits_for_the_library() {
     let lock = TestLock::new("peer");
     let ours = lock.open();
-    assert!(ours.get_lock(forever()).unwrap());
+    assert!(ours.get_lock(&forever()).unwrap());
     let mut python = Peer::open(&lock);
     python.send(json!(["get", null, "python"]));
     wait_until("Python waits", || lock.flag_word().waiters == 1);
@@ -57,8 +57,8 @@ fn python_waits_for_the_library() {
     assert_eq!(lock.state().foreign_waiters, 1);
     assert!(ours.unget_lock(UngetOptions::new()).unwrap());
     assert_eq!(python.answer(), json!(true));
-    assert!(ours.is_locked() && !ours.have_the_lock());
-    assert!(ours.get_lock_info().ends_with(" - python"));
+    assert!(ours.is_locked().unwrap() && !ours.have_the_lock());
+    assert!(ours.get_lock_info().unwrap().ends_with(" - python"));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn each_times_out_on_the_other_and_leaves_its_note_alone() {
     assert!(python.get(Some(0.0), "python has it"));
     assert!(
         !ours
-            .get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(50))))
+            .get_lock(&GetOptions::new().wait(Wait::For(Duration::from_millis(50))))
             .unwrap()
     );
     let output = lock.command(&["get", "-t", "0.05", "-m", "in vain"]).output().unwrap();
@@ -92,11 +92,11 @@ fn each_times_out_on_the_other_and_leaves_its_note_alone() {
         String::from_utf8(output.stderr).unwrap().contains("python has it"),
         "the message says who has it"
     );
-    assert!(ours.get_lock_info().ends_with(" - python has it"));
+    assert!(ours.get_lock_info().unwrap().ends_with(" - python has it"));
     assert_eq!(lock.flag_word().waiters, 0, "no waiter is left behind");
     assert!(python.unget());
 
-    assert!(ours.get_lock(GetOptions::new().lock_info("we have it")).unwrap());
+    assert!(ours.get_lock(&GetOptions::new().lock_info("we have it")).unwrap());
     assert!(!python.get(Some(0.05), "in vain"));
     assert!(python.info().ends_with(" - we have it"));
     assert!(ours.unget_lock(UngetOptions::new()).unwrap());
@@ -138,17 +138,17 @@ fn without_force_pythons_hold_stays() {
 fn python_releases_our_hold_by_force() {
     let lock = TestLock::new("peer");
     let ours = lock.open();
-    let guard = ours.try_acquire(forever()).unwrap().unwrap();
+    let guard = ours.acquire_with(&forever()).unwrap().unwrap();
     let mut python = Peer::open(&lock);
     assert!(!python.unget(), "not without force");
     assert_eq!(guard.lost(), None);
     assert!(python.force());
     assert_eq!(guard.lost(), Some(Lost::Forced));
-    assert!(!ours.is_locked());
+    assert!(!ours.is_locked().unwrap());
     assert!(!guard.release().unwrap(), "it is no longer ours");
     assert_eq!(python.value(), 1, "released once, not twice");
-    assert_eq!(lock.open().state().counters.unwrap().forced, 1);
-    assert!(ours.get_lock(forever()).unwrap(), "the lock is as good as new");
+    assert_eq!(lock.open().state().unwrap().counters.unwrap().forced, 1);
+    assert!(ours.get_lock(&forever()).unwrap(), "the lock is as good as new");
     assert_eq!(python.value(), 0);
 }
 
@@ -158,7 +158,7 @@ fn python_releases_our_hold_by_force() {
 fn after_pythons_force_python_may_take_it_and_we_do_not_disturb() {
     let lock = TestLock::new("peer");
     let ours = lock.open();
-    let guard = ours.try_acquire(forever()).unwrap().unwrap();
+    let guard = ours.acquire_with(&forever()).unwrap().unwrap();
     let mut python = Peer::open(&lock);
     assert!(python.force());
     assert_eq!(guard.lost(), Some(Lost::Forced));
@@ -206,7 +206,7 @@ fn pythons_force_lets_our_next_waiter_in() {
 fn our_force_lets_a_waiting_python_in() {
     let lock = TestLock::new("peer");
     let ours = lock.open();
-    assert!(ours.get_lock(forever()).unwrap());
+    assert!(ours.get_lock(&forever()).unwrap());
     let mut python = Peer::open(&lock);
     python.send(json!(["get", null, "python"]));
     wait_until("Python waits", || lock.flag_word().waiters == 1);

@@ -210,7 +210,7 @@ fn replace_signals_only_what_runs_a_command_for_the_lock() {
     };
     assert!(
         handle
-            .get_lock(resourcelock::GetOptions::new().detached(detached))
+            .get_lock(&resourcelock::GetOptions::new().detached(detached))
             .unwrap()
     );
     let output = run(&lock, &["--replace", "-t", "0.2", "true"]);

@@ -88,7 +88,7 @@ fn a_hold_that_cannot_be_detached_is_released() {
 fn what_cannot_be_left_taken_stays_in_hand() {
     let lock = TestLock::new("inside");
     let handle = lock.open();
-    assert!(handle.get_lock(Default::default()).unwrap());
+    assert!(handle.get_lock(&Default::default()).unwrap());
     let inside = Inside::enter(&lock);
     let busy = handle.leave_taken();
     assert!(matches!(busy, Err(resourcelock::Error::Busy { .. })), "{busy:?}");

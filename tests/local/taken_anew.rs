@@ -14,7 +14,7 @@ fn a_grant_of_a_deleted_flag_does_not_stay_behind() {
     for detached in [true, false] {
         let lock = TestLock::new("ghost");
         let holder = ResourceLock::open(lock.name()).unwrap();
-        assert!(holder.get_lock(GetOptions::new()).unwrap());
+        assert!(holder.get_lock(&GetOptions::new()).unwrap());
         std::thread::scope(|scope| {
             let waiters: Vec<_> = (0..3)
                 .map(|_| {
@@ -24,7 +24,7 @@ fn a_grant_of_a_deleted_flag_does_not_stay_behind() {
                         if detached {
                             ask = ask.detached(Detached::default());
                         }
-                        assert!(handle.get_lock(ask).unwrap(), "served in the end");
+                        assert!(handle.get_lock(&ask).unwrap(), "served in the end");
                         let force = UngetOptions::new().force(true);
                         handle
                             .unget_lock(if detached { force } else { UngetOptions::new() })
@@ -39,7 +39,7 @@ fn a_grant_of_a_deleted_flag_does_not_stay_behind() {
         });
         let after = ResourceLock::open(lock.name()).unwrap();
         assert!(
-            after.get_lock(GetOptions::new().wait(Wait::No)).unwrap(),
+            after.get_lock(&GetOptions::new().wait(Wait::No)).unwrap(),
             "{:?}",
             after.state()
         );
@@ -54,11 +54,11 @@ fn dead_users_of_slots_do_not_fix_their_number() {
     let handle = ResourceLock::open(lock.name()).unwrap();
     let three = || GetOptions::new().mode(Mode::Slots(3)).wait(Wait::No);
     assert!(matches!(
-        handle.get_lock(three()),
+        handle.get_lock(&three()),
         Err(Error::SlotsDiffer { asked: 3, in_use: 2 })
     ));
     dying.kill();
-    assert!(handle.get_lock(three()).unwrap());
+    assert!(handle.get_lock(&three()).unwrap());
 }
 
 #[test]
@@ -78,21 +78,21 @@ fn who_does_not_wait_passes_over_any_number_of_dead() {
     dead.iter().for_each(Worker::stop);
     dead.iter_mut().for_each(Worker::kill);
     let handle = ResourceLock::open(lock.name()).unwrap();
-    assert!(handle.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(handle.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
 }
 
 #[test]
 fn what_a_former_holder_does_touches_nobody_elses_record() {
     let lock = TestLock::new("bind");
     let handle = ResourceLock::open(lock.name()).unwrap();
-    let former = handle.acquire(GetOptions::new()).unwrap();
+    let former = handle.acquire().unwrap();
     let other = ResourceLock::open(lock.name()).unwrap();
     assert!(other.unget_lock(UngetOptions::new().force(true)).unwrap());
     let mut next = Worker::open(&lock);
     let grant = next.get(Ask::default()).expect("free");
     // Too late: the record is the next holder's by now.
     assert!(matches!(former.bind(std::process::id()), Err(Error::NotHeld)));
-    assert!(matches!(former.keep_alive_descriptor(), Err(Error::NotHeld)));
+    assert!(matches!(former.keep_alive_in_children(), Err(Error::NotHeld)));
     assert!(matches!(former.let_lapse(), Err(Error::NotHeld)));
     let state = lock.state();
     assert_eq!((state.holders.len(), state.holders[0].token), (1, Some(grant.token)));
@@ -100,18 +100,21 @@ fn what_a_former_holder_does_touches_nobody_elses_record() {
     assert!(former.lost().is_some());
     next.kill();
     assert!(
-        other.get_lock(GetOptions::new().wait(soon())).unwrap(),
-        "nobody else keeps the dead holder alive"
+        other.get_lock(&GetOptions::new().wait(soon())).unwrap(),
+        "the dead holder is not kept alive by another"
     );
-    assert!(other.state().abandoned.is_some());
+    assert!(other.state().unwrap().abandoned.is_some());
 }
 
 #[test]
 fn the_inner_of_two_guards_does_not_release() {
     let lock = TestLock::new("inner");
     let handle = ResourceLock::open(lock.name()).unwrap();
-    let outer = handle.acquire(GetOptions::new()).unwrap();
-    let inner = handle.acquire(GetOptions::new().same_process_ok(true)).unwrap();
+    let outer = handle.acquire().unwrap();
+    let inner = handle
+        .acquire_with(&GetOptions::new().same_process_ok(true))
+        .unwrap()
+        .unwrap();
     assert_eq!(inner.token(), outer.token());
     drop(inner);
     assert!(handle.have_the_lock());

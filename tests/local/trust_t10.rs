@@ -13,7 +13,12 @@ fn replace_obeys_the_wait_and_signals() {
     let lock = TestLock::new("t10");
     let handle = lock.open();
     let _readers: Vec<_> = (0..20)
-        .map(|_| handle.acquire(GetOptions::new().mode(Mode::Shared)).unwrap())
+        .map(|_| {
+            handle
+                .acquire_with(&GetOptions::new().mode(Mode::Shared))
+                .unwrap()
+                .unwrap()
+        })
         .collect();
     let output = lock
         .command(&["run", "--replace", "-t", "0.05", "true"])

@@ -150,7 +150,7 @@ pub fn cells(place: Place, caller: User) -> Vec<Cell> {
 
 impl Cell {
     pub fn name(&self) -> LockName {
-        LockName::new(&format!("cell-{}", self.number)).unwrap()
+        LockName::new(format!("cell-{}", self.number)).unwrap()
     }
 
     fn owner(&self) -> User {
@@ -707,7 +707,7 @@ fn at_the_path_of_an_older_table() {
 fn a_temporary_name_that_was_left_behind() {
     Machine::run(|machine| {
         for owner in [ROOT, ALICE] {
-            let name = LockName::new(&format!("of-{}", owner.name())).unwrap();
+            let name = LockName::new(format!("of-{}", owner.name())).unwrap();
             let run = |user: User| {
                 let mut command = machine.command(user);
                 finished(command.args([name.as_str(), "run", "-n", "-E", "0", "--", "echo", "ran"]))

@@ -1,7 +1,6 @@
 //! T4: only a process that provably runs under the hold is signalled.
 
 use crate::common::{LineChild, TestLock, process_state, wait_until};
-use resourcelock::GetOptions;
 use std::process::Command;
 
 /// A process that nobody may end because of a lock.
@@ -37,7 +36,7 @@ fn a_hold_that_names_a_bystander() {
     let lock = TestLock::new("t4");
     let handle = lock.open();
     let bystander = Bystander::new();
-    let guard = handle.acquire(GetOptions::new()).unwrap();
+    let guard = handle.acquire().unwrap();
     guard.bind(bystander.0.id()).unwrap();
     let said = replace(&lock);
     let expected = format!(
@@ -56,7 +55,7 @@ fn other_holds_prove_nothing() {
     let mut worker =
         LineChild::spawn(&mut other.command(&["run", "--", "sh", "-c", "echo $$; read line; echo \"$line\""]));
     let pid: u32 = worker.line().parse().unwrap();
-    let guard = handle.acquire(GetOptions::new()).unwrap();
+    let guard = handle.acquire().unwrap();
     guard.bind(pid).unwrap();
     let said = replace(&lock);
     assert!(said.contains("is not proven to run under the lock"), "{said}");

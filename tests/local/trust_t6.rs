@@ -434,14 +434,14 @@ fn look(_: &mut Hands, arguments: &[Value]) -> Value {
         std::thread::spawn({
             let viewer = open();
             move || {
-                let mut watch = viewer.watch();
-                while watch.next(&Cancel::new()).is_some() {}
+                let mut watch = viewer.watch().unwrap();
+                while watch.next(&Cancel::new()).unwrap().is_some() {}
             }
         });
         open()
     });
-    let state = viewer.state();
-    let _ = viewer.history();
+    let state = viewer.state().unwrap();
+    let _ = viewer.history().unwrap();
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
     let table = viewer.name().table_path();
     let mapped = maps.lines().filter(|line| line.contains("/dev/shm/"));

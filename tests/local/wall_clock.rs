@@ -84,7 +84,7 @@ fn sleeps_of_a_waiting_get(lock: &TestLock) -> String {
 
 fn held(lock: &TestLock) -> ResourceLock {
     let holder = lock.open();
-    assert!(holder.get_lock(GetOptions::new()).unwrap());
+    assert!(holder.get_lock(&GetOptions::new()).unwrap());
     holder
 }
 

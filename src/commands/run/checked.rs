@@ -4,8 +4,7 @@ use super::granted::{Granted, not_released};
 use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
-use resourcelock::engines::{Held, Left};
-use resourcelock::{Error, Lost};
+use resourcelock::{Error, Guard, Lost};
 
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
 const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
@@ -34,7 +33,7 @@ impl<'r> Checked<'r> {
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
         plan.guard = self.guard.as_ref();
         // A guard process acts on a loss by itself.
-        let mut watching = Watching::new(run, &*self.granted.held, self.guard.is_none());
+        let mut watching = Watching::new(run, &self.granted.held, self.guard.is_none());
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
                 let lost = watching.check();
@@ -94,7 +93,16 @@ impl<'r> Checked<'r> {
     /// True if it was held until now; `None` = unknown, since the engine cannot be reached.
     fn release(self, left: Left) -> Option<bool> {
         let run = self.granted.prepared.run;
-        match self.granted.held.release(left) {
+        let held = self.granted.held;
+        match left {
+            Left::InOrder if held.abandoned() => match held.mark_recovered() {
+                Ok(()) | Err(Error::NotHeld) => {} // the release tells
+                Err(error) => log::warn!("<{}> still marked as abandoned: {error}", run.lock),
+            },
+            Left::InOrder | Left::AsFound => {}
+            Left::Crashed => held.mark_crashed(),
+        }
+        match held.release() {
             Ok(released) => Some(released),
             Err(error) => {
                 run.say(&not_released(&error));
@@ -104,10 +112,20 @@ impl<'r> Checked<'r> {
     }
 }
 
+/// How the command leaves what the lock protects.
+enum Left {
+    /// In order, also if a previous holder had left it half done: the mark of that goes.
+    InOrder,
+    /// As far as is known, as it was found: a mark stays.
+    AsFound,
+    /// Perhaps half done: it crashed, and the next holder is told.
+    Crashed,
+}
+
 /// Looks after the hold while a command runs under it.
 pub(super) struct Watching<'a> {
     run: &'a Run<'a>,
-    held: &'a dyn Held,
+    held: &'a Guard,
     /// Nobody else acts on a loss, so it is reported as soon as it is found.
     speaks: bool,
     lost: Option<Lost>,
@@ -116,7 +134,7 @@ pub(super) struct Watching<'a> {
 }
 
 impl<'a> Watching<'a> {
-    pub(super) fn new(run: &'a Run<'a>, held: &'a dyn Held, speaks: bool) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, held: &'a Guard, speaks: bool) -> Self {
         Self {
             run,
             held,

@@ -7,8 +7,8 @@ use crate::commands::Failure;
 use crate::commands::job::Variable;
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
-use resourcelock::engines::{Held, Left, Validity};
-use resourcelock::{Error, PREVIOUS_HOLDER_DIED};
+use resourcelock::engines::Validity;
+use resourcelock::{Error, Guard, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
 
 /// Marks the processes of a run with `--until tree`, in case it ends before them.
@@ -20,7 +20,7 @@ const GUARD: &CStr = c"lock-guard";
 /// Holds the lock.
 pub(super) struct Granted<'r> {
     pub(super) prepared: Prepared<'r>,
-    pub(super) held: Box<dyn Held>,
+    pub(super) held: Guard,
     /// The previous holder died, and nobody has cleared the mark of that.
     pub(super) abandoned: bool,
     pub(super) environment: Vec<Variable>,
@@ -28,7 +28,7 @@ pub(super) struct Granted<'r> {
 }
 
 impl<'r> Granted<'r> {
-    pub(super) fn new(prepared: Prepared<'r>, held: Box<dyn Held>) -> Self {
+    pub(super) fn new(prepared: Prepared<'r>, held: Guard) -> Self {
         let run = prepared.run;
         let capabilities = run.engine.capabilities();
         let abandoned = held.abandoned();
@@ -65,7 +65,7 @@ impl<'r> Granted<'r> {
         if self.abandoned && run.args.recover.is_none() && !run.common.quiet && run.engine.report_death(&run.lock) {
             run.say(PREVIOUS_HOLDER_DIED);
         }
-        if let Err(error) = self.held.share_with_children() {
+        if let Err(error) = self.held.keep_alive_in_children() {
             return Err(self.not_kept(error));
         }
         if let (true, Some(text)) = (self.abandoned, &run.args.recover)
@@ -91,7 +91,7 @@ impl<'r> Granted<'r> {
     /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
         let run = self.run();
-        match self.held.release(Left::AsFound) {
+        match self.held.release() {
             Ok(_) => {}
             Err(error) => run.say(&not_released(&error)),
         }
@@ -139,7 +139,7 @@ impl<'r> Granted<'r> {
         let ended = exec::run(
             &mut self.prepared.signals,
             &plan,
-            &mut Watching::new(run, &*self.held, true),
+            &mut Watching::new(run, &self.held, true),
         )
         .map_err(|e| about(format!("--recover: {e}")))?;
         match ended.how {
@@ -179,11 +179,11 @@ impl<'r> Granted<'r> {
         let guard = GuardProcess::start(rules, lease.begun, self.held.keep_open())
             .map_err(|e| Failure::about(&self.run().args.name, format!("cannot start the guard process: {e}")))?;
         let line = guard.line();
-        self.held.on_change(Box::new(move |validity| match validity {
+        self.held.on_change(move |validity| match validity {
             Validity::Until(lease) => line.renewed(lease.begun),
             Validity::Lost => line.lost(),
             Validity::Unlimited => {}
-        }));
+        });
         Ok(Some(guard))
     }
 }

@@ -97,7 +97,7 @@ impl<'r> Prepared<'r> {
             options = options.lease(ttl);
         }
         let options = run.waiting.told_by(options, run.engine.capabilities().remote);
-        match run.engine.acquire(&run.lock, options) {
+        match run.engine.acquire(&run.lock, &options) {
             Ok(Some(held)) => {
                 run.waiting.over();
                 Ok(Granted::new(self, held))

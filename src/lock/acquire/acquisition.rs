@@ -17,6 +17,7 @@ use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::shm::tombstone::REMOVAL_CHECK;
 use crate::lock::sys::{self, Watched};
+use crate::lock::types::get_options::OnWait;
 use crate::lock::types::{Cancel, Detached, Ended, Error, GetOptions, PREVIOUS_HOLDER_DIED, Result, Wait};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -43,16 +44,17 @@ enum Try {
 }
 
 /// What comes after a try.
-enum Next<'h> {
+enum Next {
     Again,
-    Acquired(Share<'h>),
+    Acquired(Share),
     TimedOut,
 }
 
 impl Handle {
     /// Acquires the lock for `user`: `None` = not acquired in time.
-    pub(crate) fn get(&self, options: GetOptions<'_>, user: User) -> Result<Option<Share<'_>>> {
+    pub(crate) fn get(self: &Arc<Self>, options: &GetOptions<'_>, user: User) -> Result<Option<Share>> {
         self.check_fork()?;
+        options.check()?;
         let start = sys::monotonic();
         if options.same_process_ok && self.includes(options.mode) {
             let objects = self.current().objects.clone();
@@ -71,8 +73,10 @@ impl Handle {
 
 /// One request for the lock, from its first try to the answer.
 struct Acquisition<'h, 'o> {
-    handle: &'h Handle,
-    options: GetOptions<'o>,
+    handle: &'h Arc<Handle>,
+    options: &'o GetOptions<'o>,
+    /// `options.on_wait`, until it has been called.
+    on_wait: Option<&'o OnWait<'o>>,
     /// Who will have it.
     user: User,
     request: Request,
@@ -98,7 +102,7 @@ struct Acquisition<'h, 'o> {
 }
 
 impl<'h, 'o> Acquisition<'h, 'o> {
-    fn new(handle: &'h Handle, options: GetOptions<'o>, user: User, start: u64) -> Result<Self> {
+    fn new(handle: &'h Arc<Handle>, options: &'o GetOptions<'o>, user: User, start: u64) -> Result<Self> {
         let deadline = match options.wait {
             Wait::No => start,
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -130,11 +134,12 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             last_check: false,
             swept: false,
             cursor: 0,
+            on_wait: options.on_wait.as_ref(),
             options,
         })
     }
 
-    fn run(mut self) -> Result<Option<Share<'h>>> {
+    fn run(mut self) -> Result<Option<Share>> {
         loop {
             if self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 if self.conflict {
@@ -156,7 +161,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// One try, and what follows from it. The handle's other threads have a turn before the next one.
-    fn step(&mut self, mut current: Locked<'h>) -> Result<Next<'h>> {
+    fn step(&mut self, mut current: Locked<'h>) -> Result<Next> {
         if let Some(force) = self.check_paths.take() {
             self.handle.refresh(&mut current, self.now, force, Duration::ZERO)?;
         }
@@ -219,7 +224,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// A grant. If it is still the lock at the paths, the note is written and the hold is ours.
-    fn granted(&self, mut current: Locked<'h>, mut hold: Hold) -> Result<Next<'h>> {
+    fn granted(&self, mut current: Locked<'h>, mut hold: Hold) -> Result<Next> {
         let check = self.options.queue_at_once || self.handle.is_check_due(&mut current, hold.granted);
         let objects = &hold.objects;
         if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current()) {
@@ -262,12 +267,12 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// It has joined the queue: waits there until it is granted, or leaves.
-    fn queued(&mut self, current: Locked<'h>, i: usize, word: Word) -> Result<Next<'h>> {
+    fn queued(&mut self, current: Locked<'h>, i: usize, word: Word) -> Result<Next> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
         let queued = Queued::new(self.handle, &objects, &self.request, (i, word), self.deadline);
-        match queued.wait(&mut self.options) {
+        match queued.wait(self.options.cancel, &mut self.on_wait) {
             Waited::Granted => match granted_in_queue(&objects, i, word, self.request)? {
                 Some(hold) => self.granted(self.handle.current(), hold),
                 None => Ok(Next::Again), // released by force at once
@@ -289,7 +294,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     /// The lock is taken: spins for a while, then joins the queue. If its time is up, it makes sure that the holder is
     /// not a dead one.
-    fn busy(&mut self, current: Locked<'h>) -> Result<Next<'h>> {
+    fn busy(&mut self, current: Locked<'h>) -> Result<Next> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
@@ -308,7 +313,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// All records are in use, perhaps by the dead.
-    fn full(&mut self, current: Locked<'h>) -> Next<'h> {
+    fn full(&mut self, current: Locked<'h>) -> Next {
         let objects = &current.objects;
         self.note_conflict(objects);
         self.now = sys::monotonic();
@@ -328,7 +333,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The lock is in use with another number of slots, perhaps by the dead.
-    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next<'h>> {
+    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next> {
         if std::mem::replace(&mut self.swept, true) {
             let (_, asked) = kind_of(self.request.mode);
             return Err(Error::SlotsDiffer { asked, in_use });
@@ -338,7 +343,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The latch stayed taken for a turn.
-    fn latched(&self, current: Locked<'h>, not_done: NotDone) -> Result<Next<'h>> {
+    fn latched(&self, current: Locked<'h>, not_done: NotDone) -> Result<Next> {
         let objects = current.objects.clone();
         drop(current);
         if sys::monotonic() >= self.patient_until {
@@ -348,7 +353,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// It was not granted in time, and is not in the queue.
-    fn not_in_time(&self) -> Next<'h> {
+    fn not_in_time(&self) -> Next {
         self.gave_up(match self.options.wait {
             Wait::No => Ended::Refused,
             _ => Ended::TimedOut,

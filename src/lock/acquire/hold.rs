@@ -47,8 +47,6 @@ pub(crate) struct Hold {
     pub(crate) kept: u32,
     /// What ran under it has crashed: the next holder is told.
     pub(crate) crashed: bool,
-    /// True if it is not released with the handle.
-    pub(crate) left: bool,
     /// True if it does not depend on this process: it is not released with the last user.
     pub(crate) detached: bool,
     /// Who in this process uses it: so many guards...
@@ -71,7 +69,6 @@ impl Hold {
             keeper: None,
             kept: 0,
             crashed: false,
-            left: false,
             detached: false,
             guards: 0,
             by_handle: false,

@@ -11,7 +11,8 @@ use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::request::Request;
 use crate::lock::sys::{self, Watched};
-use crate::lock::types::{Cancel, Ended, GetOptions};
+use crate::lock::types::get_options::OnWait;
+use crate::lock::types::{Cancel, Ended};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -118,14 +119,14 @@ impl<'a> Queued<'a> {
 
     /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled. If that panics (in
     /// what the program wants to be called), the request leaves the queue.
-    pub(crate) fn wait(mut self, options: &mut GetOptions<'_>) -> Waited {
-        let waited = self.wait_for_end(options);
+    pub(crate) fn wait(mut self, cancel: Option<&Cancel>, on_wait: &mut Option<&OnWait<'_>>) -> Waited {
+        let waited = self.wait_for_end(cancel, on_wait);
         self.over = true;
         waited
     }
 
-    fn wait_for_end(&mut self, options: &mut GetOptions<'_>) -> Waited {
-        let tell_at = options.on_wait.as_ref().map_or(u64::MAX, |(after, _)| {
+    fn wait_for_end(&mut self, cancel: Option<&Cancel>, on_wait: &mut Option<&OnWait<'_>>) -> Waited {
+        let tell_at = on_wait.map_or(u64::MAX, |(after, _)| {
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             self.request.queued.saturating_add(after)
         });
@@ -143,11 +144,11 @@ impl<'a> Queued<'a> {
                 }
                 Ok(Poll::Waiting) => {}
             }
-            if let Some(why) = self.reason_to_leave(options.cancel, now) {
+            if let Some(why) = self.reason_to_leave(cancel, now) {
                 return self.leave(now, why);
             }
             if now >= tell_at
-                && let Some((_, mut tell)) = options.on_wait.take()
+                && let Some((_, tell)) = on_wait.take()
             {
                 let objects = self.handle.current().objects.clone();
                 let (semaphore, note) = (&objects.semaphore, &objects.note);
@@ -163,11 +164,11 @@ impl<'a> Queued<'a> {
             let Some(check) = self.check(&real, now) else {
                 continue;
             };
-            let told = if options.on_wait.is_some() { tell_at } else { u64::MAX };
+            let told = if on_wait.is_some() { tell_at } else { u64::MAX };
             let latest = self.deadline.min(told);
             let until = |after: u64| now.saturating_add(after).min(latest);
             let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
-            self.sleep(&check, options.cancel, next, foreign);
+            self.sleep(&check, cancel, next, foreign);
         }
     }
 

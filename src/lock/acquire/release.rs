@@ -212,25 +212,19 @@ impl Handle {
         Ok(detached)
     }
 
-    /// Leaves its holds to themselves: they are not released with the handle.
+    /// Leaves its holds to themselves: their table has been deleted.
     pub(crate) fn leave_everything(&self) {
-        for hold in &mut self.current().holds {
-            hold.left = true;
-        }
+        self.current().holds.clear();
     }
-}
 
-impl Drop for Handle {
-    /// Releases what this handle still holds.
-    fn drop(&mut self) {
-        if self.check_fork().is_err() {
-            return;
-        }
-        let holds = std::mem::take(&mut self.current().holds);
-        for hold in holds {
-            if !hold.left && !hold.detached {
-                let _ = self.end_hold(hold);
-            }
+    /// Releases all that was acquired through the handle itself; guards go on.
+    pub(crate) fn release_everything(&self) {
+        while self.check_fork().is_ok() {
+            let own = |hold: &Hold| hold.by_handle.then_some(hold.token);
+            let Some(token) = self.current().holds.iter().find_map(own) else {
+                return;
+            };
+            let _ = self.give_up_share(token, User::Handle);
         }
     }
 }

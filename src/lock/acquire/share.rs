@@ -1,16 +1,26 @@
 //! A user's share of a hold.
 
 use crate::lock::acquire::handle::Handle;
-use crate::lock::acquire::hold::{Hold, User};
-use crate::lock::types::{Mode, Result};
-use std::mem::ManuallyDrop;
+use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
+use crate::lock::shm::beacon::{self, Keeper};
+use crate::lock::shm::layout::LAPSES;
+use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::process;
+use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal};
+use crate::lock::types::{Error, LockName, Lost, Mode, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How often a removal that has just begun is checked for its end.
+const REMOVAL_CHECKS: u32 = 25;
 
 /// A user's share of a hold of this handle. Dropping it gives it up; the hold is released with the last share, unless it
 /// is a detached one.
-pub(crate) struct Share<'h> {
-    handle: &'h Handle,
+pub(crate) struct Share {
+    handle: Arc<Handle>,
     token: u64,
-    user: User,
+    /// `None`: it was given up, or is counted elsewhere.
+    user: Option<User>,
 }
 
 impl Handle {
@@ -20,7 +30,7 @@ impl Handle {
     }
 
     /// A share for `user` of its latest hold that includes `mode`.
-    pub(crate) fn share_own(&self, mode: Mode, user: User) -> Option<Share<'_>> {
+    pub(crate) fn share_own(self: &Arc<Self>, mode: Mode, user: User) -> Option<Share> {
         let mut current = self.current();
         let mut latest_first = current.holds.iter_mut().rev();
         let own = latest_first.find(|hold| hold.includes(mode))?;
@@ -29,10 +39,19 @@ impl Handle {
     }
 }
 
-impl<'h> Share<'h> {
+impl Share {
     /// Of a hold that counts this user already.
-    pub(crate) fn new(handle: &'h Handle, token: u64, user: User) -> Self {
-        Self { handle, token, user }
+    pub(crate) fn new(handle: &Arc<Handle>, token: u64, user: User) -> Self {
+        Self {
+            handle: handle.clone(),
+            token,
+            user: Some(user),
+        }
+    }
+
+    /// The lock's name.
+    pub(crate) fn name(&self) -> &LockName {
+        self.handle.name()
     }
 
     /// The grant's number.
@@ -47,32 +66,135 @@ impl<'h> Share<'h> {
         holds.find(|hold| hold.token == self.token).map(work)
     }
 
-    /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.
-    pub(crate) fn release(self) -> Result<bool> {
-        let share = ManuallyDrop::new(self);
-        share.with(|hold| hold.detached = false);
-        share.give_up()
+    /// Does something with a hold that is not lost.
+    fn with_held<R>(&self, work: impl FnOnce(&mut Hold) -> Result<Option<R>>) -> Result<R> {
+        self.handle.check_fork()?;
+        self.with(work).unwrap_or(Ok(None))?.ok_or(Error::NotHeld)
     }
 
-    /// Leaves the hold to the handle.
-    pub(crate) fn leave_to_handle(self) {
+    /// True if a previous holder died, and this holder was told.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.with(|hold| hold.abandoned != 0).unwrap_or(false)
+    }
+
+    /// See [`Hold::mark_recovered`].
+    pub(crate) fn mark_recovered(&self) -> Result<()> {
+        self.handle.mark_recovered(Some(self.token))
+    }
+
+    /// What ran under the hold crashed: the next holder is told.
+    pub(crate) fn mark_crashed(&self) {
+        self.with(|hold| hold.crashed = true);
+    }
+
+    /// How the hold was taken away, if it was. Checks the semaphore as well, so that it notices a forced release by the
+    /// Python module.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        let handle = &self.handle;
+        if handle.check_fork().is_err() {
+            // A child's copy: the hold in the table is its parent's.
+            return (!handle.is_held(self.token).unwrap_or(true)).then_some(Lost::Forced);
+        }
+        let Some(objects) = self.with(|hold| hold.objects.clone()) else {
+            return Some(Lost::Forced);
+        };
+        if !objects.are_at_their_paths() || is_removed(&objects) {
+            return Some(Lost::Replaced);
+        }
+        let semaphore = objects.semaphore.load();
+        // Last: the semaphore may be another hold's by now.
+        let held = self.with(|hold| hold.is_held()).unwrap_or(false);
+        // After what was read.
+        if !objects.are_intact() {
+            return Some(Lost::Damaged);
+        }
+        if held && (semaphore.value() != 0 || semaphore.mark() != objects.table.mark()) {
+            // Released by force: the first process that finds out repairs the table. If it cannot, the next one does.
+            let _ = handle.repair();
+            return Some(Lost::Forced);
+        }
+        (!held).then_some(Lost::Forced)
+    }
+
+    /// Makes a second proof of life for child processes to inherit: a descriptor without close-on-exec, numbered 100 or
+    /// above where the limit on descriptors allows. It is the semaphore's, open for reading only: nobody can change the
+    /// lock through it.
+    pub(crate) fn keep_alive_in_children(&self) -> Result<()> {
+        self.with_held(|hold| {
+            let Some(keeper) = Keeper::light(&hold.objects.semaphore, &hold.objects.table)? else {
+                return Ok(None); // the lock's files were deleted
+            };
+            let id = keeper.id;
+            if !hold.change(RELEASE_LATCH_NS, |real, _| real.keep(hold.i, id))? {
+                return Ok(None);
+            }
+            hold.keeper = Some(keeper);
+            Ok(Some(()))
+        })
+    }
+
+    /// True if a process other than this one still has that descriptor open. Closes this process's own copy first, because
+    /// the kernel does not tell them apart.
+    pub(crate) fn kept_alive_elsewhere(&self) -> bool {
         self.with(|hold| {
-            hold.add(User::Handle);
-            hold.left = true;
-        });
+            let id = hold.keeper.take().map_or(hold.kept, |keeper| keeper.id);
+            hold.kept = id;
+            // On a semaphore that was deleted nobody can be probed, and there is no lock to keep.
+            let semaphore = &hold.objects.semaphore;
+            let lit = id != 0 && semaphore.is_at_its_path() && !beacon::is_keeper_out(semaphore, id);
+            // Where nothing can be seen, waiting for it would never end.
+            lit && !beacon::is_blind()
+        })
+        .unwrap_or(false)
+    }
+
+    /// Binds the hold to the life of process `pid` as well.
+    pub(crate) fn bind(&self, pid: u32) -> Result<()> {
+        let start = process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?;
+        self.with_held(|hold| Ok(hold.bind(pid, start)?.then_some(())))
+    }
+
+    /// From now on the end of the process is the hold's ordinary end.
+    pub(crate) fn let_lapse(&self) -> Result<()> {
+        self.with_held(|hold| {
+            let changed = hold.change(RELEASE_LATCH_NS, |_, record| _ = record.flags.fetch_or(LAPSES, Relaxed))?;
+            Ok(changed.then_some(()))
+        })
+    }
+
+    /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.
+    pub(crate) fn release(mut self) -> Result<bool> {
+        self.with(|hold| hold.detached = false);
+        self.give_up()
     }
 
     /// The user's share is counted elsewhere from now on.
-    pub(crate) fn forget(self) {
-        let _ = ManuallyDrop::new(self);
+    pub(crate) fn forget(mut self) {
+        self.user = None;
     }
 
-    fn give_up(&self) -> Result<bool> {
-        self.handle.give_up_share(self.token, self.user)
+    fn give_up(&mut self) -> Result<bool> {
+        match self.user.take() {
+            Some(user) => self.handle.give_up_share(self.token, user),
+            None => Ok(false),
+        }
     }
 }
 
-impl Drop for Share<'_> {
+/// True if somebody has removed the lock since its paths were checked. A removal that has begun may still be refused; it
+/// takes microseconds, unless the remover is stopped: then the lock is not lost yet.
+fn is_removed(objects: &Objects) -> bool {
+    for check in 0..REMOVAL_CHECKS {
+        match Removal::of(&objects.table) {
+            Removal::None | Removal::Abandoned(_) => return check > 0 && !objects.are_at_their_paths(),
+            Removal::Over => return true,
+            Removal::UnderWay(_) => std::thread::sleep(REMOVAL_CHECK),
+        }
+    }
+    false
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
         let _ = self.give_up(); // in the child of a fork it is the parent's
     }

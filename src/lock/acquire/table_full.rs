@@ -70,7 +70,7 @@ mod tests {
         let crowd = ResourceLock::open(&name).unwrap();
         let shared = || GetOptions::new().mode(Mode::Shared);
         for _ in 0..REQUESTS {
-            assert!(crowd.get_lock(shared()).unwrap());
+            assert!(crowd.get_lock(&shared()).unwrap());
         }
         let start = Instant::now();
         let outside = || {
@@ -78,7 +78,7 @@ mod tests {
             let before = beacon::PROBES.get();
             assert!(
                 !lock
-                    .get_lock(shared().wait(Wait::For(Duration::from_millis(300))))
+                    .get_lock(&shared().wait(Wait::For(Duration::from_millis(300))))
                     .unwrap()
             );
             beacon::PROBES.get() - before

@@ -2,25 +2,38 @@
 
 use crate::lock::acquire::handle::Handle;
 use crate::lock::api::resource_lock::ResourceLock;
-use crate::lock::inspect::Viewer;
-use crate::lock::inspect::sight::Sight;
-use crate::lock::shm::found::Retry;
+use crate::lock::api::viewer::Viewer;
+use crate::lock::engines::{self, Engine, Local};
 use crate::lock::shm::opening::Terms;
-use crate::lock::shm::trust::Named;
 use crate::lock::types::{LockName, Result};
 
 impl ResourceLock {
-    /// Opens the lock `name`; creates it, free, if it does not exist.
+    /// Opens the lock `name` of this machine; creates it, free, if it does not exist.
     ///
     /// # Errors
     /// As [`Builder::open`].
-    pub fn open(name: &str) -> Result<Self> {
+    pub fn open(name: impl AsRef<str>) -> Result<Self> {
         Self::builder(name).open()
     }
 
     /// Opens a lock with options.
-    pub fn builder(name: &str) -> Builder {
-        Builder::new(name)
+    pub fn builder(name: impl AsRef<str>) -> Builder {
+        Builder {
+            name: name.as_ref().to_owned(),
+            backend: None,
+            terms: Terms::default(),
+        }
+    }
+}
+
+impl Local {
+    /// A lock as this engine opens it.
+    pub fn builder(&self, name: &LockName) -> Builder {
+        Builder {
+            name: name.as_str().to_owned(),
+            backend: None,
+            terms: self.terms.clone(),
+        }
     }
 }
 
@@ -30,34 +43,36 @@ impl ResourceLock {
 /// locks and root's, and root only its own, unless the caller names others: with [`owner`](Self::owner),
 /// [`group`](Self::group), or a [`mode`](Self::mode) that lets the world in.
 #[derive(Debug, Clone)]
+#[must_use = "nothing is opened before open() or open_existing()"]
 pub struct Builder {
     name: String,
+    /// `None`: this machine.
+    backend: Option<String>,
     terms: Terms,
 }
 
 impl Builder {
-    pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            terms: Terms::default(),
-        }
-    }
-
-    /// Permission bits of a lock that is created now (default 0o600; 0o660 with a [`group`](Self::group)). They are not subject to the umask. Whoever may
-    /// read the lock's files should be able to write them, too: a reader alone could make a dead holder look alive.
-    ///
-    /// With a mode that gives any permission to others than owner and group, an existing lock is used whoever owns it.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.terms.mode = Some(mode & 0o777);
-        self.terms.named.anybody = Named::is_for_world(mode);
+    /// Where the lock is kept: `local:` (this machine, the default), `etcd://…`, `etcds://…`, `postgres://…`, as
+    /// [`engines::open`](crate::engines::open) understands it. Modes, groups and owners are those of this machine's locks.
+    pub fn backend(mut self, url: impl Into<String>) -> Self {
+        self.backend = Some(url.into());
         self
     }
 
-    /// Group (number) of a lock that is created now, which the group may use. An existing lock is used, whoever owns it, if its files belong to
-    /// this group and not everybody may write them.
+    /// Permission bits of a lock that is created now (default 0o600; 0o660 with a [`group`](Self::group)). They are not
+    /// subject to the umask. Whoever may read the lock's files should be able to write them, too: a reader alone could make
+    /// a dead holder look alive.
+    ///
+    /// With a mode that gives any permission to others than owner and group, an existing lock is used whoever owns it.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.terms.set_mode(mode);
+        self
+    }
+
+    /// Group (number) of a lock that is created now, which the group may use. An existing lock is used, whoever owns it, if
+    /// its files belong to this group and not everybody may write them.
     pub fn group(mut self, gid: u32) -> Self {
-        self.terms.group = Some(gid);
-        self.terms.named.group = Some(gid);
+        self.terms.set_group(gid);
         self
     }
 
@@ -74,18 +89,6 @@ impl Builder {
         self
     }
 
-    /// Opens locks of any owner, for who does not rely on what is found: to release or remove.
-    pub(crate) fn accept_anybody(mut self) -> Self {
-        self.terms.named.anybody = true;
-        self
-    }
-
-    /// Opens only what exists, of any owner, and leaves the note alone.
-    pub(crate) fn for_removal(mut self) -> Self {
-        self.terms.to_remove = true;
-        self.accept_anybody()
-    }
-
     /// Size in bytes of a note that is created now (default 4096, as in the Python module).
     pub fn note_size(mut self, bytes: usize) -> Self {
         self.terms.note_size = bytes.max(1);
@@ -93,6 +96,7 @@ impl Builder {
     }
 
     /// Opens the lock; creates what is missing. Waits only for a process that is just removing it, up to 1 s.
+    /// An engine is not contacted before the first request.
     ///
     /// # Errors
     /// [`Error::Name`](crate::Error::Name) for a name that cannot be used;
@@ -103,11 +107,14 @@ impl Builder {
     /// [`Error::ForeignFile`](crate::Error::ForeignFile) if something else is at one of its paths;
     /// [`Error::HalfMade`](crate::Error::HalfMade) if a part is missing that only the lock's owner can create;
     /// [`Error::Os`](crate::Error::Os) if the system refuses (/dev/shm is missing or full);
-    /// [`Error::BeingRemoved`](crate::Error::BeingRemoved) if it is just being removed and that takes longer than 1 s.
+    /// [`Error::BeingRemoved`](crate::Error::BeingRemoved) if it is just being removed and that takes longer than 1 s;
+    /// [`Error::Url`](crate::Error::Url) and [`Error::NotBuiltIn`](crate::Error::NotBuiltIn) for a backend.
     pub fn open(self) -> Result<ResourceLock> {
         let name = LockName::new(&self.name)?;
-        let handle = Handle::open(name, self.terms)?;
-        Ok(ResourceLock { handle })
+        match self.engine()? {
+            Some(engine) => Ok(ResourceLock::on(engine, name)),
+            None => Ok(Handle::open(name, self.terms)?.into()),
+        }
     }
 
     /// Opens an existing lock to inspect it; creates nothing, and needs only permission to read. A lock that only the
@@ -120,12 +127,16 @@ impl Builder {
     /// [`Error::Untrusted`](crate::Error::Untrusted) and [`Error::HalfMade`](crate::Error::HalfMade).
     pub fn open_existing(self) -> Result<Viewer> {
         let name = LockName::new(&self.name)?;
-        Viewer::open(name, self.terms)
+        match self.engine()? {
+            Some(engine) => Ok(Viewer::remote(name, engine)),
+            None => Viewer::local(name, self.terms),
+        }
     }
 
-    /// What stands at the lock's paths now, to be inspected once. Waits for what is half made as `retry` says.
-    pub(crate) fn sight(self, retry: &mut Retry) -> Result<Sight> {
-        let name = LockName::new(&self.name)?;
-        Sight::open(&name, self.terms.trust(), retry)
+    /// The engine on other machines, if it is kept there.
+    fn engine(&self) -> Result<Option<Box<dyn Engine>>> {
+        let Some(url) = &self.backend else { return Ok(None) };
+        let engine = engines::open(url)?;
+        Ok(engine.capabilities().remote.then_some(engine))
     }
 }

@@ -4,15 +4,15 @@
 mod remains;
 
 use crate::lock::acquire::handle::{Handle, visit_now};
-use crate::lock::acquire::hold::RELEASE_LATCH_NS;
-use crate::lock::api::builder::Builder;
-use crate::lock::api::resource_lock::ResourceLock;
+use crate::lock::acquire::hold::{RELEASE_LATCH_NS, User};
+use crate::lock::acquire::share::Share;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::Sweep;
 use crate::lock::shm::beacon;
 use crate::lock::shm::files::{self, Opened};
 use crate::lock::shm::found::{Finding, Found, Retry};
 use crate::lock::shm::latched::NotDone;
+use crate::lock::shm::opening::Terms;
 use crate::lock::shm::real_world::Real;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, REMOVAL_TAKES, being_removed, retire};
@@ -20,6 +20,7 @@ use crate::lock::sys;
 use crate::lock::types::{Error, GetOptions, LockName, Result, Wait};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -53,8 +54,8 @@ pub enum Removed {
 /// [`Error::WaitedFor`] if processes seem to wait for the semaphore itself, [`Error::NotFound`], [`Error::Permission`],
 /// [`Error::BeingRemoved`] if another process is removing it and takes longer than 1 s (also with `force`),
 /// [`Error::WrongObject`], [`Error::ForeignFile`] and, without `force`, [`Error::Damaged`] if something else is at one of
-/// its paths; [`Error::Busy`], and those of [`ResourceLock::open`].
-pub fn remove(name: &str, force: bool) -> Result<Removed> {
+/// its paths; [`Error::Busy`], and those of [`ResourceLock::open`](crate::ResourceLock::open).
+pub fn remove(name: impl AsRef<str>, force: bool) -> Result<Removed> {
     let name = LockName::new(name)?;
     let mut retry = Retry::default();
     // A try may wait itself, so the time is what counts, not the number of tries.
@@ -98,28 +99,34 @@ fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option
 
 /// Removes a lock that has its semaphore and its table.
 fn whole(name: &LockName, force: bool) -> Result<Option<Removed>> {
-    let lock = match Builder::new(name.as_str()).for_removal().open() {
+    let handle = match Handle::open(name.clone(), Terms::for_removal()) {
         Err(Error::NotFound { .. }) => return Ok(None),
-        lock => lock?,
+        handle => Arc::new(handle?),
     };
     if force {
-        if !seize(&lock.handle)? {
+        if !seize(&handle)? {
             return Ok(None);
         }
-    } else if !(take(&lock)? && claim(&lock.handle)?) {
+        delete(&handle)?;
+        return Ok(Some(Removed::Lock));
+    }
+    let Some(_taken) = take(&handle)? else {
+        return Ok(Some(Removed::Nothing));
+    };
+    if !claim(&handle)? {
         return Ok(Some(Removed::Nothing));
     }
-    delete(&lock.handle)?;
+    delete(&handle)?;
     Ok(Some(Removed::Lock))
 }
 
 /// Takes the lock, if nobody holds it or waits for it.
-fn take(lock: &ResourceLock) -> Result<bool> {
-    if lock.state().waiters.iter().any(|waiter| waiter.alive) {
-        return Ok(false);
+fn take(handle: &Arc<Handle>) -> Result<Option<Share>> {
+    if handle.state()?.waiters.iter().any(|waiter| waiter.alive) {
+        return Ok(None);
     }
-    give_foreign_waiters_a_turn(&lock.handle)?;
-    lock.get_lock(GetOptions::new().wait(Wait::No))
+    give_foreign_waiters_a_turn(handle)?;
+    handle.get(&GetOptions::new().wait(Wait::No), User::Guard)
 }
 
 /// A process that sleeps in the semaphore itself would not learn of a new lock. If the semaphore is free for a moment, it

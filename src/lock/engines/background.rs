@@ -2,7 +2,7 @@
 //! it.
 
 use crate::lock::sys;
-use crate::{Cancel, Error, Result};
+use crate::lock::types::{Cancel, Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

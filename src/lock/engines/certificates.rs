@@ -1,6 +1,6 @@
 //! Reading certificates from files.
 
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use std::io;
 use std::path::Path;
 use tokio_rustls::rustls::pki_types::CertificateDer;

@@ -55,10 +55,12 @@ mod wait;
 use super::background;
 use super::stored_request::{self, StoredRequest};
 use super::{
-    ANSWER_TIMEOUT, Capabilities, DetachedHold, Engine, Follow, Held, Listing, PEEK_TIMEOUT, SHORTEST_TTL, USUAL_TTL,
+    ANSWER_TIMEOUT, Capabilities, DetachedHold, Engine, Guard, Held, Listing, PEEK_TIMEOUT, SHORTEST_TTL, Sealed,
+    USUAL_TTL, Watch,
 };
 use crate::lock::sys;
-use crate::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
+use crate::lock::types::get_options::OnWait;
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
 use etcd_hold::EtcdHold;
 use etcd_url::EtcdUrl;
 use following::Following;
@@ -116,7 +118,7 @@ impl Etcd {
     }
 
     /// Acquires the lock; `None` = not in time.
-    fn hold(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<EtcdHold>> {
+    fn hold(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<EtcdHold>> {
         match self.ask(name, options) {
             Ok(hold) => {
                 if let Some(hold) = &hold {
@@ -131,19 +133,21 @@ impl Etcd {
         }
     }
 
-    fn ask(&self, name: &LockName, options: &mut GetOptions<'_>) -> Result<Option<EtcdHold>> {
+    fn ask(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<EtcdHold>> {
+        options.check()?;
         let ttl = lease_length(options.lease)?;
         let deadline = wait::deadline(options.wait);
         let stored = StoredRequest::new(options);
         if options.wait == Wait::No && !self.would_grant(name, &stored, options.cancel)? {
             return Ok(None);
         }
+        let mut on_wait = options.on_wait.as_ref();
         loop {
             let timeouts = Timeouts::until(Contact::First, options.cancel);
             let lease = OwnLease::begin(&self.gateway, ttl, timeouts);
             let lease = lease.map_err(|fault| self.gateway.error(fault))?;
             let request = OwnRequest::new(lease, name, self.directory(name), stored.clone());
-            match self.wait_for_turn(request, options, deadline)? {
+            match self.wait_for_turn(request, options.cancel, &mut on_wait, deadline)? {
                 Turn::Come(hold) => return Ok(Some(*hold)),
                 Turn::TimedOut => return Ok(None),
                 Turn::Gone(why) => log::warn!("<{name}> {why}: asking again"),
@@ -173,14 +177,20 @@ impl Etcd {
     }
 
     /// Puts the request into the queue, and waits until its turn has come.
-    fn wait_for_turn(&self, mut request: OwnRequest, options: &mut GetOptions<'_>, deadline: u64) -> Result<Turn> {
+    fn wait_for_turn<'o>(
+        &self,
+        mut request: OwnRequest,
+        cancel: Option<&Cancel>,
+        on_wait: &mut Option<&'o OnWait<'o>>,
+        deadline: u64,
+    ) -> Result<Turn> {
         const REMOVED: &str = "the request was removed from the queue";
-        let Some((queue, created)) = request.join(Timeouts::until(Contact::Running, options.cancel))? else {
+        let Some((queue, created)) = request.join(Timeouts::until(Contact::Running, cancel))? else {
             return Ok(Turn::Gone(REMOVED));
         };
-        match Waiting::new(self, &mut request, created, options, deadline).until_over(&queue)? {
+        match Waiting::new(self, &mut request, created, (cancel, on_wait), deadline).until_over(&queue)? {
             Waited::Granted { at_once } => {
-                let hold = EtcdHold::new(request, created, at_once)?.freshened(options.cancel)?;
+                let hold = EtcdHold::new(request, created, at_once)?.freshened(cancel)?;
                 Ok(match hold {
                     Some(hold) => Turn::Come(Box::new(hold)),
                     None => Turn::Gone("the lease was over as soon as it was granted"),
@@ -234,6 +244,8 @@ enum Turn {
     Gone(&'static str),
 }
 
+impl Sealed for Etcd {}
+
 impl Engine for Etcd {
     fn kind(&self) -> &'static str {
         "etcd"
@@ -257,15 +269,15 @@ impl Engine for Etcd {
         }
     }
 
-    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
-        let hold = self.hold(name, &mut options)?;
-        Ok(hold.map(|hold| Box::new(hold) as Box<dyn Held>))
+    fn acquire(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<Guard>> {
+        let hold = self.hold(name, options)?;
+        Ok(hold.map(|hold| Guard::remote(name, hold)))
     }
 
     fn acquire_detached(
         &self,
         name: &LockName,
-        mut options: GetOptions<'_>,
+        options: &GetOptions<'_>,
         detached: Detached,
     ) -> Result<Option<DetachedHold>> {
         if detached.pid.is_some() {
@@ -276,7 +288,7 @@ impl Engine for Etcd {
         }
         let never = Cancel::new();
         let cancel = options.cancel.unwrap_or(&never);
-        let Some(hold) = self.hold(name, &mut options)? else {
+        let Some(hold) = self.hold(name, options)? else {
             return Ok(None);
         };
         let token = hold.token();
@@ -308,9 +320,9 @@ impl Engine for Etcd {
         Ok(listing)
     }
 
-    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch> {
         let queue = self.queue_until(name, cancel)?;
-        Ok(Box::new(Following::new(
+        Ok(Watch::new(Following::new(
             &self.gateway,
             name,
             self.directory(name),

@@ -1,14 +1,71 @@
 //! Following a lock that an engine keeps.
 
-use crate::{Cancel, Change, Result};
+use crate::lock::inspect::{self, Change};
+use crate::lock::types::{Cancel, Result};
+use std::fmt;
 
-/// Tells what happens to a lock, in order. See [`Engine::watch`](super::Engine::watch).
-pub trait Follow: Send {
+/// Tells what happens to a lock that an engine keeps, in order.
+pub(crate) trait Follow: Send + Sync {
+    /// See [`Watch::next`].
+    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>>;
+}
+
+impl Follow for inspect::Watch {
+    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
+        Ok(self.next(cancel))
+    }
+}
+
+/// Follows a lock: what happens to it from now on, in order (see [`ResourceLock::watch`](crate::ResourceLock::watch)).
+///
+/// ```
+/// use resourcelock::{Cancel, Change, ResourceLock};
+///
+/// # fn main() -> Result<(), resourcelock::Error> {
+/// # let name = format!("doc-watch-{}", std::process::id());
+/// # let name = name.as_str();
+/// let lock = ResourceLock::open(name)?;
+/// let mut watch = lock.watch()?;
+/// drop(lock.acquire()?); // or anybody else, in any process
+///
+/// let never = Cancel::new(); // its `cancel` ends the loop from another thread
+/// while let Some(change) = watch.next(&never)? {
+///     match change {
+///         Change::Granted(holder) => println!("{:?} has it", holder.requester.command),
+///         Change::Ended(record) => {
+///             println!("{:?} had it for {:?}: {}", record.requester.pid, record.held, record.how);
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// # drop(watch);
+/// # lock.close();
+/// # resourcelock::remove(name, false)?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "changes are told only to who asks for them"]
+pub struct Watch(Box<dyn Follow>);
+
+impl Watch {
+    pub(crate) fn new(follow: impl Follow + 'static) -> Self {
+        Self(Box::new(follow))
+    }
+
     /// The next change; blocks until there is one, or until `cancel` ends it (then `None`).
     ///
     /// # Errors
-    /// As [`Engine::acquire`](super::Engine::acquire).
-    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>>;
+    /// On an engine, [`Error::Unreachable`](crate::Error::Unreachable) and [`Error::Refused`](crate::Error::Refused).
+    pub fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
+        self.0.next(cancel)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "remote")]
@@ -17,7 +74,7 @@ pub(crate) use views::Views;
 #[cfg(feature = "remote")]
 mod views {
     use super::Change;
-    use crate::State;
+    use crate::lock::types::State;
     use crate::lock::types::{Ended, HistoryRecord, Holder, Waiter};
     use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};

@@ -1,26 +1,21 @@
 //! This machine, as an engine.
 
-use super::{Capabilities, DetachedHold, Engine, Follow, Held, Left, Listing, Validity};
+use super::{Capabilities, DetachedHold, Engine, Guard, Listing, Sealed, Watch};
+use crate::lock::acquire::handle::Handle;
+use crate::lock::acquire::hold::User;
 use crate::lock::inspect::sight::Sight;
-use crate::lock::inspect::watch::Viewed;
+use crate::lock::inspect::{self, Viewer};
 use crate::lock::shm::found::{Found, Retry};
 use crate::lock::shm::opening::Terms;
-use crate::{
-    Builder, Cancel, Change, Detached, Error, GetOptions, Guard, HistoryRecord, LockName, Lost, ResourceLock, Result,
-    State, UngetOptions, Watch,
-};
-use std::mem::ManuallyDrop;
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Result, State, UngetOptions};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The locks of this machine as an [`Engine`]: what a [`ResourceLock`] is, in the words that all engines share.
+/// The locks of this machine as an [`Engine`].
 #[derive(Debug, Default)]
 pub struct Local {
-    mode: Option<u32>,
-    gid: Option<u32>,
-    owners: Vec<u32>,
-    accepted: Vec<u32>,
+    pub(crate) terms: Terms,
     /// The lock that was opened last, to be used again.
-    opened: Mutex<Option<Arc<ResourceLock>>>,
+    opened: Mutex<Option<Arc<Handle>>>,
 }
 
 impl Local {
@@ -32,28 +27,28 @@ impl Local {
     /// Permission bits for a lock that is created now: see [`Builder::mode`](crate::Builder::mode).
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode);
+        self.terms.set_mode(mode);
         self
     }
 
     /// Group (number) for a lock that is created now: see [`Builder::group`](crate::Builder::group).
     #[must_use]
     pub fn group(mut self, gid: u32) -> Self {
-        self.gid = Some(gid);
+        self.terms.set_group(gid);
         self
     }
 
     /// A user (number) whose locks are used, too: see [`Builder::owner`](crate::Builder::owner).
     #[must_use]
     pub fn owner(mut self, uid: u32) -> Self {
-        self.owners.push(uid);
+        self.terms.named.owners.push(uid);
         self
     }
 
     /// A user (number) whose locks are used, too: see [`Builder::accept`](crate::Builder::accept).
     #[must_use]
     pub fn accept(mut self, uid: u32) -> Self {
-        self.accepted.push(uid);
+        self.terms.named.accepted.push(uid);
         self
     }
 
@@ -68,42 +63,34 @@ impl Local {
             .map_err(|refusal| refusal.error())
     }
 
-    /// A lock as this engine opens it.
-    pub fn builder(&self, name: &LockName) -> Builder {
-        let mut builder = ResourceLock::builder(name.as_str());
-        if let Some(mode) = self.mode {
-            builder = builder.mode(mode);
-        }
-        if let Some(gid) = self.gid {
-            builder = builder.group(gid);
-        }
-        builder = self.owners.iter().fold(builder, |builder, uid| builder.owner(*uid));
-        self.accepted.iter().fold(builder, |builder, uid| builder.accept(*uid))
-    }
-
     /// The handle of a lock that was opened to be used.
-    fn opened(&self, name: &LockName) -> Option<Arc<ResourceLock>> {
+    fn opened(&self, name: &LockName) -> Option<Arc<Handle>> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.as_ref().filter(|lock| lock.name() == name).cloned()
+        opened.as_ref().filter(|handle| handle.name() == name).cloned()
     }
 
     /// Opens the lock to use it; creates what is missing.
-    fn open(&self, name: &LockName) -> Result<Arc<ResourceLock>> {
-        if let Some(lock) = self.opened(name) {
-            return Ok(lock);
+    fn open(&self, name: &LockName) -> Result<Arc<Handle>> {
+        if let Some(handle) = self.opened(name) {
+            return Ok(handle);
         }
-        let lock = Arc::new(self.builder(name).open()?);
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock.clone());
-        Ok(lock)
+        let handle = Arc::new(Handle::open(name.clone(), self.terms.clone())?);
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+        Ok(handle)
+    }
+
+    /// What stands at the lock's paths now, to be inspected once. Waits for what is half made as `retry` says.
+    fn sight(&self, name: &LockName, retry: &mut Retry) -> Result<Sight> {
+        Sight::open(name, self.terms.trust(), retry)
     }
 
     /// What `view` tells of a lock; creates nothing.
-    fn view<R>(&self, name: &LockName, view: impl FnOnce(View<'_>) -> R) -> Result<Option<R>> {
-        if let Some(lock) = self.opened(name) {
-            return Ok(Some(view(View::Handle(&lock))));
+    fn view<R>(&self, name: &LockName, view: impl FnOnce(View<'_>) -> Result<R>) -> Result<Option<R>> {
+        if let Some(handle) = self.opened(name) {
+            return view(View::Handle(&handle)).map(Some);
         }
-        match self.builder(name).sight(&mut Retry::default()) {
-            Ok(sight) => Ok(Some(view(View::Sight(&sight)))),
+        match self.sight(name, &mut Retry::default()) {
+            Ok(sight) => view(View::Sight(&sight)).map(Some),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -113,7 +100,7 @@ impl Local {
 /// What a lock is viewed through.
 enum View<'a> {
     /// In use here.
-    Handle(&'a ResourceLock),
+    Handle(&'a Handle),
     /// Opened to be viewed.
     Sight(&'a Sight),
 }
@@ -127,27 +114,29 @@ impl View<'_> {
         }
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> Result<State> {
         match self {
-            Self::Handle(lock) => lock.state(),
-            Self::Sight(sight) => sight.state(),
+            Self::Handle(handle) => handle.state(),
+            Self::Sight(sight) => Ok(sight.state()),
         }
     }
 
-    fn history(&self) -> Vec<HistoryRecord> {
+    fn history(&self) -> Result<Vec<HistoryRecord>> {
         match self {
-            Self::Handle(lock) => lock.history(),
-            Self::Sight(sight) => sight.history(),
+            Self::Handle(handle) => handle.history(),
+            Self::Sight(sight) => Ok(sight.history()),
         }
     }
 
-    fn is_held(&self, token: u64) -> bool {
+    fn is_held(&self, token: u64) -> Result<bool> {
         match self {
-            Self::Handle(lock) => lock.is_held(token),
-            Self::Sight(sight) => sight.is_held(token),
+            Self::Handle(handle) => handle.is_held(token),
+            Self::Sight(sight) => Ok(sight.is_held(token)),
         }
     }
 }
+
+impl Sealed for Local {}
 
 impl Engine for Local {
     fn kind(&self) -> &'static str {
@@ -172,30 +161,25 @@ impl Engine for Local {
         }
     }
 
-    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+    fn acquire(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<Guard>> {
+        let mut options = options.clone();
         (options.detached, options.same_process_ok) = (None, false); // they have no meaning here
-        let lock = self.open(name)?;
-        let Some(guard) = lock.try_acquire(options)? else {
-            return Ok(None);
-        };
-        // From here on `LocalHeld` releases.
-        let token = ManuallyDrop::new(guard).token();
-        let released = false;
-        Ok(Some(Box::new(LocalHeld { lock, token, released })))
+        let share = self.open(name)?.get(&options, User::Guard)?;
+        Ok(share.map(Guard::from))
     }
 
     fn acquire_detached(
         &self,
         name: &LockName,
-        mut options: GetOptions<'_>,
+        options: &GetOptions<'_>,
         detached: Detached,
     ) -> Result<Option<DetachedHold>> {
+        let mut options = options.clone().detached(detached);
         options.same_process_ok = false; // it has no meaning here
-        let lock = self.open(name)?;
-        let guard = lock.try_acquire(options.detached(detached))?;
-        Ok(guard.map(|guard| DetachedHold {
-            token: guard.token(),
-            abandoned: guard.abandoned(),
+        let share = self.open(name)?.get(&options, User::Guard)?;
+        Ok(share.map(|share| DetachedHold {
+            token: share.token(),
+            abandoned: share.abandoned(),
         }))
     }
 
@@ -204,23 +188,24 @@ impl Engine for Local {
     }
 
     fn report_death(&self, name: &LockName) -> bool {
-        self.opened(name).is_none_or(|lock| lock.handle.report_death())
+        self.opened(name).is_none_or(|handle| handle.report_death())
     }
 
     fn is_held(&self, name: &LockName, token: u64) -> Result<bool> {
-        let held = self.view(name, |lock| lock.check_trust().map(|()| lock.is_held(token)))?;
-        held.unwrap_or(Ok(false))
+        let held = self.view(name, |lock| lock.check_trust().and_then(|()| lock.is_held(token)))?;
+        Ok(held.unwrap_or(false))
     }
 
     fn check_trust(&self, name: &LockName) -> Result<()> {
-        self.view(name, |lock| lock.check_trust())?.unwrap_or(Ok(()))
+        self.view(name, |lock| lock.check_trust())
+            .map(Option::unwrap_or_default)
     }
 
     fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
         let mut retry = Retry::default();
-        for name in crate::list()? {
-            match self.builder(&name).sight(&mut retry) {
+        for name in inspect::list()? {
+            match self.sight(&name, &mut retry) {
                 Ok(sight) => listing.states.push(sight.brief_state()),
                 Err(Error::NotFound { .. }) => {} // removed since the directory was read
                 Err(error) => listing.unreadable.push((name, error)),
@@ -233,102 +218,21 @@ impl Engine for Local {
         self.view(name, |lock| lock.history())
     }
 
-    fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Box<dyn Follow>> {
-        let viewer = self.builder(name).open_existing()?;
-        Ok(Box::new(LocalFollow(Watch::new(Viewed::Own(Box::new(viewer))))))
+    fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Watch> {
+        let viewer = Viewer::open(name.clone(), self.terms.clone())?;
+        Ok(Watch::new(inspect::Watch::new(viewer)))
     }
 
     fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {
-        if self.view(name, |_| ())?.is_none() {
+        if self.view(name, |_| Ok(()))?.is_none() {
             return Ok(false); // never used: nothing is created to find that out
         }
-        if let Some(lock) = self.opened(name) {
-            return lock.unget_lock(target);
+        if let Some(handle) = self.opened(name) {
+            return handle.unget(target);
         }
         // Whoever releases a lock does not rely on it.
-        self.builder(name).accept_anybody().open()?.unget_lock(target)
-    }
-}
-
-struct LocalFollow(Watch<'static>);
-
-impl Follow for LocalFollow {
-    fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
-        Ok(self.0.next(cancel))
-    }
-}
-
-/// A [`Guard`] with its lock.
-struct LocalHeld {
-    lock: Arc<ResourceLock>,
-    token: u64,
-    released: bool,
-}
-
-impl LocalHeld {
-    /// The guard, for one call.
-    fn lent(&self) -> ManuallyDrop<Guard<'_>> {
-        ManuallyDrop::new(Guard::of(&self.lock, self.token))
-    }
-}
-
-impl Held for LocalHeld {
-    fn token(&self) -> u64 {
-        self.token
-    }
-
-    fn validity(&self) -> Validity {
-        self.lost().map_or(Validity::Unlimited, |_| Validity::Lost)
-    }
-
-    fn lost(&self) -> Option<Lost> {
-        self.lent().lost()
-    }
-
-    fn abandoned(&self) -> bool {
-        self.lent().abandoned()
-    }
-
-    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
-        // Only a person with force ends such a hold, and its command is not to be ended for that.
-        tell(self.validity());
-    }
-
-    fn share_with_children(&self) -> Result<()> {
-        self.lent().keep_alive_descriptor().map(drop)
-    }
-
-    fn bind(&self, pid: u32) -> Result<()> {
-        self.lent().bind(pid)
-    }
-
-    fn let_lapse(&self) -> Result<()> {
-        self.lent().let_lapse()
-    }
-
-    fn kept_alive_elsewhere(&self) -> bool {
-        self.lent().kept_alive_elsewhere()
-    }
-
-    fn release(mut self: Box<Self>, left: Left) -> Result<bool> {
-        self.released = true;
-        let guard = Guard::of(&self.lock, self.token);
-        match left {
-            Left::InOrder if guard.abandoned() => match guard.mark_recovered() {
-                Ok(()) | Err(Error::NotHeld) => {} // the release tells
-                Err(error) => log::warn!("<{}> still marked as abandoned: {error}", self.lock.name()),
-            },
-            Left::InOrder | Left::AsFound => {}
-            Left::Crashed => guard.mark_crashed(),
-        }
-        guard.release()
-    }
-}
-
-impl Drop for LocalHeld {
-    fn drop(&mut self) {
-        if !self.released {
-            drop(Guard::of(&self.lock, self.token));
-        }
+        let mut terms = self.terms.clone();
+        terms.named.anybody = true;
+        Handle::open(name.clone(), terms)?.unget(target)
     }
 }

@@ -24,7 +24,7 @@
 //! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
 //! over, as with a lease; the server is told to drop a silent connection no earlier than after twice that time. The
 //! socket's end is noticed at once. Whoever supervises the command keeps the socket open as well, and notices its end
-//! ([`Held::keep_open`]): if this process is killed, the lock stays until the command is gone; if the session ends then,
+//! ([`Guard::keep_open`]): if this process is killed, the lock stays until the command is gone; if the session ends then,
 //! the command is killed.
 //!
 //! | what happens | who has the lock next | can two commands overlap? |
@@ -75,8 +75,8 @@ mod token_objects;
 mod views;
 
 use super::stored_request::StoredRequest;
-use super::{Capabilities, DetachedHold, Engine, Follow, Held, Listing, SHORTEST_TTL, USUAL_TTL};
-use crate::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
+use super::{Capabilities, DetachedHold, Engine, Guard, Listing, SHORTEST_TTL, Sealed, USUAL_TTL, Watch};
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
 use polling::Following;
 use request_handle::RequestHandle;
 use request_thread::Request;
@@ -93,6 +93,8 @@ pub(super) fn open(url: &str) -> Result<Box<dyn Engine>> {
 struct Postgres {
     target: Arc<Target>,
 }
+
+impl Sealed for Postgres {}
 
 impl Engine for Postgres {
     fn kind(&self) -> &'static str {
@@ -117,7 +119,7 @@ impl Engine for Postgres {
         }
     }
 
-    fn acquire(&self, name: &LockName, mut options: GetOptions<'_>) -> Result<Option<Box<dyn Held>>> {
+    fn acquire(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<Guard>> {
         let unsupported = |what: String| {
             Err(Error::Unsupported {
                 engine: "postgres",
@@ -141,17 +143,17 @@ impl Engine for Postgres {
             mode: options.mode,
             wait: options.wait,
             ttl,
-            stored: StoredRequest::new(&options),
+            stored: StoredRequest::new(options),
             has_table: false,
         })?;
-        let hold = request.wait(&mut options, || self.peek(name).ok().flatten())?;
-        Ok(hold.map(|hold| Box::new(hold) as Box<dyn Held>))
+        let hold = request.wait(options, || self.peek(name).ok().flatten())?;
+        Ok(hold.map(|hold| Guard::remote(name, hold)))
     }
 
     fn acquire_detached(
         &self,
         _name: &LockName,
-        _options: GetOptions<'_>,
+        _options: &GetOptions<'_>,
         _detached: Detached,
     ) -> Result<Option<DetachedHold>> {
         Err(Error::Unsupported {
@@ -175,8 +177,8 @@ impl Engine for Postgres {
         })
     }
 
-    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Box<dyn Follow>> {
-        Ok(Box::new(Following::start(&self.target, name, cancel)?))
+    fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch> {
+        Ok(Watch::new(Following::start(&self.target, name, cancel)?))
     }
 
     fn break_hold(&self, name: &LockName, target: UngetOptions<'_>) -> Result<bool> {

@@ -4,7 +4,7 @@ use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
 use crate::lock::sys;
 use crate::lock::system::{self, printable};
-use crate::{GetOptions, Holder, Host, LockName, Mode, Requester, State, Waiter};
+use crate::lock::types::{GetOptions, Holder, Host, LockName, Mode, Requester, State, Waiter};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;

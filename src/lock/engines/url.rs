@@ -1,7 +1,7 @@
 //! What the URLs of all engines have in common. Nobody shows their passwords.
 
-use crate::Error;
 use crate::lock::system::printable;
+use crate::lock::types::Error;
 use std::ops::Range;
 
 /// The error that says why this URL cannot be used, without its password.

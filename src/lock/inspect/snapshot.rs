@@ -16,9 +16,7 @@ use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
 use crate::lock::system::ids;
-use crate::lock::types::{
-    Counters, Ended, Error, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Waiter,
-};
+use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Waiter};
 use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
@@ -329,16 +327,15 @@ fn state_with(
     }
 }
 
-/// The state of a lock that is not there, or cannot be read: then it is not free.
-pub(crate) fn state_without(name: &LockName, why: &Error) -> State {
-    let taken = !matches!(why, Error::NotFound { .. });
+/// A lock that does not exist: free.
+pub(crate) fn state_of_none(name: &LockName) -> State {
     State {
         name: name.clone(),
         owner: None,
-        trusted: !taken,
-        locked: taken,
-        value: u32::from(!taken),
-        foreign: taken,
+        trusted: true,
+        locked: false,
+        value: 1,
+        foreign: false,
         note: String::new(),
         holders: Vec::new(),
         holders_left_out: 0,

@@ -7,12 +7,13 @@ use crate::lock::shm::opening::Terms;
 use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};
 use std::sync::Arc;
 
-/// A lock that is only inspected (see [`Builder::open_existing`](crate::Builder::open_existing)).
+/// A lock that is only inspected.
 ///
 /// What it tells is about the lock that stands at the paths when it is asked, also after somebody has removed the lock and
-/// perhaps created it again. A lock that no longer exists is free; one that cannot be read counts as taken. If the lock is
-/// just being created again, a call blocks for up to 100 ms.
-pub struct Viewer {
+/// perhaps created it again. A lock that no longer exists is free. If the lock is just being created again, a call blocks
+/// for up to 100 ms.
+#[derive(Clone)]
+pub(crate) struct Viewer {
     name: LockName,
     terms: Terms,
     opened: Arc<Sight>,
@@ -38,49 +39,38 @@ impl Viewer {
         Sight::open(&self.name, self.terms.trust(), &mut Retry::default()).map(Arc::new)
     }
 
-    /// Checks that the caller trusts the lock's owner (see [`Builder::owner`](crate::Builder::owner)). If not, all that
-    /// is seen of the lock is what its owner claims.
-    ///
-    /// # Errors
-    /// [`Error::Untrusted`], [`Error::UnsafeDirectory`]; those of
-    /// [`Builder::open_existing`](crate::Builder::open_existing) if another lock is there by now, but for
-    /// [`Error::NotFound`].
-    pub fn check_trust(&self) -> Result<()> {
+    /// Checks that the caller trusts the lock's owner. If not, all that is seen of the lock is what its owner claims.
+    pub(crate) fn check_trust(&self) -> Result<()> {
+        self.see(Sight::check_trust)?.unwrap_or(Ok(()))
+    }
+
+    /// The lock's name.
+    pub(crate) fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// What `of` tells of the lock; `None` = it no longer exists.
+    fn see<R>(&self, of: impl FnOnce(&Sight) -> R) -> Result<Option<R>> {
         match self.look() {
-            Ok(sight) => sight.check_trust(),
-            Err(Error::NotFound { .. }) => Ok(()),
+            Ok(sight) => Ok(Some(of(&sight))),
+            Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The lock's name.
-    pub fn name(&self) -> &LockName {
-        &self.name
-    }
-
     /// Holders, waiters, note, and counters. Takes no latch, and disturbs nobody.
-    pub fn state(&self) -> State {
-        match self.look() {
-            Ok(sight) => sight.state(),
-            Err(error) => snapshot::state_without(&self.name, &error),
-        }
+    pub(crate) fn state(&self) -> Result<State> {
+        let state = self.see(Sight::state)?;
+        Ok(state.unwrap_or_else(|| snapshot::state_of_none(&self.name)))
     }
 
     /// The ended requests, oldest first: up to the last 256 holds, and the last 64 requests that gave up.
-    pub fn history(&self) -> Vec<HistoryRecord> {
-        self.look().map_or_else(|_| Vec::new(), |sight| sight.history())
+    pub(crate) fn history(&self) -> Result<Vec<HistoryRecord>> {
+        Ok(self.see(Sight::history)?.unwrap_or_default())
     }
 
     /// True if the table contains a hold with this token now, and its holder is not proven dead.
-    pub fn is_held(&self, token: u64) -> bool {
-        self.look().is_ok_and(|sight| sight.is_held(token))
-    }
-}
-
-impl std::fmt::Debug for Viewer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Viewer")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+    pub(crate) fn is_held(&self, token: u64) -> Result<bool> {
+        Ok(self.see(|sight| sight.is_held(token))?.unwrap_or(false))
     }
 }

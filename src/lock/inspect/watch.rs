@@ -55,38 +55,9 @@ impl Change {
     }
 }
 
-/// Follows a lock (see [`Viewer::watch`]).
-///
-/// ```
-/// use resourcelock::{Cancel, Change, GetOptions, ResourceLock};
-///
-/// # fn main() -> Result<(), resourcelock::Error> {
-/// # let name = format!("doc-watch-{}", std::process::id());
-/// # let name = name.as_str();
-/// let lock = ResourceLock::open(name)?;
-/// let viewer = ResourceLock::builder(name).open_existing()?;
-/// let mut watch = viewer.watch();
-/// drop(lock.acquire(GetOptions::new())?); // or anybody else, in any process
-///
-/// let never = Cancel::new(); // its `cancel` ends the loop from another thread
-/// while let Some(change) = watch.next(&never) {
-///     match change {
-///         Change::Granted(holder) => println!("{:?} has it", holder.requester.command),
-///         Change::Ended(record) => {
-///             println!("{:?} had it for {:?}: {}", record.requester.pid, record.held, record.how.as_str());
-///             break;
-///         }
-///         _ => {}
-///     }
-/// }
-/// # drop(watch);
-/// # lock.close();
-/// # resourcelock::remove(name, false)?;
-/// # Ok(())
-/// # }
-/// ```
-pub struct Watch<'a> {
-    viewer: Viewed<'a>,
+/// Follows a lock.
+pub(crate) struct Watch {
+    viewer: Viewer,
     /// What stood at the lock's paths at the last look; `None`: nothing that could be read.
     sight: Option<Arc<Sight>>,
     /// The last table there, by its inode, and how far its past has been read.
@@ -107,31 +78,8 @@ struct Past {
     gave_up: u64,
 }
 
-/// The viewer of a [`Watch`]: lent by the caller, or its own.
-pub(crate) enum Viewed<'a> {
-    Lent(&'a Viewer),
-    Own(Box<Viewer>),
-}
-
-impl std::ops::Deref for Viewed<'_> {
-    type Target = Viewer;
-    fn deref(&self) -> &Viewer {
-        match self {
-            Self::Lent(viewer) => viewer,
-            Self::Own(viewer) => viewer,
-        }
-    }
-}
-
-impl Viewer {
-    /// Follows what happens from now on, without polling if the reader may write the lock's files.
-    pub fn watch(&self) -> Watch<'_> {
-        Watch::new(Viewed::Lent(self))
-    }
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn new(viewer: Viewed<'a>) -> Self {
+impl Watch {
+    pub(crate) fn new(viewer: Viewer) -> Self {
         let mut watch = Self {
             viewer,
             sight: None,
@@ -180,7 +128,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The next change; blocks until there is one or `cancel` ends it (then `None`).
-    pub fn next(&mut self, cancel: &Cancel) -> Option<Change> {
+    pub(crate) fn next(&mut self, cancel: &Cancel) -> Option<Change> {
         loop {
             if let Some(change) = self.due.pop_front() {
                 return Some(change);

@@ -195,7 +195,7 @@ thread_local! {
 
 /// A beacon whose descriptor a child process inherits.
 pub(crate) struct Keeper {
-    file: Descriptor,
+    _file: Descriptor,
     pub(crate) id: u32,
 }
 
@@ -215,10 +215,6 @@ impl Keeper {
         let high = fcntl(&opened, FcntlArg::F_DUPFD(INHERITED_FROM)).or_else(|_| fcntl(&opened, FcntlArg::F_DUPFD(3)));
         let high = high.map_err(|errno| failed("open again", path)(errno.into()))?;
         let file = Descriptor::new(crate::lock::sys::own(high)).map_err(failed("examine", path))?;
-        Ok(Some(Self { file, id }))
-    }
-
-    pub(crate) fn raw(&self) -> RawFd {
-        self.file.raw()
+        Ok(Some(Self { _file: file, id }))
     }
 }

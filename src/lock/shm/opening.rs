@@ -51,6 +51,28 @@ impl Default for Terms {
 }
 
 impl Terms {
+    /// Opens only what exists, of any owner, and leaves the note alone.
+    pub(crate) fn for_removal() -> Self {
+        let mut terms = Self {
+            to_remove: true,
+            ..Self::default()
+        };
+        terms.named.anybody = true;
+        terms
+    }
+
+    /// Permission bits of new objects. With any for others than owner and group, the lock may be anybody's.
+    pub(crate) fn set_mode(&mut self, mode: u32) {
+        self.mode = Some(mode & 0o777);
+        self.named.anybody = Named::is_for_world(mode);
+    }
+
+    /// The group of new objects, whose locks are used, too.
+    pub(crate) fn set_group(&mut self, gid: u32) {
+        self.group = Some(gid);
+        self.named.group = Some(gid);
+    }
+
     /// What the calling process trusts now.
     pub(crate) fn trust(&self) -> Trust<'_> {
         Trust::of(geteuid().as_raw(), &self.named)

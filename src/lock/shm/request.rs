@@ -46,7 +46,7 @@ pub(crate) fn kind_of(mode: Mode) -> (Kind, u32) {
     match mode {
         Mode::Exclusive => (Kind::Exclusive, 0),
         Mode::Shared => (Kind::Shared, 0),
-        Mode::Slots(n) => (Kind::Slot, n.max(1)),
+        Mode::Slots(n) => (Kind::Slot, n),
     }
 }
 

@@ -188,7 +188,11 @@ mod tests {
         }
 
         fn state(&self) -> State {
-            ResourceLock::builder(&self.name).open_existing().unwrap().state()
+            ResourceLock::builder(&self.name)
+                .open_existing()
+                .unwrap()
+                .state()
+                .unwrap()
         }
 
         /// Adds one that waits for the lock, holds it for a moment, and releases.
@@ -197,7 +201,7 @@ mod tests {
             let (name, inside, largest) = (self.name.clone(), self.inside.clone(), self.largest.clone());
             self.threads.push(std::thread::spawn(move || {
                 let lock = ResourceLock::open(&name).unwrap();
-                let guard = lock.acquire(forever().mode(mode)).unwrap();
+                let guard = lock.acquire_with(&forever().mode(mode)).unwrap().unwrap();
                 largest.fetch_max(guard.token(), SeqCst);
                 let step = |by: i32| {
                     let mut inside = inside.lock().unwrap();
@@ -228,35 +232,46 @@ mod tests {
             let fresh = ResourceLock::open(&self.name).unwrap();
             if fresh
                 .state()
+                .unwrap()
                 .holders
                 .iter()
                 .any(|holder| holder.detached && holder.bound_pid.is_none())
             {
                 fresh.unget_lock(UngetOptions::new().force(true)).unwrap();
             }
-            let known = self
-                .largest
-                .load(SeqCst)
-                .max(fresh.history().iter().filter_map(|r| r.token).max().unwrap_or(0));
+            let known = self.largest.load(SeqCst).max(
+                fresh
+                    .history()
+                    .unwrap()
+                    .iter()
+                    .filter_map(|r| r.token)
+                    .max()
+                    .unwrap_or(0),
+            );
             let wait = Wait::For(TIMEOUT);
             assert!(
-                fresh.get_lock(GetOptions::new().wait(wait)).unwrap(),
+                fresh.get_lock(&GetOptions::new().wait(wait)).unwrap(),
                 "{:?}",
-                fresh.state()
+                fresh.state().unwrap()
             );
-            let state = fresh.state();
+            let state = fresh.state().unwrap();
             assert!(state.holders.len() == 1 && state.waiters.is_empty(), "{state:?}");
             assert!(state.locked && state.value == 0 && !state.foreign, "{state:?}");
             assert!(state.holders[0].token > Some(known), "{state:?} after {known}");
             let other = ResourceLock::open(&self.name).unwrap();
-            assert!(!other.get_lock(now()).unwrap(), "held twice");
+            assert!(!other.get_lock(&now()).unwrap(), "held twice");
             unget(&fresh);
-            let state = fresh.state();
+            let state = fresh.state().unwrap();
             assert!(
                 !state.locked && state.value == 1 && state.holders.is_empty(),
                 "{state:?}"
             );
-            let tokens: Vec<u64> = fresh.history().iter().filter_map(|record| record.token).collect();
+            let tokens: Vec<u64> = fresh
+                .history()
+                .unwrap()
+                .iter()
+                .filter_map(|record| record.token)
+                .collect();
             let mut sorted = tokens.clone();
             sorted.sort_unstable();
             sorted.dedup();
@@ -278,7 +293,9 @@ mod tests {
                 holder.passed();
                 let mut waiter = Doomed::start("queue_and_accept", MANY, Signal::SIGKILL, &name);
                 waiter.go();
-                until("it waits", || !own.state().waiters.is_empty() || waiter.is_gone());
+                until("it waits", || {
+                    !own.state().unwrap().waiters.is_empty() || waiter.is_gone()
+                });
             }
             Dead::InLatch(at) => {
                 let mut inside = Doomed::start("get", at, Signal::SIGKILL, &name);
@@ -291,7 +308,7 @@ mod tests {
             must_get(&own);
         }
         let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
-        let foreign = operation.foreign_waiter.then(|| own.handle.current().objects.clone());
+        let foreign = operation.foreign_waiter.then(|| own.handle().current().objects.clone());
         for mode in operation.waiters {
             others.wait_for_it(*mode);
         }
@@ -302,7 +319,7 @@ mod tests {
         if operation.contended {
             let crowd = operation.waiters.len();
             until("it waits or is gone", || {
-                own.state().waiters.len() > crowd || doomed.is_gone()
+                own.state().unwrap().waiters.len() > crowd || doomed.is_gone()
             });
             if operation.name == "withdraw" {
                 until("it is gone", || doomed.is_gone());
@@ -340,7 +357,7 @@ mod tests {
         let killed = |at: u32| {
             let name = fresh_name("semaphores");
             let own = ResourceLock::open(&name).unwrap();
-            let old = own.handle.current().objects.clone();
+            let old = own.handle().current().objects.clone();
             let mut doomed = Doomed::start(operation.name, at, Signal::SIGKILL, &name);
             doomed.go();
             let passed = doomed.passed();
@@ -357,7 +374,7 @@ mod tests {
                 visit_now(&old, Sweep::All);
                 lock.repair().unwrap();
                 visit_now(&old, Sweep::All);
-                assert!(!replaced || !lock.get_lock(now()).unwrap(), "Python has it");
+                assert!(!replaced || !lock.get_lock(&now()).unwrap(), "Python has it");
             }
             if replaced {
                 assert_eq!((python.load().value(), python.load().mark()), (0, 0), "it is Python's");
@@ -395,18 +412,19 @@ mod tests {
         until("it is stopped or gone", || is_stopped() || doomed.is_gone());
         let pid = doomed.child.id();
         // A remover's hold means nothing when the table is gone.
-        let table = own.handle.current().objects.table.inode;
+        let table = own.handle().current().objects.table.inode;
         let there = crate::lock::shm::files::inode_at(&own.name().table_path()) == Some(table);
         let its_own = is_stopped()
             && there
             && own
                 .state()
+                .unwrap()
                 .holders
                 .iter()
                 .any(|holder| holder.requester.pid == Some(pid));
         let crowd = !operation.waiters.is_empty();
         let limited = std::thread::spawn(move || {
-            match own.get_lock(GetOptions::new().wait(Wait::For(Duration::from_millis(20)))) {
+            match own.get_lock(&GetOptions::new().wait(Wait::For(Duration::from_millis(20)))) {
                 Ok(true) => assert!(!its_own, "stolen from a stopped holder"),
                 Ok(false) => {}
                 Err(crate::Error::Busy { pid: inside }) => assert!(crowd || inside.is_none_or(|inside| inside == pid)),

@@ -39,7 +39,7 @@ impl Drop for Own {
 
 /// Puts a living handle into the latch, or takes it out.
 fn occupy(lock: &ResourceLock, occupied: bool) {
-    let objects = lock.handle.current().objects.clone();
+    let objects = lock.handle().current().objects.clone();
     let latch = &objects.table.header.latch;
     latch.store(if occupied { objects.id } else { 0 }, SeqCst);
     sys::futex_wake(latch, i32::MAX);
@@ -60,8 +60,8 @@ fn threads_take_turns_while_the_latch_is_busy() {
     let (lock, inside) = (own.open(), own.open());
     occupy(&inside, true);
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| lock.get_lock(GetOptions::new().wait(Wait::Forever)));
-        let latch = &inside.handle.current().objects.clone();
+        let waits = scope.spawn(|| lock.get_lock(&GetOptions::new().wait(Wait::Forever)));
+        let latch = &inside.handle().current().objects.clone();
         until("it sleeps for the latch", || {
             latch.table.header.latch.load(SeqCst) & crate::lock::protocol::latch::SLEEPERS != 0
         });
@@ -69,7 +69,7 @@ fn threads_take_turns_while_the_latch_is_busy() {
         let lock = &lock;
         scope.spawn(move || {
             for _ in 0..3 {
-                let _ = say.send((lock.state().locked, lock.token()));
+                let _ = say.send((lock.state().unwrap().locked, lock.token()));
             }
         });
         for _ in 0..3 {
@@ -92,11 +92,11 @@ fn a_request_that_does_not_wait_gives_the_latch_some_time() {
     let (lock, inside) = (own.open(), own.open());
     occupy(&inside, true);
     let start = Instant::now();
-    let result = lock.get_lock(GetOptions::new().wait(Wait::No));
+    let result = lock.get_lock(&GetOptions::new().wait(Wait::No));
     assert!(matches!(result, Err(Error::Busy { .. })), "{result:?}");
     assert!(start.elapsed() >= Duration::from_millis(250));
     occupy(&inside, false);
-    assert!(lock.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(lock.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
 }
 
 /// The first two in line may both be dead or stopped: the third finds out soon, those behind it eventually.
@@ -104,7 +104,7 @@ fn a_request_that_does_not_wait_gives_the_latch_some_time() {
 fn the_third_in_line_watches_more_closely_than_those_behind_it() {
     let own = Own::new("third");
     let lock = own.open();
-    assert!(lock.get_lock(GetOptions::new()).unwrap());
+    assert!(lock.get_lock(&GetOptions::new()).unwrap());
     let cancel = Cancel::new();
     std::thread::scope(|scope| {
         for n in 0..4 {
@@ -113,10 +113,10 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
                 .queue_at_once(true)
                 .cancel(&cancel);
             let waiter = own.open();
-            scope.spawn(move || waiter.get_lock(options).unwrap_err());
-            until("it waits", || lock.state().waiters.len() == n + 1);
+            scope.spawn(move || waiter.get_lock(&options).unwrap_err());
+            until("it waits", || lock.state().unwrap().waiters.len() == n + 1);
         }
-        let objects = lock.handle.current().objects.clone();
+        let objects = lock.handle().current().objects.clone();
         let mut queued: Vec<(usize, Word)> = (0..objects.table.words.len())
             .map(|i| (i, Word(objects.table.words[i].load(SeqCst))))
             .filter(|(_, word)| word.stage() == Stage::Waiting)
@@ -148,8 +148,8 @@ fn the_third_in_line_watches_more_closely_than_those_behind_it() {
 fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
     let own = Own::new("removal");
     let remover = own.open();
-    assert!(remover.get_lock(GetOptions::new()).unwrap());
-    assert!(claim(&remover.handle).unwrap());
+    assert!(remover.get_lock(&GetOptions::new()).unwrap());
+    assert!(claim(remover.handle()).unwrap());
     let paths = remover.name().clone();
     std::fs::remove_file(paths.semaphore_path()).unwrap();
     let open_at_once = || {
@@ -172,15 +172,15 @@ fn a_lock_that_is_opened_during_its_removal_is_a_new_one() {
         let opener = scope.spawn(|| own.open());
         std::fs::remove_file(paths.note_path()).unwrap();
         std::fs::remove_file(paths.table_path()).unwrap();
-        remover.handle.leave_everything();
+        remover.handle().leave_everything();
         drop(remover);
         let opened = opener.join().unwrap();
         let acquired = opened
-            .get_lock(GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
+            .get_lock(&GetOptions::new().wait(Wait::For(Duration::from_secs(5))))
             .unwrap();
         assert!(acquired, "{:?}", opened.state());
         assert_eq!(python.load().value(), 0);
-        assert!(!own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+        assert!(!own.open().get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
         assert!(opened.unget_lock(UngetOptions::new()).unwrap());
     });
 }
@@ -192,32 +192,32 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
     let now = || GetOptions::new().wait(Wait::No);
     let take = || {
         let remover = own.open();
-        assert!(remover.get_lock(now()).unwrap());
+        assert!(remover.get_lock(&now()).unwrap());
         remover
     };
     let (user, force) = (own.open(), UngetOptions::new().force(true));
     let remover = take();
-    assert!(user.unget_lock(force).unwrap() && user.get_lock(now()).unwrap());
-    assert!(!claim(&remover.handle).unwrap(), "another has it");
+    assert!(user.unget_lock(force).unwrap() && user.get_lock(&now()).unwrap());
+    assert!(!claim(remover.handle()).unwrap(), "another has it");
     assert!(user.unget_lock(UngetOptions::new()).unwrap());
     let remover = take();
-    let semaphore = remover.handle.current().objects.semaphore.load();
+    let semaphore = remover.handle().current().objects.semaphore.load();
     remover
-        .handle
+        .handle()
         .current()
         .objects
         .semaphore
         .swap(semaphore, semaphore.with(1, semaphore.mark()))
         .unwrap();
-    assert!(!claim(&remover.handle).unwrap(), "the Python module has posted it");
+    assert!(!claim(remover.handle()).unwrap(), "the Python module has posted it");
     drop(remover);
     let remover = take();
     let paths = remover.name();
     for path in [paths.semaphore_path(), paths.note_path(), paths.table_path()] {
         std::fs::remove_file(path).unwrap();
     }
-    assert!(own.open().get_lock(now()).unwrap());
-    assert!(!claim(&remover.handle).unwrap(), "another lock stands there");
+    assert!(own.open().get_lock(&now()).unwrap());
+    assert!(!claim(remover.handle()).unwrap(), "another lock stands there");
     assert!(own.open().name().table_path().exists());
 }
 
@@ -226,18 +226,18 @@ fn a_lock_that_was_taken_from_its_remover_is_not_removed() {
 fn a_removed_table_stays_retired() {
     let own = Own::new("retired");
     let remover = own.open();
-    let old = own.open().handle.current().objects.clone();
-    assert!(remover.get_lock(GetOptions::new()).unwrap() && claim(&remover.handle).unwrap());
+    let old = own.open().handle().current().objects.clone();
+    assert!(remover.get_lock(&GetOptions::new()).unwrap() && claim(remover.handle()).unwrap());
     let id = old.table.header.retired.load(SeqCst);
     assert_eq!(Removal::of(&old.table), Removal::UnderWay(id));
     let aside = remover.name().table_path().with_extension("aside");
     std::fs::rename(remover.name().table_path(), &aside).unwrap();
-    remover.handle.leave_everything();
+    remover.handle().leave_everything();
     drop(remover);
     assert_eq!(Removal::of(&old.table), Removal::Over);
     std::fs::rename(&aside, own_table(&own)).unwrap();
     assert_eq!(Removal::of(&old.table), Removal::Abandoned(id), "it died before");
-    assert!(own.open().get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(own.open().get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
     assert_eq!(Removal::of(&old.table), Removal::None);
 }
 
@@ -247,10 +247,10 @@ fn a_removed_table_stays_retired() {
 fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     let own = Own::new("comes-back");
     let (remover, inside) = (own.open(), own.open());
-    let old = inside.handle.current().objects.clone();
-    assert!(remover.get_lock(GetOptions::new()).unwrap() && claim(&remover.handle).unwrap());
+    let old = inside.handle().current().objects.clone();
+    assert!(remover.get_lock(&GetOptions::new()).unwrap() && claim(remover.handle()).unwrap());
     std::fs::remove_file(remover.name().semaphore_path()).unwrap();
-    remover.handle.leave_everything();
+    remover.handle().leave_everything();
     drop(remover);
     occupy(&inside, true);
     let opened = std::thread::scope(|scope| {
@@ -268,8 +268,8 @@ fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
     assert_eq!(old.table.header.retired.load(SeqCst), 0);
     visit_now(&old, queue::Sweep::All);
     assert_eq!(old.semaphore.load().value(), 0);
-    assert!(opened.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
-    assert!(!inside.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(opened.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
+    assert!(!inside.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
 }
 
 /// A holder's `lost`: the lock is not lost before its files are deleted, which may be refused.
@@ -277,12 +277,12 @@ fn a_table_comes_back_into_use_with_the_semaphore_at_the_path() {
 fn a_hold_is_not_lost_before_its_lock_is_removed() {
     let own = Own::new("not-lost");
     let (holder, remover, other) = (own.open(), own.open(), own.open());
-    let guard = holder.acquire(GetOptions::new()).unwrap();
-    assert!(seize(&remover.handle).unwrap());
+    let guard = holder.acquire().unwrap();
+    assert!(seize(remover.handle()).unwrap());
     assert_eq!(guard.lost(), None);
-    let refused = seize(&other.handle);
+    let refused = seize(other.handle());
     assert!(matches!(refused, Err(Error::BeingRemoved { .. })), "{refused:?}");
-    let objects = remover.handle.current().objects.clone();
+    let objects = remover.handle().current().objects.clone();
     assert!(retire(&objects.table, objects.id, 0));
     assert_eq!(crate::remove(&own.0, true).unwrap(), crate::Removed::Lock);
     assert_eq!(guard.lost(), Some(crate::Lost::Replaced));
@@ -298,10 +298,10 @@ fn own_table(own: &Own) -> std::path::PathBuf {
 fn nobody_is_granted_a_removed_lock() {
     let own = Own::new("removed");
     let (late, other) = (own.open(), own.open());
-    let old = late.handle.current().objects.clone();
+    let old = late.handle().current().objects.clone();
     assert_eq!(crate::remove(&own.0, false).unwrap(), crate::Removed::Lock);
     for lock in [&late, &other] {
-        lock.handle.current().checked = u64::MAX;
+        lock.handle().current().checked = u64::MAX;
         visit_now(&old, queue::Sweep::All);
     }
     assert_eq!(
@@ -310,10 +310,10 @@ fn nobody_is_granted_a_removed_lock() {
         "the remover's hold is not a dead one's"
     );
     let now = || GetOptions::new().wait(Wait::No);
-    assert!(late.get_lock(now()).unwrap());
-    assert!(!other.get_lock(now()).unwrap() && !own.open().get_lock(now()).unwrap());
+    assert!(late.get_lock(&now()).unwrap());
+    assert!(!other.get_lock(&now()).unwrap() && !own.open().get_lock(&now()).unwrap());
     assert!(late.unget_lock(UngetOptions::new()).unwrap());
-    assert!(other.get_lock(now()).unwrap());
+    assert!(other.get_lock(&now()).unwrap());
     assert_eq!(old.semaphore.load().value(), 0);
 }
 
@@ -323,18 +323,18 @@ fn nobody_is_granted_a_removed_lock() {
 fn turns_of_another_clock_are_void() {
     let own = Own::new("other-clock");
     let lock = own.open();
-    let objects = lock.handle.current().objects.clone();
+    let objects = lock.handle().current().objects.clone();
     let header = &objects.table.header;
     let free = objects.semaphore.load();
     objects.semaphore.swap(free, free.with_waiters(1)).unwrap();
     let days_ahead = sys::monotonic() + 864_000_000_000_000;
     let shared = || GetOptions::new().mode(Mode::Shared).wait(Wait::No);
     header.pause_until.store(days_ahead, SeqCst);
-    assert!(lock.get_lock(shared()).unwrap());
+    assert!(lock.get_lock(&shared()).unwrap());
     let ignored = |until| {
         header.streak.store(queue::FOREIGN_TURN_AFTER, SeqCst);
         header.ignore_until.store(until, SeqCst);
-        lock.get_lock(shared()).unwrap()
+        lock.get_lock(&shared()).unwrap()
     };
     assert!(ignored(sys::monotonic() + 500_000_000) && !ignored(days_ahead));
 }
@@ -344,12 +344,12 @@ fn turns_of_another_clock_are_void() {
 fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
     let own = Own::new("leaks");
     let lock = own.open();
-    let objects = lock.handle.current().objects.clone();
+    let objects = lock.handle().current().objects.clone();
     let free = objects.semaphore.load();
     objects.semaphore.swap(free, free.with_waiters(u16::MAX)).unwrap();
     for _ in 0..3 {
         let options = GetOptions::new().wait(Wait::For(TIMEOUT));
-        assert!(lock.get_lock(options).unwrap());
+        assert!(lock.get_lock(&options).unwrap());
         assert!(
             objects.semaphore.load().waiters() < u16::MAX,
             "one more would change the mark"
@@ -364,14 +364,14 @@ fn leaked_waiters_of_the_semaphore_do_not_add_up_to_the_mark() {
 fn a_late_acceptance_does_not_touch_the_next_ones_record() {
     let own = Own::new("accept");
     let (lock, other) = (own.open(), own.open());
-    assert!(lock.get_lock(GetOptions::new()).unwrap());
+    assert!(lock.get_lock(&GetOptions::new()).unwrap());
     assert!(other.unget_lock(UngetOptions::new().force(true)).unwrap());
-    assert!(other.get_lock(GetOptions::new().wait(Wait::No)).unwrap());
-    let mut current = lock.handle.current();
+    assert!(other.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
+    let mut current = lock.handle().current();
     let hold = &mut current.holds[0];
     hold.granted = u64::MAX;
     assert!(!hold.accepted());
-    let current = other.handle.current();
+    let current = other.handle().current();
     let (next, record) = (&current.holds[0], hold.record().unwrap());
     assert_eq!(next.i, hold.i, "it has the same record");
     assert_eq!(record.granted.load(SeqCst), next.granted);

@@ -2,6 +2,7 @@
 //! done about them depends on the program that uses the library, so advice is the program's.
 
 use crate::lock::system::{printable, printable_bytes};
+use crate::lock::types::LockName;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// Why a call of this library failed. A lock that was not acquired in time is not an error: see
-/// [`ResourceLock::get_lock`](crate::ResourceLock::get_lock).
+/// [`ResourceLock::acquire_with`](crate::ResourceLock::acquire_with).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -151,6 +152,15 @@ pub enum Error {
         /// The number in use.
         in_use: u32,
     },
+    /// A counting lock with no slot at all was asked for.
+    #[error("a lock with 0 slots could never be acquired")]
+    NoSlots,
+    /// The same lock was named twice ([`ResourceLock::acquire_all`](crate::ResourceLock::acquire_all)).
+    #[error("the lock {name} is named twice, and would wait for itself")]
+    Twice {
+        /// Its name.
+        name: LockName,
+    },
     /// The hold is over: released by force, or already released.
     #[error("the lock is no longer held")]
     NotHeld,
@@ -160,7 +170,8 @@ pub enum Error {
     /// The handle was opened before a `fork` and is used in the child. Open the lock again there.
     #[error("this lock handle was opened in the parent process, before a fork")]
     Forked,
-    /// The lock was not acquired in time ([`ResourceLock::acquire`](crate::ResourceLock::acquire) only).
+    /// The lock was not acquired in time. The library answers `None` instead; this is for programs to which that is an
+    /// error: `lock.try_acquire()?.ok_or(Error::TimedOut)`.
     #[error("the lock was not acquired in time")]
     TimedOut,
     /// The process that a hold is to be bound to does not exist, or cannot be examined.

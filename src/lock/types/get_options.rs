@@ -1,6 +1,8 @@
 //! What a caller can ask for: the request, the release, how to open.
 
-use crate::lock::types::{Cancel, State};
+use crate::lock::types::{Cancel, Error, Result, State};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither shortens
@@ -24,14 +26,16 @@ pub enum Wait {
 /// # let name = format!("doc-modes-{}", std::process::id());
 /// # let name = name.as_str();
 /// let handles = [ResourceLock::open(name)?, ResourceLock::open(name)?, ResourceLock::open(name)?];
-/// let now = |mode| GetOptions::new().mode(mode).wait(Wait::No);
-///
-/// let readers = (handles[0].acquire(now(Mode::Shared))?, handles[1].acquire(now(Mode::Shared))?);
-/// assert!(handles[2].try_acquire(now(Mode::Exclusive))?.is_none());
+/// let shared = GetOptions::new().mode(Mode::Shared).wait(Wait::No);
+/// let readers = (handles[0].acquire_with(&shared)?, handles[1].acquire_with(&shared)?);
+/// assert!(readers.0.is_some() && readers.1.is_some());
+/// assert!(handles[2].try_acquire()?.is_none());
 /// drop(readers);
 ///
-/// let two = (handles[0].acquire(now(Mode::Slots(2)))?, handles[1].acquire(now(Mode::Slots(2)))?);
-/// assert!(handles[2].try_acquire(now(Mode::Slots(2)))?.is_none());
+/// let slot = GetOptions::new().mode(Mode::Slots(2)).wait(Wait::No);
+/// let two = (handles[0].acquire_with(&slot)?, handles[1].acquire_with(&slot)?);
+/// assert!(two.0.is_some() && two.1.is_some());
+/// assert!(handles[2].acquire_with(&slot)?.is_none());
 /// drop(two);
 /// # drop(handles);
 /// # resourcelock::remove(name, false)?;
@@ -44,7 +48,8 @@ pub enum Mode {
     Exclusive,
     /// Together with other shared holds.
     Shared,
-    /// Together with other slot holds, up to this number at once (at least 1).
+    /// Together with other slot holds, up to this number at once. 0 is refused with
+    /// [`Error::NoSlots`](crate::Error::NoSlots).
     Slots(u32),
 }
 
@@ -71,7 +76,7 @@ pub struct Detached {
 }
 
 /// The callback for a long wait: see [`GetOptions::on_wait`].
-pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
+pub(crate) type OnWait<'a> = (Duration, Arc<dyn Fn(&State) + Send + Sync + 'a>);
 
 /// A request for the lock. `GetOptions::new()` is the Python module's `get_lock()`: exclusive, one second, no text.
 ///
@@ -83,21 +88,20 @@ pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
 /// # let name = format!("doc-times-{}", std::process::id());
 /// # let name = name.as_str();
 /// let (one, other) = (ResourceLock::open(name)?, ResourceLock::open(name)?);
-/// let held = one.acquire(GetOptions::new().wait(Wait::Forever))?;
-///
-/// assert!(other.try_acquire(GetOptions::new().wait(Wait::No))?.is_none());
+/// let held = one.acquire()?;
+/// assert!(other.try_acquire()?.is_none());
 ///
 /// // Say why it takes so long, and give up eventually.
 /// let patient = GetOptions::new()
 ///     .wait(Wait::For(Duration::from_millis(50)))
 ///     .on_wait(Duration::from_millis(10), |state| println!("held by {:?}", state.holders));
-/// assert!(matches!(other.acquire(patient), Err(Error::TimedOut)));
+/// assert!(other.acquire_with(&patient)?.is_none());
 ///
 /// // End a wait from another thread (or a signal handler).
 /// let cancel = Cancel::new();
 /// std::thread::scope(|scope| {
 ///     scope.spawn(|| cancel.cancel());
-///     let asked = other.acquire(GetOptions::new().wait(Wait::Forever).cancel(&cancel));
+///     let asked = other.acquire_with(&GetOptions::new().wait(Wait::Forever).cancel(&cancel));
 ///     assert!(matches!(asked, Err(Error::Cancelled)));
 /// });
 /// # drop(held);
@@ -107,6 +111,7 @@ pub(crate) type OnWait<'a> = (Duration, Box<dyn FnMut(&State) + Send + 'a>);
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct GetOptions<'a> {
     pub(crate) wait: Wait,
     pub(crate) same_process_ok: bool,
@@ -118,6 +123,18 @@ pub struct GetOptions<'a> {
     pub(crate) on_wait: Option<OnWait<'a>>,
     pub(crate) queue_at_once: bool,
     pub(crate) lease: Option<Duration>,
+}
+
+impl fmt::Debug for GetOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetOptions")
+            .field("wait", &self.wait)
+            .field("mode", &self.mode)
+            .field("lock_info", &self.lock_info)
+            .field("same_process_ok", &self.same_process_ok)
+            .field("detached", &self.detached)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for GetOptions<'_> {
@@ -140,6 +157,14 @@ impl<'a> GetOptions<'a> {
             on_wait: None,
             queue_at_once: false,
             lease: None,
+        }
+    }
+
+    /// What can be said without looking at the lock.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.mode {
+            Mode::Slots(0) => Err(Error::NoSlots),
+            _ => Ok(()),
         }
     }
 
@@ -193,8 +218,8 @@ impl<'a> GetOptions<'a> {
     }
 
     /// Calls `tell` once if the wait lasts longer than `after`, with what is known about holders and waiters.
-    pub fn on_wait(mut self, after: Duration, tell: impl FnMut(&State) + Send + 'a) -> Self {
-        self.on_wait = Some((after, Box::new(tell)));
+    pub fn on_wait(mut self, after: Duration, tell: impl Fn(&State) + Send + Sync + 'a) -> Self {
+        self.on_wait = Some((after, Arc::new(tell)));
         self
     }
 
@@ -253,6 +278,11 @@ impl<'a> UngetOptions<'a> {
     pub fn bound_to(mut self, pid: u32) -> Self {
         self.target = Target::BoundTo(pid);
         self
+    }
+
+    /// True if only what the handle holds is meant.
+    pub(crate) fn is_own(&self) -> bool {
+        self.target == Target::Own
     }
 
     /// The token to release on an engine that serves several machines; `None` = every hold.

@@ -30,7 +30,8 @@ impl LockName {
     /// # Errors
     /// [`Error::Name`] if it is empty, `.` or `..`, contains a further `/`, a NUL or a control character, is longer
     /// than 200 bytes, or would collide with another lock's files (`sem.…`, `resourcelock.…`, `resourcelock2.…`).
-    pub fn new(name: &str) -> Result<Self, Error> {
+    pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name.as_ref();
         let bare = name.strip_prefix('/').unwrap_or(name);
         let refuse = |reason: &str| {
             Err(Error::Name {
@@ -115,7 +116,7 @@ mod tests {
         ] {
             assert_eq!(LockName::new(given).unwrap().as_str(), bare);
         }
-        assert!(LockName::new(&"x".repeat(200)).is_ok());
+        assert!(LockName::new("x".repeat(200)).is_ok());
     }
 
     #[test]
@@ -141,6 +142,6 @@ mod tests {
         ] {
             assert!(matches!(LockName::new(bad), Err(Error::Name { .. })), "{bad:?}");
         }
-        assert!(LockName::new(&"x".repeat(201)).is_err());
+        assert!(LockName::new("x".repeat(201)).is_err());
     }
 }

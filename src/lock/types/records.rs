@@ -1,6 +1,7 @@
 //! What can be seen of a lock: holders, waiters, history, and counters.
 
 use crate::lock::types::{LockName, Mode};
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// A lock as it was at one instant.
@@ -215,6 +216,37 @@ impl Ended {
     /// True if the request was never granted.
     pub fn gave_up(self) -> bool {
         matches!(self, Self::TimedOut | Self::Refused | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a hold was taken away from its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Lost {
+    /// Somebody released it by force, or it expired.
+    Forced,
+    /// The lock's files were deleted or replaced.
+    Replaced,
+    /// The lock's files were truncated or overwritten (see [`survive_truncation`](crate::survive_truncation)).
+    Damaged,
+    /// On an engine: its lease could not be renewed, or somebody released it by force.
+    Lease,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Forced => "released by force, or expired",
+            Self::Replaced => "the lock's files were deleted or replaced",
+            Self::Damaged => "the lock's files were damaged",
+            Self::Lease => "the lease is over, or it was released by force",
+        })
     }
 }
 

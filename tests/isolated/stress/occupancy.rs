@@ -213,9 +213,19 @@ fn fate(name: &str, token: u64) -> &'static str {
     let Ok(lock) = ResourceLock::builder(name).open_existing() else {
         return "unknown";
     };
-    if lock.state().holders.iter().any(|holder| holder.token == Some(token)) {
+    if lock
+        .state()
+        .unwrap()
+        .holders
+        .iter()
+        .any(|holder| holder.token == Some(token))
+    {
         return "held";
     }
-    let ended = lock.history().into_iter().find(|past| past.token == Some(token));
+    let ended = lock
+        .history()
+        .unwrap()
+        .into_iter()
+        .find(|past| past.token == Some(token));
     ended.map_or("unknown", |past| past.how.as_str())
 }

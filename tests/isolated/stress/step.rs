@@ -206,7 +206,7 @@ impl Task {
                 since: monotonic(),
                 ..self.clone()
             };
-            let Some(guard) = lock.try_acquire(options).expect("no error") else {
+            let Some(guard) = lock.acquire_with(&options).expect("no error") else {
                 continue;
             };
             round.visit(guard.token(), None);

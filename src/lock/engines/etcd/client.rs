@@ -1,7 +1,7 @@
 //! The HTTP client, with or without TLS.
 
-use crate::Result;
 use crate::lock::engines::{ANSWER_TIMEOUT, resolver};
+use crate::lock::types::Result;
 use std::sync::mpsc;
 use ureq::Agent;
 use ureq::config::{Config, ConfigBuilder};
@@ -74,7 +74,7 @@ impl Resolver for HostResolver {
 mod secure {
     use crate::lock::engines::certificates;
     use crate::lock::system::trusted_certificates;
-    use crate::{Error, Result};
+    use crate::lock::types::{Error, Result};
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};

@@ -7,8 +7,8 @@ use super::lease_length;
 use super::own_lease::OwnLease;
 use super::own_request::OwnRequest;
 use super::timeouts::{Contact, PARTING_TIMEOUT, Timeouts};
-use crate::lock::engines::{ANSWER_TIMEOUT, Held, Left, PEEK_TIMEOUT, Validity, needs_renewal};
-use crate::{Cancel, Error, Result};
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity};
+use crate::lock::types::{Cancel, Error, Result};
 use std::time::Duration;
 
 /// See the module. Dropping it releases.
@@ -148,11 +148,11 @@ impl Held for EtcdHold {
         self.request.parting_timeout = PEEK_TIMEOUT;
     }
 
-    fn let_lapse(&self) -> Result<()> {
-        Err(needs_renewal("etcd"))
+    fn engine(&self) -> &'static str {
+        "etcd"
     }
 
-    fn release(mut self: Box<Self>, _left: Left) -> Result<bool> {
+    fn release(mut self: Box<Self>) -> Result<bool> {
         self.give_up().map_err(|fault| self.request.error(fault))
     }
 }

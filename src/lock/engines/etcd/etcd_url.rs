@@ -1,7 +1,7 @@
 //! The URL of an etcd.
 
-use crate::Result;
 use crate::lock::engines::url::{decoded, refusal};
+use crate::lock::types::Result;
 use std::fmt;
 use std::net::Ipv6Addr;
 

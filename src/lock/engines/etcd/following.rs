@@ -10,7 +10,8 @@ use super::state;
 use super::timeouts::{Contact, Timeouts};
 use crate::lock::engines::follow::Views;
 use crate::lock::engines::{Follow, USUAL_TTL, background};
-use crate::{Cancel, Change, LockName, Result};
+use crate::lock::inspect::Change;
+use crate::lock::types::{Cancel, LockName, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

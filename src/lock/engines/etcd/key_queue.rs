@@ -5,8 +5,8 @@
 //! considered, waited for, or deleted. `etcdctl lock` waits for all that is below the name, so for all of ours as well.
 
 use super::gateway_messages::KeyValue;
-use crate::Mode;
 use crate::lock::engines::stored_request::StoredRequest;
+use crate::lock::types::Mode;
 
 /// One request: a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

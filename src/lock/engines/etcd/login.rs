@@ -5,8 +5,8 @@ use super::faults::{Fault, Said, code};
 use super::gateway::Gateway;
 use super::gateway_messages::Authenticate;
 use super::timeouts::{Budget, Timeouts};
-use crate::Error;
 use crate::lock::system::printable;
+use crate::lock::types::Error;
 use std::sync::PoisonError;
 
 /// Where the user stands with the servers.

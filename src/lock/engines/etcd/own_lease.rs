@@ -10,7 +10,7 @@ use crate::lock::engines::validity::TrackedValidity;
 use crate::lock::engines::{ANSWER_TIMEOUT, Lease, Validity};
 use crate::lock::shm::random;
 use crate::lock::sys;
-use crate::{Cancel, Error, LockName, Result};
+use crate::lock::types::{Cancel, Error, LockName, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

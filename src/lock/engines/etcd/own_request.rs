@@ -6,7 +6,7 @@ use super::key_queue::{self, Request};
 use super::own_lease::OwnLease;
 use super::timeouts::{PARTING_TIMEOUT, Timeouts};
 use crate::lock::engines::stored_request::StoredRequest;
-use crate::{Error, LockName, Mode, Result};
+use crate::lock::types::{Error, LockName, Mode, Result};
 use std::time::Duration;
 
 /// The queue of a lock as it was at a revision.

@@ -1,7 +1,7 @@
 //! How long an answer is waited for.
 
-use crate::Cancel;
 use crate::lock::engines::ANSWER_TIMEOUT;
+use crate::lock::types::Cancel;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take that nothing depends on.

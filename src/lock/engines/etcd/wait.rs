@@ -9,7 +9,8 @@ use super::own_request::{OwnRequest, Queue, slots_differ};
 use super::timeouts::{Contact, Timeouts};
 use crate::lock::engines::{Engine, PEEK_TIMEOUT, USUAL_TTL, Validity, background};
 use crate::lock::sys;
-use crate::{Cancel, Error, GetOptions, Result, Wait};
+use crate::lock::types::get_options::OnWait;
+use crate::lock::types::{Cancel, Error, Result, Wait};
 use std::time::Duration;
 
 /// How a wait has ended.
@@ -38,7 +39,9 @@ pub(super) struct Waiting<'a, 'o> {
     request: &'a mut OwnRequest,
     /// The revision that created it.
     created: u64,
-    options: &'a mut GetOptions<'o>,
+    cancel: Option<&'a Cancel>,
+    /// Told of the wait, once.
+    on_wait: &'a mut Option<&'o OnWait<'o>>,
     /// Both on the monotonic clock, ns.
     begun: u64,
     deadline: u64,
@@ -49,14 +52,15 @@ impl<'a, 'o> Waiting<'a, 'o> {
         etcd: &'a Etcd,
         request: &'a mut OwnRequest,
         created: u64,
-        options: &'a mut GetOptions<'o>,
+        (cancel, on_wait): (Option<&'a Cancel>, &'a mut Option<&'o OnWait<'o>>),
         deadline: u64,
     ) -> Self {
         Self {
             etcd,
             request,
             created,
-            options,
+            cancel,
+            on_wait,
             begun: sys::monotonic(),
             deadline,
         }
@@ -115,7 +119,7 @@ impl<'a, 'o> Waiting<'a, 'o> {
                     Err(fault) => Err(self.etcd.gateway.error(fault)),
                 };
             }
-            if self.options.cancel.is_some_and(Cancel::is_cancelled) {
+            if self.cancel.is_some_and(Cancel::is_cancelled) {
                 return Err(Error::Cancelled);
             }
             if self.request.lease.validity.now() == Validity::Lost {
@@ -137,7 +141,7 @@ impl<'a, 'o> Waiting<'a, 'o> {
             }
             background::sleep(
                 &[&watch.news, &self.request.lease.failing],
-                self.options.cancel,
+                self.cancel,
                 self.deadline.min(tell_at),
             );
         }
@@ -145,12 +149,12 @@ impl<'a, 'o> Waiting<'a, 'o> {
 
     /// When to tell that it waits.
     fn tell_at(&self) -> u64 {
-        let on_wait = self.options.on_wait.as_ref();
-        on_wait.map_or(u64::MAX, |(after, _)| background::later(self.begun, *after))
+        self.on_wait
+            .map_or(u64::MAX, |(after, _)| background::later(self.begun, *after))
     }
 
     fn tell(&mut self) {
-        if let Some((_, mut tell)) = self.options.on_wait.take() {
+        if let Some((_, tell)) = self.on_wait.take() {
             // It is only shown: if it cannot be read now, nothing is said.
             if let Ok(Some(state)) = self.etcd.peek(&self.request.name) {
                 tell(&state);
@@ -162,7 +166,7 @@ impl<'a, 'o> Waiting<'a, 'o> {
     fn view(&self) -> Result<Option<Queue>> {
         // If the time is up meanwhile, that is what counts: not much longer.
         let left = Duration::from_nanos(self.deadline.saturating_sub(sys::monotonic()));
-        let timeouts = Timeouts::until(Contact::Running, self.options.cancel).at_most(left + PEEK_TIMEOUT);
+        let timeouts = Timeouts::until(Contact::Running, self.cancel).at_most(left + PEEK_TIMEOUT);
         match self.etcd.queue(&self.request.name, timeouts) {
             Err(Error::Unreachable { .. }) if self.is_time_up() => Ok(None),
             queue => queue.map(Some),

@@ -2,7 +2,7 @@
 
 use super::sql::{NOWHERE_ELSE, Sql, Value, key};
 use super::token_objects::OUR_OWN;
-use crate::{LockName, Mode, Result};
+use crate::lock::types::{LockName, Mode, Result};
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;

@@ -8,7 +8,7 @@ use super::sql::Sql;
 use super::target::{Target, is_refusal};
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::sys;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;

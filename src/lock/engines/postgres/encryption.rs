@@ -1,7 +1,7 @@
 //! What the URL, the environment and the home directory say about encryption, as libpq reads them.
 
 use super::libpq_options::{Options, refuse};
-use crate::Result;
+use crate::lock::types::Result;
 use std::path::PathBuf;
 
 /// `sslmode`, from the weakest on.

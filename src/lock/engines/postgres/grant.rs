@@ -4,7 +4,7 @@ use super::sql::{self, Sql, Value, in_ascii};
 use super::token_objects::OBJECTS;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::stored_request::StoredRequest;
-use crate::{LockName, Mode, Result};
+use crate::lock::types::{LockName, Mode, Result};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;

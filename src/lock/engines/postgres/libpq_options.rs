@@ -2,7 +2,7 @@
 
 use crate::lock::engines::url::decoded;
 use crate::lock::system::printable;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 
 /// A variable of the environment; one that is empty counts as absent.
 pub(super) fn environment(name: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use super::socket::Ends;
 use super::target::Target;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::Stat;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use std::net::{IpAddr, SocketAddr};
 use tokio::time::timeout;
 use tokio_postgres::Client;

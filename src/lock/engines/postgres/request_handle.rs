@@ -4,9 +4,9 @@ use super::request_thread::{PARTING_TIMEOUT, Request};
 use super::target::Target;
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::validity::TrackedValidity;
-use crate::lock::engines::{ANSWER_TIMEOUT, Held, Left, PEEK_TIMEOUT, Validity, needs_renewal};
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity};
 use crate::lock::sys;
-use crate::{Cancel, Error, GetOptions, Result, State};
+use crate::lock::types::{Cancel, Error, GetOptions, Result, State};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -116,10 +116,11 @@ impl RequestHandle {
     /// Waits for the answer; `None` = not granted. `peek` views the lock for those who are told of the wait.
     pub(super) fn wait(
         mut self,
-        options: &mut GetOptions<'_>,
+        options: &GetOptions<'_>,
         peek: impl Fn() -> Option<State>,
     ) -> Result<Option<PostgresHold>> {
         let begun = sys::monotonic();
+        let mut on_wait = options.on_wait.as_ref();
         loop {
             match self.shared.take() {
                 Phase::Asking => {}
@@ -152,11 +153,11 @@ impl RequestHandle {
                 return Err(Error::Cancelled);
             }
             // Before it is queued, a view would only wait for the same answer.
-            let to_tell = options.on_wait.as_ref().filter(|_| self.shared.queued.is_set());
+            let to_tell = on_wait.filter(|_| self.shared.queued.is_set());
             let tell_at = to_tell.map_or(u64::MAX, |(after, _)| background::later(begun, *after));
             if sys::monotonic() < tell_at {
                 background::sleep(&[&self.shared.news], options.cancel, tell_at);
-            } else if let Some((_, mut tell)) = options.on_wait.take()
+            } else if let Some((_, tell)) = on_wait.take()
                 && let Some(state) = peek()
             {
                 tell(&state);
@@ -225,11 +226,11 @@ impl Held for PostgresHold {
         self.release_timeout = PEEK_TIMEOUT;
     }
 
-    fn let_lapse(&self) -> Result<()> {
-        Err(needs_renewal("postgres"))
+    fn engine(&self) -> &'static str {
+        "postgres"
     }
 
-    fn release(mut self: Box<Self>, _left: Left) -> Result<bool> {
+    fn release(mut self: Box<Self>) -> Result<bool> {
         let certain = self.validity().is_certain();
         self.validity.silence();
         Ok(self.request.end(self.release_timeout)? && certain)
@@ -263,7 +264,7 @@ mod tests {
             shared,
             target,
         };
-        let told = request.wait(&mut GetOptions::new(), || None);
+        let told = request.wait(&GetOptions::new(), || None);
         assert!(matches!(told, Err(Error::Refused { .. })));
         assert!(thread.unwrap().join().is_err());
     }

@@ -11,7 +11,7 @@ use crate::lock::engines::stored_request::StoredRequest;
 use crate::lock::engines::validity::TrackedValidity;
 use crate::lock::engines::{ANSWER_TIMEOUT, Lease};
 use crate::lock::sys;
-use crate::{Error, LockName, Mode, Result, Wait};
+use crate::lock::types::{Error, LockName, Mode, Result, Wait};
 use log::Level;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use super::encryption::Encryption;
 use super::libpq_options::{Options, environment, is_libpqs, refuse, take_own};
-use crate::Result;
 use crate::lock::engines::{stored_request, url};
 use crate::lock::system::printable;
+use crate::lock::types::Result;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;

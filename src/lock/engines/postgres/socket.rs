@@ -2,9 +2,9 @@
 
 use super::settings::Server;
 use super::target::Target;
-use crate::Result;
 use crate::lock::engines::resolver;
 use crate::lock::sys;
+use crate::lock::types::Result;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};

@@ -7,7 +7,7 @@
 
 use super::target::Target;
 use crate::lock::engines::stored_request::StoredRequest;
-use crate::{LockName, Result};
+use crate::lock::types::{LockName, Result};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};

@@ -5,7 +5,7 @@ use super::settings::{Server, Settings};
 use super::tls::Tls;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use std::error::Error as _;
 use std::future::Future;
 use std::io;

@@ -12,7 +12,7 @@ use super::encryption::{Encryption, Roots, SslMode};
 use super::settings::Server;
 use crate::lock::engines::certificates::{self, unreadable};
 use crate::lock::system::trusted_certificates;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};

@@ -2,7 +2,7 @@
 
 use super::encryption::{Encryption, SslMode};
 use super::settings::Server;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use tokio_postgres::NoTls;
 
 /// There is none.

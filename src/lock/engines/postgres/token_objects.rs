@@ -3,7 +3,7 @@
 use super::sql::Sql;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;
-use crate::{Error, Result};
+use crate::lock::types::{Error, Result};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;

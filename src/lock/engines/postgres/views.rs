@@ -5,7 +5,7 @@ use super::sql::{self, Value};
 use super::target::Target;
 use crate::lock::engines::PEEK_TIMEOUT;
 use crate::lock::engines::stored_request::{self, StoredRequest};
-use crate::{Cancel, Error, LockName, Result, State};
+use crate::lock::types::{Cancel, Error, LockName, Result, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};

@@ -38,11 +38,11 @@ pub(super) fn forever() -> GetOptions<'static> {
 }
 
 pub(super) fn must_get(lock: &ResourceLock) {
-    assert!(lock.get_lock(forever()).unwrap());
+    assert!(lock.get_lock(&forever()).unwrap());
 }
 
 fn may_get(lock: &ResourceLock) {
-    let _ = lock.get_lock(now()).unwrap();
+    let _ = lock.get_lock(&now()).unwrap();
 }
 
 pub(super) fn unget(lock: &ResourceLock) {
@@ -81,7 +81,7 @@ fn operations() -> Vec<Operation> {
             contended: true,
             perform: |lock| {
                 let options = forever().wait(Wait::For(Duration::from_millis(3)));
-                let _ = lock.get_lock(options).unwrap();
+                let _ = lock.get_lock(&options).unwrap();
             },
             ..PLAIN
         },
@@ -164,7 +164,7 @@ fn operations() -> Vec<Operation> {
                     ttl: Some(Duration::from_secs(3600)),
                     ..Detached::default()
                 };
-                assert!(lock.get_lock(now().detached(on_behalf)).unwrap());
+                assert!(lock.get_lock(&now().detached(on_behalf)).unwrap());
             },
             ..PLAIN
         },
@@ -177,7 +177,7 @@ fn operations() -> Vec<Operation> {
                     ttl: None,
                     ..Detached::default()
                 };
-                assert!(lock.get_lock(forever().detached(on_behalf)).unwrap());
+                assert!(lock.get_lock(&forever().detached(on_behalf)).unwrap());
             },
             ..PLAIN
         },
@@ -195,7 +195,7 @@ fn operations() -> Vec<Operation> {
                     ttl: Some(Duration::from_nanos(1)),
                     ..Detached::default()
                 };
-                assert!(lock.get_lock(now().detached(soon)).unwrap());
+                assert!(lock.get_lock(&now().detached(soon)).unwrap());
             },
             perform: may_get,
             ..PLAIN

@@ -1,0 +1,37 @@
+//! A hold that an engine on another machine keeps.
+
+use super::Validity;
+use crate::lock::types::{Lost, Result};
+use std::os::fd::BorrowedFd;
+
+/// What a [`Guard`](super::Guard) needs of such a hold. Dropping it releases it, as far as that can be done without an
+/// answer.
+pub(crate) trait Held: Send + Sync {
+    /// The grant's number: grows strictly with every grant of this lock.
+    fn token(&self) -> u64;
+
+    /// Until when it is certain that nobody else has the lock. Does not block.
+    fn validity(&self) -> Validity;
+
+    /// How the hold was lost, if it was.
+    fn lost(&self) -> Option<Lost> {
+        (!self.validity().is_certain()).then_some(Lost::Lease)
+    }
+
+    /// Has every change of [`validity`](Self::validity) told to `tell`, and the present one at once.
+    fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>);
+
+    /// See [`Guard::keep_open`](super::Guard::keep_open).
+    fn keep_open(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// The engine, in a word.
+    fn engine(&self) -> &'static str;
+
+    /// From now on no answer is waited for longer than a second.
+    fn shorten_release(&mut self);
+
+    /// Releases; false = it was lost before.
+    fn release(self: Box<Self>) -> Result<bool>;
+}
