@@ -45,6 +45,9 @@ impl Row {
     }
 }
 
+/// What the requests of a row have in common: the command, and the process or the user.
+type Key = (String, String);
+
 /// A request's place.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -57,13 +60,13 @@ pub struct Place {
 pub fn arrange(spans: &[Span]) -> (Vec<Row>, Vec<Place>) {
     let process = |span: &Span| (span.command(), names::pid(&span.requester));
     let processes: HashSet<_> = spans.iter().map(process).collect();
-    let keys: Vec<(String, String)> = if processes.len() <= MOST {
+    let keys: Vec<Key> = if processes.len() <= MOST {
         spans.iter().map(process).collect()
     } else {
         spans.iter().map(|span| (span.command(), span.user())).collect()
     };
     let shown = most_frequent(&keys);
-    let mut rows: Vec<(Option<&(String, String)>, HashSet<String>)> = Vec::new();
+    let mut rows: Vec<(Option<&Key>, HashSet<String>)> = Vec::new();
     let mut places: Vec<Place> = Vec::with_capacity(spans.len());
     for (span, key) in spans.iter().zip(&keys) {
         let key = shown.contains(key).then_some(key); // None: the others
@@ -95,7 +98,7 @@ pub fn arrange(spans: &[Span]) -> (Vec<Row>, Vec<Place>) {
 }
 
 /// The keys that have a row of their own: all of them, or those with the most requests.
-fn most_frequent(keys: &[(String, String)]) -> HashSet<&(String, String)> {
+fn most_frequent(keys: &[Key]) -> HashSet<&Key> {
     let mut counted: HashMap<_, usize> = HashMap::new();
     for key in keys {
         *counted.entry(key).or_default() += 1;
