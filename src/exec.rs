@@ -68,8 +68,9 @@ pub trait Watcher {
     fn started(&mut self, pid: u32);
     /// About once a second.
     fn tick(&mut self);
-    /// The command, process `pid`, was sent a signal since it reached its [`Limit`].
-    fn limit_enforced(&mut self, pid: u32, sent: Sent);
+    /// The command, process `pid`, was sent a signal since it reached its [`Limit`]; or, if it has `ended`, what it has
+    /// left behind was ([`Plan::whole_tree`]).
+    fn limit_enforced(&mut self, pid: u32, ended: bool, sent: Sent);
     /// True if, in the watcher's view, processes that do not descend from the command keep it alive. Asked with
     /// [`Plan::whole_tree`] when all descendants have ended, until the answer is no.
     fn kept_alive_elsewhere(&mut self) -> bool;

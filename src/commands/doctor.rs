@@ -180,13 +180,25 @@ fn of_lock(state: &State) -> Vec<Finding> {
         });
     }
     if let Some(token) = state.abandoned {
+        let unget = format!("resourcelock {} unget", shell_word(&name));
+        // Released by hand, a lock that is held is another's beside its holder.
+        let mend = if state.locked {
+            format!(
+                "repair the resource; the mark goes when the command that runs now ends well; if it does not, once the lock \
+                 is free: {unget}"
+            )
+        } else {
+            format!("repair the resource, then: {unget}")
+        };
         findings.push(Finding {
             level: Level::Problem,
             kind: "abandoned",
             lock: Some(name.clone()),
-            what: format!("the holder with token {token} died holding it, and no command has ended well since"),
+            what: format!(
+                "the holder with token {token}, or its command, died holding it, and no command has ended well since"
+            ),
             why: "the protected resource may be inconsistent",
-            mend: format!("repair the resource, then: resourcelock {} unget", shell_word(&name)),
+            mend,
             remedy: Remedy::None,
         });
     }

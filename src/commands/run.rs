@@ -110,8 +110,9 @@ impl Run<'_> {
         output::message(&format!("resourcelock: {}: {what}", self.lock));
     }
 
-    /// Says what was done about a command that reached its limit: cron mails what is said, not statuses.
-    fn say_limit(&self, pid: u32, sent: Sent) {
+    /// Says what was done about a command that reached its limit, or (`ended`) about what it has left behind: cron mails
+    /// what is said, not statuses.
+    fn say_limit(&self, pid: u32, ended: bool, sent: Sent) {
         if self.common.quiet {
             return;
         }
@@ -120,14 +121,15 @@ impl Run<'_> {
             Payload::Shell(_) => None,
         };
         let command = resourcelock::system::printable(command.as_deref().unwrap_or("-c"));
+        let left_behind = if ended { "what was left behind by " } else { "" };
         self.say(&match sent {
             Sent::Signal(signal, after) => format!(
-                "sent {} to {pid} ({command}), which reached its limit of {}",
+                "sent {} to {left_behind}{pid} ({command}), which reached its limit of {}",
                 signal_name(signal),
                 output::duration(after)
             ),
             Sent::Kill(after) => format!(
-                "sent KILL to {pid} ({command}), which still ran {} later",
+                "sent KILL to {left_behind}{pid} ({command}), which still ran {} later",
                 output::duration(after)
             ),
         });

@@ -359,7 +359,7 @@ impl Supervision<'_> {
                 .map_or(Stage::Open, |time| Stage::until(now, time, Stage::Asked));
             self.end_by(limit.signal);
             self.watcher
-                .limit_enforced(self.child, Sent::Signal(limit.signal, limit.after));
+                .limit_enforced(self.child, self.how.is_some(), Sent::Signal(limit.signal, limit.after));
             // What is stopped reacts only when it is continued.
             if !matches!(limit.signal, libc::SIGKILL | libc::SIGCONT) {
                 self.end_by(libc::SIGCONT);
@@ -367,8 +367,11 @@ impl Supervision<'_> {
         } else {
             self.stage = Stage::Open;
             self.end_by(libc::SIGKILL);
-            self.watcher
-                .limit_enforced(self.child, Sent::Kill(limit.kill_after.unwrap_or_default()));
+            self.watcher.limit_enforced(
+                self.child,
+                self.how.is_some(),
+                Sent::Kill(limit.kill_after.unwrap_or_default()),
+            );
         }
     }
 

@@ -45,3 +45,13 @@ fn quiet_means_quiet() {
         (Some(124), String::new())
     );
 }
+
+/// The signal goes to what still runs, which may not be the command.
+#[test]
+fn what_was_left_behind() {
+    let (status, text) = said(&["--limit", "0.5", "--until", "tree"], "sleep 600 & echo $$ >&2");
+    assert_eq!(status, Some(124));
+    let (pid, line) = text.split_once('\n').unwrap();
+    let expected = format!("sent TERM to what was left behind by {pid} (sh), which reached its limit of 500 ms\n");
+    assert_eq!(line, format!("resourcelock: NAME: {expected}"));
+}

@@ -53,3 +53,33 @@ fn nobody_goes_on_after_a_detached_hold() {
     run.close_input();
     run.wait();
 }
+
+/// Nor does `doctor` advise to release a lock that a command runs under.
+#[test]
+fn doctor_advises_no_release_of_a_lock_in_use() {
+    let lock = TestLock::new("f16");
+    lock.command(&["run", "--", "sh", "-c", "kill -SEGV $$"])
+        .status()
+        .unwrap();
+    let mend = || {
+        let output = crate::common::binary().args(["doctor", "--json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut findings = json["findings"].as_array().unwrap().iter();
+        let of_lock = findings.find(|finding| finding["lock"] == lock.name());
+        of_lock.expect("it is marked as abandoned")["mend"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let unget = format!("resourcelock {} unget", lock.name());
+    assert_eq!(mend(), format!("repair the resource, then: {unget}"));
+    let mut run = LineChild::spawn(&mut lock.command(&["run", "-q", "--", "sh", "-c", "echo up; read line"]));
+    run.wait_for_line("up");
+    assert!(
+        mend().ends_with(&format!("; if it does not, once the lock is free: {unget}")),
+        "{}",
+        mend()
+    );
+    run.close_input();
+    run.wait();
+}

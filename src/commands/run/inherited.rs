@@ -108,8 +108,8 @@ impl Watcher for Watching<'_> {
         }
     }
 
-    fn limit_enforced(&mut self, pid: u32, sent: Sent) {
-        self.run.say_limit(pid, sent);
+    fn limit_enforced(&mut self, pid: u32, ended: bool, sent: Sent) {
+        self.run.say_limit(pid, ended, sent);
     }
 
     fn kept_alive_elsewhere(&mut self) -> bool {
