@@ -59,6 +59,7 @@ mod run_terminal;
 mod stop;
 mod stopped_inside;
 mod taken_anew;
+mod trust_claims;
 mod trust_t1;
 mod trust_t10;
 mod trust_t11;
