@@ -2,9 +2,10 @@
 //! terminal or a reader could misread go through every output; the advice in it is pasted into real shells.
 
 use crate::common::private_shm;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Names of locks. Each would leave a file `pasted` behind if a shell executed more than it should.
@@ -65,7 +66,55 @@ chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
 chmod 640 "/dev/shm/resourcelock2.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
 echo short > "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
 rm "/dev/shm/resourcelock2.${NAME#/}"; mkdir "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" get; $RL doctor
+rmdir "/dev/shm/resourcelock2.${NAME#/}"; rm /dev/shm/*
+touch /dev/shm/"resourcelock.${NAME#/}"; $RL "$NAME" run -- true; $RL doctor; rm "/dev/shm/resourcelock.${NAME#/}"
+chown 4321:4321 /dev/shm/*; $RL "$NAME" run -- true; $RL "$NAME" state --mine; chgrp 0 /dev/shm/*; chmod 660 /dev/shm/*
+$RL "$NAME" run -- true; chown 0:0 /dev/shm/*; chmod 666 /dev/shm/*; chmod 755 .; touch program
+mount --bind "$RL" program; setpriv --reuid 4321 --regid 4321 --clear-groups ./program "$NAME" remove
+setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
+chown 1234 /dev/shm/*; setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
+chown 0:0 /dev/shm/*; chmod 777 /dev/shm; $RL "$NAME" run -- true; $RL doctor; chmod 1777 /dev/shm
+rm "/dev/shm/resourcelock2.${NAME#/}"; printf '\1\2' > "/dev/shm/${NAME#/}"; $RL "$NAME" get; $RL doctor
+rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 "#;
+
+/// Where the program writes advice that contains names or paths, and how often. It all goes through [`EVERYTHING`], but
+/// what needs two locks or systemd: what has been added goes there, and into `PARTS` or `MENDED`, before it is counted
+/// here.
+const ADVICE: [(&str, usize); 10] = [
+    ("src/cli/usage.rs", 2),
+    ("src/commands/doctor.rs", 1),
+    ("src/commands/doctor/cycles.rs", 1),
+    ("src/commands/doctor/host.rs", 1),
+    ("src/commands/doctor/objects.rs", 3),
+    ("src/commands/get.rs", 1),
+    ("src/commands/remove.rs", 1),
+    ("src/commands/run.rs", 2),
+    ("src/commands/support/advice.rs", 12),
+    ("src/commands/support/waiting.rs", 1),
+];
+
+/// How advised command lines end.
+const PARTS: [&str; 6] = [
+    " unget",
+    " remove",
+    " remove --force",
+    " get",
+    " run -- frobnicate",
+    " state",
+];
+
+/// How they begin.
+const MENDED: [&str; 8] = [
+    "resourcelock --owner 4321 ",
+    "resourcelock --group ",
+    "resourcelock --mode 666 ",
+    "rm -r /dev/shm/resourcelock2.",
+    "rm /dev/shm/resourcelock.",
+    "rm /dev/shm/sem.",
+    "rm /dev/shm/",
+    "chmod ",
+];
 
 fn everything_about(name: &str, folder: &Path) -> String {
     let program = folder.join(PROGRAM);
@@ -102,13 +151,15 @@ fn misleads(c: char) -> bool {
     bidirectional || invisible || tags || separators || control
 }
 
+/// What is advised to be executed.
+const PROGRAMS: [&str; 5] = ["resourcelock", "chmod", "kill", "loginctl", "rm"];
+
 /// The command lines that the output advises: at the end of a line, after a colon.
 fn advised(text: &str) -> Vec<&str> {
-    let programs = ["resourcelock ", "chmod ", "kill ", "loginctl "];
     let starts = |line: &str| {
-        let places = programs
+        let places = PROGRAMS
             .iter()
-            .filter_map(|program| line.rfind(&format!(": {program}")));
+            .filter_map(|program| line.rfind(&format!(": {program} ")));
         places.max().map(|at| at + 2)
     };
     text.lines()
@@ -121,7 +172,7 @@ fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    for program in ["resourcelock", "chmod", "kill", "loginctl"] {
+    for program in PROGRAMS {
         let path = bin.join(program);
         fs::write(
             &path,
@@ -169,20 +220,15 @@ fn advice_is_pasted_into_real_shells() {
         let folder = tempfile::tempdir().unwrap();
         let text = everything_about(name, folder.path());
         let lines = advised(&text);
-        for part in [
-            " unget",
-            " remove",
-            " remove --force",
-            " get",
-            " run -- frobnicate",
-            " state",
-        ] {
-            assert!(
-                lines.iter().any(|line| line.ends_with(part)),
-                "no advice '{part}': {text}"
-            );
+        for part in PARTS {
+            let is_there = lines.iter().any(|line| line.ends_with(part));
+            assert!(is_there, "no advice '{part}': {text}");
         }
-        assert!(lines.iter().any(|line| line.starts_with("chmod")), "{text}");
+        for beginning in MENDED {
+            // Whatever is quoted.
+            let is_there = lines.iter().any(|line| line.replace('\'', "").starts_with(beginning));
+            assert!(is_there, "no advice '{beginning}': {text}");
+        }
         for shell in [
             &["sh"][..],
             &["bash", "--norc", "-i"],
@@ -193,7 +239,9 @@ fn advice_is_pasted_into_real_shells() {
             assert_eq!(executed.len(), lines.len(), "{shell:?}: {lines:#?}: {executed:?}");
             for (line, words) in lines.iter().zip(&executed) {
                 assert!(line.starts_with(&words[0]), "{shell:?}: {line}: {words:?}");
-                let meant = [name.to_owned(), format!("/{name}"), format!("/dev/shm/sem.{name}")];
+                let files = ["sem.", "", "resourcelock2.", "resourcelock."];
+                let meant = files.map(|prefix| format!("/dev/shm/{prefix}{name}")).to_vec();
+                let meant = [meant, vec![name.to_owned(), format!("/{name}")]].concat();
                 let named = words.iter().filter(|word| meant.contains(word)).count();
                 assert!(named == 1 || name == "get", "{shell:?}: {line}: {words:?}");
             }
@@ -218,6 +266,48 @@ fn nothing_that_misleads_is_printed() {
             "{text}"
         );
     }
+}
+
+/// The functions that make names and paths fit to be pasted, or lines of them.
+const QUOTING: [&str; 4] = ["shell_word(", "quoted(", "command_line(", "mended("];
+
+/// New advice goes through everything above.
+#[test]
+fn all_advice_is_tested() {
+    let mut found = BTreeMap::new();
+    let files = [Path::new("src/cli"), Path::new("src/commands")];
+    for file in files.into_iter().flat_map(sources) {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let is_call = |line: &&str| {
+            let line = line.trim_start();
+            let is_definition = line.starts_with("//") || line.starts_with("use ") || line.contains("fn ");
+            !is_definition && QUOTING.iter().any(|name| line.contains(name))
+        };
+        let calls = code.lines().filter(is_call).count();
+        let defines = ["shell_words.rs", "bash_words.rs"]
+            .iter()
+            .any(|name| file.ends_with(name));
+        if calls > 0 && !defines {
+            found.insert(file.to_str().unwrap().to_owned(), calls);
+        }
+    }
+    let known = ADVICE.iter().map(|(file, count)| ((*file).to_owned(), *count));
+    assert_eq!(found, known.collect());
+}
+
+/// The files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
 }
 
 /// A metrics collector rejects a file with two lines about the same lock.
