@@ -31,13 +31,12 @@ impl Access {
     /// # Errors
     /// There is no such user or group.
     pub fn new(asked: &cli::Access) -> Result<Self, Failure> {
-        let is_root = geteuid().is_root();
         let mut owners = Vec::new();
         for user in &asked.owners {
             owners.push(user_number(user, "--owner")?);
         }
         // A variable that root's jobs inherit by accident must not open them.
-        if !is_root && let Some(users) = exec::variable(VARIABLE) {
+        if let Some(users) = exec::variable(VARIABLE).filter(|_| !geteuid().is_root()) {
             let users = users.to_string_lossy();
             for user in users.split(',').map(str::trim).filter(|user| !user.is_empty()) {
                 owners.push(user_number(user, VARIABLE)?);
@@ -52,7 +51,7 @@ impl Access {
         };
         Ok(Self {
             owners,
-            sudo_user: sudo_user().filter(|_| is_root),
+            sudo_user: sudo_user().filter(|_| geteuid().is_root()),
             group,
             mode: asked.mode,
         })
