@@ -256,3 +256,46 @@ fn nothing_is_missed_between_two_watches() {
         said().matches(r#""event":"granted""#).count() == 2
     });
 }
+
+/// The keys of a lock are deleted together: none of its requests was granted the lock in between.
+#[test]
+fn what_is_deleted_at_once_goes_at_once() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "deleted");
+    let relay = Relay::to(&etcd.endpoint(0));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("trace");
+    let mut trace = journal.command_by(&etcd.url_of(&relay.endpoint()), &["trace", "-f", "--json"]);
+    let _trace = Run::start(trace.stdout(std::fs::File::create(&file).expect("a file")));
+    relay.wait_seen("watch", 1);
+    assert_eq!(status(&mut journal.command(&["get", "--forever", "-q"])), Some(0));
+    let mut waiter = journal
+        .command(&["run", "-t", "60", "true"])
+        .spawn()
+        .expect("it starts");
+    wait_until("it waits", || etcd.keys_of(journal.name()).len() == 2);
+    etcd.ctl(&["del", "--prefix", &format!("{}/", journal.name())]);
+    // It asks again.
+    assert_eq!(waiter.wait().expect("it ends").code(), Some(0));
+    let pid = format!(r#""pid":{},"#, waiter.id());
+    let events = || {
+        let said = std::fs::read_to_string(&file).unwrap_or_default();
+        let of_waiter = said.lines().filter(|line| line.contains(&pid));
+        let event = |line: &str| {
+            serde_json::from_str::<Value>(line).ok()?["event"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        of_waiter.filter_map(event).collect::<Vec<String>>()
+    };
+    wait_until("its end is reported", || {
+        events().last().is_some_and(|event| event == "released")
+    });
+    let events = events();
+    assert_eq!(
+        events.iter().filter(|event| *event == "granted").count(),
+        1,
+        "{events:?}"
+    );
+    assert!(events.contains(&"timed out".to_owned()), "{events:?}");
+}

@@ -60,7 +60,6 @@ impl Following {
                 self.requests.insert(request.key.clone(), request);
             }
         }
-        self.view();
     }
 
     /// Watches again after a watch has ended: from where it was, or, if etcd has forgotten that, from what is there now.
@@ -93,8 +92,12 @@ impl Follow for Following {
             }
             self.watch.news.clear();
             let (events, ended) = self.watch.take().map_err(|fault| self.gateway.error(fault))?;
-            for event in &events {
-                self.apply(event);
+            // What one transaction did is one change: of keys that go together, none was granted the lock in between.
+            for together in events.chunk_by(|one, next| one.kv.mod_revision == next.kv.mod_revision) {
+                for event in together {
+                    self.apply(event);
+                }
+                self.view();
             }
             if ended {
                 match self.watch_again(cancel) {
