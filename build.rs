@@ -35,7 +35,8 @@ fn main() {
     let target = env::var("TARGET").unwrap_or_default();
     let target = target.to_uppercase().replace(['-', '.'], "_");
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_{target}_LINKER");
-    if !is_wanted() {
+    // Without the program there is nothing to link.
+    if env::var_os("CARGO_FEATURE_CLI").is_none() || !is_wanted() {
         return;
     }
     match write_scripts(&Linker::of_target()) {

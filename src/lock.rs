@@ -27,6 +27,8 @@ pub mod system;
 mod testing;
 mod types;
 
+#[cfg(feature = "tokio")]
+pub use api::Changes;
 pub use api::{Builder, Removed, ResourceLock, Viewer, remove};
 pub use engines::{Guard, Watch};
 pub use inspect::{Change, list};

@@ -59,6 +59,8 @@ mod run_terminal;
 mod stop;
 mod stopped_inside;
 mod taken_anew;
+#[cfg(feature = "tokio")]
+mod tokio_tasks;
 mod trust_claims;
 mod trust_t1;
 mod trust_t10;

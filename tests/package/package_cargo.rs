@@ -60,3 +60,29 @@ fn the_packaged_crate_builds_and_nothing_is_missing_for_publishing() {
         assert!(!listed.lines().any(|line| line.starts_with(part)), "{part} in {listed}");
     }
 }
+
+/// The library alone, without the program: what a Rust program takes on with it.
+#[test]
+fn the_library_alone_needs_few_crates() {
+    let tree = [
+        "tree",
+        "--no-default-features",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ];
+    let listed = printed(&mut cargo(&tree));
+    let mut crates: Vec<&str> = listed.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    crates.sort_unstable();
+    crates.dedup();
+    assert!(crates.len() <= 18, "{}: {crates:#?}", crates.len());
+    for program in ["clap", "env_logger", "serde", "signal-hook", "tokio"] {
+        assert!(
+            !crates.iter().any(|name| name.starts_with(program)),
+            "{program} in {crates:#?}"
+        );
+    }
+}

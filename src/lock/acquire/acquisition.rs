@@ -71,6 +71,33 @@ impl Handle {
     }
 }
 
+#[cfg(feature = "tokio")]
+impl Handle {
+    /// One try that waits for nothing, not even for the table, and leaves no trace if it fails: for a caller that asks again
+    /// then.
+    pub(crate) fn try_once(self: &Arc<Self>, options: &GetOptions<'_>, user: User) -> Result<Option<Share>> {
+        self.check_fork()?;
+        options.check()?;
+        if options.same_process_ok
+            && let Some(share) = self.share_own(options.mode, user)
+        {
+            return Ok(Some(share));
+        }
+        let mut try_once = Acquisition::new(self, options, user, sys::monotonic())?;
+        (try_once.queue, try_once.latch_turn_ns) = (false, 0);
+        let Some(mut current) = self.current_if_free() else {
+            return Ok(None);
+        };
+        match try_once.attempt(&mut current) {
+            Ok(Try::Granted(hold)) => match try_once.granted(current, hold)? {
+                Next::Acquired(share) => Ok(Some(share)),
+                Next::Again | Next::TimedOut => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
 /// One request for the lock, from its first try to the answer.
 struct Acquisition<'h, 'o> {
     handle: &'h Arc<Handle>,
@@ -84,6 +111,8 @@ struct Acquisition<'h, 'o> {
     deadline: u64,
     /// How long a table that stays busy, or a removal, is waited for, in monotonic ns.
     patient_until: u64,
+    /// How long one try waits for the latch.
+    latch_turn_ns: u64,
     /// The time, as last read.
     now: u64,
     /// The lock's paths are to be checked before the next try: if that is due, or (true) in any case.
@@ -126,6 +155,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             request,
             deadline,
             patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
+            latch_turn_ns: LATCH_TURN_NS,
             now: start,
             check_paths: Some(false),
             queue: options.queue_at_once && options.wait != Wait::No,
@@ -192,7 +222,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let mut opened = 0;
         loop {
             let objects = current.objects.clone();
-            let real = Real::new(&objects, now, now.saturating_add(LATCH_TURN_NS)).requesting(&self.request);
+            let real = Real::new(&objects, now, now.saturating_add(self.latch_turn_ns)).requesting(&self.request);
             let asked = real.in_latch(|real, wakes| {
                 let asked = queue::request(real, ask, wakes)?;
                 if let Asked::Granted { .. } = asked {

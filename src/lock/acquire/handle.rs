@@ -126,16 +126,21 @@ impl Handle {
         Locked::new(self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The same for what a child may do as well: `None` = locked for ever, or for a moment by another thread of it.
-    pub(crate) fn current_unless_stuck(&self) -> Option<Locked<'_>> {
-        if self.check_fork().is_ok() {
-            return Some(self.current());
-        }
+    /// The same, unless another thread is at work with it.
+    pub(crate) fn current_if_free(&self) -> Option<Locked<'_>> {
         match self.current.try_lock() {
             Ok(current) => Some(Locked::new(current)),
             Err(TryLockError::Poisoned(poisoned)) => Some(Locked::new(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// The same for what a child may do as well: `None` = locked for ever, or for a moment by another thread of it.
+    pub(crate) fn current_unless_stuck(&self) -> Option<Locked<'_>> {
+        if self.check_fork().is_ok() {
+            return Some(self.current());
+        }
+        self.current_if_free()
     }
 
     /// The token of the handle's latest hold.

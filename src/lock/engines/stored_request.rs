@@ -70,7 +70,7 @@ impl StoredRequest {
             user: system::user_name(uid),
             command: cut(options.command.unwrap_or_else(|| process::own_command())),
             message: cut(options.lock_info),
-            mode: mode_word(options.mode),
+            mode: options.mode.to_string(),
             asked: sys::realtime() / 1000,
             ..Self::default()
         }
@@ -101,12 +101,8 @@ impl StoredRequest {
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        match self.mode.strip_prefix("slots:").map(str::parse) {
-            Some(Ok(slots @ 1..)) => Mode::Slots(slots),
-            _ if self.mode == "shared" => Mode::Shared,
-            // What is not understood excludes everything else.
-            _ => Mode::Exclusive,
-        }
+        // What is not understood excludes everything else.
+        self.mode.parse().unwrap_or_default()
     }
 
     /// The request as a holder. `number` is both its token and its place in the order.
@@ -200,14 +196,6 @@ pub(crate) fn state(
         inside: None,
         counters: None,
         read_at: SystemTime::now(),
-    }
-}
-
-fn mode_word(mode: Mode) -> String {
-    match mode {
-        Mode::Exclusive => "exclusive".to_owned(),
-        Mode::Shared => "shared".to_owned(),
-        Mode::Slots(slots) => format!("slots:{slots}"),
     }
 }
 

@@ -155,6 +155,12 @@ pub enum Error {
     /// A counting lock with no slot at all was asked for.
     #[error("a lock with 0 slots could never be acquired")]
     NoSlots,
+    /// A text that names no [`Mode`](crate::Mode).
+    #[error("'{}' is no mode: exclusive, shared, or slots:N", printable(text))]
+    Mode {
+        /// The text.
+        text: String,
+    },
     /// The same lock was named twice ([`ResourceLock::acquire_all`](crate::ResourceLock::acquire_all)).
     #[error("the lock {name} is named twice, and would wait for itself")]
     Twice {

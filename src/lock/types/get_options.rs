@@ -2,12 +2,13 @@
 
 use crate::lock::types::{Cancel, Error, Result, State};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a request may wait. Durations are counted on the monotonic clock: a step of the wall clock neither shortens
 /// nor lengthens them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Acquire the lock if it is free now; don't wait.
     No,
@@ -42,9 +43,11 @@ pub enum Wait {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Mode {
     /// This hold alone (the default).
+    #[default]
     Exclusive,
     /// Together with other shared holds.
     Shared,
@@ -61,8 +64,36 @@ impl Mode {
     }
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exclusive => f.pad("exclusive"),
+            Self::Shared => f.pad("shared"),
+            Self::Slots(slots) => f.pad(&format!("slots:{slots}")),
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    /// As it is displayed: `exclusive`, `shared`, `slots:N`.
+    fn from_str(text: &str) -> Result<Self> {
+        let slots = || text.strip_prefix("slots:")?.parse().ok();
+        match text {
+            "exclusive" => Ok(Self::Exclusive),
+            "shared" => Ok(Self::Shared),
+            _ => match slots() {
+                Some(0) => Err(Error::NoSlots),
+                Some(slots) => Ok(Self::Slots(slots)),
+                None => Err(Error::Mode { text: text.to_owned() }),
+            },
+        }
+    }
+}
+
 /// A hold that no process keeps alive, like those of the Python module's command-line tool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Detached {
     /// The hold ends when this process ends.
     pub pid: Option<u32>,
@@ -306,5 +337,21 @@ impl<'a> UngetOptions<'a> {
     pub fn where_called(mut self, text: &'a str) -> Self {
         self.where_called = text;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_as_text() {
+        for mode in [Mode::Exclusive, Mode::Shared, Mode::Slots(3)] {
+            assert_eq!(mode.to_string().parse::<Mode>().unwrap(), mode);
+        }
+        for wrong in ["", "Shared", "slots:", "slots:-1", "slots:4294967296"] {
+            assert!(matches!(wrong.parse::<Mode>(), Err(Error::Mode { .. })), "{wrong}");
+        }
+        assert!(matches!("slots:0".parse::<Mode>(), Err(Error::NoSlots)));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 /// A lock as it was at one instant.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct State {
     /// The lock's name.
@@ -54,6 +55,7 @@ pub struct State {
 
 /// A handle that was changing a lock's table when that was read. Nobody else can change it meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Inside {
     /// A number that no other living handle of the lock has.
@@ -64,6 +66,7 @@ pub struct Inside {
 
 /// The process that requested a lock, and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Requester {
     /// The process. `None` for another program's request on an engine.
@@ -91,6 +94,7 @@ impl Requester {
 
 /// The host from which a lock was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Host {
     /// This machine: the lock is kept here, where only its own processes can ask for it.
@@ -113,6 +117,7 @@ impl Host {
 
 /// One hold.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Holder {
     /// The grant's number: later grants have larger ones. `None` for another program's hold on an engine that does not
@@ -154,6 +159,7 @@ impl Holder {
 
 /// One request that waits.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Waiter {
     /// The request's number: requests are numbered in the order in which they were made.
@@ -174,6 +180,7 @@ pub struct Waiter {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Ended {
     /// Its holder released it.
@@ -227,6 +234,7 @@ impl fmt::Display for Ended {
 
 /// How a hold was taken away from its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Lost {
     /// Somebody released it by force, or it expired.
@@ -252,6 +260,7 @@ impl fmt::Display for Lost {
 
 /// One ended request. The table keeps the last 256 holds, and the last 64 requests that gave up.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct HistoryRecord {
     /// Its position in the lock's life; holds are numbered apart from requests that gave up. Positions are consecutive: a
@@ -288,6 +297,7 @@ impl HistoryRecord {
 
 /// Sums since the table was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Grants.
