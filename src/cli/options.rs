@@ -429,7 +429,8 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "replace",
         commands: &[Run],
         help: "Ask the holder to terminate, then wait",
-        more: "It sends TERM to the command of a holder started by run; other holders are waited for.\nCannot be combined \
+        more: "It sends TERM to the command of a holder started by run; other holders are waited for.\nIf several wait with \
+               --replace, the newest alone goes on waiting; the others exit with status 75 (or -E).\nCannot be combined \
                with -n.",
         needs: needs(Need::Local, "the holder may run on another machine"),
         set: Set::Run(|run, _| put(&mut run.replace, true)),

@@ -95,12 +95,11 @@ impl Run<'_> {
     }
 
     fn failed(&self, error: Error) -> Stop {
+        let code = self.args.request.conflict_exit_code;
         match error {
             Error::Cancelled => Stop::With(super::interrupted()),
-            Error::Busy { pid } => {
-                let code = self.args.request.conflict_exit_code;
-                Stop::With(self.waiting.stood_still(&self.lock, pid, code))
-            }
+            Error::Busy { pid } => Stop::With(self.waiting.stood_still(&self.lock, pid, code)),
+            Error::Superseded => Stop::With(self.waiting.superseded(code)),
             error => not_acquired(&self.args.name, self.common, error).into(),
         }
     }

@@ -50,6 +50,7 @@ mod peer_sees;
 mod peer_waits;
 mod readme;
 mod removal;
+mod replace_newest;
 mod run_abandoned;
 mod run_like_flock;
 mod run_limits;

@@ -92,7 +92,8 @@ impl<'r> Prepared<'r> {
             .lock_info(&note)
             .command(&command)
             .cancel(&CANCEL)
-            .queue_at_once(true);
+            .queue_at_once(true)
+            .replaces(args.replace);
         if let Some(ttl) = args.ttl {
             options = options.lease(ttl);
         }

@@ -100,6 +100,14 @@ impl<'a> Waiting<'a> {
         Exit::NotAcquired(conflict_exit_code)
     }
 
+    /// The lock was not acquired, since a newer request with `--replace` came.
+    pub fn superseded(&self, conflict_exit_code: Option<u8>) -> Exit {
+        if !self.common.quiet && conflict_exit_code != Some(0) {
+            self.say("not acquired: replaced by a newer request");
+        }
+        Exit::NotAcquired(conflict_exit_code)
+    }
+
     /// The lock was not acquired in time because its table stayed busy; the process inside is `pid`, if that is known. That is
     /// said even where being late is no matter: until somebody sees to that process, nobody can acquire the lock.
     pub fn stood_still(&self, lock: &LockName, pid: Option<u32>, conflict_exit_code: Option<u8>) -> Exit {

@@ -144,6 +144,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let request = Request {
             mode: options.mode,
             detached: options.detached,
+            replaces: options.replaces,
             bound_start: options.detached.map_or(Ok(0), can_detach)?,
             requester: handle.requester(command),
             queued: start,
@@ -309,6 +310,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             },
             Waited::TimedOut => Ok(Next::TimedOut),
             Waited::Cancelled => Err(Error::Cancelled),
+            Waited::Superseded => Err(Error::Superseded),
             Waited::StoodStill(busy) => Err(busy.error(&objects)),
             Waited::Again => {
                 self.now = sys::monotonic();

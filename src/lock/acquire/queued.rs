@@ -39,6 +39,8 @@ pub(crate) enum Waited {
     Cancelled,
     /// Start again: the lock's files were replaced, or the request is gone from the table.
     Again,
+    /// A later request that came to replace others takes its place.
+    Superseded,
     /// Its time is up and nobody holds the lock, but a process stands still in the middle of changing the table.
     StoodStill(NotDone),
 }
@@ -48,6 +50,8 @@ pub(crate) enum Waited {
 enum Leave {
     TimeIsUp,
     Cancelled,
+    /// A later request came to replace others, as this one did.
+    Superseded,
     /// The lock's files were deleted or replaced.
     Replaced,
 }
@@ -57,7 +61,7 @@ impl Leave {
     fn ending(self) -> Option<Ended> {
         match self {
             Self::TimeIsUp => Some(Ended::TimedOut),
-            Self::Cancelled => Some(Ended::Cancelled),
+            Self::Cancelled | Self::Superseded => Some(Ended::Cancelled),
             Self::Replaced => None,
         }
     }
@@ -135,6 +139,10 @@ impl<'a> Queued<'a> {
         loop {
             let now = sys::monotonic();
             let real = Real::new(self.objects, now, now);
+            // First: an offer is not accepted then.
+            if self.request.replaces && queue::is_superseded(&real, self.i, self.word) == Ok(true) {
+                return self.leave(now, Leave::Superseded);
+            }
             match queue::poll(&real, self.i, self.word) {
                 Ok(Poll::Granted) => return Waited::Granted,
                 Ok(Poll::Dropped) | Err(Gone) => return Waited::Again,
@@ -278,6 +286,7 @@ impl<'a> Queued<'a> {
             (Leave::TimeIsUp, Err(busy @ NotDone::Busy(_))) if self.objects.table.is_free() => Waited::StoodStill(busy),
             (Leave::TimeIsUp, _) => Waited::TimedOut,
             (Leave::Cancelled, _) => Waited::Cancelled,
+            (Leave::Superseded, _) => Waited::Superseded,
             (Leave::Replaced, _) => Waited::Again,
         }
     }

@@ -15,7 +15,7 @@
 //! | Offered | Held | its owner, **without** the latch | it accepts (`poll`, `withdraw`) |
 //! | Offered | Stalled | anyone, in the latch | it has not accepted for 100 ms: its process is stopped |
 //! | Stalled | Waiting | its owner, **without** the latch | it runs again; it has kept its ticket |
-//! | Waiting, Stalled | Vacant | its owner, **without** the latch | it gives up (`withdraw`) |
+//! | Waiting, Stalled | Vacant | its owner, **without** the latch | it gives up, or is superseded (`is_superseded`, `withdraw`) |
 //! | Held | Vacant | its owner, if need be **without** the latch | it releases (`let_go`) |
 //! | Held | Vacant | its owner, in the latch | it releases after a crash, and leaves the mark (`let_go_crashed`) |
 //! | Offered | Waiting | anyone, in the latch | the semaphore was released by force |
@@ -47,6 +47,8 @@
 //!    wall clock in µs when the table is created, so tokens grow across reboots, too, as long as the wall clock does
 //!    not go back (a machine without a battery-backed clock that takes a lock before NTP has set it).
 //! 8. No call of ours raises the semaphore above 1.
+//! 9. Of the requests that came to replace others (`run --replace`) and wait when one of them is offered the lock, only
+//!    the newest accepts it.
 //!
 //! # Commit rule
 //! What matters changes by one atomic operation: a request's word, or the semaphore's. Everything else is written
@@ -68,7 +70,9 @@ use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
 
 pub(crate) use repair::{Sweep, Which, force, let_go_crashed, mark_recovered, visit};
-pub(crate) use waiters::{Check, Place, Poll, any_gone, check, check_from_outside, let_go, poll, withdraw};
+pub(crate) use waiters::{
+    Check, Place, Poll, any_gone, check, check_from_outside, is_superseded, let_go, poll, withdraw,
+};
 
 /// Grants in a row after which processes that wait for the semaphore itself (the Python module) have a turn.
 pub(crate) const FOREIGN_TURN_AFTER: u64 = 8;
@@ -150,6 +154,11 @@ pub(crate) trait World {
     fn is_gone(&self, i: usize) -> Result<bool, Self::Stop>;
     /// True if a hold was meant to end with its process: then that is no accident.
     fn lapses(&self, _i: usize) -> Result<bool, Self::Stop> {
+        Ok(false)
+    }
+    /// True if a request came to replace others. For whoever reads it without the latch: counts if the word is the same
+    /// afterwards.
+    fn replaces(&self, _i: usize) -> Result<bool, Self::Stop> {
         Ok(false)
     }
     /// True if a hold has expired.

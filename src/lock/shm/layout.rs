@@ -36,6 +36,8 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
 const PAGE: usize = 4096;
 /// In [`Record::flags`]: the hold is meant to end with its process.
 pub(crate) const LAPSES: u32 = 1;
+/// In [`Record::flags`]: the request came to replace others.
+pub(crate) const REPLACES: u32 = 2;
 
 sys::shared! {
     /// The head of the table. What is written once, what the latch guards, and what different processes write often lie
@@ -129,7 +131,7 @@ sys::shared! {
         pub(crate) bound_pid: AtomicU32,
         pub(crate) slots: AtomicU32,
         pub(crate) command: [AtomicU64; 2],
-        /// Bit 0: [`LAPSES`]. Bits 1 and 2 are for requests that came to replace others, and for holds whose process
+        /// Bit 0: [`LAPSES`]. Bit 1: [`REPLACES`]. Bit 2 is for holds whose process
         /// has to release them before it ends.
         pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.

@@ -1,14 +1,14 @@
 //! The protocol's real world: one lock's open objects, as one request sees and changes them.
 
 use crate::lock::protocol::orderings::{
-    BOUND_STORE, DESCRIBE, EXPIRES_LOAD, EXPIRES_STORE, GRANT, HOLDER_STORE, TOKEN_LOAD, WORD_LOAD, WORD_SWAP,
+    BOUND_STORE, COPIED, DESCRIBE, EXPIRES_LOAD, EXPIRES_STORE, GRANT, HOLDER_STORE, TOKEN_LOAD, WORD_LOAD, WORD_SWAP,
 };
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
-use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REQUESTS, Record, pack_what};
+use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REPLACES, REQUESTS, Record, pack_what};
 use crate::lock::shm::lifelines;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
@@ -242,7 +242,7 @@ impl World for Real<'_> {
         record.keeper.store(0, Relaxed);
         record.expires.store(0, Relaxed);
         record.bound_pid.store(0, Relaxed);
-        record.flags.store(0, Relaxed);
+        record.flags.store(if request.replaces { REPLACES } else { 0 }, Relaxed);
         match request.detached {
             // While it waits, a request that will be detached lives by its beacon like any other.
             Some(detached) if held => self.detach(i, detached, request.bound_start),
@@ -277,6 +277,12 @@ impl World for Real<'_> {
         Ok(self
             .record(i)
             .is_some_and(|record| record.flags.load(Relaxed) & LAPSES != 0))
+    }
+
+    fn replaces(&self, i: usize) -> Result<bool, Gone> {
+        let flags = self.record(i).map_or(0, |record| record.flags.load(Relaxed));
+        fence(COPIED);
+        Ok(flags & REPLACES != 0)
     }
 
     fn is_expired(&self, i: usize) -> Result<bool, Gone> {

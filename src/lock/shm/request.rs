@@ -11,6 +11,8 @@ use crate::lock::types::{Detached, Ended, Mode};
 pub(crate) struct Request {
     pub(crate) mode: Mode,
     pub(crate) detached: Option<Detached>,
+    /// It came to replace others.
+    pub(crate) replaces: bool,
     /// Start time of `detached.pid`.
     pub(crate) bound_start: u64,
     pub(crate) requester: PackedRequester,

@@ -50,6 +50,8 @@ enum Mutant {
     AnyDeathRepaired,
     /// A release after a crash leaves no mark.
     CrashUnmarked,
+    /// Of others' requests it is not seen that they came to replace.
+    MarkUnseen,
 }
 
 /// What is explored.
@@ -76,6 +78,8 @@ struct Rules {
     latch_alone: bool,
     /// Holders that are told of a death may repair what it left.
     marks: bool,
+    /// All requests come to replace those before them.
+    replaces: bool,
     mutant: Option<Mutant>,
 }
 
@@ -130,6 +134,7 @@ impl Rules {
             commands: false,
             coarse: false,
             marks: false,
+            replaces: false,
             latch_alone: false,
             mutant: None,
         }
@@ -141,6 +146,9 @@ impl Rules {
 
     fn begin(&self, state: &State, p: usize, phase: Phase, far: Far) -> Option<State> {
         let mut state = state.clone();
+        if let (Phase::Poll((_, own)), true) = (&phase, self.replaces) {
+            state.checks(p, *own);
+        }
         state.processes[p].phase = phase;
         if self.coarse && !far.give_up {
             return Some(state); // the whole phase comes next, unless it is killed in it
@@ -421,7 +429,10 @@ impl Model for Rules {
             Property::always("10 deaths are told", |_: &Self, state: &State| {
                 state.broken & 1 << 10 == 0 && (state.unrepaired == 0 || state.fields[Field::Abandoned as usize] != 0)
             }),
-            Property::always("9 repair settles", |rules: &Self, state| {
+            Property::always("9 the newest replaces", |_: &Self, state: &State| {
+                state.broken & 1 << 9 == 0
+            }),
+            Property::always("11 repair settles", |rules: &Self, state| {
                 progress::repair_settles(rules, state)
             }),
         ]
@@ -599,6 +610,27 @@ fn marks_of_deaths() {
         rules(&[S, S, S, E], 2),
         Mutant::AnyDeathRepaired,
         told,
+    );
+}
+
+/// Of requests that came to replace others, the newest alone accepts an offer.
+#[test]
+fn the_newest_replaces() {
+    let rules = |processes, crashes| Rules {
+        replaces: true,
+        ..plain(Rules::new(&vec![E; processes], 1, left(crashes, 0, 0, 0)))
+    };
+    verify("requests that replace others", rules(3, 1));
+    let four = Rules {
+        coarse: true,
+        ..rules(4, 1)
+    };
+    verify("requests that replace others, four", four);
+    refute(
+        "marks of newer ones unseen",
+        rules(3, 0),
+        Mutant::MarkUnseen,
+        "9 the newest replaces",
     );
 }
 

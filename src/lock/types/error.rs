@@ -173,6 +173,9 @@ pub enum Error {
     /// The wait was ended through its [`Cancel`](crate::Cancel).
     #[error("the wait was cancelled")]
     Cancelled,
+    /// A newer request waits that is to [replace](crate::GetOptions::replaces) others, as this one was.
+    #[error("replaced by a newer request")]
+    Superseded,
     /// The handle was opened before a `fork` and is used in the child. Open the lock again there.
     #[error("this lock handle was opened in the parent process, before a fork")]
     Forked,

@@ -153,6 +153,7 @@ pub struct GetOptions<'a> {
     pub(crate) cancel: Option<&'a Cancel>,
     pub(crate) on_wait: Option<OnWait<'a>>,
     pub(crate) queue_at_once: bool,
+    pub(crate) replaces: bool,
     pub(crate) lease: Option<Duration>,
 }
 
@@ -187,6 +188,7 @@ impl<'a> GetOptions<'a> {
             cancel: None,
             on_wait: None,
             queue_at_once: false,
+            replaces: false,
             lease: None,
         }
     }
@@ -266,6 +268,14 @@ impl<'a> GetOptions<'a> {
     /// first, which is faster if holds are very short. For requests that a person makes.
     pub fn queue_at_once(mut self, yes: bool) -> Self {
         self.queue_at_once = yes;
+        self
+    }
+
+    /// Of several requests that wait and say this, only the newest is wanted: the others leave the queue by themselves, and
+    /// fail with [`Error::Superseded`](crate::Error::Superseded). The holder goes on; whoever wants it to end asks it. For
+    /// locks of this machine.
+    pub fn replaces(mut self, yes: bool) -> Self {
+        self.replaces = yes;
         self
     }
 }

@@ -57,6 +57,21 @@ fn step<W: World>(w: &W, i: usize, word: Word, leave: bool) -> Result<Poll, W::S
     }
 }
 
+/// Without the latch. True if a later request came to replace others: then the caller's, which came to do so too, is not
+/// wanted any more. Asked before [`poll`], so that of all such requests that wait when the lock is offered, the newest alone
+/// accepts. One that has died does not count, nor one without the mark (which older versions of this program do not know).
+pub(crate) fn is_superseded<W: World>(w: &W, i: usize, word: Word) -> Result<bool, W::Stop> {
+    for k in 0..high_water(w)? {
+        let other = w.word(k)?;
+        let is_later = k != i && other.stage() != Stage::Vacant && word.is_before(other);
+        let is_same = |now: Word| now.at(Stage::Waiting) == other.at(Stage::Waiting);
+        if is_later && w.replaces(k)? && is_same(w.word(k)?) && !w.is_gone(k)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A waiter's place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {

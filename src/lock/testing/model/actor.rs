@@ -70,6 +70,9 @@ pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
                 Some(_) | None => Phase::Idle,
             }
         }
+        Phase::Poll(mine) if w.replaces(mine.0)? && queue::is_superseded(w, mine.0, mine.1)? => {
+            Phase::Withdraw { mine, cancelled: true }
+        }
         Phase::Poll(mine) => match queue::poll(w, mine.0, mine.1)? {
             Poll::Granted => Phase::Holding(mine),
             Poll::Waiting => Phase::Queued(mine),

@@ -65,12 +65,30 @@ impl State {
         process.log.clear();
         process.rounds = 0;
         process.waiting = 0;
+        process.newer = 0;
         process.inside = false;
         process.read = false;
         process.saw_force = false;
         if !child {
             process.hold = None;
             process.excused = false;
+        }
+    }
+
+    /// Process `p` is about to check its request, `own`.
+    pub(super) fn checks(&mut self, p: usize, own: Word) {
+        let is_newer = |k: &usize| {
+            let other = self.words[*k];
+            matches!(other.stage(), Stage::Waiting | Stage::Stalled) && own.is_before(other)
+        };
+        self.processes[p].newer = (0..RECORDS).filter(is_newer).map(|k| 1 << k).sum();
+    }
+
+    /// Process `p` has accepted an offer. Did none of those wait that came to replace it, and were there before?
+    pub(super) fn accepted(&mut self, p: usize) {
+        let newer = self.processes[p].newer;
+        if (0..RECORDS).any(|k| newer & 1 << k != 0 && !self.is_gone(k)) {
+            self.break_invariant(9);
         }
     }
 
@@ -105,6 +123,7 @@ impl State {
         let gone = self.is_gone(i);
         for process in &mut self.processes {
             process.waiting &= !(1 << i);
+            process.newer &= !(1 << i);
         }
         match (from.stage(), to.stage()) {
             (Stage::Vacant, Stage::Waiting) => {}

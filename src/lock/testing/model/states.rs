@@ -59,6 +59,8 @@ pub(super) struct Process {
     pub(super) excused: bool,
     /// Ghost: who was waiting when its latch section began, and has been since (one bit per record).
     pub(super) waiting: u8,
+    /// Ghost: the later requests that were waiting when it began to check its own, and are so still (one bit per record).
+    pub(super) newer: u8,
     /// Ghost: it is in the latch.
     pub(super) inside: bool,
     /// Ghost: it has read the semaphore in its latch section...
@@ -76,6 +78,7 @@ impl Process {
             self.hold,
             self.excused,
             self.waiting,
+            self.newer,
             self.inside,
             self.read,
             self.saw_force,
@@ -219,6 +222,7 @@ impl State {
             hold: None,
             excused: false,
             waiting: 0,
+            newer: 0,
             inside: false,
             read: false,
             saw_force: false,

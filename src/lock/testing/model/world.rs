@@ -89,6 +89,7 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
             let untold = matches!(next, Phase::Holding(_)) && !matches!(phase, Phase::Recover { .. });
             let untold = untold && marked == 0 && state.unrepaired != 0;
             process.waiting = 0;
+            let checked = matches!((&phase, &next), (Phase::Poll(_), Phase::Holding(_)));
             process.read = false;
             process.saw_force = false;
             if matches!(next, Phase::Idle | Phase::Visit { back: None, .. }) {
@@ -101,6 +102,10 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
                 process.hold = Some((*i, word.at(Stage::Held)));
             }
             process.phase = next;
+            if checked && rules.replaces {
+                state.accepted(me);
+            }
+            state.processes[me].newer = 0;
             if untold {
                 state.break_invariant(10);
             }
@@ -435,6 +440,13 @@ impl World for Replay<'_> {
             u32::from(state.is_gone(i) || hasty)
         })?;
         Ok(gone != 0)
+    }
+
+    fn replaces(&self, i: usize) -> Result<bool, Stop> {
+        if !self.rules.replaces || !self.mutant(Mutant::MarkUnseen) {
+            return Ok(self.rules.replaces);
+        }
+        Ok(self.hidden(false, |state| u32::from(state.records[i].owner == self.number()))? != 0)
     }
 
     fn is_expired(&self, i: usize) -> Result<bool, Stop> {
