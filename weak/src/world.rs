@@ -184,6 +184,7 @@ impl Process {
             request: Request {
                 mode: Mode::Exclusive,
                 detached: None,
+                replaces: false,
                 bound_start: 0,
                 requester: PackedRequester {
                     pid: id,
