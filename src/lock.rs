@@ -41,5 +41,5 @@ pub use testing::fuzzing;
 pub use types::PREVIOUS_HOLDER_DIED;
 pub use types::{
     Cancel, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LockName, Lost, Mode,
-    Requester, Result, State, UngetOptions, Wait, Waiter,
+    Requester, Result, State, Survivor, UngetOptions, Wait, Waiter,
 };

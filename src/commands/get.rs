@@ -289,7 +289,11 @@ impl Get<'_> {
 /// program, which will have ended.
 fn command_name(pid: Option<u32>) -> String {
     let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = if resourcelock::system::proc_is_own() {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
+    } else {
+        String::new() // there the number may mean another process
+    };
     let name = name.trim_end_matches('\n');
     if name.is_empty() {
         "resourcelock".to_owned()

@@ -1,14 +1,13 @@
 //! Parents, children and groups of processes, read from /proc.
 
 use super::sys::signal;
-use resourcelock::system::Stat;
+use resourcelock::system::{Stat, proc_is_own};
 use std::collections::{HashMap, HashSet};
 use std::{fs, io};
 
 /// True if /proc shows processes, under the numbers that they have for this process.
 pub fn are_seen() -> bool {
-    let own = fs::read_link("/proc/self").ok();
-    own.is_some_and(|own| own.to_str().and_then(|own| own.parse().ok()) == Some(std::process::id()))
+    proc_is_own()
 }
 
 /// What /proc shows of a process. `None`: there is no such process, or it cannot be read.
@@ -16,9 +15,9 @@ pub fn stat(pid: u32) -> Option<Stat> {
     are_seen().then(|| read_stat(pid).ok()?)?
 }
 
-/// `Ok(None)`: there is no such process, or it is hidden.
+/// Once it is known that processes [are seen](are_seen). `Ok(None)`: there is no such process, or it is hidden.
 fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
-    match Stat::of(pid) {
+    match Stat::shown(pid) {
         Ok(stat) => Ok(Some(stat)),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => match error.kind() {

@@ -3,13 +3,15 @@
 pub(crate) mod beacon;
 pub(crate) mod clock;
 pub(crate) mod deferred_log;
+pub(crate) mod elsewhere;
 pub(crate) mod ending;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod found;
+mod heirs;
 pub(crate) mod latched;
 pub(crate) mod layout;
-mod lifelines;
+pub(crate) mod lifelines;
 pub(crate) mod lock_objects;
 pub(crate) mod note;
 pub(crate) mod opening;

@@ -8,6 +8,7 @@ mod accounts;
 mod escape;
 pub(crate) mod ids;
 mod machine;
+mod own_proc;
 mod pidfd;
 mod proc_stat;
 
@@ -20,5 +21,7 @@ pub(crate) use machine::boot_id;
 pub use machine::host_name;
 #[cfg(feature = "tls")]
 pub(crate) use machine::trusted_certificates;
+pub use own_proc::proc_is_own;
+pub(crate) use own_proc::{has_hidden_processes, numbers_of};
 pub use pidfd::Process;
 pub use proc_stat::Stat;

@@ -56,6 +56,9 @@ pub fn brief(state: &State) -> String {
     text
 }
 
+/// Of a holder of whom it cannot be found out from here if it lives.
+pub const PRESUMED: &str = "if it has ended, only root on the host of its container can tell: ask there";
+
 /// Who holds the lock, for how long, with what note.
 fn holders(state: &State) -> String {
     let mut text = match state.holders.as_slice() {
@@ -78,6 +81,8 @@ fn holders(state: &State) -> String {
     };
     if state.holders.iter().any(|holder| !holder.alive) {
         text.push_str(" (it died; the next request gets the lock)");
+    } else if state.holders.iter().any(|holder| holder.presumed) {
+        text.push_str(&format!(" ({PRESUMED})"));
     }
     // The note outlives the hold, so it may be an earlier one's.
     let note = note_text(&state.note);
@@ -93,10 +98,21 @@ pub fn held(how: &str, time: Option<Duration>) -> String {
 }
 
 /// Who holds the lock: `4711 (read_sensor.sh, alice)`, or `'get' from 4711 (bash, alice)` if no process does.
+/// After the requester's death, who keeps the hold: `4712 (sleep), left behind by 4711 (bash, alice)`.
 pub fn holder(holder: &Holder) -> String {
     let mut requester = holder.requester.clone();
-    if holder.detached {
+    if holder.detached || holder.kept_by.is_some() {
         requester.pid = holder.bound_pid.or(requester.pid);
+    }
+    if let Some(survivor) = &holder.kept_by
+        && survivor.pid != requester.pid
+    {
+        let kept_by = match (survivor.pid, &survivor.command) {
+            (Some(pid), Some(command)) => format!("{pid} ({command})"),
+            (Some(pid), None) => pid.to_string(),
+            (None, _) => "a process that cannot be seen".to_owned(),
+        };
+        return format!("{kept_by}, left behind by {}", names::requester(&requester));
     }
     let requester = names::requester(&requester);
     if holder.detached && holder.bound_pid.is_none() {

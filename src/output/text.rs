@@ -113,12 +113,12 @@ fn slots(state: &State) -> String {
 fn holder_line(holder: &Holder) -> String {
     let mut text = format!("{}, {}", sentence::holder(holder), view::mode(holder.mode));
     match (holder.bound_pid, holder.detached) {
-        (Some(pid), false) => {
+        (Some(pid), false) if holder.kept_by.is_none() => {
             let _ = write!(text, ", command {pid}");
         }
         (Some(_), true) => text.push_str(", until it ends"),
         (None, true) => text.push_str(", until released"),
-        (None, false) => {}
+        (_, false) => {}
     }
     if let Some(left) = holder.expires_in {
         let _ = write!(text, ", expires in {}", duration(left));
@@ -131,8 +131,13 @@ fn holder_line(holder: &Holder) -> String {
     }
     if !holder.alive {
         text.push_str(", DEAD");
+        if let Some((since, held)) = holder.since.zip(holder.held) {
+            let _ = write!(text, " (last known alive at {})", clock(since + held));
+        }
     }
-    if !holder.requester.same_pid_namespace && holder.requester.host == Host::Local {
+    if holder.presumed {
+        let _ = write!(text, " ({})", sentence::PRESUMED);
+    } else if !holder.requester.same_pid_namespace && holder.requester.host == Host::Local {
         text.push_str(" (process IDs of another container)");
     }
     text
@@ -209,7 +214,12 @@ pub fn event(change: &Change) -> String {
             text.push_str(&names::requester(&record.requester));
             if let Some(token) = record.token {
                 let _ = write!(text, ", token {token}");
-                text.push_str(&held(", held", record.held));
+                match record.last_alive() {
+                    Some(last) => {
+                        let _ = write!(text, ", found gone now, last known alive at {}", precise_clock(last));
+                    }
+                    None => text.push_str(&held(", held", record.held)),
+                }
             } else {
                 text.push_str(&held(", waited", record.waited));
             }
@@ -312,7 +322,12 @@ pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<u
             date_and_clock(record.ended),
             record.how.as_str().to_owned(),
             time(record.waited),
-            time(record.held),
+            match (record.last_alive(), record.held) {
+                // When it ended is not known.
+                (Some(_), Some(Duration::ZERO)) => "?".to_owned(),
+                (Some(_), Some(least)) => format!("≥ {}", duration(least)),
+                (_, held) => time(held),
+            },
             names::pid(&record.requester),
             names::user_of(&record.requester).unwrap_or_default(),
             view::mode(record.mode).to_owned(),

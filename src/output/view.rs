@@ -79,11 +79,22 @@ pub struct HolderView {
     pub bound_pid: Option<u32>,
     pub detached: bool,
     pub alive: bool,
+    /// It counts as alive, since it cannot be found out from here.
+    pub presumed: bool,
+    /// Who keeps the hold after the requester's death.
+    pub kept_by: Option<SurvivorView>,
     pub same_pid_namespace: bool,
     pub since: Option<String>,
     pub held_seconds: Option<f64>,
     pub waited_seconds: Option<f64>,
     pub expires_in_seconds: Option<f64>,
+}
+
+/// What keeps a hold after the death of whoever requested it. What is not known is null.
+#[derive(Debug, Serialize)]
+pub struct SurvivorView {
+    pub pid: Option<u32>,
+    pub command: Option<String>,
 }
 
 /// Who made a request. What is not known is null.
@@ -140,6 +151,8 @@ pub struct RecordView {
     pub ended: String,
     pub waited_seconds: Option<f64>,
     pub held_seconds: Option<f64>,
+    /// Of a hold that ended by itself, unnoticed. Otherwise null.
+    pub last_alive: Option<String>,
     pub how: &'static str,
 }
 
@@ -364,6 +377,11 @@ impl From<&Holder> for HolderView {
             bound_pid: holder.bound_pid,
             detached: holder.detached,
             alive: holder.alive,
+            presumed: holder.presumed,
+            kept_by: holder.kept_by.as_ref().map(|survivor| SurvivorView {
+                pid: survivor.pid,
+                command: survivor.command.clone(),
+            }),
             same_pid_namespace: holder.requester.same_pid_namespace,
             held_seconds: holder.held.map(seconds),
             waited_seconds: holder.waited.map(seconds),
@@ -416,6 +434,7 @@ impl From<&HistoryRecord> for RecordView {
             waited_seconds: record.waited.map(seconds),
             // 0 for a request that was never granted.
             held_seconds: record.queued.map(|_| seconds(record.held.unwrap_or_default())),
+            last_alive: record.last_alive().map(timestamp),
             how: record.how.as_str(),
         }
     }

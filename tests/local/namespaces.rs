@@ -108,16 +108,15 @@ fn a_process_of_another_namespace_counts_as_alive() {
     };
     let token = inside.get(bound).unwrap().token;
     inside.kill();
-    let mut outside = Worker::open(&lock);
+    // In the machine's first PID namespace it would be seen to be gone: see `fault_06.rs`.
+    let mut elsewhere = in_a_namespace(&lock);
     let limited = Ask {
         wait: Some(300),
         ..Ask::default()
     };
-    assert_eq!(outside.get(limited), None, "what cannot be verified counts as alive");
-    let holder = lock.state().holders.remove(0);
-    assert!(holder.alive && !holder.requester.same_pid_namespace && holder.bound_pid == Some(2));
+    assert_eq!(elsewhere.get(limited), None, "what cannot be verified counts as alive");
     assert_eq!(
-        outside.ask(json!(["unget_token", token])),
+        elsewhere.ask(json!(["unget_token", token])),
         json!(true),
         "it can be released by hand"
     );
@@ -265,7 +264,14 @@ fn another_time_is_no_proof() {
         assert!(lock.state().holders[0].alive, "{bound:?}");
         printed(&mut lock.command(&["unget", "-q"]));
     }
-    let ends = |lock: &TestLock| -> Vec<Ended> { lock.open().history().unwrap().iter().map(|one| one.how).collect() };
+    let ends = |lock: &TestLock| -> Vec<Ended> {
+        let records = lock.open().history().unwrap();
+        records
+            .iter()
+            .filter(|one| one.token.is_some())
+            .map(|one| one.how)
+            .collect()
+    };
     assert_eq!(ends(&lock), [Ended::Released; 2]);
     // But it is proof if there is no such process any more.
     printed(&mut lock.command(&["get", "-q", "--pid", &pid]));

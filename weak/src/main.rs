@@ -26,7 +26,7 @@ mod lock {
         pub mod semaphore_word;
 
         pub mod beacon {
-            pub(crate) use crate::world::{is_blind, is_keeper_out};
+            pub(crate) use crate::world::{heir, is_blind, is_keeper_out};
         }
         pub mod note {
             pub(crate) use crate::world::Note;

@@ -8,6 +8,7 @@ use crate::lock::shm::deferred_log::{Silence, log_unlocked};
 use crate::lock::shm::layout::PackedRequester;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::opening::{Terms, open_objects};
+use crate::lock::shm::process;
 use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
@@ -243,13 +244,18 @@ impl Handle {
 
 /// Repairs now, as far as the table is free. The caller has passed the handle's mutex.
 pub(crate) fn visit_now(objects: &Objects, what: Sweep) {
-    let now = sys::monotonic();
-    let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
-    // Busy, stale or gone: the next check tries again, or finds that the lock was replaced.
-    let _ = real.in_latch(|real, wakes| {
-        real.refresh();
-        queue::visit(real, what, wakes)
-    });
+    loop {
+        let now = sys::monotonic();
+        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        // Busy, stale or gone: the next check tries again, or finds that the lock was replaced.
+        let _ = real.in_latch(|real, wakes| {
+            real.refresh();
+            queue::visit(real, what, wakes)
+        });
+        if !process::settle_doubts() {
+            return;
+        }
+    }
 }
 
 impl std::fmt::Debug for Handle {

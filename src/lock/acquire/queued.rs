@@ -8,6 +8,7 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::layout::REQUESTS;
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::process;
 use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::request::Request;
 use crate::lock::sys::{self, Watched};
@@ -203,7 +204,10 @@ impl<'a> Queued<'a> {
         // A newcomer may have joined behind dead requests only.
         let late = std::mem::take(&mut self.first_check) || staleness::is_past(head_checked, now, HEAD_LATE_NS);
         // Gone: so are its files, which is found out before the next one.
-        let check = queue::check(real, self.i, self.word, late, &mut self.cursor).ok()?;
+        let mut check = queue::check(real, self.i, self.word, late, &mut self.cursor).ok()?;
+        if process::settle_doubts() {
+            check.visit = Some(Sweep::Active);
+        }
         if let Some(what) = check.visit
             && !self.visited
         {

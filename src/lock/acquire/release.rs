@@ -1,10 +1,10 @@
 //! Releasing: a hold of this handle, or by force the holds of others.
 
-use crate::lock::acquire::handle::Handle;
+use crate::lock::acquire::handle::{Handle, visit_now};
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
-use crate::lock::protocol::queue::{self, Which};
+use crate::lock::protocol::queue::{self, Sweep, Which};
 use crate::lock::shm::deferred_log::log_unlocked;
 use crate::lock::shm::ending;
 use crate::lock::shm::latched::NotDone;
@@ -95,6 +95,8 @@ impl Handle {
     /// Ends the holds that `which` names. `by_hand`: a person does so. If nobody goes on without the lock then, the person
     /// has attended to what a dead holder left.
     fn force(&self, by_hand: bool, which: impl Fn(&Objects) -> Option<Which>) -> Result<bool> {
+        // First, whatever takes longer to be found dead than is possible in the latch.
+        visit_now(&self.current().objects, Sweep::Active);
         self.in_latch(|real, wakes| {
             let table = &real.objects.table;
             let Some(which) = which(real.objects) else {

@@ -7,6 +7,7 @@ use crate::lock::shm::layout::LAPSES;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal};
+use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Lost, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -112,6 +113,10 @@ impl Share {
             // Released by force: the first process that finds out repairs the table. If it cannot, the next one does.
             let _ = handle.repair();
             return Some(Lost::Forced);
+        }
+        if held {
+            // Should this process die, that is when it was last known to live.
+            self.with(|hold| _ = hold.record().map(|record| record.note_life(sys::monotonic())));
         }
         (!held).then_some(Lost::Forced)
     }

@@ -117,6 +117,8 @@ impl StoredRequest {
             bound_start: None,
             detached: self.detached,
             alive: true,
+            presumed: false,
+            kept_by: None,
             since: known(granted),
             held: age(granted),
             waited: known(granted).map(|_| Duration::from_micros(granted.saturating_sub(self.asked))),

@@ -5,10 +5,12 @@ use crate::lock::protocol::latch::SLEEPERS;
 use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LOAD, NEXT_LOAD, WORD_LOAD};
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
-use crate::lock::shm::layout::{Past, REQUESTS, unpack_what};
+use crate::lock::shm::beacon;
+use crate::lock::shm::layout::{Past, REQUESTS, Record, unpack_what};
+use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::shm::process;
+use crate::lock::shm::process::{self, Life};
 use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::mode_of;
 use crate::lock::shm::semaphore::Semaphore;
@@ -16,7 +18,7 @@ use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
 use crate::lock::system::ids;
-use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Waiter};
+use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Survivor, Waiter};
 use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
@@ -54,8 +56,15 @@ struct Seen {
     bound_pid: u32,
     bound_start: u64,
     detached: bool,
-    alive: bool,
+    kept: Kept,
+    kept_by: Option<Survivor>,
     expires: u64,
+}
+
+impl Seen {
+    fn is_alive(&self) -> bool {
+        self.kept != Kept::ByNobody
+    }
 }
 
 /// How many holders, and how many waiters, are shown of each of many locks. To find out whether one lives takes system
@@ -87,8 +96,45 @@ fn first_ones(table: &Table, top: usize, most: usize) -> (Vec<usize>, LeftOut) {
     (records, left_out)
 }
 
-/// Copies the requests: all of them, or the first `most` holders and waiters each.
-fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
+/// Who keeps the request in this record. `thorough`: finds it out also if all processes of the machine have to be
+/// examined for that, which is not done for a table that a stranger may have filled.
+fn kept(real: &Real<'_>, record: &Record, thorough: bool) -> Kept {
+    loop {
+        let kept = real.kept(record);
+        if kept != Kept::Unknown {
+            return kept;
+        }
+        if !thorough {
+            process::drop_doubts();
+            return kept;
+        }
+        if !process::settle_doubts() {
+            return kept;
+        }
+    }
+}
+
+/// What keeps the hold in this record, whose owner is gone.
+fn survivor(objects: &Objects, record: &Record, kept: Kept) -> Option<Survivor> {
+    let bound = record.bound_pid.load(BOUND_LOAD);
+    let pid = match kept {
+        Kept::ByProcess => Some(bound),
+        // The command itself inherited the keeper, too.
+        Kept::ByHeirs if bound != 0 && lifelines::process_of(record, bound) == Life::Lives => Some(bound),
+        Kept::ByHeirs => beacon::heir(&objects.semaphore, record.keeper.load(Relaxed)),
+        _ => return None,
+    };
+    let command = if pid == Some(bound) {
+        record.requester().unpack(true).command
+    } else {
+        pid.and_then(process::command_of)
+    };
+    Some(Survivor { pid, command })
+}
+
+/// Copies the requests: all of them, or the first `most` holders and waiters each. Left out are holds that have ended in
+/// order, with their time or their process, and that nobody has dropped yet. `thorough`: see [`kept`].
+fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen>, LeftOut) {
     let table = &objects.table;
     table.look();
     let now = sys::monotonic();
@@ -118,6 +164,9 @@ fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
             let detached = record.holder.load(HOLDER_LOAD) == 0;
             let bound_pid = record.bound_pid.load(BOUND_LOAD);
             let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
+            let kept = kept(&real, record, thorough);
+            let dead = kept == Kept::ByNobody;
+            let over = held && (real.is_expired(i) == Ok(true) || dead && real.lapses(i) == Ok(true));
             let one = Seen {
                 i,
                 word,
@@ -127,19 +176,28 @@ fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
                     .unpack(namespace == 0 || namespace == process::pid_namespace()),
                 queued_wall_us: record.queued_wall_us.load(Relaxed),
                 waited: if held { granted } else { now }.saturating_sub(queued),
-                held: if held { now.saturating_sub(granted) } else { 0 },
+                held: match held {
+                    true if dead => record.known_to_last(now),
+                    true => now.saturating_sub(granted),
+                    false => 0,
+                },
                 token: known_token(record.token.load(Relaxed)),
                 ticket: record.ticket.load(Relaxed),
                 bound_start: record.bound_start.load(Relaxed),
                 bound_pid,
                 detached,
-                alive: !(real.is_gone(i) == Ok(true) || held && real.is_expired(i) == Ok(true)),
+                kept,
+                kept_by: (thorough && held && !detached)
+                    .then(|| survivor(objects, record, kept))
+                    .flatten(),
                 expires: record.expires.load(Relaxed),
             };
             fence(COPIED);
             table.renew(&table.words[i]);
             if table.words[i].load(Relaxed) == word.0 {
-                seen.push(one);
+                if !over {
+                    seen.push(one);
+                }
                 break;
             }
             table.renew(&table.kinds[i]);
@@ -155,12 +213,12 @@ fn requests(objects: &Objects, most: Option<usize>) -> (Vec<Seen>, LeftOut) {
 
 /// True if anybody alive holds the lock or waits for it, by its table.
 pub(crate) fn is_in_use(objects: &Objects) -> bool {
-    requests(objects, None).0.iter().any(|seen| seen.alive)
+    requests(objects, None, true).0.iter().any(Seen::is_alive)
 }
 
 /// The holders, with their record's number and word.
 pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
-    let (requests, _) = requests(objects, None);
+    let (requests, _) = requests(objects, None, true);
     requests
         .into_iter()
         .filter(|seen| seen.word.stage() == Stage::Held)
@@ -170,6 +228,7 @@ pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
 
 fn holder(seen: Seen) -> (usize, Word, Holder) {
     let expires_in = (seen.expires != 0).then(|| Duration::from_nanos(seen.expires.saturating_sub(sys::boottime())));
+    let alive = seen.is_alive();
     let holder = Holder {
         token: seen.token,
         ticket: seen.ticket,
@@ -178,7 +237,9 @@ fn holder(seen: Seen) -> (usize, Word, Holder) {
         bound_pid: (seen.bound_pid != 0).then_some(seen.bound_pid),
         bound_start: (seen.bound_pid != 0).then_some(seen.bound_start),
         detached: seen.detached,
-        alive: seen.alive,
+        alive,
+        presumed: seen.kept == Kept::Unknown,
+        kept_by: seen.kept_by,
         since: known(seen.queued_wall_us.saturating_add(seen.waited / 1000)),
         held: Some(Duration::from_nanos(seen.held)),
         waited: Some(Duration::from_nanos(seen.waited)),
@@ -188,6 +249,7 @@ fn holder(seen: Seen) -> (usize, Word, Holder) {
 }
 
 fn waiter(seen: Seen) -> Waiter {
+    let alive = seen.is_alive();
     Waiter {
         ticket: seen.ticket,
         mode: seen.mode,
@@ -195,7 +257,7 @@ fn waiter(seen: Seen) -> Waiter {
         since: known(seen.queued_wall_us),
         waited: Some(Duration::from_nanos(seen.waited)),
         stalled: seen.word.stage() == Stage::Stalled,
-        alive: seen.alive,
+        alive,
     }
 }
 
@@ -268,7 +330,7 @@ fn state_with(
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;
-        let (requests, more) = requests(objects, most);
+        let (requests, more) = requests(objects, most, owned.trusted);
         left_out = more;
         for seen in requests {
             if let Mode::Slots(n) = seen.mode {

@@ -267,6 +267,8 @@ impl Watch {
                 bound_start: None,
                 detached: false,
                 alive: true,
+                presumed: false,
+                kept_by: None,
                 since: record.granted(),
                 held: Some(Duration::ZERO),
                 waited: record.waited,

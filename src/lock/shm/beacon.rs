@@ -22,11 +22,11 @@
 //! could be found dead. On the semaphore it can light keepers: as long as it lives, a dead command of the same lock
 //! seems alive. A probe for a write lock finds both kinds of lock.
 
-use crate::lock::shm::files;
 use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, REQUESTS, Record};
 use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
+use crate::lock::shm::{files, heirs};
 use crate::lock::sys::{Descriptor, KeptOpen, not_during_a_fork};
 use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
@@ -185,6 +185,12 @@ pub(crate) fn is_keeper_out(semaphore: &Semaphore, keeper: u32) -> bool {
     // Rarely needed, because the handle's beacon is out first. So no descriptor is kept for it.
     let file = open_again(&semaphore.path, semaphore.inode, false).ok().flatten();
     file.is_some_and(|file| is_unlocked(file.as_fd(), keeper).unwrap_or(false))
+}
+
+/// A process that keeps this keeper lit, as far as can be seen; `keeper` is the value in the table. Reads all of /proc.
+pub(crate) fn heir(semaphore: &Semaphore, keeper: u32) -> Option<u32> {
+    let byte = OFFSET.unsigned_abs() + u64::from(keeper & ID_MASK);
+    heirs::oldest(semaphore.inode, byte)
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(crate) const GAVE_UP: usize = if cfg!(weak) { 1 } else { 64 };
 pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
+/// How precisely it is noted when a request was last known to be kept.
+const NOTED_NS: u64 = 50_000_000;
 /// What room is counted in.
 const PAGE: usize = 4096;
 /// In [`Record::flags`]: the hold is meant to end with its process.
@@ -136,8 +138,8 @@ sys::shared! {
         pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.
         pub(crate) time_namespace: AtomicU32,
-        /// When its owner was last found alive. (Nothing is written here yet.)
-        _seen_alive: AtomicU64,
+        /// When it was last known to be kept, by its owner or by somebody who checked; 0 = not since it was granted.
+        pub(crate) seen_alive: AtomicU64,
     }
 }
 
@@ -241,6 +243,20 @@ impl PackedRequester {
 }
 
 impl Record {
+    /// Notes that the request is kept at `now` (monotonic ns). By somebody else's note the record may be another request's
+    /// by now, which has just been made: then that one was alive at this time.
+    pub(crate) fn note_life(&self, now: u64) {
+        if now.saturating_sub(self.seen_alive.load(Relaxed)) >= NOTED_NS {
+            self.seen_alive.store(now, Relaxed);
+        }
+    }
+
+    /// How long the hold has lasted, as far as is known at `now`, in ns.
+    pub(crate) fn known_to_last(&self, now: u64) -> u64 {
+        let seen = self.seen_alive.load(Relaxed).min(now);
+        seen.saturating_sub(self.granted.load(Relaxed))
+    }
+
     pub(crate) fn requester(&self) -> PackedRequester {
         load_requester(&self.pid, &self.uid, &self.command)
     }

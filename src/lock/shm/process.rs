@@ -1,11 +1,14 @@
 //! Processes: what others are told about this one, and proof that the one that a hold is bound to is gone.
 
+use crate::lock::shm::elsewhere::{self, Stranger};
 use crate::lock::shm::layout::pack_command;
 use crate::lock::sys;
-use crate::lock::system::{Process, Stat};
+use crate::lock::system::{Process, Stat, printable_bytes};
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+pub(crate) use crate::lock::shm::elsewhere::{drop_doubts, settle_doubts};
 
 // What is known about this process is kept in atomics: in the child of a fork, a cell that another thread was just
 // filling would stay busy for ever.
@@ -94,6 +97,12 @@ fn read_own_command() -> String {
         .to_owned()
 }
 
+/// The name of process `pid`, with unprintable characters escaped; `None`: there is none, or it cannot be read.
+pub(crate) fn command_of(pid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(printable_bytes(name.strip_suffix(b"\n").unwrap_or(&name)))
+}
+
 /// This process's name, as others see it in comm of proc(5).
 #[cfg(feature = "remote")]
 pub(crate) fn own_command() -> &'static str {
@@ -130,34 +139,66 @@ pub(crate) fn start_of_living(pid: u32) -> io::Result<u64> {
     Ok(stat.start_time)
 }
 
-/// True if process `pid`, started at `start` as seen in PID namespace `namespace` and time namespace `time`, is proven
-/// to be gone: there is no such process, it is a zombie, or the number means a later process. What cannot be verified
-/// counts as alive.
-pub(crate) fn is_gone(pid: u32, start: u64, namespace: u64, time: u32) -> bool {
+/// What can be said of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Proven to be gone.
+    Gone,
+    Lives,
+    /// Nothing: it counts as alive.
+    Unknown,
+}
+
+/// What can be said of process `pid`, started at `start` as seen in PID namespace `namespace` and time namespace `time`.
+/// Gone: there is no such process, it is a zombie, or the number means a later process. A process of another namespace may
+/// be unknown until [`settle_doubts`] was called.
+pub(crate) fn life(pid: u32, start: u64, namespace: u64, time: u32) -> Life {
     let own = pid_namespace();
-    if own == 0 || namespace != own {
-        return false;
+    if own == 0 || namespace == 0 {
+        return Life::Unknown;
     }
+    if namespace == own {
+        return life_here(pid, start, time);
+    }
+    if !is_own_time(time) {
+        return Life::Unknown;
+    }
+    let stranger = Stranger { pid, start, namespace };
+    let Some(candidates) = elsewhere::find(stranger, own) else {
+        return Life::Unknown;
+    };
+    let lives = candidates.iter().map(|&pid| life_here(pid, start, time));
+    lives.fold(Life::Gone, |all, one| match (all, one) {
+        (Life::Lives, _) | (_, Life::Lives) => Life::Lives,
+        (Life::Unknown, _) | (_, Life::Unknown) => Life::Unknown,
+        (Life::Gone, Life::Gone) => Life::Gone,
+    })
+}
+
+/// The same of a process of the caller's own PID namespace.
+fn life_here(pid: u32, start: u64, time: u32) -> Life {
     // The descriptor first: then what /proc says is about this process or a later one, never an earlier one.
     let held_while_reading = Process::open(pid);
     match &held_while_reading {
-        Ok(process) if process.has_ended() => return true,
+        Ok(process) if process.has_ended() => return Life::Gone,
         Ok(_) => {}
-        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Life::Gone,
         // The number is a thread's by now, there are no descriptors left, or no pidfds (before Linux 5.3, or not
         // allowed). Whether there is such a process can be found out all the same, and its start time tells which one
         // it is.
         Err(_) => {
             let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
             if nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH) {
-                return true;
+                return Life::Gone;
             }
         }
     }
     match Stat::of(pid) {
-        Ok(now) => start != 0 && now.start_time != start && is_own_time(time),
-        // Gone in between, or hidden (hidepid): the next check will tell.
-        Err(_) => false,
+        Ok(_) if start == 0 || !is_own_time(time) => Life::Unknown,
+        Ok(now) if now.start_time != start => Life::Gone,
+        Ok(_) => Life::Lives,
+        // Gone in between, or hidden (hidepid), or /proc is another namespace's: the next check will tell, or nobody.
+        Err(_) => Life::Unknown,
     }
 }
 
@@ -167,6 +208,7 @@ mod tests {
 
     #[test]
     fn this_process_is_not_gone_and_a_reused_number_is() {
+        let is_gone = |pid, start, namespace, time| life(pid, start, namespace, time) == Life::Gone;
         let pid = std::process::id();
         let start = Stat::of(pid).unwrap().start_time;
         let (namespace, time) = (pid_namespace(), time_namespace());

@@ -9,7 +9,7 @@ use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
 use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REPLACES, REQUESTS, Record, pack_what};
-use crate::lock::shm::lifelines;
+use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::request::{Request, kind_of};
@@ -82,6 +82,13 @@ impl<'a> Real<'a> {
         self.table().requests.get(i)
     }
 
+    /// Who keeps the request in this record.
+    pub(crate) fn kept(&self, record: &Record) -> Kept {
+        let is_out = |id: u32| self.objects.is_out(id);
+        let is_keeper_out = |keeper: u32| beacon::is_keeper_out(&self.objects.semaphore, keeper);
+        lifelines::kept(record, is_out, is_keeper_out)
+    }
+
     /// Reads the time again.
     pub(crate) fn refresh(&self) -> u64 {
         let now = sys::monotonic();
@@ -128,7 +135,7 @@ impl<'a> Real<'a> {
             record.expires.store(sys::boottime().saturating_add(ns), EXPIRES_STORE);
         }
         if !detached.must_unget {
-            record.flags.store(LAPSES, Relaxed);
+            record.flags.fetch_or(LAPSES, Relaxed);
         }
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);
@@ -243,6 +250,7 @@ impl World for Real<'_> {
         record.expires.store(0, Relaxed);
         record.bound_pid.store(0, Relaxed);
         record.flags.store(if request.replaces { REPLACES } else { 0 }, Relaxed);
+        record.seen_alive.store(0, Relaxed);
         match request.detached {
             // While it waits, a request that will be detached lives by its beacon like any other.
             Some(detached) if held => self.detach(i, detached, request.bound_start),
@@ -267,10 +275,14 @@ impl World for Real<'_> {
     }
 
     fn is_gone(&self, i: usize) -> Result<bool, Gone> {
-        let is_out = |id: u32| self.objects.is_out(id);
-        let is_keeper_out = |keeper: u32| beacon::is_keeper_out(&self.objects.semaphore, keeper);
-        let record = self.record(i);
-        Ok(record.is_some_and(|record| lifelines::are_gone(record, is_out, is_keeper_out)))
+        let Some(record) = self.record(i) else {
+            return Ok(false);
+        };
+        let kept = self.kept(record);
+        if matches!(kept, Kept::ByOwner | Kept::ByHeirs | Kept::ByProcess) {
+            record.note_life(self.now.get());
+        }
+        Ok(kept == Kept::ByNobody)
     }
 
     fn lapses(&self, i: usize) -> Result<bool, Gone> {
@@ -309,14 +321,26 @@ impl World for Real<'_> {
             _ => {}
         }
         let granted = record.granted.load(Relaxed);
+        let now = self.now.get();
+        let (mut held_ns, mut ended_wall_us) = (now.saturating_sub(granted), sys::realtime() / 1000);
+        match how {
+            Ended::Expired => {
+                let late = sys::boottime().saturating_sub(record.expires.load(Relaxed));
+                held_ns = held_ns.saturating_sub(late);
+                ended_wall_us = ended_wall_us.saturating_sub(late / 1000);
+            }
+            // Nobody knows when it ended: what is known is how long it lasted at least, and when it is noticed.
+            Ended::Abandoned | Ended::WithProcess => held_ns = record.known_to_last(now),
+            _ => {}
+        }
         let kind = self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed));
         self.table().record_end(&Ending {
             ticket: record.ticket.load(Relaxed),
             token: record.token.load(Relaxed),
             queued_wall_us: record.queued_wall_us.load(Relaxed),
             waited_ns: granted.saturating_sub(record.queued.load(Relaxed)),
-            held_ns: self.now.get().saturating_sub(granted),
-            ended_wall_us: sys::realtime() / 1000,
+            held_ns,
+            ended_wall_us,
             requester: record.requester(),
             what: pack_what(kind, how, record.slots.load(Relaxed)),
         });

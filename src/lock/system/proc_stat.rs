@@ -1,5 +1,6 @@
 //! /proc/PID/stat.
 
+use super::own_proc::proc_is_own;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -20,16 +21,30 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Reads what /proc shows of process `pid`. Does not block.
+    /// Reads what /proc shows of process `pid`, a number of this process's PID namespace. Does not block.
     ///
     /// # Errors
-    /// ESRCH: there is no such process, or it is hidden. Others: /proc is not mounted, or has another format; no
-    /// descriptor is left.
+    /// ESRCH: there is no such process, or it is hidden. Others: /proc is not mounted, shows another PID namespace, or has
+    /// another format; no descriptor is left.
     pub fn of(pid: u32) -> io::Result<Self> {
+        if !proc_is_own() {
+            return Err(io::Error::other(if Path::new("/proc/self").is_symlink() {
+                "/proc shows the processes of another PID namespace"
+            } else {
+                "/proc is not mounted"
+            }));
+        }
+        Self::shown(pid)
+    }
+
+    /// The same of the process that has the number `pid` in the namespace whose processes /proc shows.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), which makes sure that this is the caller's namespace.
+    pub fn shown(pid: u32) -> io::Result<Self> {
         // One read: the line is never longer, and fs::read would ask for size and end as well.
         let mut line = [0u8; 1024];
         let file = File::open(format!("/proc/{pid}/stat")).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound if !Path::new("/proc/self").exists() => io::Error::other("/proc is not mounted"),
             io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ESRCH),
             _ => error,
         });

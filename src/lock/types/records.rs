@@ -139,9 +139,15 @@ pub struct Holder {
     pub detached: bool,
     /// False if the holder has died; the next process that checks will release the hold.
     pub alive: bool,
+    /// True if it cannot be found out from here if the holder lives: all that its hold depends on is a process of another
+    /// PID namespace, or one that is hidden. It counts as alive. In the machine's first PID namespace (on the host of
+    /// containers), root can tell.
+    pub presumed: bool,
+    /// Who keeps the hold, if the process that requested it has died: its command, or what that has left behind.
+    pub kept_by: Option<Survivor>,
     /// When it was granted. `None` if that is not known (another program's hold on an engine).
     pub since: Option<SystemTime>,
-    /// How long it has been held; known if `since` is.
+    /// How long it has been held; known if `since` is. If the holder has died: until it was last known to live.
     pub held: Option<Duration>,
     /// How long the request had waited; known if `since` is.
     pub waited: Option<Duration>,
@@ -155,6 +161,16 @@ impl Holder {
         let since = self.since?;
         Some(since.checked_sub(self.waited.unwrap_or_default()).unwrap_or(since))
     }
+}
+
+/// What keeps a hold after the death of the process that requested it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Survivor {
+    /// The process. `None` if it cannot be seen: another user's descriptors are not shown.
+    pub pid: Option<u32>,
+    /// Its name, with unprintable characters escaped.
+    pub command: Option<String>,
 }
 
 /// One request that waits.
@@ -279,15 +295,22 @@ pub struct HistoryRecord {
     pub queued: Option<SystemTime>,
     /// How long it waited; known if `queued` is.
     pub waited: Option<Duration>,
-    /// How long it was held. `None` if it was never granted, or if that is not known.
+    /// How long it was held. `None` if it was never granted, or if that is not known. Of a hold whose holder or process was
+    /// found gone ([`Ended::Abandoned`], [`Ended::WithProcess`]): until it was last known to live.
     pub held: Option<Duration>,
-    /// When it ended.
+    /// When it ended. Of a hold whose holder or process was found gone: when that was found.
     pub ended: SystemTime,
     /// How it ended.
     pub how: Ended,
 }
 
 impl HistoryRecord {
+    /// When the holder was last known to live, of a hold that ended by itself at a time that nobody knows.
+    pub fn last_alive(&self) -> Option<SystemTime> {
+        let unknown = matches!(self.how, Ended::Abandoned | Ended::WithProcess);
+        unknown.then(|| Some(self.granted()? + self.held?))?
+    }
+
     /// When it was granted. `None` if it was never granted, or if that is not known.
     pub fn granted(&self) -> Option<SystemTime> {
         self.token?;
