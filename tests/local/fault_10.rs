@@ -53,7 +53,12 @@ fn an_expired_hold_ended_at_its_time() {
         ..Detached::default()
     };
     let before = SystemTime::now();
-    assert!(handle.acquire_with(&GetOptions::new().detached(detached)).unwrap().is_some());
+    assert!(
+        handle
+            .acquire_with(&GetOptions::new().detached(detached))
+            .unwrap()
+            .is_some()
+    );
     let after = SystemTime::now();
     wait_until("it has expired", || !lock.state().locked);
     later(Duration::from_millis(900));

@@ -18,7 +18,9 @@ use crate::lock::shm::table::Table;
 use crate::lock::sys;
 use crate::lock::sys::atomic::{Ordering::Relaxed, fence};
 use crate::lock::system::ids;
-use crate::lock::types::{Counters, Ended, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Survivor, Waiter};
+use crate::lock::types::{
+    Counters, Ended, HistoryRecord, Holder, Inside, LockName, Mode, Requester, State, Survivor, Waiter,
+};
 use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
