@@ -165,6 +165,7 @@ impl Holder {
 
 /// What keeps a hold after the death of the process that requested it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Survivor {
     /// The process. `None` if it cannot be seen: another user's descriptors are not shown.
