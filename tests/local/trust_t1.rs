@@ -244,6 +244,39 @@ fn whose_a_new_lock_is() {
     });
 }
 
+/// Root's job and a user's Python program share a lock, whoever comes first, without any privilege of the program.
+#[test]
+fn a_users_python_program() {
+    Machine::run(|machine| {
+        // The module may lie where only root may read: the user is changed once it is there.
+        let script = "import os, sys\nfrom cjnfuncs.resourcelock import resource_lock\nuser = int(sys.argv[2])\n\
+                      os.setgroups([]); os.setgid(user); os.setuid(user)\nlock = resource_lock(sys.argv[1])\n\
+                      print(lock.get_lock(timeout=0.1))\n\
+                      if 'keep' not in sys.argv and lock.I_have_the_lock: lock.unget_lock()";
+        let python = crate::common::peer::python();
+        let by_pi = |words: &[&str]| {
+            let mut program = machine.program(ROOT, python.to_str().unwrap());
+            answer(program.args(["-c", script, words[0], "2004"]).args(&words[1..]))
+        };
+        let by_root = |name: &str, words: &[&str]| {
+            let mut command = machine.command(ROOT);
+            answer(command.args(["--owner", "pi", name]).args(words))
+        };
+        let run = ["run", "-n", "--", "echo", "ran"];
+        assert_eq!(by_root("first", &run).1, "ran\n");
+        assert_eq!(by_pi(&["second"]), (Some(0), "True\n".to_owned(), String::new()));
+        for name in ["first", "second"] {
+            assert_eq!(by_root(name, &["get", "-q"]).0, Some(0), "{name}");
+            assert_eq!(by_pi(&[name]).1, "False\n", "{name}");
+            assert_eq!(by_root(name, &["unget", "-q"]).0, Some(0), "{name}");
+            assert_eq!(by_pi(&[name, "keep"]).1, "True\n", "{name}");
+            assert_eq!(by_root(name, &run).0, Some(75), "{name}");
+            assert_eq!(by_root(name, &["unget", "-q"]).0, Some(0), "{name}");
+            assert_eq!(by_root(name, &run).1, "ran\n", "{name}");
+        }
+    });
+}
+
 /// A directory in which others could replace a lock's files.
 #[test]
 fn an_unsafe_directory() {
