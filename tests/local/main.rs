@@ -71,6 +71,7 @@ mod trust_t1;
 mod trust_t10;
 mod trust_t11;
 mod trust_t2;
+mod trust_t3;
 mod trust_t4;
 mod trust_t5;
 mod trust_t6;

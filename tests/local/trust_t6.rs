@@ -64,6 +64,14 @@ const PARTIAL: [Damage; 2] = [
     },
 ];
 
+/// Each damage under each kind of supervision.
+fn under_options(damages: impl IntoIterator<Item = Damage>) -> impl Iterator<Item = (Damage, &'static [&'static str])> {
+    let options: [&[&str]; 3] = [&[], &["--limit", "1h"], &["--until", "tree"]];
+    damages
+        .into_iter()
+        .flat_map(move |damage| options.map(|options| (damage, options)))
+}
+
 /// A file for a process's standard error.
 struct Errors(tempfile::TempDir);
 
@@ -129,11 +137,11 @@ fn is_as_new_after_removal(lock: &TestLock) {
 
 #[test]
 fn while_a_request_waits() {
-    for damage in FATAL {
+    for (damage, options) in under_options(FATAL) {
         let lock = TestLock::new("t6");
         printed(&mut lock.command(&["get"]));
         let errors = Errors::new();
-        let mut command = lock.command(&["run", "--", "echo", "inside"]);
+        let mut command = lock.command(&[&["run"], options, &["--", "echo", "inside"]].concat());
         let mut waiter = LineChild::spawn(command.stderr(errors.file()));
         let mut getter = LineChild::spawn(lock.command(&["get", "-t", "-1"]).stderr(Stdio::null()));
         wait_until("both wait", || lock.state().waiters.len() == 2);
@@ -145,7 +153,9 @@ fn while_a_request_waits() {
         assert!(said.starts_with(&format!("resourcelock: {}: ", lock.name())), "{said}");
         assert!(said.contains("remove --force") && said.lines().count() == 1, "{said}");
         assert_eq!(lock.flag_word().value, 0, "the semaphore is left alone");
-        nobody_gets_it(&lock, &format!("{damage:?}"));
+        if options.is_empty() {
+            nobody_gets_it(&lock, &format!("{damage:?}"));
+        }
         is_as_new_after_removal(&lock);
     }
 }
@@ -172,20 +182,14 @@ fn while_a_request_waits_for_a_foreign_holder() {
 
 #[test]
 fn between_grant_and_start() {
-    for damage in FATAL.into_iter().chain(PARTIAL) {
+    for (damage, options) in under_options(FATAL.into_iter().chain(PARTIAL)) {
         let lock = TestLock::new("t6");
         let mut dead = Worker::open(&lock);
         assert!(dead.get(Ask::now()).is_some());
         dead.kill();
         let errors = Errors::new();
-        let words = [
-            "run",
-            "--recover",
-            "echo gate; read line; echo $line",
-            "--",
-            "echo",
-            "started",
-        ];
+        let recover = ["run", "--recover", "echo gate; read line; echo $line"];
+        let words = [&recover, options, &["--", "echo", "started"]].concat();
         let mut run = LineChild::spawn(lock.command(&words).stderr(errors.file()));
         run.wait_for_line("gate");
         damage.to_table(&lock);
@@ -193,15 +197,22 @@ fn between_grant_and_start() {
         run.wait_for_line("go");
         let (status, rest) = (run.wait().code(), run.rest());
         if damage.to < 2 * PAGE {
-            assert_eq!((status, rest), (Some(76), vec![]), "{damage:?}: {}", errors.text());
+            assert_eq!(
+                (status, rest),
+                (Some(76), vec![]),
+                "{damage:?} {options:?}: {}",
+                errors.text()
+            );
             assert!(
                 errors.text().contains("before the command was started"),
                 "{}",
                 errors.text()
             );
-            nobody_gets_it(&lock, &format!("{damage:?}"));
+            if options.is_empty() {
+                nobody_gets_it(&lock, &format!("{damage:?}"));
+            }
         } else {
-            assert!(matches!(status, Some(0 | 76)), "{damage:?}: {status:?}");
+            assert!(matches!(status, Some(0 | 76)), "{damage:?} {options:?}: {status:?}");
         }
     }
 }
@@ -312,9 +323,12 @@ fn the_tree_is_waited_for() {
 /// The release must wait for the table, which is then lost.
 #[test]
 fn while_it_is_released() {
-    for damage in FATAL {
+    for (damage, options) in under_options(FATAL) {
         let lock = TestLock::new("t6");
-        let mut run = LineChild::spawn(lock.command(&["run", "--", "cat"]).stderr(Stdio::null()));
+        let mut run = LineChild::spawn(
+            lock.command(&[&["run"], options, &["--", "cat"]].concat())
+                .stderr(Stdio::null()),
+        );
         run.send("up");
         run.wait_for_line("up");
         wait_until("the command's process is recorded", || {
@@ -327,9 +341,11 @@ fn while_it_is_released() {
         damage.to_table(&lock);
         let status = run.wait().code();
         // If it had stopped waiting for the table, it had already released the lock.
-        assert!(matches!(status, Some(0 | 76)), "{damage:?}: {status:?}");
+        assert!(matches!(status, Some(0 | 76)), "{damage:?} {options:?}: {status:?}");
         drop(inside);
-        nobody_gets_it(&lock, &format!("{damage:?}"));
+        if options.is_empty() {
+            nobody_gets_it(&lock, &format!("{damage:?}"));
+        }
     }
 }
 
