@@ -398,5 +398,5 @@ fn outcome(result: resourcelock::Result<bool>) -> Value {
 }
 
 fn refused(error: &resourcelock::Error) -> Value {
-    json!({ "refused": error.to_string() })
+    json!({ "refused": error.with_source() })
 }

@@ -32,15 +32,17 @@ fn told(output: &Output) -> String {
 #[test]
 fn the_end_of_a_guard_says_nothing() {
     let lock = TestLock::new("f3");
-    let died = die(&lock);
+    die(&lock);
     let handle = lock.open();
     let gives_up = || -> Result<(), Error> {
         let _guard = handle.acquire_with(&now())?.unwrap();
         Err(Error::TimedOut) // in the middle of the repair
     };
     assert!(gives_up().is_err());
+    let mut panicked = 0;
     let panics = catch_unwind(AssertUnwindSafe(|| {
-        let _guard = handle.acquire_with(&now()).unwrap().unwrap();
+        let guard = handle.acquire_with(&now()).unwrap().unwrap();
+        panicked = guard.token();
         panic!("in the middle of the repair");
     }));
     assert!(panics.is_err());
@@ -50,7 +52,11 @@ fn the_end_of_a_guard_says_nothing() {
     assert!(handle.unget_lock(resourcelock::UngetOptions::new()).unwrap());
     assert!(handle.get_lock(&now()).unwrap());
     drop(handle); // still held
-    assert_eq!(lock.state().abandoned, Some(died));
+    assert_eq!(
+        lock.state().abandoned,
+        Some(panicked),
+        "the panic's mark has taken the death's place"
+    );
     assert!(lock.open().acquire_with(&now()).unwrap().unwrap().abandoned());
 }
 

@@ -45,6 +45,7 @@ mod fuzz_entries;
 mod guides;
 mod help_first_minutes;
 mod man_page;
+mod misuse;
 mod modes;
 mod namespaces;
 mod no_proc;
@@ -89,6 +90,7 @@ fn worker() {
             closed_descriptors::SKILLS,
             crash_fork::SKILLS,
             fault_04::SKILLS,
+            misuse::SKILLS,
             modes::SKILLS,
             order::SKILLS,
             trust_t6::SKILLS,

@@ -97,7 +97,7 @@ impl<'r> Checked<'r> {
         match left {
             Left::InOrder if held.abandoned() => match held.mark_recovered() {
                 Ok(()) | Err(Error::NotHeld) => {} // the release tells
-                Err(error) => log::warn!("<{}> still marked as abandoned: {error}", run.lock),
+                Err(error) => log::warn!("<{}> still marked as abandoned: {}", run.lock, error.with_source()),
             },
             Left::InOrder | Left::AsFound => {}
             Left::Crashed => held.mark_crashed(),
@@ -150,7 +150,7 @@ impl<'a> Watching<'a> {
         self.unrecorded = None;
         if let Err(error) = self.held.bind(pid) {
             // Most often: it has ended already. If the hold is lost, `check` finds out how.
-            log::info!("<{}> {error}", self.run.lock);
+            log::info!("<{}> {}", self.run.lock, error.with_source());
             self.unrecorded = matches!(error, Error::Busy { .. }).then_some(pid);
         }
     }

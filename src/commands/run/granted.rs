@@ -121,7 +121,7 @@ impl<'r> Granted<'r> {
             // Nobody is left to retry; or there is nothing left to keep.
             Err(error @ (Error::Busy { .. } | Error::NotHeld)) => return Err(error),
             // Without /proc the inherited descriptor alone keeps the lock.
-            Err(error) => log::info!("<{}> {error}", self.run().lock),
+            Err(error) => log::info!("<{}> {}", self.run().lock, error.with_source()),
         }
         self.held.let_lapse()
     }
@@ -190,7 +190,7 @@ impl<'r> Granted<'r> {
 
 /// That the engine may not have heard of a release.
 pub(super) fn not_released(error: &Error) -> String {
-    format!("not released, it ends by itself: {error}")
+    format!("not released, it ends by itself: {}", error.with_source())
 }
 
 /// The list with the mark, after those of the runs that this one is part of.

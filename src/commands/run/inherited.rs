@@ -91,7 +91,10 @@ impl Watching<'_> {
             Ok(true) => {}
             Ok(false) => self.is_lost(),
             // Whoever acquired the lock finds out if it was lost.
-            Err(error) => run.say(&format!("it is unknown if the lock was held until the end: {error}")),
+            Err(error) => run.say(&format!(
+                "it is unknown if the lock was held until the end: {}",
+                error.with_source()
+            )),
         }
         if self.lost { Exit::Lost } else { exit_of(ended) }
     }

@@ -105,6 +105,7 @@ pub fn fact(error: &Error) -> String {
         Error::Damaged { path, what, owner } => {
             format!("{} is damaged: {}{}", shown(path.display()), shown(what), of(owner))
         }
+        Error::Os { .. } | Error::NoProcess { .. } => error.with_source(),
         error => error.to_string(),
     }
 }

@@ -95,7 +95,10 @@ impl<'a> Waiting<'a> {
                 self.say(&output::refusal(state, &more));
             }
             Ok(None) => self.say("not acquired in time; it has been removed since"),
-            Err(why) => self.say(&format!("not acquired in time; who has it cannot be read: {why}")),
+            Err(why) => self.say(&format!(
+                "not acquired in time; who has it cannot be read: {}",
+                why.with_source()
+            )),
         }
         Exit::NotAcquired(conflict_exit_code)
     }

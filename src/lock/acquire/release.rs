@@ -194,7 +194,7 @@ impl Handle {
             let reopened = self.reopen(&mut current, REMOVAL_TAKES);
             drop(current);
             if let Err(error) = reopened.and_then(|()| self.repair()) {
-                log_unlocked!(Warn, "<{}> released, but {error}", self.name());
+                log_unlocked!(Warn, "<{}> released, but {}", self.name(), error.with_source());
             }
         } // else removed by force, or just about to be, or destroyed: there is nobody to pass the old semaphore on to
         Ok(released)

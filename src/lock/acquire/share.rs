@@ -22,6 +22,8 @@ pub(crate) struct Share {
     token: u64,
     /// `None`: it was given up, or is counted elsewhere.
     user: Option<User>,
+    /// If a panic drops it, the next holder is told.
+    tells_panics: bool,
 }
 
 impl Handle {
@@ -47,7 +49,15 @@ impl Share {
             handle: handle.clone(),
             token,
             user: Some(user),
+            tells_panics: false,
         }
+    }
+
+    /// It is the program's from now on: if a panic drops it, the next holder is told. (Unless one unwinds already: then it
+    /// was acquired by a destructor, whose end says nothing of the work under the lock.)
+    pub(crate) fn hand_over(mut self) -> Self {
+        self.tells_panics = !std::thread::panicking();
+        self
     }
 
     /// The lock's name.
@@ -201,6 +211,10 @@ fn is_removed(objects: &Objects) -> bool {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        if self.tells_panics && self.user.is_some() && std::thread::panicking() {
+            // What the lock protects may be half done, as after a death.
+            self.mark_crashed();
+        }
         let _ = self.give_up(); // in the child of a fork it is the parent's
     }
 }

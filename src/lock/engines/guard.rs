@@ -10,7 +10,9 @@ use crate::lock::types::{LockName, Lost, Result};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
-/// A hold: released on drop, however that comes about (the end of a block, `?`, a panic).
+/// A hold: released on drop, however that comes about (the end of a block, `?`, a panic). If a panic drops it, the next
+/// holders are told, as of a crash ([`abandoned`](Self::abandoned)): what the lock protects may be half done. (Where a mutex
+/// of the standard library would be poisoned; but nobody is kept out.)
 ///
 /// It owns what it needs: it may be kept in a struct beside its lock, sent to another thread, or live longer than the
 /// [`ResourceLock`](crate::ResourceLock) that it came from. Guards that share a hold
@@ -58,7 +60,7 @@ enum Hold {
 impl From<Share> for Guard {
     fn from(share: Share) -> Self {
         Self {
-            hold: Hold::Local(share),
+            hold: Hold::Local(share.hand_over()),
         }
     }
 }

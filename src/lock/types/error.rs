@@ -125,7 +125,7 @@ pub enum Error {
         owner: Option<u32>,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}", shown(path))]
+    #[error("cannot {doing} {}", shown(path))]
     Os {
         /// What was tried.
         doing: &'static str,
@@ -184,7 +184,7 @@ pub enum Error {
     #[error("the lock was not acquired in time")]
     TimedOut,
     /// The process that a hold is to be bound to does not exist, or cannot be examined.
-    #[error("cannot bind the lock to process {pid}: {source}")]
+    #[error("cannot bind the lock to process {pid}")]
     NoProcess {
         /// The process.
         pid: u32,
@@ -262,6 +262,46 @@ pub enum Error {
         /// The process inside, if that is known.
         pid: Option<u32>,
     },
+}
+
+impl Error {
+    /// The message and, after a colon, that of the system's error that it comes from, if there is one: for the line of a
+    /// log. (The message alone does not repeat its [`source`](std::error::Error::source).)
+    pub fn with_source(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+/// For programs whose own errors are the system's. The kind is that of what went wrong; the error itself is kept inside.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        use io::ErrorKind;
+        let kind = match &error {
+            Error::Name { .. } | Error::Mode { .. } | Error::NoSlots | Error::Url { .. } | Error::Twice { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Error::Permission { .. }
+            | Error::Untrusted { .. }
+            | Error::UnsafeDirectory { .. }
+            | Error::HalfMade { .. }
+            | Error::NotInGroup { .. }
+            | Error::NotDeletable { .. }
+            | Error::Refused { .. } => ErrorKind::PermissionDenied,
+            Error::NotFound { .. } | Error::NoProcess { .. } => ErrorKind::NotFound,
+            Error::WrongObject { .. } | Error::Damaged { .. } | Error::ForeignFile { .. } => ErrorKind::InvalidData,
+            Error::Os { source, .. } => source.kind(),
+            Error::Cancelled | Error::Superseded => ErrorKind::Interrupted,
+            Error::TimedOut => ErrorKind::TimedOut,
+            Error::NotBuiltIn { .. } | Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::Unreachable { .. } | Error::MayStayTaken { .. } => ErrorKind::HostUnreachable,
+            Error::Busy { .. } | Error::BeingRemoved { .. } | Error::WaitedFor { .. } => ErrorKind::ResourceBusy,
+            Error::SlotsDiffer { .. } | Error::BeaconsTaken { .. } | Error::NotHeld | Error::Forked => ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
 }
 
 fn belongs(owner: Option<u32>) -> String {
