@@ -2,6 +2,7 @@
 
 use crate::lock::engines;
 use crate::lock::inspect::snapshot::{self, Owned};
+use crate::lock::protocol::latch::SLEEPERS;
 use crate::lock::protocol::queue::{self, Sweep};
 use crate::lock::shm::files;
 use crate::lock::shm::layout::{Layout, MAGIC};
@@ -17,6 +18,7 @@ use chrono::{DateTime, Local};
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Long enough for any machine.
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -89,6 +91,10 @@ pub fn table(bytes: &[u8]) {
         }
     };
     inspect();
+    // Whoever writes this handle's own id there keeps it out for as long as it waits.
+    if objects.table.header.latch.load(Relaxed) & !SLEEPERS == objects.id {
+        return;
+    }
     let now = sys::monotonic();
     let real = Real::new(&objects, now, now.saturating_add(MINUTE_NS));
     let visited = real.in_latch_of_any(|real, _, wakes| queue::visit(real, Sweep::All, wakes));
@@ -143,6 +149,9 @@ pub fn name(bytes: &[u8]) {
 pub fn url(bytes: &[u8]) {
     const PASSWORD: &str = "do-not-tell";
     let text = String::from_utf8_lossy(bytes);
+    if text.contains(PASSWORD) {
+        return; // outside the password, too
+    }
     let refusal = |url: &str| {
         engines::open(url)
             .err()
