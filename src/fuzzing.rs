@@ -165,7 +165,7 @@ fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
 /// What is seen of a lock: its name up to the first NUL, its semaphore's word, its table.
 fn seen(bytes: &[u8]) -> Option<(State, Vec<HistoryRecord>)> {
     let (name, objects) = split(bytes);
-    resourcelock::fuzzing::seen(&LockName::new(&lossy(name)).ok()?, objects)
+    resourcelock::fuzzing::seen(&LockName::new(lossy(name)).ok()?, objects)
 }
 
 /// A lock with any name and any table as text: nothing in it disturbs a reader.
@@ -247,7 +247,7 @@ fn assert_plausible(value: &Value) {
 pub fn shown_as_metrics(bytes: &[u8]) {
     let Some((state, _)) = seen(bytes) else { return };
     let mut states = vec![state];
-    if let Ok(name) = LockName::new(&printable(states[0].name.as_str()))
+    if let Ok(name) = LockName::new(printable(states[0].name.as_str()))
         && name != states[0].name
     {
         let mut other = states[0].clone();
