@@ -280,6 +280,14 @@ fn recover_without_fork() {
 }
 
 #[test]
+fn until_the_tree_has_ended() {
+    at_each_point(Way {
+        options: &["--until", "tree"],
+        ..FORK
+    });
+}
+
+#[test]
 fn under_a_hold_of_the_job() {
     at_each_point(Way { inner: true, ..FORK });
 }
