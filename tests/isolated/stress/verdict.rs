@@ -115,8 +115,8 @@ fn is_explained(line: &Value, forces: &[Force]) -> bool {
             Some("forced") => true,
             Some("expired") => who["expires"].is_u64(),
             Some("released") => who["detached"] == true && was_forced(who, at, forces),
-            // The lock was removed since; or it is a user of the Python module, which knows nothing.
-            Some("unknown") | None => was_forced(who, at, forces),
+            // The lock was removed since; or a user of the Python module is one of the two, which knows nothing.
+            Some("unknown") | None => was_forced(who, at, forces) || number(&who["expires"]).wrapping_sub(1) < at,
             Some(_) => false,
         })
 }
