@@ -3,8 +3,12 @@
 //! A [`ResourceLock`] is opened by name. All processes of this machine that open the same name, with this crate, with the
 //! command `resourcelock`, or with the Python module `cjnfuncs.resourcelock`, compete for the same lock.
 //!
+//! ```sh
+//! cargo add resourcelock --no-default-features    # the library alone, 15 crates; without the option, the program, too
 //! ```
-//! use resourcelock::{GetOptions, ResourceLock};
+//!
+//! ```
+//! use resourcelock::ResourceLock;
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), resourcelock::Error> {
@@ -28,6 +32,13 @@
 //! # }
 //! ```
 //!
+//! | feature | |
+//! |---|---|
+//! | `cli` (default) | the program `resourcelock` |
+//! | `etcd`, `postgres`, `tls` | locks across machines ([`Builder::backend`]), and encryption on the way |
+//! | `tokio` | `ResourceLock::acquire_async`, and changes as a stream |
+//! | `serde` | [`State`] and all that is in it, [`HistoryRecord`] and [`LockName`] are `Serialize` |
+//!
 //! # Guarantees
 //! - At every instant there is at most one exclusive hold, or there are only compatible holds ([`Mode`]), also with users
 //!   of the Python module.
@@ -48,6 +59,45 @@
 //! - If a holder that uses only the Python module crashes, the lock stays taken.
 //! - After a forced release by the Python module that is followed by its own take, there is no exclusion until a process
 //!   that uses this crate has checked the lock.
+//!
+//! # Worked examples
+//! Programs in `examples/` of the repository, each run by a test:
+//!
+//! | | |
+//! |---|---|
+//! | `daemon.rs` | a guard in the daemon's own struct; threads that share a handle and take turns |
+//! | `single_instance.rs` | one instance at a time; the second one says who is running |
+//! | `tokio_service.rs` | tasks that wait without blocking, and give up on Ctrl-C |
+//! | `readers_writers.rs` | many readers at once, a writer alone |
+//! | `watcher.rs` | what happens to a lock, as it happens |
+//!
+//! # Coming from another crate
+//! | | fd-lock, `std::fs::File::lock` | named-lock | here |
+//! |---|---|---|---|
+//! | open | `RwLock::new(File::create(path)?)`, `File::create(path)?` | `NamedLock::create("n")?` | `ResourceLock::open("n")?` |
+//! | wait, exclusive | `lock.write()?`, `file.lock()?` | `lock.lock()?` | `lock.acquire()?` |
+//! | don't wait | `lock.try_write()?`, `file.try_lock()?`: an error if taken | `lock.try_lock()?`: an error if taken | `lock.try_acquire()?`: `None` if taken |
+//! | wait for a time | no | no | `lock.acquire_for(time)?` |
+//! | shared | `lock.read()?`, `file.lock_shared()?` | no | [`Mode::Shared`] |
+//! | the guard | borrows the lock; of a file, none | borrows the lock | owns its hold: `'static`, `Send`, `Sync` |
+//! | order of waiters | the kernel's | the kernel's | as they have asked |
+//! | who has it; who waits | no | no | [`ResourceLock::state`] |
+//! | the holder died | the lock is free | the lock is free | the lock is free, and the next holder is told |
+//! | works on | all systems | all systems | Linux with glibc, 64 bits |
+//!
+//! # Misuse
+//! Each of these is tested (`tests/local/misuse.rs`, `fault_04.rs`, `crash_fork.rs`).
+//!
+//! | | what comes of it |
+//! |---|---|
+//! | asking again through a handle that has the lock | taken: `None`, or a wait for one's own guard; [`GetOptions::same_process_ok`] shares the hold |
+//! | forgetting a guard | the lock stays taken until the process ends |
+//! | dropping the handle before its guards | nothing: guards go on; what [`ResourceLock::get_lock`] has acquired is released |
+//! | fork | the child has copies that release nothing; asking or releasing there is [`Error::Forked`] |
+//! | a panic under the lock | it is released, and the next holder is told ([`Guard::abandoned`]) |
+//! | a panic in [`GetOptions::on_wait`] | the request leaves the queue |
+//! | a logger that uses the handle | it works: nothing is logged inside |
+//! | two locks in different orders | a deadlock, if nobody limits the wait; [`ResourceLock::acquire_all`] cannot |
 //!
 //! # Shared, slots, detached, watching
 //! ```

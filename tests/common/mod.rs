@@ -74,7 +74,16 @@ pub fn example(name: &'static str) -> Command {
 
 fn build_example(name: &str, release: bool) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", name, "--manifest-path"]);
+    // One choice of features for all of them, so that the library is built once.
+    cargo.args([
+        "build",
+        "--quiet",
+        "--features",
+        "tokio",
+        "--example",
+        name,
+        "--manifest-path",
+    ]);
     cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
     if release {
         cargo.arg("--release");

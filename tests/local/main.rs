@@ -22,6 +22,7 @@ mod detached;
 mod example_accept;
 mod example_demo;
 mod example_sensor;
+mod examples;
 mod fault_01;
 mod fault_02;
 mod fault_03;

@@ -32,7 +32,7 @@ pub enum Change {
     Queued(Waiter),
     /// A request was granted.
     Granted(Holder),
-    /// A hold ended, or a request gave up ([`Ended::gave_up`]).
+    /// A hold ended, or a request gave up ([`Ended::gave_up`](crate::Ended::gave_up)).
     Ended(HistoryRecord),
     /// A process that does not use the table (the Python module) has taken (true) or released (false) the lock.
     Foreign(bool),
