@@ -30,7 +30,8 @@ mod types;
 #[cfg(feature = "tokio")]
 pub use api::Changes;
 pub use api::{Builder, Removed, ResourceLock, Viewer, remove};
-pub use engines::{Guard, Watch};
+pub use engines::follow::Watch;
+pub use engines::guard::Guard;
 pub use inspect::{Change, list};
 #[doc(hidden)]
 pub use shm::temporary::temporary_names;

@@ -46,7 +46,7 @@ enum Remedy {
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Result<Exit, Failure> {
     let access = Access::new(&common.access)?;
-    let Listing { states, unreadable } = engine.list().map_err(Failure::engine)?;
+    let Listing { states, unreadable, .. } = engine.list().map_err(Failure::engine)?;
     // What another's lock says is what its owner claims.
     let (states, others): (Vec<State>, Vec<State>) = states.into_iter().partition(|state| state.trusted);
     let mut findings = host::findings();

@@ -13,7 +13,7 @@ pub const NO_PERMISSION: &str = "no permission";
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, args: &ListArgs) -> Result<Exit, Failure> {
-    let Listing { states, unreadable } = engine.list().map_err(Failure::engine)?;
+    let Listing { states, unreadable, .. } = engine.list().map_err(Failure::engine)?;
     if args.prometheus {
         let counted = !engine.capabilities().remote;
         output::print(&metrics::prometheus(&states, unreadable.len(), counted))?;

@@ -23,8 +23,8 @@
 mod background;
 #[cfg(all(feature = "remote", feature = "tls"))]
 mod certificates;
-mod follow;
-mod guard;
+pub(crate) mod follow;
+pub(crate) mod guard;
 #[cfg(feature = "remote")]
 mod held;
 mod lease;
@@ -43,8 +43,8 @@ mod postgres;
 
 #[cfg(feature = "remote")]
 pub(crate) use follow::Follow;
-pub use follow::Watch;
-pub use guard::Guard;
+pub(crate) use follow::Watch;
+pub(crate) use guard::Guard;
 #[cfg(feature = "remote")]
 pub(crate) use held::Held;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};
@@ -181,6 +181,7 @@ pub struct Capabilities {
 
 /// All locks that an engine knows.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Listing {
     /// Sorted by name. Those of this machine in brief: see [`State::holders_left_out`], and the note's first 1,024 bytes.
     pub states: Vec<State>,
@@ -190,6 +191,7 @@ pub struct Listing {
 
 /// A hold without a process, as [`Engine::acquire_detached`] leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DetachedHold {
     /// The grant's number.
     pub token: u64,

@@ -6,3 +6,4 @@ mod common;
 mod package_cargo;
 mod package_deb;
 mod package_release;
+mod public_interface;

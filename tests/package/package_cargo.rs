@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Cargo in this package, offline, reusing what has already been built.
-fn cargo(arguments: &[&str]) -> Command {
+pub fn cargo(arguments: &[&str]) -> Command {
     let target = Path::new(binary().get_program())
         .parent()
         .unwrap()

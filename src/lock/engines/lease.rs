@@ -12,6 +12,7 @@ pub const SHORTEST_TTL: Duration = Duration::from_secs(5);
 /// The time of a hold, as its holder has to count it: from before the request was sent, so that it ends before the
 /// engine's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lease {
     /// When the request for it (or for its last renewal) was sent: CLOCK_BOOTTIME in nanoseconds.
     pub begun: u64,
