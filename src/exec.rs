@@ -17,7 +17,7 @@ mod supervise;
 pub mod sys;
 mod terminal;
 mod tree;
-mod trusted_variables;
+mod variables;
 
 pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::are_seen as processes_are_seen;
@@ -26,7 +26,7 @@ pub use signals::{
     Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, ignore_file_limit, interrupt, pause,
 };
 pub use supervise::run;
-pub use trusted_variables::variable;
+pub use variables::variable;
 
 use std::ffi::{OsString, c_int};
 use std::time::Duration;

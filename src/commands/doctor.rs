@@ -2,9 +2,9 @@
 //! solve. What a person should know, and is no problem, is a note.
 
 mod cycles;
-mod host;
-mod inside;
+mod dev_shm;
 mod objects;
+mod stopped;
 
 use super::Failure;
 use super::access::Access;
@@ -49,13 +49,13 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     let Listing { states, unreadable, .. } = engine.list().map_err(Failure::engine)?;
     // What another's lock says is what its owner claims.
     let (states, others): (Vec<State>, Vec<State>) = states.into_iter().partition(|state| state.trusted);
-    let mut findings = host::findings();
+    let mut findings = dev_shm::findings();
     findings.extend(objects::findings(&states, &unreadable));
     for state in &states {
         findings.extend(of_lock(state));
     }
     findings.extend(cycles::findings(&states));
-    findings.extend(inside::findings(engine, &states));
+    findings.extend(stopped::findings(engine, &states));
     findings.sort_by_key(|finding| finding.level == Level::Note); // stable
     let owners: HashMap<&str, Option<u32>> = states.iter().map(|state| (state.name.as_str(), state.owner)).collect();
     let mut left = 0;

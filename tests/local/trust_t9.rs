@@ -85,7 +85,7 @@ const ADVICE: [(&str, usize); 10] = [
     ("src/cli/usage.rs", 2),
     ("src/commands/doctor.rs", 1),
     ("src/commands/doctor/cycles.rs", 1),
-    ("src/commands/doctor/host.rs", 1),
+    ("src/commands/doctor/dev_shm.rs", 1),
     ("src/commands/doctor/objects.rs", 3),
     ("src/commands/get.rs", 1),
     ("src/commands/remove.rs", 1),
