@@ -4,7 +4,9 @@
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::{lock_name, wait_until};
 use resourcelock::engines::{self, Engine, Validity};
-use resourcelock::{Cancel, Change, Detached, Error, GetOptions, Guard, LockName, Mode, State, UngetOptions, Wait};
+use resourcelock::{
+    Cancel, Change, Detached, Error, GetOptions, Guard, LockName, Mode, ResourceLock, State, UngetOptions, Wait,
+};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -93,8 +95,50 @@ fn program_conforms(url: &str) {
     assert_eq!(run(&["run", "--", "/nonexistent/command"]).0, 127);
 }
 
+/// The library's handle, with the same words on every engine.
+fn handle_conforms(url: &str) {
+    let name = Lock::new("handle");
+    let open = || ResourceLock::builder(&*name).backend(url).open().expect("a good URL");
+    let (one, other) = (open(), open());
+    let kind = engines::open(url).expect("a good URL").capabilities();
+    let held = one.acquire().expect("it answers");
+    assert_eq!(held.name(), one.name());
+    assert!(held.lost().is_none() && held.validity().is_certain());
+    assert!(other.try_acquire().expect("it answers").is_none());
+    let short = other.acquire_for(Duration::from_millis(50));
+    assert!(short.expect("it answers").is_none());
+    let state = one.clone().state().expect("it answers");
+    assert_eq!(state.holders.len(), 1);
+    assert!(one.is_held(state.holders[0].token.unwrap_or(0)).expect("it answers"));
+    let viewer = ResourceLock::builder(&*name).backend(url).open_existing();
+    assert!(viewer.expect("it exists").state().expect("it answers").locked);
+    let mut watch = one.watch().expect("it answers");
+    drop(one); // a guard needs no handle
+    assert!(held.release().expect("it answers"));
+    let change = watch.next(&Cancel::new()).expect("it answers");
+    assert!(matches!(change, Some(Change::Ended(_))), "{change:?}");
+    // In the Python module's words.
+    assert!(other.get_lock(&patient()).expect("it answers"));
+    assert!(other.have_the_lock() && other.token().is_some());
+    assert!(other.is_locked().expect("it answers") && other.lock_value().expect("it answers") == 0);
+    assert!(other.unget_lock(UngetOptions::new()).expect("it answers"));
+    assert!(!other.unget_lock(UngetOptions::new()).expect("it answers"));
+    assert!(!other.is_locked().expect("it answers") && !other.have_the_lock());
+    if kind.slots {
+        let none = other.acquire_with(&patient().mode(Mode::Slots(0)));
+        assert!(matches!(none, Err(Error::NoSlots)), "{none:?}");
+    }
+    // What the handle has is released with it.
+    assert!(other.get_lock(&patient()).expect("it answers"));
+    drop(other);
+    let last = open();
+    let guards = ResourceLock::acquire_all(&[&last], &patient()).expect("it answers");
+    assert_eq!(guards.map(|guards| guards.len()), Some(1));
+}
+
 #[test]
 fn local() {
+    handle_conforms("local:");
     conforms(engines::open("local:").expect("it is always built in"));
     program_conforms("local:");
 }
@@ -105,6 +149,7 @@ fn etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
         program_conforms(&server.url());
+        handle_conforms(&server.url());
         conforms(engines::open(&server.url()).expect("a good URL"));
         conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
         assert_eq!(
@@ -131,6 +176,7 @@ fn etcd_of_three_servers() {
 fn postgres() {
     let server = crate::engine_common::postgres::Postgres::start();
     program_conforms(&server.url());
+    handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     wait_until("no lock is left", || server.sql(locks) == "0");
