@@ -42,6 +42,7 @@ mod fault_17;
 mod fault_19;
 mod fault_21;
 mod fault_22;
+mod fault_23;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;

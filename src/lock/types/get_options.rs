@@ -143,6 +143,7 @@ pub(crate) type OnWait<'a> = (Duration, Arc<dyn Fn(&State) + Send + Sync + 'a>);
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a request is made by what it is passed to"]
 pub struct GetOptions<'a> {
     pub(crate) wait: Wait,
     pub(crate) same_process_ok: bool,
@@ -292,6 +293,7 @@ pub(crate) enum Target {
 
 /// A release. `UngetOptions::new()` is the Python module's `unget_lock()`: only what this handle holds.
 #[derive(Debug, Clone, Copy, Default)]
+#[must_use = "a release is made by what it is passed to"]
 pub struct UngetOptions<'a> {
     pub(crate) target: Target,
     pub(crate) where_called: &'a str,
