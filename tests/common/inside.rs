@@ -34,14 +34,17 @@ impl Inside {
     /// The same for the only process that has the lock open, which should be stopped.
     pub fn of_only_handle(lock: &TestLock) -> Self {
         let table = open(lock);
-        let inode = table.metadata().expect("its inode").ino().to_string();
+        let file = table.metadata().expect("its device and inode");
+        let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
+        // Other file systems have files with the same inode.
+        let table_file = format!("{major:02x}:{minor:02x}:{}", file.ino());
         let locks = std::fs::read_to_string("/proc/locks").expect("the kernel lists the locks");
         let beacon = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [.., file, start, _] = fields.as_slice() else {
                 return None;
             };
-            let is_its = file.rsplit(':').next() == Some(&inode) && fields.contains(&"WRITE");
+            let is_its = *file == table_file && fields.contains(&"WRITE");
             u32::try_from(start.parse::<i64>().ok()?.checked_sub(BEACONS)?)
                 .ok()
                 .filter(|_| is_its)

@@ -3,6 +3,7 @@
 //! does not. A process that a hold is bound to may simply exit, unless it was said that it must release first.
 
 use crate::common::run::{hold, signal};
+use crate::common::sandbox::behind;
 use crate::common::{LineChild, TestLock, printed};
 use nix::sys::signal::Signal::{self, *};
 use resourcelock::{Ended, GetOptions, Wait};
@@ -79,16 +80,10 @@ fn whoever_sends_it() {
     signal(running.command, SIGKILL);
     running.child.wait();
     assert_eq!(told(&lock), "1", "killed by another process");
-    let deaf = [
-        "--limit",
-        "10ms",
-        "-k",
-        "10ms",
-        "sh",
-        "-c",
-        "trap '' TERM; sleep 60 & wait; wait",
-    ];
-    assert_eq!(run(&lock, &deaf).status.code(), Some(137));
+    // Deaf to TERM from the beginning, however early that comes: the command inherits this.
+    let deaf = lock.command(&["run", "-q", "--limit", "10ms", "-k", "10ms", "sleep", "60"]);
+    let mut command = behind(&["env", "--ignore-signal=TERM"], &deaf);
+    assert_eq!(command.status().unwrap().code(), Some(137));
     assert_eq!(told(&lock), "1", "killed after its limit");
     assert_eq!(run(&lock, &["--limit", "10ms", "sleep", "60"]).status.code(), Some(124));
     assert_eq!(told(&lock), "no", "asked to end at its limit");

@@ -1,5 +1,6 @@
 //! Fault 15: what `doctor` finds, and which of its findings are problems.
 
+use crate::common::machine::Machine;
 use crate::common::run::signal;
 use crate::common::schema::Schema;
 use crate::common::{Ask, Inside, TestLock, Worker, binary, in_private_shm, process_state, wait_until};
@@ -59,43 +60,45 @@ fn stop(worker: &Worker) {
 
 #[test]
 fn a_process_that_stands_still_in_the_table_is_named() {
-    let lock = TestLock::new("f15");
-    let mut worker = Worker::open(&lock);
-    let pid = worker.id();
-    assert_eq!(findings(&lock, &[]).1, [Value::Null; 0]);
-    for holds in [false, true] {
-        if holds {
-            assert!(worker.get(Ask::now()).is_some());
+    Machine::run(|_| {
+        let lock = TestLock::new("f15");
+        let mut worker = Worker::open(&lock);
+        let pid = worker.id();
+        assert_eq!(findings(&lock, &[]).1, [Value::Null; 0]);
+        for holds in [false, true] {
+            if holds {
+                assert!(worker.get(Ask::now()).is_some());
+            }
+            stop(&worker);
+            assert_eq!(findings(&lock, &[]).1, [Value::Null; 0], "stopped, but not there");
+            let inside = Inside::of_only_handle(&lock);
+            let (status, found) = findings(&lock, &["--fix"]);
+            assert_eq!((status, found.len()), (Some(1), 1), "{found:?}");
+            let finding = &found[0];
+            assert_eq!(
+                (&finding["kind"], &finding["level"]),
+                (&"stopped inside".into(), &"problem".into())
+            );
+            assert!(
+                finding["what"].as_str().unwrap().starts_with(&format!("{pid} (")),
+                "{finding}"
+            );
+            assert!(
+                finding["what"].as_str().unwrap().contains(", stopped) stands still"),
+                "{finding}"
+            );
+            assert!(
+                finding["mend"]
+                    .as_str()
+                    .unwrap()
+                    .contains(&format!("kill -CONT {pid};")),
+                "{finding}"
+            );
+            drop(inside);
+            signal(pid, Signal::SIGCONT);
         }
-        stop(&worker);
-        assert_eq!(findings(&lock, &[]).1, [Value::Null; 0], "stopped, but not there");
-        let inside = Inside::of_only_handle(&lock);
-        let (status, found) = findings(&lock, &["--fix"]);
-        assert_eq!((status, found.len()), (Some(1), 1), "{found:?}");
-        let finding = &found[0];
-        assert_eq!(
-            (&finding["kind"], &finding["level"]),
-            (&"stopped inside".into(), &"problem".into())
-        );
-        assert!(
-            finding["what"].as_str().unwrap().starts_with(&format!("{pid} (")),
-            "{finding}"
-        );
-        assert!(
-            finding["what"].as_str().unwrap().contains(", stopped) stands still"),
-            "{finding}"
-        );
-        assert!(
-            finding["mend"]
-                .as_str()
-                .unwrap()
-                .contains(&format!("kill -CONT {pid};")),
-            "{finding}"
-        );
-        drop(inside);
-        signal(pid, Signal::SIGCONT);
-    }
-    assert!(worker.release());
+        assert!(worker.release());
+    });
 }
 
 /// The next process that comes repairs what a dead one has left.
@@ -114,24 +117,26 @@ fn a_process_that_died_in_the_table_is_none() {
 /// One lock that cannot be repaired does not keep the others from being repaired.
 #[test]
 fn what_cannot_be_mended_stays() {
-    let locks = [0; 2].map(|_| TestLock::new("f15"));
-    for lock in &locks {
-        let mut holder = Worker::open(lock);
-        assert!(holder.get(Ask::now()).is_some());
-        holder.kill();
-        wait_until("it is dead", || !lock.state().locked);
-    }
-    let inside = Inside::enter(&locks[0]);
-    let output = binary().args(["doctor", "--fix", "--json"]).output().unwrap();
-    drop(inside);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        said.contains(&format!("{}: the lock's table stayed busy", locks[0].name())),
-        "{said}"
-    );
-    let holders = locks.each_ref().map(|lock| lock.state().holders.len());
-    assert_eq!(holders, [1, 0]);
+    Machine::run(|_| {
+        let locks = [0; 2].map(|_| TestLock::new("f15"));
+        for lock in &locks {
+            let mut holder = Worker::open(lock);
+            assert!(holder.get(Ask::now()).is_some());
+            holder.kill();
+            wait_until("it is dead", || !lock.state().locked);
+        }
+        let inside = Inside::enter(&locks[0]);
+        let output = binary().args(["doctor", "--fix", "--json"]).output().unwrap();
+        drop(inside);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains(&format!("{}: the lock's table stayed busy", locks[0].name())),
+            "{said}"
+        );
+        let holders = locks.each_ref().map(|lock| lock.state().holders.len());
+        assert_eq!(holders, [1, 0]);
+    });
 }
 
 #[test]
