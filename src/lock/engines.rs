@@ -55,6 +55,8 @@ pub use validity::Validity;
 
 use crate::lock::types::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Result, State, UngetOptions};
 
+/// An engine's answer that is no older counts as of now: whoever acts on it need not ask again.
+pub const RECENT: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long an answer may take.
 #[cfg(feature = "remote")]
 const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);

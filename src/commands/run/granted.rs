@@ -82,10 +82,11 @@ impl<'r> Granted<'r> {
             Ok(guard) => guard,
             Err(stop) => return Err(self.give_up(stop)),
         };
-        if self.held.lost().is_some() {
-            return Err(self.lost());
+        match self.held.confirm() {
+            Ok(None) => Ok(Checked::new(self, guard)),
+            Ok(Some(_)) => Err(self.lost()),
+            Err(error) => Err(self.give_up(run.failed(error))),
         }
-        Ok(Checked::new(self, guard))
     }
 
     /// Releases without a command having run, so the mark of a dead holder stays.

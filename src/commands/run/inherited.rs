@@ -6,19 +6,24 @@ use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::Lost;
+use resourcelock::engines::RECENT;
+use resourcelock::system::boottime;
 
 /// A hold of this job, by its token.
 pub(super) struct Inherited<'r> {
     prepared: Prepared<'r>,
     token: u64,
+    /// When it was last known to stand: CLOCK_BOOTTIME in nanoseconds.
+    seen: u64,
 }
 
 /// A hold that still stood at the last check, right before the start.
 pub(super) struct Standing<'r>(Inherited<'r>);
 
 impl<'r> Inherited<'r> {
-    pub(super) fn new(prepared: Prepared<'r>, token: u64) -> Self {
-        Self { prepared, token }
+    /// `seen`: when it was last known to stand (CLOCK_BOOTTIME, ns).
+    pub(super) fn new(prepared: Prepared<'r>, token: u64, seen: u64) -> Self {
+        Self { prepared, token, seen }
     }
 
     /// The last check before the start: the hold still stands.
@@ -27,9 +32,10 @@ impl<'r> Inherited<'r> {
         if let Err(signal) = self.prepared.signals.settle() {
             return Err(Stop::With(Exit::Signal(signal)));
         }
-        // On a remote engine it has just been read; a second request would only take longer.
+        // On a remote engine it has usually just been read; a second request would only take longer.
         let remote = run.engine.capabilities().remote;
-        if !remote && !run.engine.is_held(&run.lock, self.token).map_err(|e| run.failed(e))? {
+        let is_recent = remote && boottime().saturating_sub(self.seen) < RECENT.as_nanos() as u64;
+        if !is_recent && !run.engine.is_held(&run.lock, self.token).map_err(|e| run.failed(e))? {
             run.say(LOST_BEFORE);
             return Err(Stop::With(Exit::Lost));
         }
@@ -40,7 +46,9 @@ impl<'r> Inherited<'r> {
 impl Standing<'_> {
     /// Starts the command and follows it to its end.
     pub(super) fn start(self) -> Result<Exit, Stop> {
-        let Inherited { mut prepared, token } = self.0;
+        let Inherited {
+            mut prepared, token, ..
+        } = self.0;
         let run = prepared.run;
         let environment = prepared.job.environment_of_own(&run.lock, token);
         if run.args.no_fork {

@@ -8,6 +8,7 @@ use crate::commands::Failure;
 use crate::commands::job::{self, Job};
 use crate::exec::{self, Program, Signals};
 use resourcelock::GetOptions;
+use resourcelock::system::boottime;
 
 /// Ready to request the lock.
 pub(super) struct Prepared<'r> {
@@ -59,6 +60,7 @@ impl<'r> Prepared<'r> {
             return Ok(Request::New(self));
         }
         run.engine.check_trust(&run.lock).map_err(|error| run.failed(error))?;
+        let seen = boottime();
         let state = run
             .engine
             .state(&run.lock, &CANCEL)
@@ -70,7 +72,7 @@ impl<'r> Prepared<'r> {
         if run.args.request.same_process_ok
             && let Some(token) = job::including(&state, &self.own, run.args.request.mode)
         {
-            return Ok(Request::Own(Inherited::new(self, token)));
+            return Ok(Request::Own(Inherited::new(self, token, seen)));
         }
         run.waiting
             .check_self_wait(&state, &self.own, run.args.request.mode, run.args.request.wait)?;

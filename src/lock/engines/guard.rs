@@ -146,6 +146,20 @@ impl Guard {
         }
     }
 
+    /// As [`lost`](Self::lost), but also notices what an engine has not told yet (a request that was removed from it by
+    /// force): if its last answer is older than 0.1 s, it is asked. To be called last before something is done that must not
+    /// be done without the lock. Blocks until the answer, up to 5 s.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`](crate::Error::Unreachable) if the engine does not answer.
+    pub fn confirm(&self) -> Result<Option<Lost>> {
+        match &self.hold {
+            Hold::Local(share) => Ok(share.lost()),
+            #[cfg(feature = "remote")]
+            Hold::Remote(_, held) => held.confirm(),
+        }
+    }
+
     /// Until when it is certain that nobody else has the lock. As [`lost`](Self::lost), which it asks on this machine.
     pub fn validity(&self) -> Validity {
         match &self.hold {

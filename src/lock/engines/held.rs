@@ -18,6 +18,11 @@ pub(crate) trait Held: Send + Sync {
         (!self.validity().is_certain()).then_some(Lost::Lease)
     }
 
+    /// As [`lost`](Self::lost), after asking the engine if its last answer is not [recent](super::RECENT).
+    fn confirm(&self) -> Result<Option<Lost>> {
+        Ok(self.lost())
+    }
+
     /// Has every change of [`validity`](Self::validity) told to `tell`, and the present one at once.
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>);
 

@@ -7,8 +7,8 @@ use super::lease_length;
 use super::own_lease::OwnLease;
 use super::own_request::OwnRequest;
 use super::timeouts::{Contact, PARTING_TIMEOUT, Timeouts};
-use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity};
-use crate::lock::types::{Cancel, Error, Result};
+use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, RECENT, Validity};
+use crate::lock::types::{Cancel, Error, Lost, Result};
 use std::time::Duration;
 
 /// See the module. Dropping it releases.
@@ -138,6 +138,23 @@ impl Held for EtcdHold {
 
     fn validity(&self) -> Validity {
         self.request.lease.validity.now()
+    }
+
+    /// A key that somebody removes is noticed at the next renewal only.
+    fn confirm(&self) -> Result<Option<Lost>> {
+        let request = &self.request;
+        if let Validity::Until(lease) = self.validity()
+            && lease.left_of(RECENT).is_zero()
+        {
+            let own_key = Range::of(&request.key).keys_only();
+            let timeouts = Timeouts::useful_for(lease.left_of(lease.ask_after()));
+            let answer = request.lease.gateway.call(&own_key, timeouts);
+            let answer = answer.map_err(|fault| request.error(fault))?;
+            if !key_queue::contains(&answer.value.kvs, self.token) {
+                request.lease.validity.lost();
+            }
+        }
+        Ok(self.lost())
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {

@@ -7,6 +7,7 @@ use crate::lock::engines::validity::TrackedValidity;
 use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity};
 use crate::lock::sys;
 use crate::lock::types::{Cancel, Error, GetOptions, Result, State};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -211,6 +212,10 @@ impl Held for PostgresHold {
     }
 
     fn validity(&self) -> Validity {
+        // The thread that follows the connection may not have had its turn: this program may have been stopped.
+        if has_ended(self.socket.as_fd()) {
+            self.validity.lost();
+        }
         self.validity.now()
     }
 
@@ -241,6 +246,12 @@ impl Drop for PostgresHold {
     fn drop(&mut self) {
         self.validity.silence(); // and then the request ends
     }
+}
+
+/// True if the server has closed the connection, or the system has given it up.
+fn has_ended(socket: BorrowedFd<'_>) -> bool {
+    let mut connection = [PollFd::new(socket, PollFlags::from_bits_retain(libc::POLLRDHUP))];
+    poll(&mut connection, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
 }
 
 #[cfg(test)]
