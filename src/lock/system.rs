@@ -6,6 +6,7 @@
 
 mod accounts;
 mod escape;
+mod getent;
 pub(crate) mod ids;
 mod machine;
 mod own_proc;
@@ -16,6 +17,8 @@ pub use super::sys::boottime;
 pub use accounts::{group_name, group_number, user_name, user_names, user_number};
 pub(crate) use accounts::{is_member, primary_group};
 pub use escape::{disturbs, printable, printable_bytes};
+#[cfg(feature = "remote")]
+pub(crate) use getent::getent;
 #[cfg(feature = "remote")]
 pub(crate) use machine::boot_id;
 pub use machine::host_name;

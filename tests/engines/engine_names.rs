@@ -1,5 +1,6 @@
 //! Servers given by name: how a statically linked program looks up their addresses.
 
+use crate::common::sandbox::behind;
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::binary;
 use crate::engine_common::postgres::{Postgres, stderr};
@@ -9,22 +10,38 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A directory for PATH with a `getent` that runs this script.
+/// A directory with a `getent` that leaves its process id there and runs this script.
 fn getent(script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("getent");
-    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    let script = format!("#!/bin/sh\necho $$ >'{}.pid'\n{script}\n", file.display());
+    std::fs::write(&file, script).expect("a file");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be made executable");
     folder
 }
 
 /// `run touch MARK` on the engine, with this PATH.
-fn run(url: &str, path: &Path, mark: &Path) -> Output {
+fn run_with(path: &Path, url: &str, mark: &Path) -> Command {
     let mut command = binary(url);
     command
         .env("PATH", path)
         .args([&lock_name("names"), "run", "/usr/bin/touch"]);
-    command.arg(mark).output().expect("it runs")
+    command.arg(mark);
+    command
+}
+
+fn run(url: &str, path: &Path, mark: &Path) -> Output {
+    run_with(path, url, mark).output().expect("it runs")
+}
+
+/// The same with the `getent` of this folder in the place of the system's.
+fn run_by(folder: &Path, url: &str, mark: &Path) -> Output {
+    let script = "/usr/bin/mount --bind \"$0/getent\" /usr/bin/getent && exec \"$@\"";
+    let folder = folder.to_str().expect("UTF-8");
+    let launcher = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, folder];
+    behind(&launcher, &run_with(Path::new("/usr/bin:/bin"), url, mark))
+        .output()
+        .expect("it runs")
 }
 
 fn urls(etcd: &Etcd, postgres: &Postgres, host: &str) -> [String; 2] {
@@ -46,11 +63,12 @@ fn the_program_is_linked_statically_with_every_choice_of_features() {
 fn hosts_are_known_by_their_names() {
     let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
     let folder = tempfile::tempdir().expect("a folder");
+    let others = getent("echo '127.99.0.1 STREAM localhost'");
     for (i, url) in urls(&etcd, &postgres, "localhost").iter().enumerate() {
-        // Even if PATH does not lead to getent.
-        for path in ["/usr/bin:/bin", "/nonexistent"] {
-            let mark = folder.path().join(format!("{i}{}", path.len()));
-            let output = run(url, Path::new(path), &mark);
+        // Even if PATH does not lead to getent, or to somebody else's.
+        for path in [Path::new("/usr/bin:/bin"), Path::new("/nonexistent"), others.path()] {
+            let mark = folder.path().join(format!("{i}{}", path.as_os_str().len()));
+            let output = run(url, path, &mark);
             assert!(output.status.success() && mark.exists(), "{url}: {}", stderr(&output));
         }
     }
@@ -63,7 +81,7 @@ fn the_first_address_need_not_be_the_right_one() {
     let path = getent(script);
     for url in urls(&etcd, &postgres, "one") {
         let mark = path.path().join("mark");
-        let output = run(&url, path.path(), &mark);
+        let output = run_by(path.path(), &url, &mark);
         assert!(output.status.success() && mark.exists(), "{url}: {}", stderr(&output));
         std::fs::remove_file(mark).expect("it is there");
     }
@@ -99,9 +117,9 @@ fn one_host_of_several_is_known() {
 #[test]
 fn a_look_up_that_does_not_end_is_ended() {
     for url in ["etcd://one", "postgres://user@one/database"] {
-        let path = getent("echo $$ > \"$0.pid\"; exec /usr/bin/sleep 1000");
+        let path = getent("exec /usr/bin/sleep 1000");
         let mark = path.path().join("mark");
-        let output = run(url, path.path(), &mark);
+        let output = run_by(path.path(), url, &mark);
         assert_eq!(output.status.code(), Some(69), "{url}: {}", stderr(&output));
         assert!(stderr(&output).contains("no answer in time"), "{}", stderr(&output));
         assert!(!mark.exists());
@@ -111,9 +129,9 @@ fn a_look_up_that_does_not_end_is_ended() {
 
 #[test]
 fn a_look_up_that_says_too_much_is_ended() {
-    let path = getent("echo $$ > \"$0.pid\"; exec /usr/bin/yes nonsense");
+    let path = getent("exec /usr/bin/yes nonsense");
     let mark = path.path().join("mark");
-    let output = run("etcd://one", path.path(), &mark);
+    let output = run_by(path.path(), "etcd://one", &mark);
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert!(!mark.exists());
     is_gone(&path);

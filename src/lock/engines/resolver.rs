@@ -7,7 +7,7 @@
 
 use super::background;
 use crate::lock::sys;
-use crate::lock::system::{Process, printable};
+use crate::lock::system::{Process, getent, printable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -16,9 +16,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// By the search path; else where it is installed.
-const GETENT: [&str; 2] = ["getent", "/usr/bin/getent"];
 
 /// A longer answer is cut; in bytes.
 const LONGEST_ANSWER: usize = 65_536;
@@ -68,11 +65,7 @@ pub(crate) fn resolve(
 /// Runs getent(1).
 fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, String> {
     let end = Instant::now() + time;
-    let mut child = GETENT
-        .iter()
-        .map(|program| start(program, host))
-        .find(|started| !matches!(started, Err(e) if e.kind() == io::ErrorKind::NotFound))
-        .unwrap_or_else(|| Err(io::Error::other("it is not installed")))
+    let mut child = getent(&["ahosts", "--", host], start)
         .map_err(|e| format!("this program needs getent(1) to resolve names: {e}"))?;
     // Opened before anybody can have reaped it: a number alone may come to mean another process.
     let process = Process::open(child.id());
@@ -92,14 +85,9 @@ fn ask_getent(host: &str, port: u16, time: Duration) -> Result<Vec<SocketAddr>, 
 }
 
 /// Starts it in a process group of its own: what a terminal sends to this program's group is not for it.
-fn start(program: &str, host: &str) -> io::Result<Child> {
-    let mut command = Command::new(program);
-    command.args(["ahosts", "--", host]).process_group(0);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    sys::ends_with_its_maker(&mut command);
+fn start(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0).stdout(Stdio::piped());
+    sys::ends_with_its_maker(command);
     command.spawn()
 }
 

@@ -1,11 +1,8 @@
 //! Users and groups by name and number, as passwd(5) and group(5) list them; who is not listed there is asked for with
 //! getent(1).
 
+use super::getent::getent;
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
-
-/// Where getent(1) is. Not searched for in PATH: what is found there may be another user's choice.
-const GETENT: [&str; 3] = ["/usr/bin/getent", "/bin/getent", "/run/current-system/sw/bin/getent"];
 
 /// The user's name, else the number as text. Reads the file each time.
 pub fn user_name(uid: u32) -> String {
@@ -113,14 +110,10 @@ fn asked(database: &str, key: &str) -> String {
     if key.is_empty() || key.starts_with('-') {
         return String::new(); // it would be an option
     }
-    for program in GETENT {
-        let mut command = Command::new(program);
-        command.args([database, key]).env_clear();
-        if let Ok(output) = command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
-            return String::from_utf8_lossy(&output.stdout).into_owned();
-        }
+    match getent(&[database, key], |command| command.env_clear().output()) {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(_) => String::new(),
     }
-    String::new()
 }
 
 #[cfg(test)]
