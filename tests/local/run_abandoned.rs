@@ -70,10 +70,24 @@ fn recover_runs_first_and_only_after_a_death() {
     let output = run(&lock, &["--recover", "echo tried; exit 3", "echo", "ran"]);
     assert_eq!(output.status.code(), Some(125));
     assert_eq!(output.stdout, b"tried\n");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("status 3"));
+    let not_done = |how: &str| {
+        format!(
+            "resourcelock: {0}: --recover {how}: the command was not run; the next run with --recover tries again, unless you \
+             repair the resource and then: resourcelock {0} unget\n",
+            lock.name()
+        )
+    };
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        not_done("failed with status 3")
+    );
     assert!(!lock.state().locked);
     let killed = run(&lock, &["--recover", "kill -9 $$", "echo", "ran"]);
     assert_eq!(killed.status.code(), Some(125));
+    assert_eq!(
+        String::from_utf8(killed.stderr).unwrap(),
+        not_done("was killed by KILL")
+    );
     let expected = format!("recover {}\nran\n", lock.name());
     assert_eq!(stdout(&lock, &["--recover", recover, "echo", "ran"]), expected);
     assert_eq!(stdout(&lock, &["--recover", recover, "echo", "ran"]), "ran\n");

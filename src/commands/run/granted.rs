@@ -3,8 +3,8 @@
 use super::checked::{Checked, Watching};
 use super::prepared::Prepared;
 use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until, signal_name};
-use crate::commands::Failure;
 use crate::commands::job::Variable;
+use crate::commands::{Failure, advice};
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
 use resourcelock::engines::Validity;
@@ -131,6 +131,13 @@ impl<'r> Granted<'r> {
     fn recover(&mut self, text: &OsStr) -> Result<(), Stop> {
         let run = self.run();
         let about = |what: String| Stop::Failed(Failure::about(&run.args.name, what));
+        let not_done = |how: String| {
+            let unget = advice::command_line(run.common, &run.args.name, "unget");
+            format!(
+                "--recover {how}: the command was not run; the next run with --recover tries again, unless you repair the resource \
+                 and then: {unget}"
+            )
+        };
         let program = Program::shell(text.to_owned()).map_err(|e| about(format!("--recover: {e}")))?;
         let plan = Plan {
             limit: None,
@@ -145,14 +152,9 @@ impl<'r> Granted<'r> {
         .map_err(|e| about(format!("--recover: {e}")))?;
         match ended.how {
             How::Exited(0) => Ok(()),
-            How::Exited(status) => Err(about(format!(
-                "--recover ended with status {status}: the command was not run, the lock stays marked as abandoned"
-            ))),
+            How::Exited(status) => Err(about(not_done(format!("failed with status {status}")))),
             How::Killed(signal) => {
-                let what = format!(
-                    "--recover was killed by {}: the command was not run, the lock stays marked as abandoned",
-                    signal_name(signal)
-                );
+                let what = not_done(format!("was killed by {}", signal_name(signal)));
                 if !exec::asks_to_end(signal) {
                     return Err(about(what));
                 }
