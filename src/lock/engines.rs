@@ -44,7 +44,7 @@ mod postgres;
 #[cfg(feature = "remote")]
 pub(crate) use follow::Follow;
 pub(crate) use follow::Watch;
-pub(crate) use guard::Guard;
+pub(crate) use guard::{Guard, Undelivered};
 #[cfg(feature = "remote")]
 pub(crate) use held::Held;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};

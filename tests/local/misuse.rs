@@ -2,7 +2,7 @@
 
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
-use resourcelock::{Ended, Error, GetOptions, Guard, ResourceLock, UngetOptions, Wait};
+use resourcelock::{Detached, Ended, Error, GetOptions, Guard, ResourceLock, UngetOptions, Wait};
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -126,6 +126,52 @@ fn all_or_none() {
         ResourceLock::acquire_all(&[], &now).unwrap().map(|all| all.len()),
         Some(0)
     );
+}
+
+/// What was acquired before is released, also what would have stayed without a process.
+#[test]
+fn all_or_none_of_detached_holds() {
+    let locks = [TestLock::new("misuse"), TestLock::new("misuse")];
+    let [one, two] = [locks[0].open(), locks[1].open()];
+    let leave = GetOptions::new().wait(Wait::No).detached(Detached::default());
+    let held = locks[1].open().acquire().unwrap();
+    assert!(ResourceLock::acquire_all(&[&one, &two], &leave).unwrap().is_none());
+    assert!(!locks[0].state().locked, "none");
+    drop(held);
+    drop(ResourceLock::acquire_all(&[&one, &two], &leave).unwrap().expect("both"));
+    for (handle, lock) in [(one, &locks[0]), (two, &locks[1])] {
+        assert!(lock.state().locked, "all: left taken");
+        assert!(handle.unget_lock(UngetOptions::new().force(true)).unwrap());
+    }
+}
+
+/// A panic before all are acquired says nothing of what they protect: nothing was done under them.
+#[test]
+fn a_panic_while_one_of_all_is_waited_for() {
+    let locks = [TestLock::new("misuse"), TestLock::new("misuse")];
+    let mut handles = [locks[0].open(), locks[1].open()];
+    handles.sort_by(|a, b| a.name().cmp(b.name()));
+    let [first, second] = &handles;
+    let _held = ResourceLock::open(second.name()).unwrap().acquire().unwrap();
+    let options = GetOptions::new().on_wait(Duration::from_millis(1), |_| panic!("on purpose"));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        ResourceLock::acquire_all(&[first, second], &options).map(drop)
+    }));
+    assert!(panicked.is_err());
+    assert!(!first.try_acquire().unwrap().expect("it is released").abandoned());
+}
+
+/// Whoever has the lock already has it still, also if he asks for a hold that is to stay.
+#[test]
+fn a_detached_hold_of_what_the_handle_has() {
+    let lock = TestLock::new("misuse");
+    let handle = lock.open();
+    assert!(handle.get_lock(&GetOptions::new()).unwrap());
+    let again = GetOptions::new().same_process_ok(true).detached(Detached::default());
+    assert!(handle.get_lock(&again).unwrap());
+    assert!(handle.have_the_lock() && lock.state().locked);
+    assert!(handle.unget_lock(UngetOptions::new()).unwrap());
+    assert!(!lock.state().locked);
 }
 
 /// Like a poisoned mutex, but nobody is kept out.

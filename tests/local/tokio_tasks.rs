@@ -1,7 +1,7 @@
 //! Locks in asynchronous programs, under a real runtime, with one thread and with several.
 
 use crate::common::TestLock;
-use resourcelock::{Change, Ended, Error, GetOptions, Guard, Mode, Wait};
+use resourcelock::{Change, Detached, Ended, Error, GetOptions, Guard, Mode, Wait};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
@@ -93,6 +93,34 @@ fn a_dropped_future_leaves_nothing_held() {
                 !state.locked && state.waiters.is_empty()
             })
             .await;
+        });
+    }
+}
+
+/// Also one that is to stay without a process, if its task never learns of it.
+#[test]
+fn a_dropped_future_releases_what_it_was_just_granted() {
+    for runtime in runtimes() {
+        let lock = TestLock::new("tokio");
+        let (one, other) = (lock.open(), lock.open());
+        runtime.block_on(async {
+            for options in [forever(), forever().detached(Detached::default())] {
+                let held = one.acquire().unwrap();
+                let token = held.token();
+                let mut waiting = Box::pin(other.acquire_async(options));
+                let nothing = tokio::time::timeout(Duration::from_millis(1), &mut waiting).await;
+                assert!(nothing.is_err());
+                until("it waits", || lock.state().waiters.len() == 1).await;
+                drop(held);
+                until("it is granted", || {
+                    let holders = lock.state().holders;
+                    holders.iter().any(|holder| holder.token > Some(token))
+                })
+                .await;
+                drop(waiting);
+                until("it is released", || !lock.state().locked).await;
+            }
+            assert!(!one.try_acquire().unwrap().expect("it is free").abandoned());
         });
     }
 }

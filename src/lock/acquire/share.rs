@@ -183,6 +183,11 @@ impl Share {
         self.give_up()
     }
 
+    /// True if the hold stays when nobody uses it.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.with(|hold| hold.detached).unwrap_or(false)
+    }
+
     /// The user's share is counted elsewhere from now on.
     pub(crate) fn forget(mut self) {
         self.user = None;

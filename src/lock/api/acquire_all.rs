@@ -1,7 +1,7 @@
 //! Several locks at once.
 
 use crate::lock::api::resource_lock::{Opened, ResourceLock};
-use crate::lock::engines::Guard;
+use crate::lock::engines::{Guard, Undelivered};
 use crate::lock::types::{Error, GetOptions, Result, Wait};
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ impl ResourceLock {
                 name: locks[pair[0]].name().clone(),
             });
         }
-        let mut guards: Vec<(usize, Guard)> = Vec::with_capacity(locks.len());
+        let mut guards: Vec<(usize, Undelivered)> = Vec::with_capacity(locks.len());
         for i in order {
             let mut options = options.clone();
             if let Wait::For(time) = options.wait {
@@ -35,10 +35,12 @@ impl ResourceLock {
             let Some(guard) = locks[i].acquire_with(&options)? else {
                 return Ok(None);
             };
-            guards.push((i, guard));
+            guards.push((i, Undelivered::new(guard)));
         }
         guards.sort_by_key(|(i, _)| *i);
-        Ok(Some(guards.into_iter().map(|(_, guard)| guard).collect()))
+        Ok(Some(
+            guards.into_iter().filter_map(|(_, guard)| guard.deliver()).collect(),
+        ))
     }
 
     /// Where it is kept.

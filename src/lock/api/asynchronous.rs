@@ -6,7 +6,7 @@
 
 use crate::lock::acquire::hold::User;
 use crate::lock::api::resource_lock::{Opened, ResourceLock};
-use crate::lock::engines::Guard;
+use crate::lock::engines::{Guard, Undelivered};
 use crate::lock::inspect::Change;
 use crate::lock::types::{Cancel, Error, GetOptions, Result};
 use std::fmt;
@@ -98,11 +98,11 @@ impl ResourceLock {
         let lock = self.clone();
         let cancel = Arc::new(Cancel::new());
         let _leave = CancelOnDrop(cancel.clone());
-        in_thread("lock-wait", move || {
+        let acquired = in_thread("lock-wait", move || -> Result<_> {
             let options = options.cancel(&cancel);
-            lock.acquire_with(&options)
-        })
-        .await?
+            Ok(lock.acquire_with(&options)?.map(Undelivered::new))
+        });
+        Ok(acquired.await??.and_then(Undelivered::deliver))
     }
 
     /// What happens to the lock from now on, as a stream. A thread follows the lock until the stream is dropped.

@@ -40,7 +40,8 @@ impl ResourceLock {
                 let Some(share) = handle.get(options, User::Handle)? else {
                     return Ok(false);
                 };
-                if options.detached.is_none() {
+                // Not only if a detached one was asked for: the handle may have had the lock already.
+                if !share.is_detached() {
                     share.forget(); // until `unget_lock`
                 }
                 Ok(true)

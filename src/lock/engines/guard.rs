@@ -278,6 +278,34 @@ impl Guard {
     }
 }
 
+/// A guard that the program does not have yet. If it never gets it, the hold is released, a
+/// [detached](crate::GetOptions::detached) one as well, and a panic says nothing of what the lock protects: nothing was done
+/// under it.
+pub(crate) struct Undelivered(Option<Guard>);
+
+impl Undelivered {
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self(Some(guard))
+    }
+
+    /// The program has it from now on.
+    pub(crate) fn deliver(mut self) -> Option<Guard> {
+        self.0.take()
+    }
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        match self.0.take().map(|guard| guard.hold) {
+            Some(Hold::Local(share)) => _ = share.release(),
+            // No answer is waited for.
+            #[cfg(feature = "remote")]
+            Some(Hold::Remote(..)) => {}
+            None => {}
+        }
+    }
+}
+
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")

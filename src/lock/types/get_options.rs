@@ -211,7 +211,8 @@ impl<'a> GetOptions<'a> {
     /// Succeed immediately if this handle holds the lock already, in a mode that [includes](Mode::includes) the one that is
     /// asked for (the Python module's `same_process_ok`). The hold is then shared: it ends when nobody uses it any more,
     /// the guards that share it and the handle itself ([`get_lock`](crate::ResourceLock::get_lock)). A hold in another mode
-    /// is waited for, as if it were another process's.
+    /// is waited for, as if it were another process's. A hold that is shared so does not become a
+    /// [detached](Self::detached) one.
     pub fn same_process_ok(mut self, ok: bool) -> Self {
         self.same_process_ok = ok;
         self
