@@ -91,10 +91,11 @@
 //! | | what comes of it |
 //! |---|---|
 //! | asking again through a handle that has the lock | taken: `None`, or a wait for one's own guard; [`GetOptions::same_process_ok`] shares the hold |
-//! | forgetting a guard | the lock stays taken until the process ends |
+//! | forgetting a guard | the lock stays taken until the process ends, which counts as its death: the next holder is told |
 //! | dropping the handle before its guards | nothing: guards go on; what [`ResourceLock::get_lock`] has acquired is released |
 //! | fork | the child has copies that release nothing; asking or releasing there is [`Error::Forked`] |
 //! | a panic under the lock | it is released, and the next holder is told ([`Guard::abandoned`]) |
+//! | `std::process::exit` under the lock | drops no guard: a death, of which the next holder is told |
 //! | a panic in [`GetOptions::on_wait`] | the request leaves the queue |
 //! | a logger that uses the handle | it works: nothing is logged inside |
 //! | two locks in different orders | a deadlock, if nobody limits the wait; [`ResourceLock::acquire_all`] cannot |

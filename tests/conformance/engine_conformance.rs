@@ -124,6 +124,18 @@ fn handle_conforms(url: &str) {
     assert!(other.unget_lock(UngetOptions::new()).expect("it answers"));
     assert!(!other.unget_lock(UngetOptions::new()).expect("it answers"));
     assert!(!other.is_locked().expect("it answers") && !other.have_the_lock());
+    if kind.shared {
+        // Whoever has it shared does not have it exclusively.
+        let again = |mode| at_once().mode(mode).same_process_ok(true);
+        assert!(other.get_lock(&patient().mode(Mode::Shared)).expect("it answers"));
+        assert!(other.get_lock(&again(Mode::Shared)).expect("it answers"));
+        assert!(!other.get_lock(&again(Mode::Exclusive)).expect("it answers"));
+        assert!(other.unget_lock(UngetOptions::new()).expect("it answers"));
+        assert!(!other.unget_lock(UngetOptions::new()).expect("it answers"));
+        assert!(other.get_lock(&patient()).expect("it answers"));
+        assert!(other.get_lock(&again(Mode::Shared)).expect("it answers"));
+        assert!(other.unget_lock(UngetOptions::new()).expect("it answers"));
+    }
     if kind.slots {
         let none = other.acquire_with(&patient().mode(Mode::Slots(0)));
         assert!(matches!(none, Err(Error::NoSlots)), "{none:?}");

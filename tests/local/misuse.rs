@@ -42,6 +42,7 @@ fn a_forgotten_guard() {
     assert!(lock.state().locked && lock.open().try_acquire().unwrap().is_none());
     assert!(worker.end().success());
     wait_until("the process's end has released it", || !lock.state().locked);
+    assert!(lock.open().acquire().unwrap().abandoned(), "it counts as a death");
 }
 
 /// A guard needs no handle. What was acquired in the Python module's words ends with the handle.
@@ -63,6 +64,15 @@ fn the_handle_is_dropped_first() {
     drop(clone);
     assert_eq!(lock.state().holders.len(), 1);
     assert!(guard.lost().is_none());
+    drop(guard);
+
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let handle = lock.open();
+        assert!(handle.get_lock(&GetOptions::new()).unwrap());
+        panic!("the handle is dropped");
+    }));
+    assert!(panicked.is_err() && !lock.state().locked);
+    assert!(!lock.open().acquire().unwrap().abandoned(), "guards tell of it alone");
 }
 
 #[test]

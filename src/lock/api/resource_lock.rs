@@ -4,7 +4,7 @@ use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::User;
 use crate::lock::engines::{Engine, Guard, Watch};
 use crate::lock::inspect;
-use crate::lock::types::{Cancel, Error, GetOptions, HistoryRecord, LockName, Result, State, Wait};
+use crate::lock::types::{Cancel, Error, GetOptions, HistoryRecord, LockName, Mode, Result, State, Wait};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,8 +37,7 @@ pub(crate) enum Opened {
     Remote {
         name: LockName,
         engine: Box<dyn Engine>,
-        /// What was acquired in the Python module's words, the latest last.
-        own: Mutex<Vec<Guard>>,
+        own: Mutex<Own>,
     },
 }
 
@@ -217,8 +216,10 @@ pub(crate) fn remote_state(engine: &dyn Engine, name: &LockName) -> Result<State
     })
 }
 
-/// What was acquired in the Python module's words.
-pub(crate) fn locked(own: &Mutex<Vec<Guard>>) -> MutexGuard<'_, Vec<Guard>> {
+/// What was acquired in the Python module's words, on an engine, the latest last.
+pub(crate) type Own = Vec<(Mode, Guard)>;
+
+pub(crate) fn locked(own: &Mutex<Own>) -> MutexGuard<'_, Own> {
     own.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,14 +1,16 @@
 //! The Python module's words.
 
 use crate::lock::acquire::hold::User;
-use crate::lock::api::resource_lock::{Opened, ResourceLock, locked, remote_state};
-use crate::lock::types::{Error, GetOptions, Result, UngetOptions};
+use crate::lock::api::resource_lock::{Opened, Own, ResourceLock, locked, remote_state};
+use crate::lock::types::{Error, GetOptions, Mode, Result, UngetOptions};
+use std::sync::Mutex;
 
 /// # The Python module's words
 ///
 /// For programs that are ported from `cjnfuncs.resourcelock`: the same words for the same things. What was acquired by
 /// [`get_lock`](Self::get_lock) belongs to the handle (to all its clones), not to a guard: it is released by
-/// [`unget_lock`](Self::unget_lock), or when the last clone is dropped.
+/// [`unget_lock`](Self::unget_lock), or when the last clone is dropped. That is an ordinary release, also if a panic drops
+/// it: only a guard tells the next holder of a panic.
 ///
 /// ```
 /// use resourcelock::{GetOptions, ResourceLock, UngetOptions};
@@ -48,11 +50,11 @@ impl ResourceLock {
             }
             Opened::Remote { name, engine, own } => match options.detached {
                 Some(detached) => Ok(engine.acquire_detached(name, options, detached)?.is_some()),
-                None if options.same_process_ok && self.have_the_lock() => Ok(true),
+                None if options.same_process_ok && includes(own, options.mode) => Ok(true),
                 None => {
                     let guard = engine.acquire(name, options)?;
                     let acquired = guard.is_some();
-                    locked(own).extend(guard);
+                    locked(own).extend(guard.map(|guard| (options.mode, guard)));
                     Ok(acquired)
                 }
             },
@@ -73,7 +75,7 @@ impl ResourceLock {
             Opened::Local(handle) => handle.unget(options),
             Opened::Remote { own, .. } if options.is_own() => {
                 let latest = locked(own).pop();
-                latest.map_or(Ok(false), crate::lock::engines::Guard::release)
+                latest.map_or(Ok(false), |(_, guard)| guard.release())
             }
             Opened::Remote { name, engine, .. } => engine.break_hold(name, options),
         }
@@ -85,7 +87,7 @@ impl ResourceLock {
     pub fn have_the_lock(&self) -> bool {
         match self.opened() {
             Opened::Local(handle) => handle.check_fork().is_ok() && handle.held_token().is_some(),
-            Opened::Remote { own, .. } => locked(own).last().is_some_and(|guard| guard.lost().is_none()),
+            Opened::Remote { own, .. } => locked(own).last().is_some_and(|(_, guard)| guard.lost().is_none()),
         }
     }
 
@@ -94,7 +96,7 @@ impl ResourceLock {
     pub fn token(&self) -> Option<u64> {
         match self.opened() {
             Opened::Local(handle) => handle.token(),
-            Opened::Remote { own, .. } => locked(own).last().map(crate::lock::engines::Guard::token),
+            Opened::Remote { own, .. } => locked(own).last().map(|(_, guard)| guard.token()),
         }
     }
 
@@ -108,7 +110,7 @@ impl ResourceLock {
             Opened::Local(handle) => handle.mark_recovered(None),
             Opened::Remote { own, .. } => {
                 let own = locked(own);
-                own.last().ok_or(Error::NotHeld)?.mark_recovered()
+                own.last().ok_or(Error::NotHeld)?.1.mark_recovered()
             }
         }
     }
@@ -205,4 +207,11 @@ impl ResourceLock {
     pub fn close(self) {
         log::debug!("<{}> semaphore closed", self.name());
     }
+}
+
+/// True if one of these holds allows what one in `mode` does.
+fn includes(own: &Mutex<Own>, mode: Mode) -> bool {
+    let own = locked(own);
+    own.iter()
+        .any(|(held, guard)| held.includes(mode) && guard.lost().is_none())
 }

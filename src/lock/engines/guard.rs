@@ -19,7 +19,8 @@ use std::os::fd::BorrowedFd;
 /// ([`GetOptions::same_process_ok`](crate::GetOptions::same_process_ok)) release it with the last of them. A
 /// [detached](crate::GetOptions::detached) hold stays when its guard is dropped.
 ///
-/// A guard that is forgotten ([`std::mem::forget`], a reference cycle) keeps the lock until the process ends. In the child
+/// A guard that is forgotten ([`std::mem::forget`], a reference cycle) keeps the lock until the process ends, and
+/// so does one that `std::process::exit` leaves: that counts as the holder's death. In the child
 /// of a fork a guard is only a copy: it releases nothing, and [`release`](Self::release) fails with
 /// [`Error::Forked`](crate::Error::Forked).
 ///

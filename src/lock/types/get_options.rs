@@ -212,7 +212,8 @@ impl<'a> GetOptions<'a> {
     /// asked for (the Python module's `same_process_ok`). The hold is then shared: it ends when nobody uses it any more,
     /// the guards that share it and the handle itself ([`get_lock`](crate::ResourceLock::get_lock)). A hold in another mode
     /// is waited for, as if it were another process's. A hold that is shared so does not become a
-    /// [detached](Self::detached) one.
+    /// [detached](Self::detached) one. On an engine it has no meaning but for
+    /// [`get_lock`](crate::ResourceLock::get_lock), after `get_lock`.
     pub fn same_process_ok(mut self, ok: bool) -> Self {
         self.same_process_ok = ok;
         self
