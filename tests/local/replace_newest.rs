@@ -1,7 +1,10 @@
 //! `run --replace` when several come (fault 19): of those that wait, the newest alone is wanted.
 
-use crate::common::run::{hold, wait_for_waiters};
-use crate::common::{Ask, LineChild, TestLock, Worker};
+use crate::common::run::{LISTENER, command_of, hold, wait_for_waiters};
+use crate::common::sandbox::behind;
+use crate::common::{Ask, LineChild, TestLock, Worker, wait_until};
+use nix::sys::signal::Signal::SIGCONT;
+use nix::sys::signal::kill;
 use std::process::{Child, Output, Stdio};
 
 /// A `run` that waits, as number `waiters` in the queue, or as long as it takes to be seen there.
@@ -39,6 +42,41 @@ fn the_newest_alone_runs() {
     let output = third.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "third\n", "{output:?}");
     assert!(!lock.state().locked && lock.state().waiters.is_empty());
+}
+
+/// One that is granted the lock after the newer one has seen who holds it, and before that one waits, is asked to end, too.
+#[test]
+fn one_that_was_granted_meanwhile_ends() {
+    let lock = TestLock::new("newest");
+    let mut holder = hold(&lock, &[]);
+    let mut older = LineChild::spawn(&mut lock.command(&["run", "--replace", "bash", "-c", LISTENER]));
+    holder.says("got TERM");
+    wait_for_waiters(&lock, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    // Stopped after it has asked the holder.
+    let stop = "-einject=pidfd_send_signal:signal=STOP:when=1";
+    let traced = [
+        "strace",
+        "-qq",
+        "-o",
+        log.to_str().unwrap(),
+        "-etrace=pidfd_send_signal",
+        stop,
+    ];
+    let newer = lock.command(&["run", "--replace", "echo", "newer"]);
+    let mut newer = behind(&traced, &newer).stdout(Stdio::piped()).spawn().unwrap();
+    holder.says("got TERM");
+    wait_until("it is stopped", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("stopped by SIGSTOP"))
+    });
+    holder.finish();
+    assert!(older.line().starts_with("up "), "it was granted the lock");
+    kill(command_of(&mut newer).expect("it is stopped"), SIGCONT).unwrap();
+    older.wait_for_line("got TERM");
+    older.close_input();
+    assert_eq!(older.wait().code(), Some(9));
+    assert_eq!(newer.wait_with_output().unwrap().stdout, b"newer\n");
 }
 
 /// As every wait in vain, it can be a success without a word.

@@ -9,6 +9,7 @@ use crate::commands::job::{self, Job};
 use crate::exec::{self, Program, Signals};
 use resourcelock::GetOptions;
 use resourcelock::system::boottime;
+use std::time::Duration;
 
 /// Ready to request the lock.
 pub(super) struct Prepared<'r> {
@@ -85,9 +86,10 @@ impl<'r> Prepared<'r> {
         let args = run.args;
         let command = self.program.name();
         let note = run.note(&command);
-        if args.replace {
-            replace::ask_holders_to_end(run, &self.own)?;
-        }
+        let asked = match args.replace {
+            true => replace::ask_holders_to_end(run, &self.own)?,
+            false => Vec::new(),
+        };
         let mut options = GetOptions::new()
             .wait(args.request.wait)
             .mode(args.request.mode)
@@ -98,6 +100,11 @@ impl<'r> Prepared<'r> {
             .replaces(args.replace);
         if let Some(ttl) = args.ttl {
             options = options.lease(ttl);
+        }
+        if args.replace {
+            // An older request with --replace may have been granted the lock since. Now that this one is in the queue, older
+            // ones withdraw. What fails here (a signal, a damaged table) ends the wait, too.
+            options = options.on_wait(Duration::ZERO, |state| drop(replace::ask(run, state, &asked)));
         }
         let options = run.waiting.told_by(options, run.engine.capabilities().remote);
         match run.engine.acquire(&run.lock, &options) {

@@ -102,8 +102,8 @@ impl Handle {
 struct Acquisition<'h, 'o> {
     handle: &'h Arc<Handle>,
     options: &'o GetOptions<'o>,
-    /// `options.on_wait`, until it has been called.
-    on_wait: Option<&'o OnWait<'o>>,
+    /// Those of `options.on_wait` that have not been called yet.
+    on_wait: &'o [OnWait<'o>],
     /// Who will have it.
     user: User,
     request: Request,
@@ -165,7 +165,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             last_check: false,
             swept: false,
             cursor: 0,
-            on_wait: options.on_wait.as_ref(),
+            on_wait: &options.on_wait,
             options,
         })
     }

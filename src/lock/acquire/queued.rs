@@ -124,17 +124,19 @@ impl<'a> Queued<'a> {
 
     /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled. If that panics (in
     /// what the program wants to be called), the request leaves the queue.
-    pub(crate) fn wait(mut self, cancel: Option<&Cancel>, on_wait: &mut Option<&OnWait<'_>>) -> Waited {
+    pub(crate) fn wait(mut self, cancel: Option<&Cancel>, on_wait: &mut &[OnWait<'_>]) -> Waited {
         let waited = self.wait_for_end(cancel, on_wait);
         self.over = true;
         waited
     }
 
-    fn wait_for_end(&mut self, cancel: Option<&Cancel>, on_wait: &mut Option<&OnWait<'_>>) -> Waited {
-        let tell_at = on_wait.map_or(u64::MAX, |(after, _)| {
-            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            self.request.queued.saturating_add(after)
-        });
+    fn wait_for_end(&mut self, cancel: Option<&Cancel>, on_wait: &mut &[OnWait<'_>]) -> Waited {
+        let queued = self.request.queued;
+        let tell_at = |on_wait: &[OnWait<'_>]| {
+            on_wait.first().map_or(u64::MAX, |(after, _)| {
+                queued.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+            })
+        };
         // There is time for it now; a request that is granted at once may do so later, if at all.
         Real::new(self.objects, self.request.queued, self.request.queued).name_namespace(self.i);
         loop {
@@ -156,9 +158,10 @@ impl<'a> Queued<'a> {
             if let Some(why) = self.reason_to_leave(cancel, now) {
                 return self.leave(now, why);
             }
-            if now >= tell_at
-                && let Some((_, tell)) = on_wait.take()
+            if now >= tell_at(on_wait)
+                && let Some(((_, tell), later)) = on_wait.split_first()
             {
+                *on_wait = later;
                 let objects = self.handle.current().objects.clone();
                 let (semaphore, note) = (&objects.semaphore, &objects.note);
                 let owned = Owned::used(semaphore);
@@ -173,8 +176,7 @@ impl<'a> Queued<'a> {
             let Some(check) = self.check(&real, now) else {
                 continue;
             };
-            let told = if on_wait.is_some() { tell_at } else { u64::MAX };
-            let latest = self.deadline.min(told);
+            let latest = self.deadline.min(tell_at(on_wait));
             let until = |after: u64| now.saturating_add(after).min(latest);
             let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
             self.sleep(&check, cancel, next, foreign);

@@ -141,7 +141,7 @@ impl Etcd {
         if options.wait == Wait::No && !self.would_grant(name, &stored, options.cancel)? {
             return Ok(None);
         }
-        let mut on_wait = options.on_wait.as_ref();
+        let mut on_wait = options.on_wait.as_slice();
         loop {
             let timeouts = Timeouts::until(Contact::First, options.cancel);
             let lease = OwnLease::begin(&self.gateway, ttl, timeouts);
@@ -181,7 +181,7 @@ impl Etcd {
         &self,
         mut request: OwnRequest,
         cancel: Option<&Cancel>,
-        on_wait: &mut Option<&'o OnWait<'o>>,
+        on_wait: &mut &'o [OnWait<'o>],
         deadline: u64,
     ) -> Result<Turn> {
         const REMOVED: &str = "the request was removed from the queue";

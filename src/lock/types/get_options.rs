@@ -152,7 +152,8 @@ pub struct GetOptions<'a> {
     pub(crate) detached: Option<Detached>,
     pub(crate) command: Option<&'a str>,
     pub(crate) cancel: Option<&'a Cancel>,
-    pub(crate) on_wait: Option<OnWait<'a>>,
+    /// In the order of their times.
+    pub(crate) on_wait: Vec<OnWait<'a>>,
     pub(crate) queue_at_once: bool,
     pub(crate) replaces: bool,
     pub(crate) lease: Option<Duration>,
@@ -187,7 +188,7 @@ impl<'a> GetOptions<'a> {
             detached: None,
             command: None,
             cancel: None,
-            on_wait: None,
+            on_wait: Vec::new(),
             queue_at_once: false,
             replaces: false,
             lease: None,
@@ -253,9 +254,11 @@ impl<'a> GetOptions<'a> {
         self
     }
 
-    /// Calls `tell` once if the wait lasts longer than `after`, with what is known about holders and waiters.
+    /// Calls `tell` once if the wait lasts longer than `after`, with what is known about holders and waiters. By then the
+    /// request is in the queue. There can be several of them.
     pub fn on_wait(mut self, after: Duration, tell: impl Fn(&State) + Send + Sync + 'a) -> Self {
-        self.on_wait = Some((after, Arc::new(tell)));
+        self.on_wait.push((after, Arc::new(tell)));
+        self.on_wait.sort_by_key(|(after, _)| *after);
         self
     }
 

@@ -41,7 +41,7 @@ pub(super) struct Waiting<'a, 'o> {
     created: u64,
     cancel: Option<&'a Cancel>,
     /// Told of the wait, once.
-    on_wait: &'a mut Option<&'o OnWait<'o>>,
+    on_wait: &'a mut &'o [OnWait<'o>],
     /// Both on the monotonic clock, ns.
     begun: u64,
     deadline: u64,
@@ -52,7 +52,7 @@ impl<'a, 'o> Waiting<'a, 'o> {
         etcd: &'a Etcd,
         request: &'a mut OwnRequest,
         created: u64,
-        (cancel, on_wait): (Option<&'a Cancel>, &'a mut Option<&'o OnWait<'o>>),
+        (cancel, on_wait): (Option<&'a Cancel>, &'a mut &'o [OnWait<'o>]),
         deadline: u64,
     ) -> Self {
         Self {
@@ -149,12 +149,13 @@ impl<'a, 'o> Waiting<'a, 'o> {
 
     /// When to tell that it waits.
     fn tell_at(&self) -> u64 {
-        self.on_wait
-            .map_or(u64::MAX, |(after, _)| background::later(self.begun, *after))
+        let next = self.on_wait.first();
+        next.map_or(u64::MAX, |(after, _)| background::later(self.begun, *after))
     }
 
     fn tell(&mut self) {
-        if let Some((_, tell)) = self.on_wait.take() {
+        if let Some(((_, tell), later)) = self.on_wait.split_first() {
+            *self.on_wait = later;
             // It is only shown: if it cannot be read now, nothing is said.
             if let Ok(Some(state)) = self.etcd.peek(&self.request.name) {
                 tell(&state);

@@ -121,7 +121,7 @@ impl RequestHandle {
         peek: impl Fn() -> Option<State>,
     ) -> Result<Option<PostgresHold>> {
         let begun = sys::monotonic();
-        let mut on_wait = options.on_wait.as_ref();
+        let mut on_wait = options.on_wait.as_slice();
         loop {
             match self.shared.take() {
                 Phase::Asking => {}
@@ -154,14 +154,15 @@ impl RequestHandle {
                 return Err(Error::Cancelled);
             }
             // Before it is queued, a view would only wait for the same answer.
-            let to_tell = on_wait.filter(|_| self.shared.queued.is_set());
+            let to_tell = on_wait.first().filter(|_| self.shared.queued.is_set());
             let tell_at = to_tell.map_or(u64::MAX, |(after, _)| background::later(begun, *after));
             if sys::monotonic() < tell_at {
                 background::sleep(&[&self.shared.news], options.cancel, tell_at);
-            } else if let Some((_, tell)) = on_wait.take()
-                && let Some(state) = peek()
-            {
-                tell(&state);
+            } else if let Some(((_, tell), later)) = on_wait.split_first() {
+                on_wait = later;
+                if let Some(state) = peek() {
+                    tell(&state);
+                }
             }
         }
     }
