@@ -32,7 +32,10 @@ fn a_wait_does_not_block_the_runtime() {
         let lock = TestLock::new("tokio");
         let (one, other) = (lock.open(), lock.open());
         runtime.block_on(async {
-            let held = one.acquire_async(forever()).await.unwrap().expect("it is free");
+            let text = format!("request {}", 1); // made at run time, as a service's is
+            let held = one.acquire_async(forever().lock_info(text)).await;
+            let held = held.unwrap().expect("it is free");
+            assert!(one.get_lock_info().unwrap().ends_with(" - request 1"));
             let waiting = tokio::spawn(async move { other.acquire_async(forever()).await });
             until("it waits", || lock.state().waiters.len() == 1).await;
             // The runtime's only thread for blocking work is free for the holder.

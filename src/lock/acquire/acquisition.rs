@@ -140,7 +140,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         if !options.queue_at_once {
             process::pid_namespace(); // once; a process that takes one lock in its life names it later, if at all
         }
-        let command = options.command.map_or_else(process::own_command_packed, pack_command);
+        let command = options.command.as_deref();
+        let command = command.map_or_else(process::own_command_packed, pack_command);
         let request = Request {
             mode: options.mode,
             detached: options.detached,
@@ -271,7 +272,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let name = self.handle.name();
         let wall_us = current.clock.wall_us(hold.granted);
         let zone = &objects.table.header.zone;
-        let text = current.clock.note(wall_us, self.options.lock_info, zone);
+        let text = current.clock.note(wall_us, &self.options.lock_info, zone);
         if !objects.note.write(text) {
             log_unlocked!(Warn, "<{name}> the note is too long for its segment and was cut");
         }

@@ -68,8 +68,8 @@ impl StoredRequest {
             space: space().to_owned(),
             uid,
             user: system::user_name(uid),
-            command: cut(options.command.unwrap_or_else(|| process::own_command())),
-            message: cut(options.lock_info),
+            command: cut(options.command.as_deref().unwrap_or_else(|| process::own_command())),
+            message: cut(&options.lock_info),
             mode: options.mode.to_string(),
             asked: sys::realtime() / 1000,
             ..Self::default()

@@ -1,6 +1,7 @@
 //! What a caller can ask for: the request, the release, how to open.
 
 use crate::lock::types::{Cancel, Error, Result, State};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -147,10 +148,10 @@ pub(crate) type OnWait<'a> = (Duration, Arc<dyn Fn(&State) + Send + Sync + 'a>);
 pub struct GetOptions<'a> {
     pub(crate) wait: Wait,
     pub(crate) same_process_ok: bool,
-    pub(crate) lock_info: &'a str,
+    pub(crate) lock_info: Cow<'a, str>,
     pub(crate) mode: Mode,
     pub(crate) detached: Option<Detached>,
-    pub(crate) command: Option<&'a str>,
+    pub(crate) command: Option<Cow<'a, str>>,
     pub(crate) cancel: Option<&'a Cancel>,
     /// In the order of their times.
     pub(crate) on_wait: Vec<OnWait<'a>>,
@@ -183,7 +184,7 @@ impl<'a> GetOptions<'a> {
         Self {
             wait: Wait::For(Duration::from_secs(1)),
             same_process_ok: false,
-            lock_info: "",
+            lock_info: Cow::Borrowed(""),
             mode: Mode::Exclusive,
             detached: None,
             command: None,
@@ -220,9 +221,9 @@ impl<'a> GetOptions<'a> {
         self
     }
 
-    /// The text of the note: who takes the lock, and what for. The local date and time are put before it.
-    pub fn lock_info(mut self, text: &'a str) -> Self {
-        self.lock_info = text;
+    /// The text of the note: who takes the lock, and what for (`&str` or `String`). The local date and time are put before it.
+    pub fn lock_info(mut self, text: impl Into<Cow<'a, str>>) -> Self {
+        self.lock_info = text.into();
         self
     }
 
@@ -242,8 +243,8 @@ impl<'a> GetOptions<'a> {
 
     /// The command name that others are shown (default: this process's name). It is cut to 15 bytes, like comm in
     /// proc(5).
-    pub fn command(mut self, name: &'a str) -> Self {
-        self.command = Some(name);
+    pub fn command(mut self, name: impl Into<Cow<'a, str>>) -> Self {
+        self.command = Some(name.into());
         self
     }
 
