@@ -129,7 +129,7 @@ impl ResourceLock {
 
 impl Guard {
     /// As [`release`](Self::release), in a thread of its own: for holds on an engine, whose answer is waited for. The hold is
-    /// released also if the future is dropped.
+    /// released also if the future is dropped (a [detached](GetOptions::detached) one, if the future was polled before).
     ///
     /// # Errors
     /// As [`release`](Self::release).
