@@ -53,7 +53,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("detach_and_die", "BEACON_OUT=Relaxed"),
     ("detach_and_die", "BEACON_ASKED=Relaxed"),
     ("die_holding", "BEACON_OUT=Relaxed"),
-    ("die_holding", "BEACON_ASKED=Relaxed"),
     ("die_releasing", "BEACON_ASKED=Relaxed"),
     ("die_asking", "BEACON_ASKED=Relaxed"),
     ("wake_the_next", "no wake"),
