@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -770,6 +771,61 @@ fn a_temporary_name_that_was_left_behind() {
             }
             for path in [other.semaphore_path(), other.note_path(), other.table_path()] {
                 fs::remove_file(path).unwrap();
+            }
+        }
+    });
+}
+
+/// Whoever may write a semaphore may link it to any name. What looks temporary then is its own name, or that of a lock
+/// of somebody else: nothing is used by such a name, and neither is deleted.
+#[test]
+fn a_second_name_that_others_may_have_made() {
+    Machine::run(|machine| {
+        let group = I2C.to_string();
+        for (owner, access, other, other_group) in [
+            (ROOT, ["--mode", "666"], MALLORY, MALLORY.0),
+            (ALICE, ["--group", &group], BOB, I2C),
+        ] {
+            let run = |lock: &str| {
+                let mut command = machine.command(owner);
+                finished(command.args([lock, "run", "-n", "-E", "0", "--", "echo", "ran"]))
+            };
+            for (own, given, is_listed) in [("shared", "backup", false), ("daemon", "nightly", true)] {
+                let [path, link] = [own, given].map(|lock| LockName::new(lock).unwrap().semaphore_path());
+                for lock in [own, given] {
+                    let mut command = machine.member(owner);
+                    let made = finished(command.args([lock, "run"]).args(access).args(["--", "true"]));
+                    assert!(made.status.success(), "{made:?}");
+                }
+                fs::remove_file(&link).unwrap();
+                let delete_others = |lock: &str| {
+                    for part in [lock.to_owned(), format!("resourcelock2.{lock}")] {
+                        fs::remove_file(Path::new("/dev/shm").join(part)).unwrap();
+                    }
+                };
+                delete_others(own);
+                if !is_listed {
+                    delete_others(given);
+                }
+                let linked = finished(machine.program(other, "ln").gid(other_group).args([&path, &link]));
+                assert!(linked.status.success(), "{linked:?}");
+                for lock in [own, given] {
+                    let output = run(lock);
+                    let what = format!("{own} {given} {lock} {output:?}");
+                    assert_eq!((output.status.code(), &*output.stdout), (Some(125), &b""[..]), "{what}");
+                    for words in [&["remove"][..], &["remove", "--force"]] {
+                        let output = finished(machine.command(owner).arg(lock).args(words));
+                        assert_eq!(output.status.code(), Some(125), "{what} {words:?} {output:?}");
+                    }
+                }
+                let fixed = finished(machine.command(owner).args(["doctor", "--fix"]));
+                assert!(matches!(fixed.status.code(), Some(0 | 1)), "{fixed:?}");
+                assert!(path.exists() && link.exists(), "{own} {given} {fixed:?}");
+                fs::remove_file(path).unwrap();
+                fs::remove_file(link).unwrap();
+                if is_listed {
+                    delete_others(given);
+                }
             }
         }
     });

@@ -3,21 +3,29 @@
 use crate::lock::types::name::{SHM, TABLE_PREFIX, TEMPORARY};
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The names by which an object is made before it gets its own, and which are left behind if their maker is killed just
 /// then: sem_open(3)'s, `sem.` and six characters, unless a lock is called so; and this library's.
+///
+/// Not of an object that others may write: they may link it to any name, and what looks temporary may be its own name.
 pub fn temporary_names() -> HashMap<u64, PathBuf> {
     let Ok(entries) = std::fs::read_dir(SHM) else {
         return HashMap::new();
     };
     entries
         .flatten()
-        .filter(|entry| is_temporary(&entry.file_name()))
+        .filter(|entry| is_temporary(&entry.file_name()) && is_its_makers(entry))
         .map(|entry| (entry.ino(), entry.path()))
         .collect()
+}
+
+/// True if nobody but its owner can have given the object this name.
+fn is_its_makers(entry: &DirEntry) -> bool {
+    entry.metadata().is_ok_and(|file| file.mode() & 0o022 == 0)
 }
 
 fn is_temporary(file: &OsStr) -> bool {
