@@ -61,6 +61,7 @@ $RL "$NAME" trace -f > events & follower=$!
 until grep -q released events; do $RL "$NAME" run -- "./$PROGRAM" "$NAME" > /dev/null; done
 kill $follower; wait $follower; cat events
 $RL "$NAME" history; $RL "$NAME" history --svg -; $RL "$NAME" history --html -; $RL "$NAME" history --svg "no/$NOTE"
+$RL "$NAME" run -- sh -c 'kill -SEGV $$'; $RL "$NAME" run --recover false -- true; $RL "$NAME" unget
 $RL get "$NAME"; $RL "$NAME" frobnicate; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
 chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
 chmod 640 "/dev/shm/resourcelock2.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
@@ -74,6 +75,7 @@ mount --bind "$RL" program; setpriv --reuid 4321 --regid 4321 --clear-groups ./p
 setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
 chown 1234 /dev/shm/*; setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
 chown 0:0 /dev/shm/*; chmod 777 /dev/shm; $RL "$NAME" run -- true; $RL doctor; chmod 1777 /dev/shm
+ln "/dev/shm/sem.${NAME#/}" /dev/shm/other; $RL "$NAME" get; rm /dev/shm/other
 rm "/dev/shm/resourcelock2.${NAME#/}"; printf '\1\2' > "/dev/shm/${NAME#/}"; $RL "$NAME" get; $RL doctor
 rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 "#;
@@ -81,7 +83,7 @@ rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 /// Where the program writes advice that contains names or paths, and how often. It all goes through [`EVERYTHING`], but
 /// what needs two locks or systemd: what has been added goes there, and into `PARTS` or `MENDED`, before it is counted
 /// here.
-const ADVICE: [(&str, usize); 10] = [
+const ADVICE: [(&str, usize); 11] = [
     ("src/cli/usage.rs", 2),
     ("src/commands/doctor.rs", 1),
     ("src/commands/doctor/cycles.rs", 1),
@@ -90,7 +92,8 @@ const ADVICE: [(&str, usize); 10] = [
     ("src/commands/get.rs", 1),
     ("src/commands/remove.rs", 1),
     ("src/commands/run.rs", 2),
-    ("src/commands/support/advice.rs", 12),
+    ("src/commands/run/granted.rs", 1),
+    ("src/commands/support/advice.rs", 13),
     ("src/commands/support/waiting.rs", 1),
 ];
 
@@ -105,7 +108,8 @@ const PARTS: [&str; 6] = [
 ];
 
 /// How they begin.
-const MENDED: [&str; 8] = [
+const MENDED: [&str; 9] = [
+    "find /dev/shm -samefile ",
     "resourcelock --owner 4321 ",
     "resourcelock --group ",
     "resourcelock --mode 666 ",
@@ -152,7 +156,7 @@ fn misleads(c: char) -> bool {
 }
 
 /// What is advised to be executed.
-const PROGRAMS: [&str; 5] = ["resourcelock", "chmod", "kill", "loginctl", "rm"];
+const PROGRAMS: [&str; 6] = ["resourcelock", "chmod", "find", "kill", "loginctl", "rm"];
 
 /// The command lines that the output advises: at the end of a line, after a colon.
 fn advised(text: &str) -> Vec<&str> {

@@ -8,6 +8,7 @@ use nix::unistd::{getegid, geteuid, getgroups};
 use resourcelock::engines::passwords_in;
 use resourcelock::{Error, system};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// For somebody who is to give a lock to a group without being a member.
@@ -110,6 +111,11 @@ pub fn fact(error: &Error) -> String {
     }
 }
 
+fn has_other_names(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|found| found.is_file() && found.nlink() > 1)
+}
+
 /// What the user can do about `error`, in the words of the command line. `lock` is the lock's name.
 pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
     Some(match error {
@@ -131,6 +137,13 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
         Error::ForeignFile { path, .. } => {
             format!(
                 "use another name for the lock; or, if no program needs that file, delete it: rm {}",
+                quoted(path)
+            )
+        }
+        // Whoever deletes one name leaves the others' maker with an object of this owner.
+        Error::WrongObject { path, .. } if has_other_names(path) => {
+            format!(
+                "find its other names, and out who uses them: find {SHM} -samefile {}",
                 quoted(path)
             )
         }
