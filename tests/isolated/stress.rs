@@ -517,3 +517,29 @@ fn only_a_forced_release_in_between_explains_them() {
     let verdict = Verdict::of(folder.path());
     assert_eq!((verdict.explained, verdict.overlaps.len()), (1, 0), "{verdict:?}");
 }
+
+/// A is ended by force, in the Python module's way; P, who uses the module, comes in while A is still there; A's release
+/// gives away P's lock; B comes in.
+#[test]
+fn what_follows_from_a_force_is_explained_with_a_user_of_the_python_module() {
+    let found = |begin: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Occupancy::open(folder.path());
+        for line in [
+            json!({ "what": "visit", "at": 100, "token": 1 }),
+            json!({ "what": "force", "begin": begin, "end": begin + 10 }),
+            json!({ "what": "python", "at": 140, "since": 130 }),
+            json!({ "what": "left", "at": 200, "token": 1 }),
+            json!({
+                "what": "overlap", "at": 210,
+                "me": { "fate": "held", "since": 90, "token": 2 }, "other": { "since": 130 },
+            }),
+        ] {
+            journal.note(&line);
+        }
+        let verdict = Verdict::of(folder.path());
+        (verdict.explained, verdict.overlaps.len())
+    };
+    assert_eq!(found(110), (1, 0));
+    assert_eq!(found(50), (0, 1), "before A came in");
+}
