@@ -30,8 +30,8 @@ orderings! {
     GRANT = Release;
     /// Between the copy of a record, or of an entry of a ring, and the second look at its word or sequence.
     COPIED = Acquire;
-    /// Reading the own token, after which the word is read: if it is the token of a later request in this record, the word
-    /// is not the own one any more. Pairs with [`GRANT`].
+    /// Reading a request's own token, after which the word is read: if it is the token of a later request in this record,
+    /// the word is no longer its own. Pairs with [`GRANT`].
     TOKEN_LOAD = Acquire;
 
     /// Storing the number of the next entry of a ring: who sees it sees the entries before as complete.

@@ -145,7 +145,7 @@ impl<'a> Real<'a> {
         record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
     }
 
-    /// The token that the own request in record `i` was granted under; `None` = it is no longer held.
+    /// The token under which this process's request in record `i` was granted; `None` = it is no longer held.
     pub(crate) fn own_token(&self, i: usize, word: Word) -> Option<u64> {
         let token = self.record(i)?.token.load(TOKEN_LOAD);
         // After the token: it is ours if the record still is.

@@ -66,7 +66,7 @@ impl<'a, 'o> Waiting<'a, 'o> {
         }
     }
 
-    /// Waits until the wait ends, in whatever way.
+    /// Waits until the wait ends, however it does.
     pub(super) fn until_over(mut self, joined: &Queue) -> Result<Waited> {
         let mut verdict = key_queue::verdict(&joined.requests, self.created);
         let mut revision = joined.revision;

@@ -115,7 +115,7 @@ fn named_owners_are_used_and_root_makes_theirs() {
     };
     for uid in [ROOT, ALICE] {
         assert!(uses(uid, named, file(BOB, BOB, 0o600)));
-        assert!(uses(uid, named, file(uid, uid, 0o600)), "and the own ones still");
+        assert!(uses(uid, named, file(uid, uid, 0o600)), "and still its own");
         assert!(!uses(uid, named, file(BOB + 1, BOB, 0o600)));
     }
     assert_eq!(trust(ROOT, named).new_owner(), Some(BOB));
