@@ -300,6 +300,7 @@ pub static OPTIONS: &[OptionDef] = &[
         commands: &[Run, Get],
         value: Some(("OCTAL", Kind::Permissions)),
         help: "Permissions if created now: 600, 660, 666 (also: use anybody's lock)",
+        more: "A lock that everybody may write is used only with 666, whoever owns it.",
         needs: needs(Need::Files, "only a lock of this machine has files"),
         set: Set::Common(|common, value| put(&mut common.access.mode, Some(value.permissions()?))),
         ..OPTION

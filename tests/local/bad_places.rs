@@ -209,9 +209,19 @@ fn a_flag_of_another_user_alone() {
 fn a_lock_made_for_all_can_be_used_by_all() {
     let (lock, nobody) = (TestLock::new("places"), Nobody::new());
     printed(&mut lock.command(&["get", "-q", "--mode", "666"]));
-    assert_eq!(nobody.status(&[lock.name(), "get", "-t", "0", "-q"]), Some(75));
-    assert_eq!(nobody.status(&[lock.name(), "unget", "-q"]), Some(0));
-    assert_eq!(nobody.status(&[lock.name(), "run", "-q", "--", "true"]), Some(0));
+    let by_nobody = |words: &[&str]| nobody.status(&[&["--mode", "666", lock.name()], words].concat());
+    assert_eq!(by_nobody(&["get", "-t", "0", "-q"]), Some(75));
+    assert_eq!(by_nobody(&["unget", "-q"]), Some(0));
+    assert_eq!(by_nobody(&["run", "-q", "--", "true"]), Some(0));
+    // Who does not say so does not use it, its owner included.
+    assert_eq!(nobody.status(&[lock.name(), "run", "-q", "--", "true"]), Some(125));
+    let output = lock.command(&["run", "-n", "-E", "0", "--", "true"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_one_line(output.status.code(), &said);
+    assert!(
+        said.contains("everybody may write ") && said.contains("resourcelock --mode 666 "),
+        "{said}"
+    );
 }
 
 #[test]

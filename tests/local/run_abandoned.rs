@@ -265,7 +265,7 @@ fn replace_says_so_when_it_may_not_signal() {
     let lock = TestLock::new("replace-eperm");
     // Root holds the lock, another user tries to replace: everybody may use the lock, but not signal root.
     let mut holder = hold(&lock, &["--mode", "666"]);
-    let inner = lock.command(&["run", "--replace", "-t", "0.2", "true"]);
+    let inner = lock.command(&["run", "--mode", "666", "--replace", "-t", "0.2", "true"]);
     // The other user must be able to reach the program.
     let folder = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))

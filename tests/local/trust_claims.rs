@@ -49,7 +49,7 @@ fn forge(name: &str, owner: User, semaphore: &[u8], taken: bool, table: &Forged)
     let put = |path: &Path, content: &[u8]| {
         fs::write(path, content).unwrap();
         give(path, owner, owner.0);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     };
     let path = shm.join(format!("sem.{name}"));
     let mut word = semaphore.to_vec();

@@ -18,18 +18,19 @@ fn answer(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(&stdout), text(&stderr))
 }
 
-/// Makes a lock of this user, which everybody could open if only the kernel were asked; bob's is his group's.
+/// Makes a lock of this user, which every member of the group could open if only the kernel were asked.
 fn make(machine: &Machine, owner: User, name: &str) {
-    let mut command = if owner == BOB {
-        machine.member(owner)
-    } else {
-        machine.command(owner)
-    };
-    let mode: &[&str] = match owner {
-        BOB => &["--mode", "660", "--group", "i2c"],
-        _ => &["--mode", "666"],
-    };
-    command.args([name, "run", "-q"]).args(mode).args(["--", "true"]);
+    make_with(machine, owner, name, &["--mode", "660", "--group", "i2c"]);
+}
+
+/// The same, which everybody could open.
+fn make_for_everybody(machine: &Machine, owner: User, name: &str) {
+    make_with(machine, owner, name, &["--mode", "666"]);
+}
+
+fn make_with(machine: &Machine, owner: User, name: &str, access: &[&str]) {
+    let mut command = machine.member(owner);
+    command.args([name, "run", "-q"]).args(access).args(["--", "true"]);
     assert_eq!(answer(&mut command), (Some(0), String::new(), String::new()));
 }
 
@@ -63,13 +64,15 @@ impl Says {
     }
 }
 
-/// Every owner, every caller, every way to name one; with all commands that rely on what a lock says.
+/// Every owner, every caller, every way to name one; with all commands that rely on what a lock says. What everybody may
+/// write is used by those who say so, and by nobody else.
 #[test]
 fn locks_of_trusted_owners_and_no_others() {
     Machine::run(|machine| {
         let owners = [ROOT, ALICE, BOB, PI, MALLORY];
         for owner in owners {
             make(machine, owner, owner.name());
+            make_for_everybody(machine, owner, &for_everybody(owner));
         }
         let mut says = vec![Says::Nothing, Says::Group, Says::World];
         for owner in owners {
@@ -89,20 +92,23 @@ fn locks_of_trusted_owners_and_no_others() {
                     Says::Owner(user) | Says::Number(user) | Says::Second(user) => *user == owner,
                     // A variable that root's jobs inherit by accident opens nothing.
                     Says::Variable(user) => *user == owner && caller != ROOT,
-                    Says::Group => owner == BOB,
-                    Says::World => true,
+                    Says::Group | Says::World => true,
                     Says::Nothing => false,
                 };
                 let trusted = owner == ROOT || owner == caller || named;
-                // The kernel does not let everybody open a group's lock.
-                let member = owner == BOB || *said == Says::Group;
-                check(machine, caller, owner, *said, trusted, member);
+                check(machine, caller, owner, owner.name(), *said, trusted);
+                let trusted = *said == Says::World;
+                check(machine, caller, owner, &for_everybody(owner), *said, trusted);
             }
         }
     });
 }
 
-fn check(machine: &Machine, caller: User, owner: User, said: Says, trusted: bool, member: bool) {
+fn for_everybody(owner: User) -> String {
+    format!("{}-for-everybody", owner.name())
+}
+
+fn check(machine: &Machine, caller: User, owner: User, lock: &str, said: Says, trusted: bool) {
     let commands: [&[&str]; 4] = [
         &["run", "-n", "-E", "0", "--", "echo", "ran"],
         &["run", "--replace", "-t", "1", "--", "echo", "ran"],
@@ -110,15 +116,11 @@ fn check(machine: &Machine, caller: User, owner: User, said: Says, trusted: bool
         &["state", "--mine"],
     ];
     for words in commands {
-        let mut command = if member {
-            machine.member(caller)
-        } else {
-            machine.command(caller)
-        };
+        let mut command = machine.member(caller);
         said.to(&mut command);
-        command.arg(owner.name()).args(words);
+        command.arg(lock).args(words);
         let (status, printed, complaint) = answer(&mut command);
-        let what = format!("{caller:?} {owner:?} {said:?} {words:?}: {status:?} {printed}{complaint}");
+        let what = format!("{caller:?} {lock} {said:?} {words:?}: {status:?} {printed}{complaint}");
         if trusted {
             let expected = if words[0] == "run" {
                 (Some(0), "ran\n")
@@ -132,13 +134,21 @@ fn check(machine: &Machine, caller: User, owner: User, said: Says, trusted: bool
         assert!(words[0] == "state" || printed.is_empty(), "{what}");
         assert_eq!(complaint.lines().count(), 1, "{what}");
         assert!(complaint.contains(&format!("belongs to {}", owner.name())), "{what}");
+        if lock != owner.name() {
+            assert!(complaint.contains("; if the lock is for everybody: "), "{what}");
+        }
+        // Of several modes the last one counts.
+        if lock != owner.name() && said == Says::Group {
+            assert!(complaint.ends_with(": say --mode 666 instead\n"), "{what}");
+            continue;
+        }
         // The cure works as it stands there.
         let (_, cure) = complaint
             .trim_end()
-            .rsplit_once(", too: ")
+            .rsplit_once(": ")
             .unwrap_or_else(|| panic!("no cure: {what}"));
         let mut pasted = machine.program(caller, "sh");
-        if member {
+        if caller != ROOT {
             pasted.gid(I2C);
         }
         let path = format!("{}:/usr/bin:/bin", machine.folder().display());
@@ -173,7 +183,7 @@ fn who_typed_sudo() {
             (String::new(), false),
         ] {
             let run = |user: User, sudo_uid: &str| {
-                let mut run = machine.command(user);
+                let mut run = machine.member(user);
                 run.env("SUDO_UID", sudo_uid).env("SUDO_COMMAND", &command);
                 answer(run.args(["pis", "run", "-n", "-E", "0", "--", "echo", "ran"]))
             };
@@ -339,7 +349,7 @@ fn an_unsafe_directory() {
 #[test]
 fn users_whom_a_user_namespace_does_not_know() {
     Machine::run(|machine| {
-        make(machine, MALLORY, "stranger");
+        make_for_everybody(machine, MALLORY, "stranger");
         make(machine, ALICE, "own");
         let inside = |map: &str, words: &[&str]| {
             let mut command = machine.program(ALICE, "unshare");
@@ -385,7 +395,8 @@ fn a_program_with_the_privileges_of_another_user() {
         fs::set_permissions(program, fs::Permissions::from_mode(0o4755)).unwrap();
         let by_variable = |program: &str| {
             let mut run = machine.program(ALICE, program);
-            run.env("RESOURCELOCK_OWNER", "mallory")
+            run.gid(I2C)
+                .env("RESOURCELOCK_OWNER", "mallory")
                 .args(["stranger", "run", "--", "echo", "ran"]);
             answer(&mut run)
         };
@@ -409,35 +420,45 @@ fn what_others_claim() {
             let mut get = machine.command(owner);
             assert_eq!(answer(get.args([owner.name(), "get", "-q", "-m", "taken"])).0, Some(0));
         }
+        // Whose what everybody may write is, says nothing.
+        make_for_everybody(machine, ROOT, "open");
+        let mut get = machine.command(ROOT);
+        get.args(["--mode", "666", "open", "get", "-q", "-m", "taken"]);
+        assert_eq!(answer(&mut get).0, Some(0));
         for (caller, trusted) in [(ROOT, &["root"][..]), (ALICE, &["alice", "root"])] {
-            let (status, listed, _) = answer(machine.command(caller).arg("list"));
+            let (status, listed, _) = answer(machine.member(caller).arg("list"));
             assert_eq!(status, Some(0));
-            for owner in ["root", "alice", "mallory"] {
-                let line = listed.lines().find(|line| line.starts_with(owner)).unwrap();
+            for (lock, owner) in [
+                ("root", "root"),
+                ("alice", "alice"),
+                ("mallory", "mallory"),
+                ("open", "root"),
+            ] {
+                let line = listed.lines().find(|line| line.starts_with(lock)).unwrap();
                 let claims = line.contains(&format!("{owner} (claims)"));
-                assert_eq!(claims, !trusted.contains(&owner), "{caller:?}: {line}");
-                let json = answer(machine.command(caller).args([owner, "state", "--json"])).1;
+                assert_eq!(claims, !trusted.contains(&lock), "{caller:?}: {line}");
+                let json = answer(machine.member(caller).args([lock, "state", "--json"])).1;
                 let expected = format!("\"owner\":\"{owner}\"");
                 assert!(
                     json.contains(&expected) && json.contains(&format!("\"trusted\":{}", !claims)),
                     "{json}"
                 );
-                let state = answer(machine.command(caller).args([owner, "state"])).1;
+                let state = answer(machine.member(caller).args([lock, "state"])).1;
                 assert_eq!(state.contains("claims"), claims, "{state}");
-                let (status, ..) = answer(machine.command(caller).args([owner, "state", "-q"]));
-                assert_eq!(status, Some(if claims { 125 } else { 0 }), "{caller:?} {owner}");
+                let (status, ..) = answer(machine.member(caller).args([lock, "state", "-q"]));
+                assert_eq!(status, Some(if claims { 125 } else { 0 }), "{caller:?} {lock}");
             }
-            let metrics = answer(machine.command(caller).args(["list", "--prometheus"])).1;
+            let metrics = answer(machine.member(caller).args(["list", "--prometheus"])).1;
             let held: Vec<&str> = metrics
                 .lines()
                 .filter(|line| line.starts_with("resourcelock_held{"))
                 .collect();
             assert_eq!(held.len(), trusted.len(), "{metrics}");
             assert!(
-                metrics.contains(&format!("resourcelock_other_locks {}", 3 - trusted.len())),
+                metrics.contains(&format!("resourcelock_other_locks {}", 4 - trusted.len())),
                 "{metrics}"
             );
-            let found = answer(machine.command(caller).arg("doctor")).1;
+            let found = answer(machine.member(caller).arg("doctor")).1;
             assert!(found.contains("not examined: ") && !found.contains("taken"), "{found}");
         }
         // Root ends whatever a stranger claims, and is told whose it was.
@@ -449,5 +470,49 @@ fn what_others_claim() {
             answer(machine.command(ROOT).args(["mallory", "remove"])).1,
             "mallory: removed (it belongs to mallory)\n"
         );
+    });
+}
+
+/// Whoever may write a file may link it to any name. A stranger links what root, or alice, shares with everybody to the
+/// name of a private lock, and holds it there once the shared names are deleted: whoever relies on the private lock is
+/// told, and skips nothing silently.
+#[test]
+fn what_is_shared_with_everybody_under_another_name() {
+    Machine::run(|machine| {
+        for owner in [ROOT, ALICE] {
+            make_for_everybody(machine, owner, "shared");
+            let own = ["sem.", "", "resourcelock2."].map(|part| format!("/dev/shm/{part}shared"));
+            for path in &own {
+                let link = path.replace("shared", "nightly");
+                let linked = answer(machine.program(MALLORY, "ln").args([path, &link]));
+                assert_eq!(linked, (Some(0), String::new(), String::new()));
+                fs::remove_file(path).unwrap();
+            }
+            let mut get = machine.command(MALLORY);
+            get.args(["--mode", "666", "nightly", "get", "-q"]);
+            assert_eq!(answer(&mut get).0, Some(0));
+            for words in [
+                &["run", "-n", "-E", "0", "--", "echo", "ran"][..],
+                &["run", "--", "echo", "ran"],
+                &["get"],
+                &["state", "-q"],
+            ] {
+                let (status, printed, said) = answer(machine.command(owner).arg("nightly").args(words));
+                let what = format!("{owner:?} {words:?}: {said}");
+                assert_eq!((status, &*printed, said.lines().count()), (Some(125), "", 1), "{what}");
+                assert!(said.contains("everybody may write /dev/shm/sem.nightly"), "{what}");
+            }
+            // Its owner removes it, and has the name for a lock of his own.
+            let (status, _, said) = answer(machine.command(owner).args(["nightly", "unget"]));
+            assert_eq!(status, Some(0), "{owner:?}: {said}");
+            let (status, _, said) = answer(machine.command(owner).args(["nightly", "remove"]));
+            assert_eq!(status, Some(0), "{owner:?}: {said}");
+            let mut run = machine.command(owner);
+            assert_eq!(
+                answer(run.args(["nightly", "run", "-n", "--", "echo", "ran"])).1,
+                "ran\n"
+            );
+            assert_eq!(answer(machine.command(owner).args(["nightly", "remove"])).0, Some(0));
+        }
     });
 }

@@ -107,6 +107,8 @@ enum Whose {
     Named,
     /// Of another member of the group that was named with `--group`.
     Member,
+    /// Root's, but everybody may write it.
+    World,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +130,14 @@ pub fn cells(place: Place, caller: User) -> Vec<Cell> {
     };
     let mut all = Vec::new();
     for kind in KINDS {
-        for whose in [Whose::Stranger, Whose::Own, Whose::Roots, Whose::Named, Whose::Member] {
+        for whose in [
+            Whose::Stranger,
+            Whose::Own,
+            Whose::Roots,
+            Whose::Named,
+            Whose::Member,
+            Whose::World,
+        ] {
             for beside in beside {
                 let cell = Cell {
                     kind,
@@ -139,7 +148,7 @@ pub fn cells(place: Place, caller: User) -> Vec<Cell> {
                     number: all.len(),
                 };
                 let is_double = whose == Whose::Own && (caller == ROOT || *beside == Beside::Theirs);
-                let is_named = matches!(whose, Whose::Named | Whose::Member);
+                let is_named = matches!(whose, Whose::Named | Whose::Member | Whose::World);
                 if !is_double && (!is_named || cell.is_lock()) {
                     all.push(cell);
                 }
@@ -158,7 +167,7 @@ impl Cell {
         match self.whose {
             Whose::Stranger => MALLORY,
             Whose::Own => self.caller,
-            Whose::Roots => ROOT,
+            Whose::Roots | Whose::World => ROOT,
             Whose::Named => PI,
             Whose::Member => BOB,
         }
@@ -218,6 +227,11 @@ impl Cell {
         self.place == Place::OlderTable || self.fits() && self.has_one_owner()
     }
 
+    /// True if the caller relies on what it says, once it is a lock.
+    fn is_trusted(&self) -> bool {
+        !matches!(self.whose, Whose::Stranger | Whose::World)
+    }
+
     /// True if the caller uses it.
     fn is_used(&self) -> bool {
         if self.place == Place::OlderTable {
@@ -235,7 +249,7 @@ impl Cell {
             (Beside::Semaphore, _) | (_, Place::Semaphore) => caller == ROOT || owner == caller,
             (Beside::Nothing, _) => owner == new,
         };
-        self.is_lock() && self.whose != Whose::Stranger && can_have_the_rest
+        self.is_lock() && self.is_trusted() && can_have_the_rest
     }
 
     /// Whose the lock is, or will be.
@@ -305,13 +319,12 @@ impl<'a> Stage<'a> {
 
     fn file(&self, path: &Path, content: &[u8], owner: User) {
         fs::write(path, content).unwrap();
-        self.give(path, owner);
+        self.give(path, owner, 0o660);
     }
 
-    /// Everybody may write it, as far as the kernel is concerned, or the members of the group.
-    fn give(&self, path: &Path, owner: User) {
-        let (group, mode) = if owner == BOB { (I2C, 0o660) } else { (owner.0, 0o666) };
-        give(path, owner, group);
+    /// The callers may write it, as far as the kernel is concerned: they are members of the group.
+    fn give(&self, path: &Path, owner: User, mode: u32) {
+        give(path, owner, I2C);
         if !path.is_symlink() {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -377,16 +390,14 @@ impl<'a> Stage<'a> {
             Kind::Socket => drop(UnixListener::bind(path).unwrap()),
             Kind::Device => mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(1, 3)).unwrap(),
         }
-        self.give(path, cell.owner());
+        // One file that everybody may write spoils the rest.
+        let mode = if cell.whose == Whose::World { 0o666 } else { 0o660 };
+        self.give(path, cell.owner(), mode);
     }
 
     /// The program as the cell's caller runs it.
     fn command(&self, cell: &Cell) -> Command {
-        if cell.whose == Whose::Member {
-            self.machine.member(cell.caller)
-        } else {
-            self.machine.command(cell.caller)
-        }
+        self.machine.member(cell.caller)
     }
 
     /// All that a command about this cell could harm.
@@ -560,7 +571,7 @@ impl Tried<'_> {
             "state" => {
                 assert!([0, 1, 125].contains(&status), "{what}");
                 // Nobody's word but a trusted owner's says that it is taken.
-                assert!(status != 0 || cell.is_lock() && cell.whose != Whose::Stranger, "{what}");
+                assert!(status != 0 || cell.is_lock() && cell.is_trusted(), "{what}");
             }
             _ => assert!([0, 125].contains(&status), "{what}"),
         }

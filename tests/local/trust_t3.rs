@@ -2,7 +2,7 @@
 //! matrix of T2.)
 
 use crate::common::LineChild;
-use crate::common::machine::{ALICE, Machine, PI, ROOT, finished, give};
+use crate::common::machine::{ALICE, I2C, Machine, PI, ROOT, finished, give};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -148,38 +148,47 @@ fn whose_locks_doctor_repairs() {
     Machine::run(|machine| {
         for owner in [ROOT, ALICE, PI] {
             let name = owner.name();
-            let mut run = machine.command(owner);
+            let mut run = machine.member(owner);
             assert!(
-                finished(run.args([name, "run", "--mode", "666", "--", "true"]))
+                finished(run.args([name, "run", "--group", "i2c", "--", "true"]))
                     .status
                     .success()
             );
         }
+        let mut run = machine.command(ROOT);
+        let made = finished(run.args(["for-everybody", "run", "--mode", "666", "--", "true"]));
+        assert!(made.status.success(), "{made:?}");
+        let locks = [
+            ("root", ROOT, 0o660),
+            ("alice", ALICE, 0o660),
+            ("pi", PI, 0o660),
+            ("for-everybody", ROOT, 0o666),
+        ];
         // Values above 1 are repaired.
         let spoil = || {
-            for owner in [ROOT, ALICE, PI] {
-                let path = shm(&format!("sem.{}", owner.name()));
+            for (name, owner, mode) in locks {
+                let path = shm(&format!("sem.{name}"));
                 let mut word = fs::read(&path).unwrap();
                 word[0] = 3;
                 fs::write(&path, word).unwrap();
-                give(&path, owner, owner.0);
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+                give(&path, owner, I2C);
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             }
         };
         for (user, options, repaired) in [
             (ROOT, &[][..], &["root"][..]),
             (ROOT, &["--owner", "pi"], &["root", "pi"]),
-            (ROOT, &["--mode", "666"], &["root"]),
+            (ROOT, &["--mode", "666"], &["root", "for-everybody"]),
             (ALICE, &[], &["alice"]),
             (ALICE, &["--owner", "pi"], &["alice", "pi"]),
         ] {
             spoil();
-            let output = finished(machine.command(user).args(options).args(["doctor", "--fix"]));
+            let output = finished(machine.member(user).args(options).args(["doctor", "--fix"]));
             assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
-            for owner in ["root", "alice", "pi"] {
-                let value = fs::read(shm(&format!("sem.{owner}"))).unwrap()[0];
-                let expected = if repaired.contains(&owner) { 1 } else { 3 };
-                assert_eq!(value, expected, "{user:?} {options:?} {owner}: {output:?}");
+            for (name, ..) in locks {
+                let value = fs::read(shm(&format!("sem.{name}"))).unwrap()[0];
+                let expected = if repaired.contains(&name) { 1 } else { 3 };
+                assert_eq!(value, expected, "{user:?} {options:?} {name}: {output:?}");
             }
         }
     });

@@ -70,7 +70,7 @@ rm "/dev/shm/resourcelock2.${NAME#/}"; mkdir "/dev/shm/resourcelock2.${NAME#/}";
 rmdir "/dev/shm/resourcelock2.${NAME#/}"; rm /dev/shm/*
 touch /dev/shm/"resourcelock.${NAME#/}"; $RL "$NAME" run -- true; $RL doctor; rm "/dev/shm/resourcelock.${NAME#/}"
 chown 4321:4321 /dev/shm/*; $RL "$NAME" run -- true; $RL "$NAME" state --mine; chgrp 0 /dev/shm/*; chmod 660 /dev/shm/*
-$RL "$NAME" run -- true; chown 0:0 /dev/shm/*; chmod 666 /dev/shm/*; chmod 755 .; touch program
+$RL "$NAME" run -- true; chown 0:0 /dev/shm/*; chmod 666 /dev/shm/*; $RL "$NAME" run -- true; chmod 755 .; touch program
 mount --bind "$RL" program; setpriv --reuid 4321 --regid 4321 --clear-groups ./program "$NAME" remove
 setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
 chown 1234 /dev/shm/*; setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
@@ -93,7 +93,7 @@ const ADVICE: [(&str, usize); 11] = [
     ("src/commands/remove.rs", 1),
     ("src/commands/run.rs", 2),
     ("src/commands/run/granted.rs", 1),
-    ("src/commands/support/advice.rs", 13),
+    ("src/commands/support/advice.rs", 14),
     ("src/commands/support/waiting.rs", 1),
 ];
 

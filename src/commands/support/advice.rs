@@ -7,6 +7,7 @@ use crate::output::shown;
 use nix::unistd::{getegid, geteuid, getgroups};
 use resourcelock::engines::passwords_in;
 use resourcelock::{Error, system};
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -33,9 +34,20 @@ pub fn command_line(common: &Common, lock: &str, words: &str) -> String {
 /// A command line longer than this is not repeated in advice.
 const LONGEST: usize = 2_000;
 
-/// This command line once more, to be pasted, with another option in front.
+/// This command line once more, to be pasted, with another option in front. Not if it has that option already, or may
+/// have it: the last one counts.
 fn mended(option: &str) -> String {
     let words = command_line::words();
+    let name = option.split(' ').next().unwrap_or_default();
+    let is_said = |word: &OsString| {
+        let word = word.to_string_lossy();
+        let given = word.split('=').next().unwrap_or_default();
+        given.len() > 2 && name.starts_with(given)
+    };
+    // Owners are added to each other.
+    if name != "--owner" && words.iter().skip(1).any(is_said) {
+        return format!("say {option} instead");
+    }
     let arguments: Vec<String> = words.iter().skip(1).map(quoted).collect();
     let line = format!("resourcelock {option} {}", arguments.join(" "));
     if line.len() > LONGEST {
@@ -54,7 +66,9 @@ pub fn owner(error: &Error) -> Option<u32> {
         | Error::NotDeletable { owner, .. }
         | Error::WrongObject { owner, .. }
         | Error::Damaged { owner, .. } => *owner,
-        Error::HalfMade { owner, .. } | Error::UnsafeDirectory { owner, .. } => Some(*owner),
+        Error::HalfMade { owner, .. } | Error::UnsafeDirectory { owner, .. } | Error::ForEverybody { owner, .. } => {
+            Some(*owner)
+        }
         _ => None,
     }
 }
@@ -80,6 +94,11 @@ pub fn fact(error: &Error) -> String {
                 None => format!("{path} belongs to somebody whom this user namespace does not know, but {own}"),
             }
         }
+        Error::ForEverybody { path, owner } => format!(
+            "everybody may write {} (it belongs to {}), and may have given it this name",
+            shown(path.display()),
+            user(*owner)
+        ),
         Error::UnsafeDirectory { path, owner, mode } => format!(
             "{} is not safe: it has mode {mode:04o} and belongs to {}, so that others can delete or replace locks",
             shown(path.display()),
@@ -123,6 +142,7 @@ pub fn advice(error: &Error, lock: Option<&str>) -> Option<String> {
             "use the lock as its owner, or create it with a mode and group that let both in".to_owned()
         }
         Error::Untrusted { owner, group, mode, .. } => untrusted(*owner, *group, *mode),
+        Error::ForEverybody { .. } => for_everybody(),
         Error::UnsafeDirectory { path, .. } => format!(
             "make it safe: chown root {0} && chmod 1777 {0}; or share locks with whoever can write there: {1}",
             quoted(path),
@@ -229,6 +249,11 @@ fn call(doing: &str) -> Option<&'static str> {
     })
 }
 
+/// How to use a lock that everybody may write: whose it is does not matter.
+fn for_everybody() -> String {
+    format!("if the lock is for everybody: {}", mended("--mode 666"))
+}
+
 /// How to use the lock all the same.
 fn untrusted(owner: Option<u32>, group: u32, mode: u32) -> String {
     let is_mine = || {
@@ -236,7 +261,8 @@ fn untrusted(owner: Option<u32>, group: u32, mode: u32) -> String {
         groups.iter().chain([&getegid()]).any(|gid| gid.as_raw() == group)
     };
     match owner {
-        Some(_) if mode & 0o022 == 0o020 && is_mine() => {
+        Some(_) if mode & 0o002 != 0 => for_everybody(),
+        Some(_) if mode & 0o020 != 0 && is_mine() => {
             let group = system::group_name(group);
             let option = format!("--group {}", quoted(&group));
             format!("to use the locks of group {}, too: {}", shown(&group), mended(&option))

@@ -64,6 +64,7 @@ impl Builder {
     /// a dead holder look alive.
     ///
     /// With a mode that gives any permission to others than owner and group, an existing lock is used whoever owns it.
+    /// Without one, a lock that everybody may write is refused, whoever owns it ([`Error::ForEverybody`](crate::Error::ForEverybody)).
     pub fn mode(mut self, mode: u32) -> Self {
         self.terms.set_mode(mode);
         self

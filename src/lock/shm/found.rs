@@ -157,6 +157,10 @@ impl Refusal {
     pub(crate) fn error(&self) -> Error {
         let path = self.path.clone();
         match self.why {
+            Distrust::World => Error::ForEverybody {
+                path,
+                owner: self.facts.owner,
+            },
             Distrust::Owner { owner } => Error::Untrusted {
                 path,
                 owner,

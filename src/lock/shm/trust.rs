@@ -12,6 +12,9 @@
 //! | either, with `group` | anybody, if the files belong to that group and the world may not write them |
 //! | either, with a mode for the world | anybody |
 //!
+//! Files that the world may write are used in the last case only, whoever owns them: anybody may have linked them to this
+//! name.
+//!
 //! What a file must be to be used at all, whoever owns it: regular, with one link, and its lock's other files of the same
 //! owner. And a file that is not a lock's is neither written nor deleted: which text at a note's path may be a note is
 //! decided here, too.
@@ -62,6 +65,8 @@ pub(crate) enum Distrust {
         /// His number; `None` if this user namespace does not know him.
         owner: Option<u32>,
     },
+    /// The world may write its files, and the caller has not said that this is meant.
+    World,
     /// Others can replace or delete anybody's files in the directory.
     Directory,
 }
@@ -114,8 +119,15 @@ impl<'a> Trust<'a> {
     /// Whether the lock that this file belongs to may be used, as far as its owner is concerned. `directory` is the one
     /// that it stands in.
     pub(crate) fn judge_file(&self, file: &Facts, directory: &Facts, outside: &impl Outside) -> Result<(), Distrust> {
-        if self.trusts_owner(file.owner, outside) || self.named.anybody || self.trusts_group(file, directory, outside) {
+        if self.named.anybody {
             return Ok(());
+        }
+        if self.trusts_owner(file.owner, outside) || self.trusts_group(file, directory, outside) {
+            return if file.mode & WORLD_WRITES == 0 {
+                Ok(())
+            } else {
+                Err(Distrust::World)
+            };
         }
         Err(Distrust::Owner {
             owner: Some(file.owner).filter(|uid| outside.knows_user(*uid)),

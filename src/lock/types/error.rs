@@ -51,6 +51,15 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// Everybody may write the lock's files, and may thus have given them this name; the caller has not said that the lock
+    /// is for everybody ([`Builder::mode`](crate::Builder::mode) 0o666).
+    #[error("everybody may write {} (of user {owner})", shown(path))]
+    ForEverybody {
+        /// The object.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Others can delete or replace anybody's files in the directory where locks are.
     #[error("{} is not safe: mode {mode:04o}, of user {owner}", shown(path))]
     UnsafeDirectory {
@@ -285,6 +294,7 @@ impl From<Error> for io::Error {
             }
             Error::Permission { .. }
             | Error::Untrusted { .. }
+            | Error::ForEverybody { .. }
             | Error::UnsafeDirectory { .. }
             | Error::HalfMade { .. }
             | Error::NotInGroup { .. }

@@ -93,10 +93,35 @@ fn uses(uid: u32, says: Says, file: Facts) -> bool {
 #[test]
 fn users_use_their_own_and_roots() {
     assert!(uses(ALICE, NOTHING, file(ALICE, ALICE, 0o600)));
-    assert!(uses(ALICE, NOTHING, file(ALICE, ALICE, 0o666)));
-    assert!(uses(ALICE, NOTHING, file(ROOT, ROOT, 0o666)));
+    assert!(uses(ALICE, NOTHING, file(ROOT, I2C, 0o660)));
     assert!(!uses(ALICE, NOTHING, file(BOB, BOB, 0o666)));
     assert!(!uses(ALICE, NOTHING, file(BOB, I2C, 0o660)));
+}
+
+/// Whoever may write a file may link it to any name, so nobody knows what an owner has made it for.
+#[test]
+fn what_the_world_may_write_is_used_by_those_who_say_so() {
+    let for_everybody = Says {
+        mode: Some(0o666),
+        ..NOTHING
+    };
+    let owner_named = Says {
+        owner: Some(BOB),
+        ..NOTHING
+    };
+    for (uid, owner) in [(ALICE, ALICE), (ALICE, ROOT), (ROOT, ROOT), (ROOT, BOB)] {
+        let shared = file(owner, I2C, 0o666);
+        for says in [NOTHING, owner_named] {
+            let judged = judge(&trust(uid, says), &shared, &usual(), &HOST);
+            let expected = if owner == BOB && says.owner.is_none() {
+                Distrust::Owner { owner: Some(BOB) }
+            } else {
+                Distrust::World
+            };
+            assert_eq!(judged, Err(expected));
+        }
+        assert!(uses(uid, for_everybody, shared));
+    }
 }
 
 #[test]
@@ -288,7 +313,7 @@ fn for_every_combination() {
                             assert!(owner == ROOT || own, "only one's own and root's");
                         }
                         if (own || owner == ROOT) && directory_owner == ROOT && directory_mode & STICKY != 0 {
-                            assert!(by_default);
+                            assert_eq!(by_default, mode & 0o002 == 0);
                         }
                         for named in some(&[ALICE, BOB, OVERFLOW]) {
                             for asked_group in some(&[I2C, OVERFLOW]) {
