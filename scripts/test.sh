@@ -140,50 +140,45 @@ part() {
     parts+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
 }
 
-# The same in the background, beside the parts that follow: `joined NAME` waits for it and shows what it printed.
-logs=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
-declare -A started=() group=()
-stop_the_rest() {
-    local pid
-    for pid in "${group[@]}"; do kill -- "-$pid" 2>/dev/null || :; done
-    rm -rf "$logs"
-}
-trap stop_the_rest EXIT
-beside() {
-    local name=$1
+# Runs a part in the background, on the CPU time that the parts after it leave over. `join_beside` waits for it and
+# shows its output.
+beside=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
+trap 'rm -rf "$beside"; [ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null' EXIT
+beside_name='' beside_pid=''
+part_beside() {
+    beside_name=$1
     shift
-    setsid "$@" >"$logs/$name" 2>&1 &
-    group[$name]=$!
-    started[$name]=$SECONDS
+    setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "$@" >"$beside/output" 2>&1 &
+    beside_pid=$!
+    beside_start=$SECONDS
 }
-joined() {
-    local name=$1
-    wait "${group[$name]}" || failed+=" '$name'"
-    unset "group[$name]"
-    printf '\ntest.sh: %s\n' "$name"
-    cat "$logs/$name"
-    parts+=$(printf '%5d s  %s, beside others' $((SECONDS - started[$name])) "$name")$'\n'
+join_beside() {
+    local status=0
+    wait "$beside_pid" || status=$?
+    beside_pid=''
+    printf '\ntest.sh: %s\n' "$beside_name"
+    cat "$beside/output"
+    [ "$status" = 0 ] || failed+=" '$beside_name'"
+    parts+=$(printf '%5d s  %s, beside others' $((SECONDS - beside_start)) "$beside_name")$'\n'
 }
 
 # Everything once with all features, and the model in its own profile.
 part 'build with all features' --all-features --no-run
 [ -z "$failed" ] || exit 1
 part 'unit tests' --all-features --lib --bins -- --skip model::
-# The engines' tests mostly wait, so many run at once; the model only computes, on what the others leave over.
-signals=(env --default-signal=INT,QUIT,HUP)
-beside 'engines' "${signals[@]}" cargo test --all-features --test conformance --test engines -- --test-threads 8
-beside 'the model' "${signals[@]}" nice -n 19 cargo test --profile model --lib model::
 part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
 part 'packages' --all-features --test package
-joined 'engines'
+# The engines' tests mostly wait, so many run at once, along with the model, which only computes.
+part_beside 'the model' --profile model --lib model::
+part 'engines' --all-features --test conformance --test engines -- --test-threads 8
 # The other feature sets build and work: the default one does what users meet first, each engine alone does what an
 # engine must, and what is not built in is refused.
 part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
 part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
 part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls
-joined 'the model'
+join_beside
 
 printf '\n%s' "$parts"
 if [ -n "$failed" ]; then
