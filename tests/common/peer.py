@@ -76,11 +76,10 @@ def visit(name, folder, timeout, length):
         granted = time.monotonic_ns()
         note(folder, f"visitor.{os.getpid()}", {"since": since})
         with open(os.path.join(folder, "side"), "r+b") as side:
-            try:
-                fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB, SLOTS)
-            except OSError:
+            other = enter(side)
+            if other:
                 at = time.monotonic_ns()
-                overlap = {"what": "overlap", "at": at, "me": {"since": since}, "other": found_inside(side, folder, at)}
+                overlap = {"what": "overlap", "at": at, "me": {"since": since}, "other": described(other, folder, at)}
                 note(folder, "journal", overlap)
             else:
                 note(folder, "journal", {"what": "python", "at": time.monotonic_ns(), "since": since, "pid": os.getpid()})
@@ -105,10 +104,22 @@ def is_marked(name):
         return False
 
 
-def found_inside(side, folder, at):
-    """How the process describes itself that has locked bytes of the side file: what it has said last before `at`."""
+def enter(side):
+    """Takes all bytes of the side file; else a process that has some. (Asked first: nobody knows one that has left.)"""
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, SLOTS, 0)
-    kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(side, fcntl.F_GETLK, asked))
+    while True:
+        kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(side, fcntl.F_GETLK, asked))
+        if kind != fcntl.F_UNLCK:
+            return pid
+        try:
+            fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB, SLOTS)
+            return None
+        except OSError:
+            pass
+
+
+def described(pid, folder, at):
+    """How this process describes itself: what it has said last before `at`."""
     try:
         with open(os.path.join(folder, f"visitor.{pid}")) as file:
             return [said for said in map(json.loads, file) if said["since"] <= at][-1]
