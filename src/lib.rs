@@ -42,7 +42,7 @@
 //! # Guarantees
 //! - At every instant there is at most one exclusive hold, or there are only compatible holds ([`Mode`]), also with users
 //!   of the Python module.
-//! - A holder that dies, in whatever way, loses the lock within milliseconds to the next in line. No other holder does:
+//! - A holder that dies, however it does, loses the lock within milliseconds to the next in line. No other holder does:
 //!   what cannot be proven dead is alive, and a stopped process keeps what it holds.
 //! - Requests that have waited for a millisecond are served in the order in which they were made.
 //! - Waits end at their deadline, counted on the monotonic clock.

@@ -49,7 +49,7 @@ pub const UNSEEN: u64 = u64::MAX;
 pub struct Shared {
     /// When the last renewal was asked for (CLOCK_BOOTTIME, ns); 0 = the right is lost.
     pub begun: Time,
-    /// The command's start time (proc(5), clock ticks); [`UNSEEN`] = it could not be read, 0 = not read yet.
+    /// The command's start time (proc(5), clock ticks); [`UNSEEN`]: it could not be read; 0: not read yet.
     pub start_time: Time,
     /// The command's PID, written by the kernel at its start; 0 = none runs.
     pub command: Number,
@@ -57,7 +57,7 @@ pub struct Shared {
     pub reaped: Number,
     /// It leads a process group.
     pub own_group: Number,
-    /// What the guard has done about it; 0 = nothing.
+    /// What the guard has done about it; 0: nothing.
     pub acted: Number,
     /// The guard is not needed any more.
     pub done: Number,

@@ -2,7 +2,7 @@
 //!
 //! # The lock
 //! The server's own `pg_advisory_lock` on the first 64 bits of the SHA-256 of `resourcelock:NAME`, in the database that
-//! the URL names. It belongs to the session: when the connection ends, in whatever way, the server gives the lock to
+//! the URL names. It belongs to the session: when the connection ends, for any reason, the server gives the lock to
 //! the next in line at once. Another program that uses the same number by chance is excluded like anybody else, and
 //! shown by its `application_name`. Nobody can release it from outside except by ending the session: `DISCARD ALL` and
 //! `pg_advisory_unlock_all` affect the session that calls them.

@@ -138,7 +138,7 @@ sys::shared! {
         pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.
         pub(crate) time_namespace: AtomicU32,
-        /// When it was last known to be kept, by its owner or by somebody who checked; 0 = not since it was granted.
+        /// When it was last known to be kept, by its owner or by somebody who checked; 0: not since it was granted.
         pub(crate) seen_alive: AtomicU64,
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn not_during_a_fork<T, E>(mut make: impl FnMut() -> Result<T, E>) ->
 }
 
 /// Keeps an open file open, with the locks on it, without a descriptor, until it is dropped, or until the process ends
-/// or executes another program, in whatever way. It is a mapping that is never touched and that no child inherits, so
+/// or executes another program, by any system call. It is a mapping that is never touched and that no child inherits, so
 /// neither closing descriptors nor forking, by whatever system call, affects it.
 #[derive(Debug)]
 pub(crate) struct KeptOpen {
