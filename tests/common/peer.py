@@ -67,26 +67,24 @@ def exists(pid):
 
 
 def visit(name, folder, timeout, length):
-    """A visit as in tests/isolated/stress/occupancy.rs, with a lock that is opened for it alone. None: not acquired."""
+    """A visit as in tests/isolated/stress/occupancy.rs, with a lock that is opened for it alone. When it began to release it; None: not acquired."""
     since = time.monotonic_ns()
     own = resource_lock(name)
     try:
         if not own.get_lock(timeout=timeout, lock_info="python visitor"):
             return None
-        granted = time.monotonic_ns()
         note(folder, f"visitor.{os.getpid()}", {"since": since})
         with open(os.path.join(folder, "side"), "r+b") as side:
-            other = enter(side)
+            other = enter(side, folder)
             if other:
                 at = time.monotonic_ns()
-                overlap = {"what": "overlap", "at": at, "me": {"since": since}, "other": described(other, folder, at)}
-                note(folder, "journal", overlap)
+                note(folder, "journal", {"what": "overlap", "at": at, "me": {"since": since}, "other": other})
             else:
                 note(folder, "journal", {"what": "python", "at": time.monotonic_ns(), "since": since, "pid": os.getpid()})
             time.sleep(length)
-        begin, marked = time.monotonic_ns(), is_marked(name)
+        begin = time.monotonic_ns()
         own.unget_lock()
-        return {"granted": granted, "begin": begin, "marked": marked}
+        return begin
     finally:
         own.close()
 
@@ -95,36 +93,24 @@ def visit(name, folder, timeout, length):
 SLOTS = 3
 
 
-def is_marked(name):
-    """True if the semaphore is taken for a table, and so for others, by what is left of this process's hold."""
-    try:
-        with open(f"/dev/shm/sem.{name}", "rb") as semaphore:
-            return struct.unpack("<6xH", semaphore.read(8))[0] != 0
-    except (OSError, struct.error):
-        return False
-
-
-def enter(side):
-    """Takes all bytes of the side file; else a process that has some. (Asked first: nobody knows one that has left.)"""
+def enter(side, folder):
+    """As in occupancy.rs: takes all bytes of the side file; else how whoever has some described itself."""
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, SLOTS, 0)
     while True:
+        before = time.monotonic_ns()
         kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(side, fcntl.F_GETLK, asked))
         if kind != fcntl.F_UNLCK:
-            return pid
+            after = time.monotonic_ns()
+            with open(os.path.join(folder, f"visitor.{pid}")) as file:
+                last = [said for said in map(json.loads, file) if said["since"] <= after][-1]
+            if last["since"] <= before:
+                return last
+            continue
         try:
             fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB, SLOTS)
             return None
         except OSError:
             pass
-
-
-def described(pid, folder, at):
-    """How this process describes itself: what it has said last before `at`."""
-    try:
-        with open(os.path.join(folder, f"visitor.{pid}")) as file:
-            return [said for said in map(json.loads, file) if said["since"] <= at][-1]
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def note(folder, name, line):

@@ -89,20 +89,23 @@ impl Occupancy {
         (i32::from(bytes.l_type) != F_UNLCK).then_some(bytes.l_pid)
     }
 
-    /// Takes these bytes; else the process that has them. (It is asked first: once it has left, nobody knows it.)
-    fn take(&self, kind: i32, start: i64, len: i64) -> Result<(), i32> {
+    /// Takes these bytes; else how whoever has them described itself. (It is asked first: once it has left, nobody knows
+    /// it.)
+    fn take(&self, kind: i32, start: i64, len: i64) -> Result<(), Value> {
         loop {
+            let before = monotonic();
             if let Some(pid) = self.user_of(kind, start, len) {
-                return Err(pid);
-            }
-            if self.set(kind, start, len) {
+                if let Some(other) = self.described(pid, before, monotonic()) {
+                    return Err(other);
+                }
+            } else if self.set(kind, start, len) {
                 return Ok(());
             }
         }
     }
 
-    /// Takes the bytes that nobody may have who must not be at work beside this mode; else a process that has them.
-    fn enter(&self, mode: Mode) -> Result<(), i32> {
+    /// Takes the bytes that nobody may have who must not be at work beside this mode; else somebody who has them.
+    fn enter(&self, mode: Mode) -> Result<(), Value> {
         let all = i64::from(SLOTS);
         match mode {
             Mode::Exclusive => self.take(F_WRLCK, 0, all),
@@ -128,32 +131,31 @@ impl Occupancy {
                 }));
                 self.check_token(me);
             }
-            Err(pid) => {
+            Err(mut other) => {
                 let at = monotonic();
-                let other = self.other(pid, at);
+                if let (Some(name), Some(token)) = (other["name"].as_str(), other["token"].as_u64()) {
+                    other["fate"] = json!(fate(name, token));
+                }
                 self.note(&json!({ "what": "overlap", "at": at, "me": me.with_fate(), "other": other }));
             }
         }
         work();
-        let left = monotonic();
         assert!(self.set(F_UNLCK, 0, i64::from(SLOTS)));
-        self.note(&json!({ "what": "left", "at": left, "token": me.token }));
     }
 
     fn visitor_path(&self, pid: u32) -> PathBuf {
         self.folder.join(format!("visitor.{pid}"))
     }
 
-    /// How the process describes itself that was found at work: what it has said last before `at`.
-    fn other(&self, pid: i32, at: u64) -> Value {
+    /// How the process describes itself that was found at work at a time between these two. `None`: it may have left, and
+    /// come again, in the meantime.
+    fn described(&self, pid: i32, before: u64, after: u64) -> Option<Value> {
         let text = std::fs::read_to_string(self.visitor_path(pid.cast_unsigned())).unwrap_or_default();
         let said = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let before = said.filter(|said| said["since"].as_u64().is_some_and(|since| since <= at));
-        let mut told = before.max_by_key(|said| said["since"].as_u64()).unwrap_or_default();
-        if let (Some(name), Some(token)) = (told["name"].as_str(), told["token"].as_u64()) {
-            told["fate"] = json!(fate(name, token));
-        }
-        told
+        let since = |said: &Value| said["since"].as_u64().unwrap_or_default();
+        let last = said.filter(|said| since(said) <= after).max_by_key(since);
+        let last = last.unwrap_or_default();
+        (since(&last) <= before).then_some(last)
     }
 
     /// Tokens grow: each is larger than those of all visitors that could not be at work at the same time.

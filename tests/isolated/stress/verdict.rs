@@ -1,7 +1,6 @@
 //! What a journal says: what was found wrong, and whether a forced release explains it.
 
 use serde_json::Value;
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -28,12 +27,6 @@ struct Force {
     end: u64,
 }
 
-/// A visit through the table: from when to when, monotonic ns.
-struct Stay {
-    entered: u64,
-    left: u64,
-}
-
 impl Verdict {
     /// Reads the journal in this folder.
     pub fn of(folder: &Path) -> Self {
@@ -51,15 +44,14 @@ impl Verdict {
                 end: number(&line["end"]),
             })
             .collect();
-        let stays = stays(&lines);
         let mut verdict = Self::default();
         for (line, text) in lines.iter().zip(&texts) {
-            let explained = || is_explained(line, &forces, &stays);
+            let explained = || is_explained(line, &forces);
             match line["what"].as_str().expect("a word") {
                 "visit" => verdict.visits += 1,
                 "python" => verdict.python_visits += 1,
                 "force" => verdict.forced += 1,
-                "idle" | "left" => {}
+                "idle" => {}
                 "remove" => verdict.removed += 1,
                 _ if explained() => verdict.explained += usize::from(line["what"] == "overlap"),
                 "overlap" => verdict.overlaps.push((*text).to_owned()),
@@ -111,60 +103,26 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// The visits whose beginning and end are known.
-fn stays(lines: &[Value]) -> Vec<Stay> {
-    let left: HashMap<u64, u64> = lines
-        .iter()
-        .filter(|line| line["what"] == "left")
-        .map(|line| (number(&line["token"]), number(&line["at"])))
-        .collect();
-    let begins = lines.iter().filter_map(|line| match line["what"].as_str() {
-        Some("visit") => Some((&line["token"], &line["at"])),
-        Some("overlap") => Some((&line["me"]["token"], &line["at"])),
-        _ => None,
-    });
-    begins
-        .filter_map(|(token, at)| {
-            let left = *left.get(&number(token))?;
-            let entered = number(at);
-            Some(Stay { entered, left })
-        })
-        .collect()
-}
-
-/// Since when a force counts for this visitor. A user of the Python module may have come in by a force under somebody who
-/// was still there, and neither of the two knows: then that one's release gives away the other's lock, later.
-fn since(who: &Value, at: u64, stays: &[Stay]) -> u64 {
-    let since = who["since"].as_u64().unwrap_or(at);
-    if who["token"].is_u64() {
-        return since;
-    }
-    let under = stays.iter().filter(|stay| stay.entered <= since && since <= stay.left);
-    under.map(|stay| stay.entered).min().unwrap_or(since)
-}
-
 /// True if one of the two had lost the lock by then, and not by what the lock is there to prevent.
-fn is_explained(line: &Value, forces: &[Force], stays: &[Stay]) -> bool {
+fn is_explained(line: &Value, forces: &[Force]) -> bool {
     let at = number(&line["at"]);
     if line["what"] == "lost" {
-        return was_forced(&line["me"], at, forces, stays);
+        return was_forced(&line["me"], at, forces);
     }
     [&line["me"], &line["other"]]
         .into_iter()
         .any(|who| match who["fate"].as_str() {
             Some("forced") => true,
             Some("expired") => who["expires"].is_u64(),
-            Some("released") => who["detached"] == true && was_forced(who, at, forces, stays),
+            Some("released") => who["detached"] == true && was_forced(who, at, forces),
             // The lock was removed since; or a user of the Python module is one of the two, which knows nothing.
-            Some("unknown") | None => {
-                was_forced(who, at, forces, stays) || number(&who["expires"]).wrapping_sub(1) < at
-            }
+            Some("unknown") | None => was_forced(who, at, forces) || number(&who["expires"]).wrapping_sub(1) < at,
             Some(_) => false,
         })
 }
 
 /// True if holds were ended by force after it began to ask for the lock, and before `at`.
-fn was_forced(who: &Value, at: u64, forces: &[Force], stays: &[Stay]) -> bool {
-    let since = since(who, at, stays);
+fn was_forced(who: &Value, at: u64, forces: &[Force]) -> bool {
+    let since = who["since"].as_u64().unwrap_or(at);
     forces.iter().any(|force| force.begin <= at && force.end >= since)
 }
