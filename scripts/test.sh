@@ -130,41 +130,79 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-# Runs one part of the suite, even if an earlier one failed, and notes how long it took.
-parts='' failed=''
-part() {
-    local name=$1 start=$SECONDS
-    shift
+outputs=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
+beside_pid=''
+trap '[ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null; rm -rf "$outputs"' EXIT
+times='' failed=()
+
+# Shows what a part of the suite prints until it ends, and notes how long it took. What it left behind may hold its
+# output open: so that is a file, not a pipe, which would be waited for.
+follow() {
+    local name=$1 pid=$2 start=$3
     printf '\ntest.sh: %s\n' "$name"
-    tests "$@" || failed+=" '$name'"
-    parts+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
+    tail --lines=+1 --follow --sleep-interval=0.2 --pid="$pid" "$outputs/$name"
+    wait "$pid" || failed+=("$name")
+    times+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
+}
+
+# Runs a part, even if an earlier one failed.
+part() {
+    local start=$SECONDS
+    tests --no-fail-fast "${@:2}" >"$outputs/$1" 2>&1 &
+    follow "$1" "$!" "$start"
 }
 
 # Runs a part in the background, on the CPU time that the parts after it leave over. `join_beside` waits for it and
 # shows its output.
-beside=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
-trap 'rm -rf "$beside"; [ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null' EXIT
-beside_name='' beside_pid=''
 part_beside() {
-    beside_name=$1
-    shift
-    setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "$@" >"$beside/output" 2>&1 &
+    beside_name=$1 beside_start=$SECONDS
+    setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "${@:2}" >"$outputs/$1" 2>&1 &
     beside_pid=$!
-    beside_start=$SECONDS
 }
 join_beside() {
-    local status=0
-    wait "$beside_pid" || status=$?
+    follow "$beside_name" "$beside_pid" "$beside_start"
     beside_pid=''
-    printf '\ntest.sh: %s\n' "$beside_name"
-    cat "$beside/output"
-    [ "$status" = 0 ] || failed+=" '$beside_name'"
-    parts+=$(printf '%5d s  %s, beside others' $((SECONDS - beside_start)) "$beside_name")$'\n'
+}
+
+# The errors of a part and the messages of its failed tests, without most of what these printed before they failed.
+messages() {
+    awk '
+        /^---- .* std(out|err) ----$/       { inside = 1; rest = 8 }
+        /^failures:$|^test result: /        { inside = rest = 0 }
+        /^error/ || inside && /panicked at/ { rest = 30 }
+        rest > 0 && ++lines <= 150          { print substr($0, 1, 300); if (--rest == 0) print "[...]" }
+        END                                 { if (lines > 150) print "[... more above]" }
+    ' "$outputs/$1"
+}
+
+# The names of its failed tests.
+names() {
+    awk '
+        /^failures:$/   { listed = 1; next }
+        listed && /^ /  { print; next }
+                        { listed = 0 }
+    ' "$outputs/$1"
+}
+
+# The last that is printed: whoever looks for what failed finds it at the end.
+finish() {
+    printf '\n%s' "$times"
+    [ ${#failed[@]} -gt 0 ] || exit 0
+    local name
+    for name in "${failed[@]}"; do
+        printf '\ntest.sh: messages of the part "%s":\n' "$name"
+        messages "$name"
+    done
+    for name in "${failed[@]}"; do
+        printf '\ntest.sh: failed: %s\n' "$name"
+        names "$name"
+    done
+    exit 1
 }
 
 # Everything once with all features, and the model in its own profile.
 part 'build with all features' --all-features --no-run
-[ -z "$failed" ] || exit 1
+[ ${#failed[@]} = 0 ] || finish
 part 'unit tests' --all-features --lib --bins -- --skip model::
 part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
@@ -179,9 +217,4 @@ part 'default build' --test local --test conformance -- cli_ run_status bad_inpu
 part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
 part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls
 join_beside
-
-printf '\n%s' "$parts"
-if [ -n "$failed" ]; then
-    echo "test.sh: failed:$failed" >&2
-    exit 1
-fi
+finish
