@@ -78,7 +78,7 @@ def visit(name, folder, timeout, length):
             other = enter(side, folder)
             if other:
                 at = time.monotonic_ns()
-                note(folder, "journal", {"what": "overlap", "at": at, "me": {"since": since}, "other": other})
+                note(folder, "journal", {"what": "overlap", "at": at, "me": {"since": since}, "others": [other]})
             else:
                 note(folder, "journal", {"what": "python", "at": time.monotonic_ns(), "since": since, "pid": os.getpid()})
             time.sleep(length)

@@ -104,18 +104,22 @@ impl Occupancy {
         }
     }
 
-    /// Takes the bytes that nobody may have who must not be at work beside this mode; else somebody who has them.
-    fn enter(&self, mode: Mode) -> Result<(), Value> {
+    /// Takes the bytes that nobody may have who must not be at work beside this mode; else those who have them.
+    fn enter(&self, mode: Mode) -> Result<(), Vec<Value>> {
         let all = i64::from(SLOTS);
+        let alone = |other| vec![other];
         match mode {
-            Mode::Exclusive => self.take(F_WRLCK, 0, all),
-            Mode::Shared => self.take(F_RDLCK, 0, all),
+            Mode::Exclusive => self.take(F_WRLCK, 0, all).map_err(alone),
+            Mode::Shared => self.take(F_RDLCK, 0, all).map_err(alone),
             Mode::Slots(_) => {
-                let mut entered = self.take(F_WRLCK, 0, 1);
-                for slot in 1..all {
-                    entered = entered.or_else(|_| self.take(F_WRLCK, slot, 1));
+                let mut others = vec![];
+                for slot in 0..all {
+                    match self.take(F_WRLCK, slot, 1) {
+                        Ok(()) => return Ok(()),
+                        Err(other) => others.push(other),
+                    }
                 }
-                entered
+                Err(others)
             }
         }
     }
@@ -131,12 +135,14 @@ impl Occupancy {
                 }));
                 self.check_token(me);
             }
-            Err(mut other) => {
+            Err(mut others) => {
                 let at = monotonic();
-                if let (Some(name), Some(token)) = (other["name"].as_str(), other["token"].as_u64()) {
-                    other["fate"] = json!(fate(name, token));
+                for other in &mut others {
+                    if let (Some(name), Some(token)) = (other["name"].as_str(), other["token"].as_u64()) {
+                        other["fate"] = json!(fate(name, token));
+                    }
                 }
-                self.note(&json!({ "what": "overlap", "at": at, "me": me.with_fate(), "other": other }));
+                self.note(&json!({ "what": "overlap", "at": at, "me": me.with_fate(), "others": others }));
             }
         }
         work();
@@ -168,7 +174,7 @@ impl Occupancy {
             if token >= me.token && (mode != own || me.mode == Mode::Exclusive) {
                 let other = json!({ "name": me.name, "token": token, "since": since, "fate": fate(&me.name, token) });
                 self.note(&json!({
-                    "what": "inversion", "at": monotonic(), "me": me.with_fate(), "other": other,
+                    "what": "inversion", "at": monotonic(), "me": me.with_fate(), "others": [other],
                 }));
             }
         }

@@ -103,19 +103,20 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// True if one of the two had lost the lock by then, and not by what the lock is there to prevent.
+/// True if one of them had lost the lock by then, and not by what the lock is there to prevent.
 fn is_explained(line: &Value, forces: &[Force]) -> bool {
     let at = number(&line["at"]);
     if line["what"] == "lost" {
         return was_forced(&line["me"], at, forces);
     }
-    [&line["me"], &line["other"]]
-        .into_iter()
+    let others = line["others"].as_array().into_iter().flatten();
+    std::iter::once(&line["me"])
+        .chain(others)
         .any(|who| match who["fate"].as_str() {
             Some("forced") => true,
             Some("expired") => who["expires"].is_u64(),
             Some("released") => who["detached"] == true && was_forced(who, at, forces),
-            // The lock was removed since; or a user of the Python module is one of the two, which knows nothing.
+            // The lock was removed since; or this is a user of the Python module, which knows nothing.
             Some("unknown") | None => was_forced(who, at, forces) || number(&who["expires"]).wrapping_sub(1) < at,
             Some(_) => false,
         })
