@@ -24,10 +24,10 @@ use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until, quoted};
 use crate::entry;
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Sent};
 use crate::exit::Exit;
-use crate::output;
+use crate::output::{self, names};
 use prepared::{Prepared, Request};
 use resourcelock::engines::Engine;
-use resourcelock::{Cancel, Error, LockName, Lost};
+use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost};
 use std::ffi::OsString;
 
 /// Ends the wait; triggered by the signal handler.
@@ -124,7 +124,7 @@ impl Run<'_> {
         self.say(&match sent {
             Sent::Signal(signal, after) => format!(
                 "sent {} to {left_behind}{pid} ({command}), which reached its limit of {}",
-                signal_name(signal),
+                names::signal(signal),
                 output::duration(after)
             ),
             Sent::Kill(after) => format!(
@@ -165,11 +165,11 @@ impl Run<'_> {
     }
 }
 
-/// `TERM`; a real-time signal has a number only.
-fn signal_name(signal: i32) -> String {
-    match nix::sys::signal::Signal::try_from(signal) {
-        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
-        Err(_) => format!("signal {signal}"),
+/// For the history.
+fn command_end(how: How) -> CommandEnd {
+    match how {
+        How::Exited(status) => CommandEnd::Exited(status),
+        How::Killed(signal) => CommandEnd::Killed(signal),
     }
 }
 

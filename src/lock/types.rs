@@ -14,4 +14,6 @@ pub use name::LockName;
 pub const PREVIOUS_HOLDER_DIED: &str =
     "the previous holder died while holding the lock; the protected resource may be inconsistent";
 
-pub use records::{Counters, Ended, HistoryRecord, Holder, Host, Inside, Lost, Requester, State, Survivor, Waiter};
+pub use records::{
+    CommandEnd, Counters, Ended, HistoryRecord, Holder, Host, Inside, Lost, Requester, State, Survivor, Waiter,
+};

@@ -53,6 +53,14 @@ pub fn pid(requester: &Requester) -> String {
     requester.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())
 }
 
+/// `TERM`; a real-time signal has a number only.
+pub fn signal(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        Err(_) => format!("signal {signal}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

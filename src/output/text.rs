@@ -4,7 +4,7 @@ use super::columns::Table;
 use super::sentence::{self, duration, held, note_text};
 use super::{Style, names, shown, view};
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta};
-use resourcelock::{Change, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
+use resourcelock::{Change, CommandEnd, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -220,6 +220,11 @@ pub fn event(change: &Change) -> String {
                     }
                     None => text.push_str(&held(", held", record.held)),
                 }
+                match record.command_end {
+                    Some(CommandEnd::Exited(status)) => _ = write!(text, ", status {status}"),
+                    Some(CommandEnd::Killed(signal)) => _ = write!(text, ", killed by {}", names::signal(signal)),
+                    _ => {}
+                }
             } else {
                 text.push_str(&held(", waited", record.waited));
             }
@@ -313,7 +318,7 @@ pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<u
         return "nothing yet\n".to_owned();
     }
     let mut table = Table::new(&[
-        "ENDED", "HOW", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "OWNER", "COMMAND",
+        "ENDED", "HOW", "STATUS", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "OWNER", "COMMAND", "NOTE",
     ]);
     let owner = state.map(owner_cell).unwrap_or_default();
     for record in records {
@@ -321,6 +326,11 @@ pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<u
         table.push([
             date_and_clock(record.ended),
             record.how.as_str().to_owned(),
+            match record.command_end {
+                Some(CommandEnd::Exited(status)) => status.to_string(),
+                Some(CommandEnd::Killed(signal)) => names::signal(signal),
+                _ => "-".to_owned(),
+            },
             time(record.waited),
             match (record.last_alive(), record.held) {
                 // When it ended is not known.
@@ -334,6 +344,10 @@ pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<u
             record.token.map_or_else(|| "-".to_owned(), |token| token.to_string()),
             owner.clone(),
             record.requester.command.clone().unwrap_or_default(),
+            match &record.requester.command {
+                Some(command) if *command == record.note => String::new(), // what it is if nothing else was said
+                _ => record.note.clone(),
+            },
         ]);
     }
     table.render(width)

@@ -4,7 +4,7 @@
 use super::names;
 use super::text::Unreadable;
 use chrono::{DateTime, Local, SecondsFormat};
-use resourcelock::{Change, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
+use resourcelock::{Change, CommandEnd, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
@@ -154,6 +154,11 @@ pub struct RecordView {
     /// Of a hold that ended by itself, unnoticed. Otherwise null.
     pub last_alive: Option<String>,
     pub how: &'static str,
+    /// How the command ended that ran under the lock: one of these two, if it is known.
+    pub exit_status: Option<i32>,
+    pub signal: Option<i32>,
+    /// Up to 80 bytes; empty if there was none, or if it is not known.
+    pub note: String,
 }
 
 /// The last ended requests of a lock.
@@ -436,6 +441,15 @@ impl From<&HistoryRecord> for RecordView {
             held_seconds: record.queued.map(|_| seconds(record.held.unwrap_or_default())),
             last_alive: record.last_alive().map(timestamp),
             how: record.how.as_str(),
+            exit_status: match record.command_end {
+                Some(CommandEnd::Exited(status)) => Some(status),
+                _ => None,
+            },
+            signal: match record.command_end {
+                Some(CommandEnd::Killed(signal)) => Some(signal),
+                _ => None,
+            },
+            note: record.note.clone(),
         }
     }
 }

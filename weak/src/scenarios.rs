@@ -676,6 +676,8 @@ fn ending(n: u64) -> Ending {
             command: [0; 2],
         },
         what: pack_what(0, Ended::Released, 0),
+        command_end: 0,
+        note: [0; 10],
     }
 }
 

@@ -191,6 +191,7 @@ impl Process {
                     uid: 0,
                     command: [0; 2],
                 },
+                note: [0; 10],
                 queued: now,
                 queued_wall_us: 0,
             },
@@ -349,6 +350,10 @@ impl Note {
 
     pub(crate) fn brief_text(&self) -> String {
         String::new()
+    }
+
+    pub(crate) fn message_written_at(&self, _wall_us: u64) -> Option<Vec<u8>> {
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command, started right after the last check of the hold; and the release.
 
 use super::granted::{Granted, not_released};
-use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
+use super::{LOST_BEFORE, Run, Stop, command_end, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::{Error, Guard, Lost};
@@ -63,6 +63,9 @@ impl<'r> Checked<'r> {
         if was_asked_to_end(ended) {
             self.granted.held.shorten_release();
         }
+        self.granted
+            .held
+            .command_ended(command_end(ended.how), ended.limit_reached);
         let remote = run.engine.capabilities().remote;
         let released = self.release(if ended.crashed() {
             Left::Crashed

@@ -2,11 +2,12 @@
 
 use super::checked::{Checked, Watching};
 use super::prepared::Prepared;
-use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until, signal_name};
+use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until};
 use crate::commands::job::Variable;
 use crate::commands::{Failure, advice};
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
+use crate::output::names;
 use resourcelock::engines::Validity;
 use resourcelock::{Error, Guard, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
@@ -154,7 +155,7 @@ impl<'r> Granted<'r> {
             How::Exited(0) => Ok(()),
             How::Exited(status) => Err(about(not_done(format!("failed with status {status}")))),
             How::Killed(signal) => {
-                let what = not_done(format!("was killed by {}", signal_name(signal)));
+                let what = not_done(format!("was killed by {}", names::signal(signal)));
                 if !exec::asks_to_end(signal) {
                     return Err(about(what));
                 }

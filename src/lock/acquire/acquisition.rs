@@ -10,7 +10,7 @@ use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::deferred_log::log_unlocked;
 use crate::lock::shm::latched::NotDone;
-use crate::lock::shm::layout::pack_command;
+use crate::lock::shm::layout::{pack_command, pack_note};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::real_world::Real;
@@ -32,6 +32,7 @@ const LATCH_LEAST_NS: u64 = 250_000_000;
 const REOPENS: u32 = 100;
 
 /// The outcome of one try in the latch.
+#[allow(clippy::large_enum_variant, reason = "there is one, for a moment")]
 enum Try {
     Granted(Hold),
     Queued(usize, Word),
@@ -148,6 +149,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             replaces: options.replaces,
             bound_start: options.detached.map_or(Ok(0), can_detach)?,
             requester: handle.requester(command),
+            note: pack_note(&options.lock_info),
             queued: start,
             queued_wall_us: 0,
         };

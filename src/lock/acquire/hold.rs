@@ -6,13 +6,13 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::latched::NotDone;
-use crate::lock::shm::layout::{Record, pack_what};
+use crate::lock::shm::layout::{Record, pack_end, pack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
-use crate::lock::types::{Detached, Ended, Mode, Result};
+use crate::lock::types::{CommandEnd, Detached, Ended, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -47,6 +47,8 @@ pub(crate) struct Hold {
     pub(crate) kept: u32,
     /// What ran under it has crashed: the next holder is told.
     pub(crate) crashed: bool,
+    /// How the command that ran under it has ended, and true if that was at its limit.
+    pub(crate) command_end: Option<(CommandEnd, bool)>,
     /// True if it does not depend on this process: it is not released with the last user.
     pub(crate) detached: bool,
     /// Who in this process uses it: so many guards...
@@ -69,6 +71,7 @@ impl Hold {
             keeper: None,
             kept: 0,
             crashed: false,
+            command_end: None,
             detached: false,
             guards: 0,
             by_handle: false,
@@ -167,7 +170,11 @@ impl Hold {
     /// What the history keeps of it, if it is released at `now`. In the latch, before the record is another request's.
     pub(crate) fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
         let (kind, slots) = kind_of(self.request.mode);
-        let how = if self.crashed { Ended::Crashed } else { Ended::Released };
+        let how = match self.command_end {
+            Some((_, true)) => Ended::Limit,
+            _ if self.crashed => Ended::Crashed,
+            _ => Ended::Released,
+        };
         Ending {
             ticket: self.record().map_or(0, |record| record.ticket.load(Relaxed)),
             token: self.token,
@@ -177,6 +184,8 @@ impl Hold {
             ended_wall_us,
             requester: self.request.requester,
             what: pack_what(kind as u8, how, slots),
+            command_end: pack_end(self.command_end.map(|(end, _)| end)),
+            note: self.request.note,
         }
     }
 }

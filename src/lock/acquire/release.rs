@@ -14,7 +14,7 @@ use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::system::Stat;
 use crate::lock::types::get_options::Target;
-use crate::lock::types::{Detached, Ended, Holder, Result, UngetOptions};
+use crate::lock::types::{CommandEnd, Detached, Ended, Holder, Result, UngetOptions};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -163,6 +163,9 @@ impl Handle {
             if released {
                 table.record_end(&hold.ending(now, wall_us));
                 ending::add(&table.header.crashes, hold.crashed.into());
+                if hold.command_end == Some((CommandEnd::Exited(0), false)) {
+                    table.header.success_wall_us.store(wall_us, Relaxed);
+                }
             }
             queue::dispatch(real, None, owned, false, wakes)?;
             Ok(released)

@@ -8,7 +8,7 @@ use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal};
 use crate::lock::sys;
-use crate::lock::types::{Error, LockName, Lost, Mode, Result};
+use crate::lock::types::{CommandEnd, Error, LockName, Lost, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -96,6 +96,11 @@ impl Share {
     /// What ran under the hold crashed: the next holder is told.
     pub(crate) fn mark_crashed(&self) {
         self.with(|hold| hold.crashed = true);
+    }
+
+    /// The command that ran under the hold ended like this, `at_limit`: at its time limit.
+    pub(crate) fn command_ended(&self, end: CommandEnd, at_limit: bool) {
+        self.with(|hold| hold.command_end = Some((end, at_limit)));
     }
 
     /// How the hold was taken away, if it was. Checks the semaphore as well, so that it notices a forced release by the

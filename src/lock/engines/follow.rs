@@ -139,6 +139,8 @@ mod views {
             held: age(holder.since),
             ended: SystemTime::now(),
             how: Ended::Released,
+            command_end: None,
+            note: String::new(),
         }
     }
 
@@ -155,6 +157,8 @@ mod views {
             held: None,
             ended: SystemTime::now(),
             how: Ended::TimedOut,
+            command_end: None,
+            note: String::new(),
         }
     }
 }

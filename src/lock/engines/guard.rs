@@ -6,7 +6,7 @@ use super::held::Held;
 use crate::lock::acquire::share::Share;
 #[cfg(feature = "remote")]
 use crate::lock::types::Error;
-use crate::lock::types::{LockName, Lost, Result};
+use crate::lock::types::{CommandEnd, LockName, Lost, Result};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
@@ -130,6 +130,22 @@ impl Guard {
     pub fn mark_crashed(&self) {
         match &self.hold {
             Hold::Local(share) => share.mark_crashed(),
+            #[cfg(feature = "remote")]
+            Hold::Remote(..) => {}
+        }
+    }
+
+    /// Says how the command that ran under the hold has ended, for the history ([`HistoryRecord::command_end`]); `at_limit`:
+    /// it was ended because it had reached its time limit ([`Ended::Limit`]). Status 0, not at a limit, is the lock's last
+    /// success ([`State::last_success`]). Does nothing if the hold was lost, and on an engine, which keeps no history. Does
+    /// not block.
+    ///
+    /// [`HistoryRecord::command_end`]: crate::HistoryRecord::command_end
+    /// [`Ended::Limit`]: crate::Ended::Limit
+    /// [`State::last_success`]: crate::State::last_success
+    pub fn command_ended(&self, end: CommandEnd, at_limit: bool) {
+        match &self.hold {
+            Hold::Local(share) => share.command_ended(end, at_limit),
             #[cfg(feature = "remote")]
             Hold::Remote(..) => {}
         }

@@ -195,6 +195,7 @@ pub(crate) fn state(
         slots,
         abandoned: None,
         last_grant,
+        last_success: None,
         inside: None,
         counters: None,
         read_at: SystemTime::now(),

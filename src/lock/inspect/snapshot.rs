@@ -6,7 +6,7 @@ use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LO
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
-use crate::lock::shm::layout::{Past, REQUESTS, Record, unpack_what};
+use crate::lock::shm::layout::{Past, REQUESTS, Record, unpack_end, unpack_text, unpack_what};
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
@@ -385,6 +385,7 @@ fn state_with(
         slots,
         abandoned,
         last_grant: held_since.max(objects.and_then(|objects| last_ended_grant(&objects.table))),
+        last_success: objects.and_then(|objects| known(objects.table.header.success_wall_us.load(Relaxed))),
         inside: objects.and_then(inside),
         counters: Some(counters),
         read_at: SystemTime::now(),
@@ -409,6 +410,7 @@ pub(crate) fn state_of_none(name: &LockName) -> State {
         slots: None,
         abandoned: None,
         last_grant: None,
+        last_success: None,
         inside: None,
         counters: Some(Counters::default()),
         read_at: SystemTime::now(),
@@ -440,6 +442,8 @@ fn past(table: &Table, past: &Past, number: u64) -> Option<HistoryRecord> {
             held: token.map(|_| held),
             ended: wall(past.ended_wall_us.load(Relaxed)),
             how,
+            command_end: unpack_end(past.command_end.load(Relaxed)),
+            note: unpack_text(&past.note.each_ref().map(|word| word.load(Relaxed))),
         };
         fence(COPIED);
         table.renew(&past.sequence);

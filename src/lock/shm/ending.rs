@@ -1,7 +1,7 @@
 //! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants.
 
 use crate::lock::protocol::orderings::{ENTRY_BEGUN, ENTRY_COMPLETE, NEXT_STORE};
-use crate::lock::shm::layout::{GAVE_UP, HISTORY, PackedRequester, Past};
+use crate::lock::shm::layout::{GAVE_UP, HISTORY, PackedNote, PackedRequester, Past};
 use crate::lock::shm::table::Table;
 use crate::lock::sys::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
@@ -18,6 +18,9 @@ pub(crate) struct Ending {
     pub(crate) requester: PackedRequester,
     /// See [`pack_what`](crate::lock::shm::layout::pack_what).
     pub(crate) what: u64,
+    /// See [`pack_end`](crate::lock::shm::layout::pack_end).
+    pub(crate) command_end: u64,
+    pub(crate) note: PackedNote,
 }
 
 impl Table {
@@ -70,6 +73,10 @@ fn write(next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
     past.ended_wall_us.store(end.ended_wall_us, Relaxed);
     past.set_requester(end.requester);
     past.what.store(end.what, Relaxed);
+    past.command_end.store(end.command_end, Relaxed);
+    for (to, &word) in past.note.iter().zip(&end.note) {
+        to.store(word, Relaxed);
+    }
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
     past.sequence.store(number.wrapping_add(1), ENTRY_COMPLETE);

@@ -18,7 +18,7 @@
 use crate::lock::sys;
 use crate::lock::sys::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::lock::system::printable_bytes;
-use crate::lock::types::{Ended, Host, Requester};
+use crate::lock::types::{CommandEnd, Ended, Host, Requester};
 use std::mem::offset_of;
 
 /// Requests (holders and waiters) at once. (In `weak/` there are a few of each: all of them cost time there.)
@@ -36,6 +36,8 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
 const NOTED_NS: u64 = 50_000_000;
 /// What room is counted in.
 const PAGE: usize = 4096;
+/// The part of a note's message that is remembered of an ended request, in words of 8 bytes.
+const NOTE_WORDS: usize = 10;
 /// In [`Record::flags`]: the hold is meant to end with its process.
 pub(crate) const LAPSES: u32 = 1;
 /// In [`Record::flags`]: the request came to replace others.
@@ -94,10 +96,11 @@ sys::shared! {
         pub(crate) gave_up_next: AtomicU64,
         /// The time zone's offset, as last looked up: see `clock.rs`.
         pub(crate) zone: AtomicU64,
-        /// The last run that ended well: when it began, in boot-time ns and by the wall clock in µs. The same of the
-        /// last one that is to run once in a while, and who that was. (Nothing is written here yet.)
         _success_boot_ns: AtomicU64,
-        _success_wall_us: AtomicU64,
+        /// When the last run that ended well ended, by the wall clock in µs.
+        pub(crate) success_wall_us: AtomicU64,
+        /// The last run that is to run once in a while: when it began, in boot-time ns and by the wall clock in µs, and
+        /// who that was. (Nothing is written here yet.)
         _once_boot_ns: AtomicU64,
         _once_wall_us: AtomicU64,
         _once_pid: AtomicU32,
@@ -158,11 +161,10 @@ sys::shared! {
         pub(crate) command: [AtomicU64; 2],
         /// kind | how << 8 | slots << 16
         pub(crate) what: AtomicU64,
-        /// How the command ended: 1 << 32 | its exit status, or 2 << 32 | the signal that killed it; 0 = unknown.
-        /// (Nothing is written here yet.)
-        _end: AtomicU64,
-        /// The beginning of the note, padded with zeros. (Nothing is written here yet.)
-        _note: [AtomicU64; 10],
+        /// How the command ended: see [`pack_end`]; 0 = unknown.
+        pub(crate) command_end: AtomicU64,
+        /// The beginning of the note's message, padded with zeros.
+        pub(crate) note: [AtomicU64; NOTE_WORDS],
     }
 }
 
@@ -230,7 +232,7 @@ pub(crate) struct PackedRequester {
 
 impl PackedRequester {
     pub(crate) fn unpack(self, same_pid_namespace: bool) -> Requester {
-        let command = unpack_command(self.command);
+        let command = unpack_text(&self.command);
         Requester {
             pid: (self.pid != 0).then_some(self.pid),
             uid: Some(self.uid),
@@ -303,6 +305,7 @@ pub(crate) fn pack_what(kind: u8, how: Ended, slots: u32) -> u64 {
         Ended::Cancelled => 6,
         Ended::Crashed => 7,
         Ended::WithProcess => 8,
+        Ended::Limit => 9,
     };
     u64::from(kind) | how << 8 | u64::from(slots) << 16
 }
@@ -318,6 +321,7 @@ pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
         6 => Ended::Cancelled,
         7 => Ended::Crashed,
         8 => Ended::WithProcess,
+        9 => Ended::Limit,
         _ => Ended::Released,
     };
     (what as u8, how, (what >> 16) as u32)
@@ -325,25 +329,61 @@ pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
 
 /// A command's name as it is stored: up to 15 bytes, padded with zeros to 16.
 pub(crate) fn pack_command(name: &str) -> [u64; 2] {
-    let mut bytes = [0u8; 16];
-    let mut end = name.len().min(15);
-    while !name.is_char_boundary(end) {
+    pack_bytes(whole_characters(name, 15))
+}
+
+/// The beginning of a note's message as it is stored.
+pub(crate) type PackedNote = [u64; NOTE_WORDS];
+
+/// A note's message as it is stored: as many whole characters as there is room for.
+pub(crate) fn pack_note(message: &str) -> PackedNote {
+    pack_bytes(whole_characters(message, 8 * NOTE_WORDS))
+}
+
+/// The beginning of `text`, of at most so many bytes, cut at a character.
+fn whole_characters(text: &str, most: usize) -> &[u8] {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
-    let (a, b) = bytes.split_at(8);
-    let word = |half: &[u8]| half.iter().rev().fold(0u64, |w, &byte| w << 8 | u64::from(byte));
-    [word(a), word(b)]
+    &text.as_bytes()[..end]
+}
+
+/// As many bytes as there is room for, padded with zeros.
+pub(crate) fn pack_bytes<const WORDS: usize>(bytes: &[u8]) -> [u64; WORDS] {
+    let mut words = [[0u8; 8]; WORDS];
+    let room = words.as_flattened_mut();
+    let end = bytes.len().min(room.len());
+    room[..end].copy_from_slice(&bytes[..end]);
+    words.map(u64::from_le_bytes)
 }
 
 /// The reverse, for display: unprintable characters are escaped.
-fn unpack_command(words: [u64; 2]) -> String {
-    let bytes: Vec<u8> = words
-        .iter()
-        .flat_map(|w| w.to_le_bytes())
-        .take_while(|&b| b != 0)
-        .collect();
-    printable_bytes(&bytes)
+pub(crate) fn unpack_text(words: &[u64]) -> String {
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+    printable_bytes(&bytes.take_while(|&byte| byte != 0).collect::<Vec<u8>>())
+}
+
+const EXITED: u64 = 1 << 32;
+const KILLED: u64 = 2 << 32;
+
+/// How a command ended, as it is stored.
+pub(crate) fn pack_end(end: Option<CommandEnd>) -> u64 {
+    match end {
+        None => 0,
+        Some(CommandEnd::Exited(status)) => EXITED | u64::from(status.cast_unsigned()),
+        Some(CommandEnd::Killed(signal)) => KILLED | u64::from(signal.cast_unsigned()),
+    }
+}
+
+/// The reverse; what nobody writes means nothing.
+pub(crate) fn unpack_end(end: u64) -> Option<CommandEnd> {
+    let number = (end as u32).cast_signed();
+    match end & !u64::from(u32::MAX) {
+        EXITED => Some(CommandEnd::Exited(number)),
+        KILLED => Some(CommandEnd::Killed(number)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -352,10 +392,21 @@ mod tests {
 
     #[test]
     fn commands_are_cut_at_a_character() {
-        assert_eq!(unpack_command(pack_command("read_sensor.sh")), "read_sensor.sh");
-        assert_eq!(unpack_command(pack_command("0123456789abcdeX")), "0123456789abcde");
-        assert_eq!(unpack_command(pack_command("0123456789abcdé")), "0123456789abcd");
-        assert_eq!(unpack_command(pack_command("a\x1b[31m")), "a\\u{1b}[31m");
+        assert_eq!(unpack_text(&pack_command("read_sensor.sh")), "read_sensor.sh");
+        assert_eq!(unpack_text(&pack_command("0123456789abcdeX")), "0123456789abcde");
+        assert_eq!(unpack_text(&pack_command("0123456789abcdé")), "0123456789abcd");
+        assert_eq!(unpack_text(&pack_command("a\x1b[31m")), "a\\u{1b}[31m");
+        let long = "é".repeat(39) + "aé";
+        assert_eq!(unpack_text(&pack_note(&long)), "é".repeat(39) + "a");
+        assert_eq!(unpack_text(&pack_note(&long[2..])), "é".repeat(38) + "aé");
+    }
+
+    #[test]
+    fn ends_of_commands_survive_packing() {
+        for end in [None, Some(CommandEnd::Exited(255)), Some(CommandEnd::Killed(9))] {
+            assert_eq!(unpack_end(pack_end(end)), end);
+        }
+        assert_eq!(unpack_end(u64::MAX), None);
     }
 
     #[test]
@@ -370,6 +421,7 @@ mod tests {
             Ended::Cancelled,
             Ended::Crashed,
             Ended::WithProcess,
+            Ended::Limit,
         ] {
             assert_eq!(unpack_what(pack_what(2, how, 77)), (2, how, 77));
         }

@@ -6,6 +6,7 @@ use crate::lock::sys::{Descriptor, Mapping};
 use crate::lock::system::printable_bytes;
 use crate::lock::types::{Error, LockName, Result};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -118,6 +119,22 @@ impl Note {
     /// The bytes up to the first NUL or the end.
     pub(crate) fn read(&self) -> Vec<u8> {
         self.beginning(MOST)
+    }
+
+    /// The beginning of the message of a note that was written at about this time, in µs since 1970. The zone in which it
+    /// was written is not known, so what is compared is the time within a quarter of an hour, of which the offsets of
+    /// zones are multiples.
+    pub(crate) fn message_written_at(&self, wall_us: u64) -> Option<Vec<u8>> {
+        const QUARTER_US: u64 = 900 * 1_000_000;
+        const APART_US: u64 = 1_000_000;
+        let note = self.beginning(BRIEF);
+        let number = |digits: Range<usize>| std::str::from_utf8(note.get(digits)?).ok()?.parse::<u64>().ok();
+        // YYYY-MM-DD HH:MM:SS.ffffff - MESSAGE
+        let (minute, second, micros) = (number(14..16)?, number(17..19)?, number(20..26)?);
+        let written_us = (minute % 15 * 60 + second) * 1_000_000 + micros;
+        let apart = (written_us + QUARTER_US).abs_diff(wall_us % QUARTER_US) % QUARTER_US;
+        let is_near = apart.min(QUARTER_US - apart) < APART_US;
+        (is_near && note.get(26..29) == Some(b" - ")).then(|| note[29..].to_vec())
     }
 
     fn beginning(&self, most: usize) -> Vec<u8> {

@@ -8,7 +8,9 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
-use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, LAPSES, REPLACES, REQUESTS, Record, pack_what};
+use crate::lock::shm::layout::{
+    KEEPER_LEFT_BEHIND, LAPSES, PackedNote, REPLACES, REQUESTS, Record, pack_bytes, pack_what,
+};
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
@@ -151,6 +153,19 @@ impl<'a> Real<'a> {
         // After the token: it is ours if the record still is.
         let held = self.table().words.get(i)?.load(WORD_LOAD) == word.at(Stage::Held).0;
         held.then_some(token)
+    }
+
+    /// What is known of the note of somebody's hold: what the lock's note says, if that is about this very grant. (It is
+    /// about the last one, unless that holder died before it wrote it.)
+    fn note_of(&self, record: &Record) -> PackedNote {
+        let next_token = self.table().header.next_token.load(Relaxed);
+        let waited_us = record.granted.load(Relaxed).saturating_sub(record.queued.load(Relaxed)) / 1000;
+        let granted_us = record.queued_wall_us.load(Relaxed).saturating_add(waited_us);
+        let is_last = record.token.load(Relaxed).wrapping_add(1) == next_token;
+        let message = is_last.then(|| self.objects.note.message_written_at(granted_us));
+        message
+            .flatten()
+            .map_or_else(PackedNote::default, |message| pack_bytes(&message))
     }
 
     fn header_field(&self, field: Field) -> &'a AtomicU64 {
@@ -343,6 +358,8 @@ impl World for Real<'_> {
             ended_wall_us,
             requester: record.requester(),
             what: pack_what(kind, how, record.slots.load(Relaxed)),
+            command_end: 0,
+            note: self.note_of(record),
         });
         Ok(())
     }

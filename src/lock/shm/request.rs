@@ -2,7 +2,7 @@
 
 use crate::lock::protocol::queue::Kind;
 use crate::lock::shm::ending::Ending;
-use crate::lock::shm::layout::{PackedRequester, pack_what};
+use crate::lock::shm::layout::{PackedNote, PackedRequester, pack_what};
 use crate::lock::sys;
 use crate::lock::types::{Detached, Ended, Mode};
 
@@ -16,6 +16,8 @@ pub(crate) struct Request {
     /// Start time of `detached.pid`.
     pub(crate) bound_start: u64,
     pub(crate) requester: PackedRequester,
+    /// What for, as the history keeps it.
+    pub(crate) note: PackedNote,
     /// When it was made, in monotonic ns.
     pub(crate) queued: u64,
     /// The same by the wall clock, in µs.
@@ -39,6 +41,8 @@ impl Request {
             ended_wall_us: sys::realtime() / 1000,
             requester: self.requester,
             what: pack_what(kind as u8, how, slots),
+            command_end: 0,
+            note: self.note,
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct State {
     pub abandoned: Option<u64>,
     /// When the lock was last granted, as far as the table remembers. On an engine, as far as holders tell.
     pub last_grant: Option<SystemTime>,
+    /// When the last command that ran under the lock and succeeded ended ([`Guard::command_ended`](crate::Guard::command_ended)
+    /// with status 0), as far as the table remembers. `None` on an engine.
+    pub last_success: Option<SystemTime>,
     /// The handle that was just changing the table: for well under a microsecond each time, unless its process is stopped.
     /// Never on an engine.
     pub inside: Option<Inside>,
@@ -204,6 +207,8 @@ pub enum Ended {
     Released,
     /// Its holder released it after what ran under it had crashed.
     Crashed,
+    /// Its holder released it after the command that ran under it had been ended at its time limit.
+    Limit,
     /// The process that it was meant to end with has ended.
     WithProcess,
     /// Its holder died; the lock was taken back.
@@ -227,6 +232,7 @@ impl Ended {
         match self {
             Self::Released => "released",
             Self::Crashed => "crashed",
+            Self::Limit => "limit",
             Self::WithProcess => "ended with its process",
             Self::Abandoned => "abandoned",
             Self::Expired => "expired",
@@ -247,6 +253,17 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// How a command that ran under a hold ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum CommandEnd {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Killed(i32),
 }
 
 /// How a hold was taken away from its holder.
@@ -303,6 +320,12 @@ pub struct HistoryRecord {
     pub ended: SystemTime,
     /// How it ended.
     pub how: Ended,
+    /// How the command that ran under it ended, if whoever ran it has said so
+    /// ([`Guard::command_ended`](crate::Guard::command_ended)).
+    pub command_end: Option<CommandEnd>,
+    /// What the lock was requested for: up to 80 bytes of the note's message, with unprintable characters escaped. Empty if
+    /// there was none, or if it is not known (of a hold that somebody else ended after others had been granted).
+    pub note: String,
 }
 
 impl HistoryRecord {
@@ -310,6 +333,13 @@ impl HistoryRecord {
     pub fn last_alive(&self) -> Option<SystemTime> {
         let unknown = matches!(self.how, Ended::Abandoned | Ended::WithProcess);
         unknown.then(|| Some(self.granted()? + self.held?))?
+    }
+
+    /// True unless all went well, as far as is known: it was never granted, the hold did not end as it should, or the
+    /// command that ran under it did not exit with status 0.
+    pub fn failed(&self) -> bool {
+        !matches!(self.how, Ended::Released | Ended::WithProcess)
+            || self.command_end.is_some_and(|end| end != CommandEnd::Exited(0))
     }
 
     /// When it was granted. `None` if it was never granted, or if that is not known.
