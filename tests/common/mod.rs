@@ -51,6 +51,12 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// True if a generated test runs this case: in the suite one of `step`, with `RESOURCELOCK_ALL_CASES=1` every one.
+/// `place` is the sum of the case's places in the lists that are combined, so that any two of them meet.
+pub fn is_chosen(place: usize, step: usize) -> bool {
+    place.is_multiple_of(step) || std::env::var_os("RESOURCELOCK_ALL_CASES").is_some()
+}
+
 /// A process's state as `ps` shows it: `S` asleep, `T` stopped, `Z` exited but not reaped; none = no such process.
 pub fn process_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

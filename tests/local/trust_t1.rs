@@ -1,6 +1,7 @@
 //! T1: only locks of owners whom the caller trusts are used: his own, root's, and those that he names each time. All else
 //! is refused in one line, with a command that works; nothing is skipped silently.
 
+use crate::common::is_chosen;
 use crate::common::machine::{ALICE, BOB, I2C, MALLORY, Machine, PI, ROOT, User, finished, give};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -51,6 +52,13 @@ enum Says {
 }
 
 impl Says {
+    fn names_another_than(self, owner: User) -> bool {
+        match self {
+            Self::Owner(user) | Self::Number(user) | Self::Variable(user) | Self::Second(user) => user != owner,
+            Self::Nothing | Self::Group | Self::World => false,
+        }
+    }
+
     fn to(self, command: &mut Command) {
         match self {
             Self::Nothing => {}
@@ -64,7 +72,8 @@ impl Says {
     }
 }
 
-/// Every owner, every caller, every way to name one; with all commands that rely on what a lock says. What everybody may
+/// Every owner, every caller, every way to name one (in the suite, an owner who is not the lock's is named in one of the
+/// ways); with all commands that rely on what a lock says. What everybody may
 /// write is used by those who say so, and by nobody else.
 #[test]
 fn locks_of_trusted_owners_and_no_others() {
@@ -87,7 +96,12 @@ fn locks_of_trusted_owners_and_no_others() {
             .into_iter()
             .flat_map(|caller| owners.map(|owner| (caller, owner)))
         {
-            for said in &says {
+            for (at, said) in says.iter().enumerate() {
+                let (way, whose) = ((at + 1) % 4, (at + 1) / 4);
+                let place = way + whose + owner.0 as usize + caller.0 as usize;
+                if said.names_another_than(owner) && !is_chosen(place, 4) {
+                    continue;
+                }
                 let named = match said {
                     Says::Owner(user) | Says::Number(user) | Says::Second(user) => *user == owner,
                     // A variable that root's jobs inherit by accident opens nothing.

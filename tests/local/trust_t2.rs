@@ -4,10 +4,14 @@
 //! or beside the other parts of a lock, against every command of root and of a user. For each of them: the command ends,
 //! with a documented status; what is refused is refused in one line that names the file, its owner and what to do; the
 //! command under the lock is not started then, nor skipped silently; and no file changes that is not the lock's.
+//!
+//! The suite tries all that can be a lock's, and of the rest each kind of each owner; `RESOURCELOCK_ALL_CASES=1`, each of
+//! these also beside each choice of other parts.
 
+use crate::common::is_chosen;
 use crate::common::machine::{ALICE, BOB, I2C, MALLORY, Machine, PI, ROOT, User, finished, give, interrupted};
 use resourcelock::LockName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -119,6 +123,8 @@ pub struct Cell {
     beside: Beside,
     caller: User,
     pub number: usize,
+    /// The sum of the places in the lists above.
+    place_in_lists: usize,
 }
 
 /// Every cell for one path and one caller. An owner is named only where that could matter.
@@ -138,7 +144,7 @@ pub fn cells(place: Place, caller: User) -> Vec<Cell> {
             Whose::Member,
             Whose::World,
         ] {
-            for beside in beside {
+            for (at, beside) in beside.iter().enumerate() {
                 let cell = Cell {
                     kind,
                     place,
@@ -146,6 +152,7 @@ pub fn cells(place: Place, caller: User) -> Vec<Cell> {
                     beside: *beside,
                     caller,
                     number: all.len(),
+                    place_in_lists: kind as usize + whose as usize + at,
                 };
                 let is_double = whose == Whose::Own && (caller == ROOT || *beside == Beside::Theirs);
                 let is_named = matches!(whose, Whose::Named | Whose::Member | Whose::World);
@@ -656,11 +663,20 @@ impl Tried<'_> {
     }
 }
 
-/// All cells for one path and one caller. Many at once: some commands wait a moment.
+/// The cells that are tried.
+fn chosen(place: Place, caller: User) -> Vec<Cell> {
+    let mut cells = cells(place, caller);
+    // Of one's own there are fewer: one for each kind is always tried.
+    let is_own = |cell: &Cell| cell.whose == Whose::Own && cell.beside == Beside::Ours;
+    cells.retain(|cell| cell.is_lock() || is_own(cell) || is_chosen(cell.place_in_lists, 3));
+    cells
+}
+
+/// Tries the cells of one path and one caller. Many at once: some commands wait a moment.
 fn matrix(place: Place, caller: User) {
     Machine::run(|machine| {
         let stage = Stage::new(machine);
-        let cells = cells(place, caller);
+        let cells = chosen(place, caller);
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
@@ -709,6 +725,19 @@ fn at_the_tables_path_for_a_user() {
 #[test]
 fn at_the_path_of_an_older_table() {
     matrix(Place::OlderTable, ROOT);
+}
+
+#[test]
+fn each_kind_of_each_owner_is_tried_at_each_path() {
+    let pairs = |cells: Vec<Cell>| {
+        let pairs = cells.iter().map(|cell| format!("{:?} {:?}", cell.kind, cell.whose));
+        pairs.collect::<BTreeSet<_>>()
+    };
+    for place in [Place::Semaphore, Place::Note, Place::Table, Place::OlderTable] {
+        for caller in [ROOT, ALICE] {
+            assert_eq!(pairs(chosen(place, caller)), pairs(cells(place, caller)));
+        }
+    }
 }
 
 // --- a second name, and what is missing

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// Names of locks. Each would leave a file `pasted` behind if a shell executed more than it should.
 const NAMES: [&str; 26] = [
@@ -120,6 +121,15 @@ const MENDED: [&str; 9] = [
     "chmod ",
 ];
 
+/// For each name, what is printed about it. It is printed once: the tests look for different things in it.
+fn everything() -> &'static [(&'static str, String)] {
+    static PRINTED: OnceLock<Vec<(&str, String)>> = OnceLock::new();
+    PRINTED.get_or_init(|| {
+        let about = |name| (name, everything_about(name, tempfile::tempdir().unwrap().path()));
+        NAMES.map(about).to_vec()
+    })
+}
+
 fn everything_about(name: &str, folder: &Path) -> String {
     let program = folder.join(PROGRAM);
     fs::write(&program, "#!/bin/sh\nexec true\n").unwrap();
@@ -220,10 +230,8 @@ fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
 
 #[test]
 fn advice_is_pasted_into_real_shells() {
-    for name in NAMES {
-        let folder = tempfile::tempdir().unwrap();
-        let text = everything_about(name, folder.path());
-        let lines = advised(&text);
+    for (name, text) in everything() {
+        let lines = advised(text);
         for part in PARTS {
             let is_there = lines.iter().any(|line| line.ends_with(part));
             assert!(is_there, "no advice '{part}': {text}");
@@ -245,9 +253,9 @@ fn advice_is_pasted_into_real_shells() {
                 assert!(line.starts_with(&words[0]), "{shell:?}: {line}: {words:?}");
                 let files = ["sem.", "", "resourcelock2.", "resourcelock."];
                 let meant = files.map(|prefix| format!("/dev/shm/{prefix}{name}")).to_vec();
-                let meant = [meant, vec![name.to_owned(), format!("/{name}")]].concat();
+                let meant = [meant, vec![(*name).to_owned(), format!("/{name}")]].concat();
                 let named = words.iter().filter(|word| meant.contains(word)).count();
-                assert!(named == 1 || name == "get", "{shell:?}: {line}: {words:?}");
+                assert!(named == 1 || *name == "get", "{shell:?}: {line}: {words:?}");
             }
         }
     }
@@ -255,9 +263,7 @@ fn advice_is_pasted_into_real_shells() {
 
 #[test]
 fn nothing_that_misleads_is_printed() {
-    for name in NAMES {
-        let folder = tempfile::tempdir().unwrap();
-        let text = everything_about(name, folder.path());
+    for (name, text) in everything() {
         let line = text.lines().find(|line| line.contains(misleads));
         assert_eq!(
             line.map(str::escape_debug).map(|line| line.to_string()),
