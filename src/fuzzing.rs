@@ -137,7 +137,7 @@ pub fn held(bytes: &[u8]) {
     let Ok(name) = LockName::new("a") else { return };
     let token = 7;
     for remote in [false, true] {
-        let environment = job.environment(&name, token, false, remote);
+        let environment = job.environment(&[(&name, token, false)], remote);
         let held = environment.into_iter().find(|(variable, _)| *variable == HELD);
         let held = held.and_then(|(_, held)| held?.into_string().ok()).expect("it is set");
         assert!(Job::new(held).mentions(&name, remote), "the hold is in the list");

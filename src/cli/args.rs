@@ -163,6 +163,8 @@ pub struct RunArgs {
     pub name: Name,
     /// The request.
     pub request: Request,
+    /// `--with`, `--with-shared`: further locks, and how they are held.
+    pub with: Vec<(Name, Mode)>,
     /// What to run.
     pub payload: Payload,
     /// `-m`; `None`: the command's name is the note.

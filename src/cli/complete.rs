@@ -216,10 +216,12 @@ fn wanted_value(given: &[Given], prefix: &OsStr) -> Offer {
         Kind::Signal => words(&mut values::signal_names()),
         Kind::Group => Offer::Group,
         Kind::User => Offer::User,
+        // After `--with=`, the whole word would be replaced.
+        Kind::Lock if prefix.is_empty() => Offer::Locks(Vec::new()),
         Kind::File => Offer::File,
         Kind::Process => Offer::Process,
         Kind::Command => Offer::Program,
-        Kind::Time | Kind::Number | Kind::Text => Offer::Nothing,
+        Kind::Lock | Kind::Time | Kind::Number | Kind::Text => Offer::Nothing,
     }
 }
 

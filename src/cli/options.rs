@@ -4,8 +4,8 @@
 //! A new option of `run` is an entry in [`OPTIONS`] and a field of [`RunArgs`] that its `set` writes.
 
 use super::args::{
-    Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs, Request, RunArgs, StateArgs,
-    Task, TraceArgs, UngetArgs, Until,
+    Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, RemoveArgs, Request, RunArgs,
+    StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
 use super::command::Command::{self, Doctor, Get, History, List, Remove, Run, State, Trace, Unget};
 use super::values::Value;
@@ -75,6 +75,8 @@ pub enum Kind {
     Group,
     /// A user.
     User,
+    /// A lock.
+    Lock,
     /// A process ID.
     Process,
     /// Permission bits.
@@ -198,6 +200,22 @@ const fn needs(need: Need, why: &'static str) -> Option<Requirement> {
         why,
         unless: None,
     })
+}
+
+const WITH_CONFLICT: Conflict = Conflict {
+    with: &["replace", "same-process-ok"],
+    why: "--{} is for one lock: not together with --with",
+};
+
+/// How many locks a command may run under.
+const MOST_LOCKS: usize = 16;
+
+fn add_lock(run: &mut RunArgs, value: &Value<'_>, mode: Mode) -> Stored {
+    if run.with.len() + 1 >= MOST_LOCKS {
+        return Err(format!("{MOST_LOCKS} locks are the most, NAME included"));
+    }
+    run.with.push((Name(value.text()?), mode));
+    Ok(())
 }
 
 /// Commands for locks of this machine.
@@ -345,6 +363,29 @@ pub static OPTIONS: &[OptionDef] = &[
             common.access.owners.push(value.text()?);
             Ok(())
         }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "with",
+        commands: &[Run],
+        value: Some(("NAME", Kind::Lock)),
+        repeats: true,
+        help: "Acquire this lock, too: all of them or none",
+        more: "May be repeated, up to 16 locks in all. They are acquired one after the other, in the order of the bytes of their \
+               names, so that two such runs never wait for each other; -t is the time for all of them together.\nIf one of them \
+               is not acquired in time, those acquired before are released.\nSee SEVERAL LOCKS.",
+        conflicts: Some(WITH_CONFLICT),
+        set: Set::Run(|run, value| add_lock(run, value, Mode::Exclusive)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "with-shared",
+        commands: &[Run],
+        value: Some(("NAME", Kind::Lock)),
+        repeats: true,
+        help: "The same, sharing that lock with others that share it",
+        conflicts: Some(WITH_CONFLICT),
+        set: Set::Run(|run, value| add_lock(run, value, Mode::Shared)),
         ..OPTION
     },
     OptionDef {
@@ -719,7 +760,10 @@ impl OptionDef {
     pub fn takes_text(&self) -> bool {
         matches!(
             self.value,
-            Some((_, Kind::Text | Kind::Command | Kind::File | Kind::Group | Kind::User))
+            Some((
+                _,
+                Kind::Text | Kind::Command | Kind::File | Kind::Group | Kind::User | Kind::Lock
+            ))
         )
     }
 

@@ -14,6 +14,7 @@
 
 mod checked;
 mod granted;
+mod holds;
 mod inherited;
 mod prepared;
 mod replace;
@@ -27,7 +28,8 @@ use crate::exit::Exit;
 use crate::output::{self, names};
 use prepared::{Prepared, Request};
 use resourcelock::engines::Engine;
-use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost};
+use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost, Mode};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 /// Ends the wait; triggered by the signal handler.
@@ -40,8 +42,8 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: RunArgs) -> Result<Ex
         engine,
         common,
         args: &args,
-        lock: super::name(&args.name)?,
-        waiting: Waiting::new(common, &args.name),
+        wanted: Wanted::new(common, &args.name, args.request.mode)?,
+        others: others(common, &args)?,
     };
     match run.perform() {
         Ok(exit) | Err(Stop::With(exit)) => Ok(exit),
@@ -67,8 +69,42 @@ struct Run<'a> {
     engine: &'a dyn Engine,
     common: &'a Common,
     args: &'a RunArgs,
+    /// NAME's lock.
+    wanted: Wanted<'a>,
+    /// Those of `--with`.
+    others: Vec<Wanted<'a>>,
+}
+
+/// A lock that the command is to run under.
+struct Wanted<'a> {
     lock: LockName,
+    mode: Mode,
     waiting: Waiting<'a>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(common: &'a Common, name: &'a str, mode: Mode) -> Result<Self, Failure> {
+        Ok(Self {
+            lock: super::name(name)?,
+            mode,
+            waiting: Waiting::new(common, name),
+        })
+    }
+}
+
+/// The locks of `--with`, each of which is another one.
+fn others<'a>(common: &'a Common, args: &'a RunArgs) -> Result<Vec<Wanted<'a>>, Failure> {
+    let mut names = BTreeSet::from([super::name(&args.name)?]);
+    let mut others = Vec::with_capacity(args.with.len());
+    for (name, mode) in &args.with {
+        let other = Wanted::new(common, name, *mode)?;
+        if !names.insert(other.lock.clone()) {
+            let what = "this run asks for the lock twice and would wait for itself: name it once";
+            return Err(Failure::about(name, what));
+        }
+        others.push(other);
+    }
+    Ok(others)
 }
 
 impl Run<'_> {
@@ -94,19 +130,29 @@ impl Run<'_> {
         }
     }
 
+    /// All locks that the command is to run under, NAME's first.
+    fn all(&self) -> impl Iterator<Item = &Wanted<'_>> {
+        std::iter::once(&self.wanted).chain(&self.others)
+    }
+
     fn failed(&self, error: Error) -> Stop {
+        self.failed_on(&self.wanted.lock, error)
+    }
+
+    fn failed_on(&self, lock: &LockName, error: Error) -> Stop {
         let code = self.args.request.conflict_exit_code;
+        let wanted = self.all().find(|wanted| wanted.lock == *lock).unwrap_or(&self.wanted);
         match error {
             Error::Cancelled => Stop::With(super::interrupted()),
-            Error::Busy { pid } => Stop::With(self.waiting.stood_still(&self.lock, pid, code)),
-            Error::Superseded => Stop::With(self.waiting.superseded(code)),
-            error => not_acquired(&self.args.name, self.common, error).into(),
+            Error::Busy { pid } => Stop::With(wanted.waiting.stood_still(lock, pid, code)),
+            Error::Superseded => Stop::With(wanted.waiting.superseded(code)),
+            error => not_acquired(lock.as_str(), self.common, error).into(),
         }
     }
 
     /// One line about the lock on standard error.
     fn say(&self, what: &str) {
-        output::message(&format!("resourcelock: {}: {what}", self.lock));
+        holds::say(&self.wanted.lock, what);
     }
 
     /// Says what was done about a command that reached its limit, or (`ended`) about what it has left behind: cron mails

@@ -10,7 +10,7 @@
 //! | no renewal for [`Rules::ask_after`] | sends TERM and CONT |
 //! | no renewal for [`Rules::kill_after`] | sends KILL, until nothing is left |
 //! | the right is lost ([`Line::lost`]) | sends KILL at once; a command that has not started yet never does |
-//! | the connection that it keeps open has ended | the same, even while its parent is stopped or gone |
+//! | a connection that it keeps open has ended | the same, even while its parent is stopped or gone |
 //! | its parent is gone | goes on as before, and ends when the command is gone |
 //!
 //! Its parent starts another guard when this one is killed, continues it when it is stopped, and kills it in the end.
@@ -94,7 +94,7 @@ pub struct GuardProcess {
     line: Line,
     reader: OwnedFd,
     rules: Rules,
-    keep: Option<OwnedFd>,
+    keep: Vec<OwnedFd>,
     /// Its PID, which means no other process: only this one reaps it. It changes when the guard is killed and replaced.
     /// `None`: it was killed, and another one could not be started.
     process: Cell<Option<u32>>,
@@ -122,12 +122,12 @@ impl Line {
 }
 
 impl GuardProcess {
-    /// Starts it. `begun`: as in [`Line::renewed`]. `keep` is a descriptor that it keeps open until the command is
-    /// gone, even if this process dies before.
+    /// Starts it. `begun`: as in [`Line::renewed`]. `keep` are descriptors that it keeps open until the command
+    /// is gone, even if this process dies before.
     ///
     /// # Errors
     /// No process, descriptor or memory is left.
-    pub fn start(rules: Rules, begun: u64, keep: Option<BorrowedFd<'_>>) -> io::Result<Self> {
+    pub fn start(rules: Rules, begun: u64, keep: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let page = Arc::new(Page::new()?);
         page.begun.store(begun);
         let (reader, writer) = wakeup::pipe()?;
@@ -138,7 +138,10 @@ impl GuardProcess {
             },
             reader,
             rules,
-            keep: keep.map(|fd| fd.try_clone_to_owned()).transpose()?,
+            keep: keep
+                .iter()
+                .map(BorrowedFd::try_clone_to_owned)
+                .collect::<io::Result<_>>()?,
             process: Cell::new(None),
         };
         guard.process.set(Some(guard.fork()?));
@@ -147,11 +150,13 @@ impl GuardProcess {
 
     fn fork(&self) -> io::Result<u32> {
         let timer = Timer::new()?;
-        let keep = self.keep.as_ref().map(AsFd::as_fd);
+        let keep: Vec<BorrowedFd<'_>> = self.keep.iter().map(AsFd::as_fd).collect();
         daemon::fork(|| {
-            let open = [Some(self.reader.as_fd()), Some(timer.as_fd()), keep];
-            daemon::detach(self.rules.name, open.into_iter().flatten(), self.line.writer.as_fd());
-            Duty::new(&self.rules, &self.line.page, self.reader.as_fd(), &timer, keep).perform();
+            let open = [self.reader.as_fd(), timer.as_fd()]
+                .into_iter()
+                .chain(keep.iter().copied());
+            daemon::detach(self.rules.name, open, self.line.writer.as_fd());
+            Duty::new(&self.rules, &self.line.page, self.reader.as_fd(), &timer, &keep).perform();
         })
     }
 

@@ -14,6 +14,7 @@
 //! | `lease.rs`, `validity.rs` | when a hold is certain, and telling those who must know |
 //! | `stored_request.rs` | what an engine stores about a request, to be shown to others |
 //! | `guard.rs`, `held.rs` | a hold of any engine; what it needs of one on another machine |
+//! | `together.rs` | several locks, or none of them |
 //! | `follow.rs` | following a lock: what changes from one view of it to the next |
 //! | `resolver.rs`, `certificates.rs` | addresses of hosts; certificates in files |
 //! | `background.rs` | threads that leave all signals to the program's own |
@@ -33,6 +34,7 @@ mod local;
 mod resolver;
 #[cfg(feature = "remote")]
 mod stored_request;
+mod together;
 mod url;
 mod validity;
 
@@ -49,6 +51,7 @@ pub(crate) use guard::{Guard, Undelivered};
 pub(crate) use held::Held;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};
 pub use local::Local;
+pub use together::acquire_all;
 #[doc(hidden)]
 pub use url::passwords_in;
 pub use validity::Validity;

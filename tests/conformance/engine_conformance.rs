@@ -95,6 +95,74 @@ fn program_conforms(url: &str) {
     assert_eq!(run(&["run", "--", "/nonexistent/command"]).0, 127);
 }
 
+/// Checks `run --with`: all locks or none, in one order, and each of them can be lost.
+fn several_conform(url: &str) {
+    let locks = [Lock::new("several-a"), Lock::new("several-b")];
+    let [a, b] = [locks[0].as_str(), locks[1].as_str()];
+    let command = |lock: &str, words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock]).args(words);
+        command
+    };
+    let output = |lock: &str, words: &[&str]| command(lock, words).output().expect("it can be started");
+    let state = "for lock; do \"$0\" --backend \"$URL\" $lock state -q --mine; echo $?; done";
+    let own = program().get_program().to_owned();
+    let own = own.to_str().expect("UTF-8");
+    let inside = command(b, &["run", "--with", a, "--", "sh", "-c", state, own, a, b])
+        .env("URL", url)
+        .output();
+    assert_eq!(
+        inside.expect("it can be started").stdout,
+        b"0\n0\n",
+        "both are this job's"
+    );
+    // Whoever asks in the other order does not wait for the first one's second lock.
+    let mut runs: Vec<_> = (0..4)
+        .map(|i| {
+            command(
+                if i % 2 == 0 { a } else { b },
+                &["run", "--with", if i % 2 == 0 { b } else { a }, "--", "true"],
+            )
+        })
+        .map(|mut run| run.spawn().expect("it can be started"))
+        .collect();
+    for run in &mut runs {
+        assert!(run.wait().expect("it ends").success());
+    }
+    // Long enough for the renewal that notices that a key is gone.
+    let words = ["run", "--ttl", "5s", "--with", b, "--", "sleep", "1000"];
+    let words: Vec<&str> = match url.contains("://") {
+        true => words.to_vec(),
+        false => words
+            .into_iter()
+            .filter(|word| !["--ttl", "5s"].contains(word))
+            .collect(),
+    };
+    let mut held = command(a, &words);
+    let held = held
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let is_held = |lock: &str| output(lock, &["state", "-q"]).status.success();
+    wait_until("both are held", || is_held(a) && is_held(b));
+    let refused = output(a, &["run", "-n", "--with", b, "--", "true"]);
+    assert_eq!(refused.status.code(), Some(75));
+    wait_until("it is released by force", || {
+        output(b, &["unget"]).status.success() && !is_held(b)
+    });
+    if url.contains("://") {
+        let ended = held.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(76), "{said}");
+        assert!(said.contains(b), "it names the lost lock: {said}");
+    } else {
+        crate::engine_common::signal(held.id(), "TERM");
+        let ended = held.wait_with_output().expect("it ends");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains(b));
+    }
+    wait_until("none is held", || !is_held(a) && !is_held(b));
+}
+
 /// The library's handle, with the same words on every engine.
 fn handle_conforms(url: &str) {
     let name = Lock::new("handle");
@@ -153,6 +221,7 @@ fn local() {
     handle_conforms("local:");
     conforms(engines::open("local:").expect("it is always built in"));
     program_conforms("local:");
+    several_conform("local:");
 }
 
 #[cfg(feature = "etcd")]
@@ -161,6 +230,7 @@ fn etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
         program_conforms(&server.url());
+        several_conform(&server.url());
         handle_conforms(&server.url());
         conforms(engines::open(&server.url()).expect("a good URL"));
         conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
@@ -188,6 +258,7 @@ fn etcd_of_three_servers() {
 fn postgres() {
     let server = crate::engine_common::postgres::Postgres::start();
     program_conforms(&server.url());
+    several_conform(&server.url());
     handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";

@@ -65,6 +65,7 @@ mod run_limits;
 mod run_signals;
 mod run_status;
 mod run_terminal;
+mod several_locks;
 mod stop;
 mod stopped_inside;
 mod taken_anew;

@@ -1,10 +1,11 @@
 //! The command, started right after the last check of the hold; and the release.
 
-use super::granted::{Granted, not_released};
+use super::granted::Granted;
+use super::holds::{Holds, Released, say};
 use super::{LOST_BEFORE, Run, Stop, command_end, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
-use resourcelock::{Error, Guard, Lost};
+use resourcelock::{Error, Guard, LockName, Lost};
 
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
 const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
@@ -33,7 +34,7 @@ impl<'r> Checked<'r> {
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
         plan.guard = self.guard.as_ref();
         // A guard process acts on a loss by itself.
-        let mut watching = Watching::new(run, &self.granted.held, self.guard.is_none());
+        let mut watching = Watching::new(run, &self.granted.holds, self.guard.is_none());
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
                 let lost = watching.check();
@@ -51,8 +52,8 @@ impl<'r> Checked<'r> {
         }
     }
 
-    /// After the command's end. `lost_before`: how the hold was lost before that, and true if that was reported.
-    fn finish(mut self, ended: Ended, lost_before: Option<(Lost, bool)>) -> Exit {
+    /// After the command's end. `lost_before`: which hold was lost before that, how, and true if that was reported.
+    fn finish(mut self, ended: Ended, lost_before: Option<(LockName, Lost, bool)>) -> Exit {
         let run = self.granted.prepared.run;
         let asked = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
         let killed = self.guard.as_ref().is_some_and(GuardProcess::has_killed);
@@ -61,11 +62,11 @@ impl<'r> Checked<'r> {
             guard.dismiss();
         }
         if was_asked_to_end(ended) {
-            self.granted.held.shorten_release();
+            self.granted.holds.iter_mut().for_each(Guard::shorten_release);
         }
-        self.granted
-            .held
-            .command_ended(command_end(ended.how), ended.limit_reached);
+        for hold in self.granted.holds.iter() {
+            hold.command_ended(command_end(ended.how), ended.limit_reached);
+        }
         let remote = run.engine.capabilities().remote;
         let released = self.release(if ended.crashed() {
             Left::Crashed
@@ -75,47 +76,46 @@ impl<'r> Checked<'r> {
             Left::AsFound
         });
         if asked {
-            let kept = lost_before.is_none() && released == Some(true);
-            run.say(if killed || !kept { ENDED } else { ASKED });
+            let kept = lost_before.is_none() && released.lost.is_none() && !released.unknown;
+            let which = lost_before.map(|(lock, ..)| lock).or(released.lost);
+            say(
+                which.as_ref().unwrap_or(&run.wanted.lock),
+                if killed || !kept { ENDED } else { ASKED },
+            );
             return Exit::Lost;
         }
-        match lost_before {
-            Some((_, true)) => Exit::Lost,
-            Some((how, false)) => {
-                run.say(lost(how));
+        match (lost_before, released.lost) {
+            (Some((_, _, true)), _) => Exit::Lost,
+            (Some((lock, how, false)), _) => {
+                say(&lock, lost(how));
                 Exit::Lost
             }
-            None if released == Some(false) => {
-                run.say(lost(if remote { Lost::Lease } else { Lost::Forced }));
+            (None, Some(lock)) => {
+                say(&lock, lost(if remote { Lost::Lease } else { Lost::Forced }));
                 Exit::Lost
             }
-            None => exit_of(ended),
+            (None, None) => exit_of(ended),
         }
     }
 
-    /// True if it was held until now; `None` = unknown, since the engine cannot be reached.
-    fn release(self, left: Left) -> Option<bool> {
-        let run = self.granted.prepared.run;
-        let held = self.granted.held;
-        match left {
-            Left::InOrder if held.abandoned() => match held.mark_recovered() {
-                Ok(()) | Err(Error::NotHeld) => {} // the release tells
-                Err(error) => log::warn!("<{}> still marked as abandoned: {}", run.lock, error.with_source()),
-            },
-            Left::InOrder | Left::AsFound => {}
-            Left::Crashed => held.mark_crashed(),
-        }
-        match held.release() {
-            Ok(released) => Some(released),
-            Err(error) => {
-                run.say(&not_released(&error));
-                None
+    fn release(self, left: Left) -> Released {
+        let holds = self.granted.holds;
+        for hold in holds.iter() {
+            match left {
+                Left::InOrder if hold.abandoned() => match hold.mark_recovered() {
+                    Ok(()) | Err(Error::NotHeld) => {} // the release tells
+                    Err(error) => log::warn!("<{}> still marked as abandoned: {}", hold.name(), error.with_source()),
+                },
+                Left::InOrder | Left::AsFound => {}
+                Left::Crashed => hold.mark_crashed(),
             }
         }
+        holds.release()
     }
 }
 
 /// How the command leaves what the lock protects.
+#[derive(Clone, Copy)]
 enum Left {
     /// In order, also if a previous holder had left it half done: the mark of that goes.
     InOrder,
@@ -125,22 +125,22 @@ enum Left {
     Crashed,
 }
 
-/// Looks after the hold while a command runs under it.
+/// Looks after the holds while a command runs under it.
 pub(super) struct Watching<'a> {
     run: &'a Run<'a>,
-    held: &'a Guard,
+    holds: &'a Holds,
     /// Nobody else acts on a loss, so it is reported as soon as it is found.
     speaks: bool,
-    lost: Option<Lost>,
+    lost: Option<(LockName, Lost)>,
     /// The command's process, as long as it could not be recorded.
     unrecorded: Option<u32>,
 }
 
 impl<'a> Watching<'a> {
-    pub(super) fn new(run: &'a Run<'a>, held: &'a Guard, speaks: bool) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, holds: &'a Holds, speaks: bool) -> Self {
         Self {
             run,
-            held,
+            holds,
             speaks,
             lost: None,
             unrecorded: None,
@@ -151,24 +151,24 @@ impl<'a> Watching<'a> {
     /// closes all its descriptors is not covered if this program is killed.
     fn record(&mut self, pid: u32) {
         self.unrecorded = None;
-        if let Err(error) = self.held.bind(pid) {
+        if let Err((lock, error)) = self.holds.each(|hold| hold.bind(pid)) {
             // Most often: it has ended already. If the hold is lost, `check` finds out how.
-            log::info!("<{}> {}", self.run.lock, error.with_source());
+            log::info!("<{lock}> {}", error.with_source());
             self.unrecorded = matches!(error, Error::Busy { .. }).then_some(pid);
         }
     }
 
-    /// How the hold was lost, if it was, and true if that was reported.
-    pub(super) fn check(&mut self) -> Option<(Lost, bool)> {
+    /// Which hold was lost, and how, if one was, and true if that was reported.
+    pub(super) fn check(&mut self) -> Option<(LockName, Lost, bool)> {
         if self.lost.is_none()
-            && let Some(how) = self.held.lost()
+            && let Some((lock, how)) = self.holds.lost()
         {
-            self.lost = Some(how);
             if self.speaks {
-                self.run.say(lost(how));
+                say(&lock, lost(how));
             }
+            self.lost = Some((lock, how));
         }
-        self.lost.map(|how| (how, self.speaks))
+        self.lost.clone().map(|(lock, how)| (lock, how, self.speaks))
     }
 }
 
@@ -191,6 +191,6 @@ impl Watcher for Watching<'_> {
     }
 
     fn kept_alive_elsewhere(&mut self) -> bool {
-        self.held.kept_alive_elsewhere()
+        self.holds.kept_alive_elsewhere()
     }
 }

@@ -1,6 +1,7 @@
 //! From the grant to the moment when the command may be started.
 
 use super::checked::{Checked, Watching};
+use super::holds::{Holds, say};
 use super::prepared::Prepared;
 use super::{LOST_BEFORE, OnAbandoned, Run, Stop, Until};
 use crate::commands::job::Variable;
@@ -8,9 +9,10 @@ use crate::commands::{Failure, advice};
 use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
 use crate::output::names;
-use resourcelock::engines::Validity;
-use resourcelock::{Error, Guard, PREVIOUS_HOLDER_DIED};
+use resourcelock::engines::{Lease, Validity};
+use resourcelock::{Error, Guard, LockName, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Marks the processes of a run with `--until tree`, in case it ends before them.
 const MARK: &str = "RESOURCELOCK_RUN";
@@ -18,33 +20,43 @@ const MARK: &str = "RESOURCELOCK_RUN";
 /// What `ps` calls the guard process.
 const GUARD: &CStr = c"lock-guard";
 
-/// Holds the lock.
+/// Holds the lock, and those of `--with`.
 pub(super) struct Granted<'r> {
     pub(super) prepared: Prepared<'r>,
-    pub(super) held: Guard,
-    /// The previous holder died, and nobody has cleared the mark of that.
-    pub(super) abandoned: bool,
+    pub(super) holds: Holds,
+    /// The previous holder of one of them died, and nobody has cleared the mark of that.
+    abandoned: bool,
     pub(super) environment: Vec<Variable>,
     mark: Option<Mark>,
 }
 
 impl<'r> Granted<'r> {
-    pub(super) fn new(prepared: Prepared<'r>, held: Guard) -> Self {
+    pub(super) fn new(prepared: Prepared<'r>, holds: Holds) -> Self {
         let run = prepared.run;
         let capabilities = run.engine.capabilities();
-        let abandoned = held.abandoned();
-        let mut environment = prepared
-            .job
-            .environment(&run.lock, held.token(), abandoned, capabilities.remote);
+        let abandoned = holds.abandoned().next().is_some();
+        let described: Vec<_> = holds
+            .iter()
+            .map(|hold| (hold.name(), hold.token(), hold.abandoned()))
+            .collect();
+        let mut environment = prepared.job.environment(&described, capabilities.remote);
         // Where a lease can end, everything that the command leaves behind has to end in time, too.
         let mark = (run.args.until == Until::Tree && capabilities.lease).then(|| Mark::new(MARK));
         environment.extend(mark.as_ref().map(|mark| (mark.variable, Some(mark_list(mark)))));
         Self {
             prepared,
-            held,
+            holds,
             abandoned,
             environment,
             mark,
+        }
+    }
+
+    /// All locks were acquired, after a wait for one of them while others were held.
+    pub(super) fn begin(self, note: &str) -> Result<Self, Stop> {
+        match self.holds.each(|hold| hold.begin(note)) {
+            Ok(()) => Ok(self),
+            Err((lock, error)) => Err(self.not_kept(&lock, error)),
         }
     }
 
@@ -60,14 +72,21 @@ impl<'r> Granted<'r> {
             return Err(self.give_up(Stop::With(Exit::Signal(signal))));
         }
         if self.abandoned && run.args.on_abandoned == OnAbandoned::Fail {
-            run.say(&format!("{}; repair it, then 'unget' the lock", PREVIOUS_HOLDER_DIED));
+            for lock in self.holds.abandoned() {
+                say(
+                    lock,
+                    &format!("{PREVIOUS_HOLDER_DIED}; repair it, then 'unget' the lock"),
+                );
+            }
             return Err(self.give_up(Stop::With(Exit::Abandoned)));
         }
-        if self.abandoned && run.args.recover.is_none() && !run.common.quiet && run.engine.report_death(&run.lock) {
-            run.say(PREVIOUS_HOLDER_DIED);
+        if run.args.recover.is_none() && !run.common.quiet {
+            for lock in self.holds.abandoned().filter(|lock| run.engine.report_death(lock)) {
+                say(lock, PREVIOUS_HOLDER_DIED);
+            }
         }
-        if let Err(error) = self.held.keep_alive_in_children() {
-            return Err(self.not_kept(error));
+        if let Err((lock, error)) = self.holds.each(Guard::keep_alive_in_children) {
+            return Err(self.not_kept(&lock, error));
         }
         if let (true, Some(text)) = (self.abandoned, &run.args.recover)
             && let Err(stop) = self.recover(text)
@@ -75,57 +94,41 @@ impl<'r> Granted<'r> {
             return Err(self.give_up(stop));
         }
         if run.args.no_fork
-            && let Err(error) = self.keep_without_this_program()
+            && let Err((lock, error)) = self.holds.each(keep_without_this_program)
         {
-            return Err(self.not_kept(error));
+            return Err(self.not_kept(&lock, error));
         }
         let guard = match self.guard() {
             Ok(guard) => guard,
             Err(stop) => return Err(self.give_up(stop)),
         };
-        match self.held.confirm() {
+        match self.holds.confirm() {
             Ok(None) => Ok(Checked::new(self, guard)),
-            Ok(Some(_)) => Err(self.lost()),
-            Err(error) => Err(self.give_up(run.failed(error))),
+            Ok(Some(lock)) => Err(self.lost(&lock)),
+            Err((lock, error)) => Err(self.give_up(run.failed_on(&lock, error))),
         }
     }
 
     /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
-        let run = self.run();
-        match self.held.release() {
-            Ok(_) => {}
-            Err(error) => run.say(&not_released(&error)),
-        }
+        self.holds.release();
         stop
     }
 
     /// The hold has ended, so there is no command.
-    fn lost(self) -> Stop {
-        self.run().say(LOST_BEFORE);
+    fn lost(self, lock: &LockName) -> Stop {
+        say(lock, LOST_BEFORE);
         self.give_up(Stop::With(Exit::Lost))
     }
 
     /// What keeps the lock while the command runs could not be recorded. If this program were killed, somebody else would
     /// be granted the lock beside the command: so there is no command.
-    fn not_kept(self, error: Error) -> Stop {
+    fn not_kept(self, lock: &LockName, error: Error) -> Stop {
         if matches!(error, Error::NotHeld) {
-            return self.lost();
+            return self.lost(lock);
         }
         let run = self.run();
-        self.give_up(run.failed(error))
-    }
-
-    /// For `-F`: nobody is left to release, so the hold ends with the process.
-    fn keep_without_this_program(&self) -> Result<(), Error> {
-        match self.held.bind(std::process::id()) {
-            Ok(()) => {}
-            // Nobody is left to retry; or there is nothing left to keep.
-            Err(error @ (Error::Busy { .. } | Error::NotHeld)) => return Err(error),
-            // Without /proc the inherited descriptor alone keeps the lock.
-            Err(error) => log::info!("<{}> {}", self.run().lock, error.with_source()),
-        }
-        self.held.let_lapse()
+        self.give_up(run.failed_on(lock, error))
     }
 
     /// `--recover`: repairs the resource before the command, under the lock.
@@ -148,7 +151,7 @@ impl<'r> Granted<'r> {
         let ended = exec::run(
             &mut self.prepared.signals,
             &plan,
-            &mut Watching::new(run, &self.held, true),
+            &mut Watching::new(run, &self.holds, true),
         )
         .map_err(|e| about(format!("--recover: {e}")))?;
         match ended.how {
@@ -171,7 +174,11 @@ impl<'r> Granted<'r> {
         if !self.run().engine.capabilities().lease {
             return Ok(None);
         }
-        let Validity::Until(lease) = self.held.validity() else {
+        // The lease that ends first is what counts.
+        let leases: Option<Vec<Lease>> = self.holds.iter().map(|hold| lease_of(hold.validity())).collect();
+        let leases = leases.unwrap_or_default();
+        let begun: Vec<u64> = leases.iter().map(|lease| lease.begun).collect();
+        let (Some(lease), Some(earliest)) = (leases.first(), begun.iter().copied().min()) else {
             return Ok(None);
         };
         let rules = Rules {
@@ -180,21 +187,47 @@ impl<'r> Granted<'r> {
             kill_after: lease.kill_after(),
             mark: self.mark.take(),
         };
-        let guard = GuardProcess::start(rules, lease.begun, self.held.keep_open())
+        let guard = GuardProcess::start(rules, earliest, &self.holds.keep_open())
             .map_err(|e| Failure::about(&self.run().args.name, format!("cannot start the guard process: {e}")))?;
-        let line = guard.line();
-        self.held.on_change(move |validity| match validity {
-            Validity::Until(lease) => line.renewed(lease.begun),
-            Validity::Lost => line.lost(),
-            Validity::Unlimited => {}
-        });
+        let begun = Arc::new(Mutex::new(begun));
+        for (i, hold) in self.holds.iter_mut().enumerate() {
+            let (line, begun) = (guard.line(), begun.clone());
+            hold.on_change(move |validity| {
+                // Held while the guard is told, so that no older time follows a newer one.
+                let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+                match validity {
+                    Validity::Until(lease) => begun[i] = lease.begun,
+                    // For good, whatever is renewed beside it.
+                    Validity::Lost => begun[i] = 0,
+                    Validity::Unlimited => return,
+                }
+                match begun.iter().copied().min().unwrap_or(0) {
+                    0 => line.lost(),
+                    earliest => line.renewed(earliest),
+                }
+            });
+        }
         Ok(Some(guard))
     }
 }
 
-/// That the engine may not have heard of a release.
-pub(super) fn not_released(error: &Error) -> String {
-    format!("not released, it ends by itself: {}", error.with_source())
+fn lease_of(validity: Validity) -> Option<Lease> {
+    match validity {
+        Validity::Until(lease) => Some(lease),
+        Validity::Lost | Validity::Unlimited => None,
+    }
+}
+
+/// For `-F`: nobody is left to release, so the hold ends with the process.
+fn keep_without_this_program(hold: &Guard) -> Result<(), Error> {
+    match hold.bind(std::process::id()) {
+        Ok(()) => {}
+        // Nobody is left to retry; or there is nothing left to keep.
+        Err(error @ (Error::Busy { .. } | Error::NotHeld)) => return Err(error),
+        // Without /proc the inherited descriptor alone keeps the lock.
+        Err(error) => log::info!("<{}> {}", hold.name(), error.with_source()),
+    }
+    hold.let_lapse()
 }
 
 /// The list with the mark, after those of the runs that this one is part of.

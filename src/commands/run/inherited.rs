@@ -35,7 +35,12 @@ impl<'r> Inherited<'r> {
         // On a remote engine it has usually just been read; a second request would only take longer.
         let remote = run.engine.capabilities().remote;
         let is_recent = remote && boottime().saturating_sub(self.seen) < RECENT.as_nanos() as u64;
-        if !is_recent && !run.engine.is_held(&run.lock, self.token).map_err(|e| run.failed(e))? {
+        if !is_recent
+            && !run
+                .engine
+                .is_held(&run.wanted.lock, self.token)
+                .map_err(|e| run.failed(e))?
+        {
             run.say(LOST_BEFORE);
             return Err(Stop::With(Exit::Lost));
         }
@@ -50,7 +55,7 @@ impl Standing<'_> {
             mut prepared, token, ..
         } = self.0;
         let run = prepared.run;
-        let environment = prepared.job.environment_of_own(&run.lock, token);
+        let environment = prepared.job.environment_of_own(&run.wanted.lock, token);
         if run.args.no_fork {
             let not_run = exec::exec_here(&prepared.signals, &prepared.program, &environment);
             return Ok(run.not_run(&not_run));
@@ -88,12 +93,12 @@ impl Watching<'_> {
         let run = self.run;
         let remote = run.engine.capabilities().remote;
         let held = if remote && was_asked_to_end(ended) {
-            let state = run.engine.peek(&run.lock);
+            let state = run.engine.peek(&run.wanted.lock);
             state.map(|state| {
                 state.is_some_and(|state| state.holders.iter().any(|holder| holder.token == Some(self.token)))
             })
         } else {
-            run.engine.is_held(&run.lock, self.token)
+            run.engine.is_held(&run.wanted.lock, self.token)
         };
         match held {
             Ok(true) => {}
@@ -114,7 +119,11 @@ impl Watcher for Watching<'_> {
     fn tick(&mut self) {
         // On a remote engine each check costs a request, and whoever acquired the lock handles its loss.
         let engine = self.run.engine;
-        if !engine.capabilities().remote && engine.is_held(&self.run.lock, self.token).is_ok_and(|held| !held) {
+        if !engine.capabilities().remote
+            && engine
+                .is_held(&self.run.wanted.lock, self.token)
+                .is_ok_and(|held| !held)
+        {
             self.is_lost();
         }
     }

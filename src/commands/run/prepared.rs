@@ -1,14 +1,17 @@
 //! Everything before the wait, and the wait itself.
 
 use super::granted::Granted;
+use super::holds::Holds;
 use super::inherited::Inherited;
-use super::{CANCEL, Run, Stop, replace};
+use super::{CANCEL, Run, Stop, Wanted, replace};
 use crate::cli::{Payload, Until};
 use crate::commands::Failure;
 use crate::commands::job::{self, Job};
 use crate::exec::{self, Program, Signals};
-use resourcelock::GetOptions;
+use resourcelock::engines::acquire_all;
 use resourcelock::system::boottime;
+use resourcelock::{GetOptions, LockName};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Ready to request the lock.
@@ -44,6 +47,9 @@ impl<'r> Prepared<'r> {
             Payload::Shell(text) => Program::shell(text.clone()),
         };
         let program = program.map_err(|not_run| Stop::With(run.not_run(&not_run)))?;
+        if run.args.name.contains(',') && !run.common.quiet && matches!(run.engine.peek(&run.wanted.lock), Ok(None)) {
+            run.say("this is one lock, whose name contains a comma; for several locks, see --with");
+        }
         Ok(Self {
             run,
             program,
@@ -57,14 +63,19 @@ impl<'r> Prepared<'r> {
     pub(super) fn request(mut self) -> Result<Request<'r>, Stop> {
         let run = self.run;
         let remote = run.engine.capabilities().remote;
-        if !self.job.mentions(&run.lock, remote) {
+        for other in &run.others {
+            self.check_self_wait(other)?;
+        }
+        if !self.job.mentions(&run.wanted.lock, remote) {
             return Ok(Request::New(self));
         }
-        run.engine.check_trust(&run.lock).map_err(|error| run.failed(error))?;
+        run.engine
+            .check_trust(&run.wanted.lock)
+            .map_err(|error| run.failed(error))?;
         let seen = boottime();
         let state = run
             .engine
-            .state(&run.lock, &CANCEL)
+            .state(&run.wanted.lock, &CANCEL)
             .map_err(|error| run.failed(error))?;
         let Some(state) = state else {
             return Ok(Request::New(self));
@@ -75,12 +86,31 @@ impl<'r> Prepared<'r> {
         {
             return Ok(Request::Own(Inherited::new(self, token, seen)));
         }
-        run.waiting
+        run.wanted
+            .waiting
             .check_self_wait(&state, &self.own, run.args.request.mode, run.args.request.wait)?;
         Ok(Request::New(self))
     }
 
-    /// Waits for the lock.
+    /// Refuses a lock of `--with` that this job already holds.
+    fn check_self_wait(&self, other: &Wanted<'_>) -> Result<(), Stop> {
+        let run = self.run;
+        let remote = run.engine.capabilities().remote;
+        if !self.job.mentions(&other.lock, remote) {
+            return Ok(());
+        }
+        let failed = |error| run.failed_on(&other.lock, error);
+        run.engine.check_trust(&other.lock).map_err(failed)?;
+        let state = run.engine.state(&other.lock, &CANCEL).map_err(failed)?;
+        let Some(state) = state else { return Ok(()) };
+        let own = self.job.holds(&state, remote);
+        other
+            .waiting
+            .check_self_wait(&state, &own, other.mode, run.args.request.wait)?;
+        Ok(())
+    }
+
+    /// Waits for the lock, and for those of `--with`.
     pub(super) fn acquire(self) -> Result<Granted<'r>, Stop> {
         let run = self.run;
         let args = run.args;
@@ -91,8 +121,6 @@ impl<'r> Prepared<'r> {
             false => Vec::new(),
         };
         let mut options = GetOptions::new()
-            .wait(args.request.wait)
-            .mode(args.request.mode)
             .lock_info(&note)
             .command(&command)
             .cancel(&CANCEL)
@@ -106,19 +134,42 @@ impl<'r> Prepared<'r> {
             // ones withdraw. What fails here (a signal, a damaged table) ends the wait, too.
             options = options.on_wait(Duration::ZERO, |state| drop(replace::ask(run, state, &asked)));
         }
-        let options = run.waiting.told_by(options, run.engine.capabilities().remote);
-        match run.engine.acquire(&run.lock, &options) {
-            Ok(Some(held)) => {
-                run.waiting.over();
-                Ok(Granted::new(self, held))
+        let wanted: Vec<&Wanted<'_>> = run.all().collect();
+        let names: Vec<&LockName> = wanted.iter().map(|wanted| &wanted.lock).collect();
+        let was_pending = AtomicBool::new(false);
+        let holds = acquire_all(&names, args.request.wait, |i, wait, before| {
+            let Wanted { lock, mode, waiting } = wanted[i];
+            let mut options = waiting
+                .told_by(options.clone(), run.engine.capabilities().remote)
+                .wait(wait)
+                .mode(*mode);
+            if !before.is_empty() {
+                // Others wait for these, and read what for.
+                options = options.on_wait(Duration::ZERO, |_| {
+                    was_pending.store(true, Ordering::Relaxed);
+                    for hold in before {
+                        // One that was lost meanwhile is reported before the command is started.
+                        let _ = hold.set_pending(&format!("taken, waits for {lock}"));
+                    }
+                });
             }
-            Ok(None) => {
-                let state = run.engine.peek(&run.lock);
-                Err(Stop::With(
-                    run.waiting.timed_out(&state, args.request.conflict_exit_code),
-                ))
+            let acquired = run.engine.acquire(lock, &options);
+            match acquired.map_err(|error| run.failed_on(lock, error))? {
+                Some(hold) => {
+                    waiting.over();
+                    Ok(Some(hold))
+                }
+                None => {
+                    let state = run.engine.peek(lock);
+                    Err(Stop::With(waiting.timed_out(&state, args.request.conflict_exit_code)))
+                }
             }
-            Err(error) => Err(run.failed(error)),
+        })?;
+        let granted = Granted::new(self, Holds::new(holds.unwrap_or_default()));
+        if was_pending.into_inner() {
+            granted.begin(&note)
+        } else {
+            Ok(granted)
         }
     }
 }

@@ -19,10 +19,12 @@ const VIEW_EVERY_MS: u8 = 2;
 /// # Errors
 /// The lock's state cannot be read; a signal came.
 pub(super) fn ask_holders_to_end(run: &Run<'_>, own: &[u64]) -> Result<Vec<u64>, Stop> {
-    run.engine.check_trust(&run.lock).map_err(|error| run.failed(error))?;
+    run.engine
+        .check_trust(&run.wanted.lock)
+        .map_err(|error| run.failed(error))?;
     let state = run
         .engine
-        .state(&run.lock, &CANCEL)
+        .state(&run.wanted.lock, &CANCEL)
         .map_err(|error| run.failed(error))?;
     let Some(state) = state else { return Ok(own.to_vec()) };
     if state.foreign {
@@ -56,7 +58,7 @@ pub(super) fn ask(run: &Run<'_>, state: &State, known: &[u64]) -> Result<(), Sto
         let Some(holder) = when_started(run, holder, until)? else {
             continue; // it has ended
         };
-        if let Err(why) = ask_to_end(&run.lock, &holder, libc::SIGTERM) {
+        if let Err(why) = ask_to_end(&run.wanted.lock, &holder, libc::SIGTERM) {
             let pid = output::names::pid(&holder.requester);
             let command = holder.requester.command.as_deref().unwrap_or("?");
             say_waiting(run, &format!("{pid} ({command}), which was not asked to end: {why}"));
@@ -77,7 +79,7 @@ fn when_started(run: &Run<'_>, holder: &Holder, until: Instant) -> Result<Option
         }
         let state = run
             .engine
-            .state(&run.lock, &CANCEL)
+            .state(&run.wanted.lock, &CANCEL)
             .map_err(|error| run.failed(error))?;
         let holders = state.map(|state| state.holders).unwrap_or_default();
         match holders.into_iter().find(|now| now.token == holder.token) {

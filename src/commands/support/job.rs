@@ -18,7 +18,8 @@ pub const NAME: &str = "RESOURCELOCK_NAME";
 pub const TOKEN: &str = "RESOURCELOCK_TOKEN";
 /// All locks of the job.
 pub const HELD: &str = "RESOURCELOCK_HELD";
-/// `1` if the previous holder died while holding the lock.
+/// Set if a previous holder died while holding the lock: `1`, or, if the command runs under several locks (`--with`), the
+/// names of those of which that is true, joined by `/`.
 pub const ABANDONED: &str = "RESOURCELOCK_ABANDONED";
 
 /// What was inherited. Only the lock tells if it is still held.
@@ -63,28 +64,37 @@ impl Job {
             .collect()
     }
 
-    /// The environment of a command that runs under a lock that this process acquired with `token`.
-    pub fn environment(&self, name: &LockName, token: u64, abandoned: bool, remote: bool) -> Vec<Variable> {
-        let hold = if remote {
-            format!(
-                "{token}@{}:{name}",
-                process_of(std::process::id(), &system::host_name())
-            )
-        } else {
-            format!("{token}:{name}")
+    /// The environment of a command that runs under these holds, which this process has acquired together: names, tokens,
+    /// and true if the previous holder died. The first one is its own lock's.
+    pub fn environment(&self, holds: &[(&LockName, u64, bool)], remote: bool) -> Vec<Variable> {
+        let [(name, token, _), others @ ..] = holds else {
+            return Vec::new();
         };
-        let held = if self.held.is_empty() {
-            hold
-        } else {
-            format!("{}/{hold}", self.held)
+        let process = remote.then(|| process_of(std::process::id(), &system::host_name()));
+        let entry = |(name, token, _): &(&LockName, u64, bool)| match &process {
+            Some(process) => format!("{token}@{process}:{name}"),
+            None => format!("{token}:{name}"),
         };
-        variables(held, name, token, abandoned)
+        // The command's own lock is the innermost.
+        let new = others.iter().chain(&holds[..1]).map(entry);
+        let inherited = Some(self.held.clone()).filter(|held| !held.is_empty());
+        let held: Vec<String> = inherited.into_iter().chain(new).collect();
+        let abandoned: Vec<&str> = holds
+            .iter()
+            .filter_map(|(name, _, abandoned)| abandoned.then_some(name.as_str()))
+            .collect();
+        let abandoned = match abandoned.as_slice() {
+            [] => None,
+            _ if others.is_empty() => Some("1".to_owned()),
+            names => Some(names.join("/")),
+        };
+        variables(held.join("/"), name, *token, abandoned)
     }
 
     /// The same, under a hold that this job already had.
     pub fn environment_of_own(&self, name: &LockName, token: u64) -> Vec<Variable> {
         let innermost = text(TOKEN).is_some_and(|innermost| innermost.parse() == Ok(token));
-        let abandoned = innermost && exec::variable(ABANDONED).is_some();
+        let abandoned = text(ABANDONED).filter(|_| innermost);
         variables(self.held.clone(), name, token, abandoned)
     }
 }
@@ -97,12 +107,12 @@ fn text(name: &str) -> Option<String> {
 /// An environment variable that is set, or removed (`None`).
 pub type Variable = (&'static str, Option<OsString>);
 
-fn variables(held: String, name: &LockName, token: u64, abandoned: bool) -> Vec<Variable> {
+fn variables(held: String, name: &LockName, token: u64, abandoned: Option<String>) -> Vec<Variable> {
     vec![
         (NAME, Some(name.as_str().into())),
         (TOKEN, Some(token.to_string().into())),
         (HELD, Some(held.into())),
-        (ABANDONED, abandoned.then(|| "1".into())),
+        (ABANDONED, abandoned.map(OsString::from)),
     ]
 }
 
@@ -164,7 +174,7 @@ mod tests {
     }
 
     fn held_after(job: &Job, lock: &str, token: u64, remote: bool) -> String {
-        let variables = job.environment(&name(lock), token, false, remote);
+        let variables = job.environment(&[(&name(lock), token, false)], remote);
         let (_, held) = variables.into_iter().find(|(variable, _)| *variable == HELD).unwrap();
         held.unwrap().into_string().unwrap()
     }
@@ -194,5 +204,17 @@ mod tests {
     fn the_list_grows_inwards() {
         assert_eq!(held_after(&job(""), "a", 1, false), "1:a");
         assert_eq!(held_after(&job("1:a"), "b", 2, false), "1:a/2:b");
+    }
+
+    #[test]
+    fn several_locks_at_once() {
+        let (a, b, c) = (name("a"), name("b"), name("c"));
+        let variables = job("1:x").environment(&[(&b, 3, true), (&a, 2, false), (&c, 4, true)], false);
+        for expected in [(NAME, "b"), (TOKEN, "3"), (HELD, "1:x/2:a/4:c/3:b"), (ABANDONED, "b/c")] {
+            let expected = (expected.0, Some(expected.1.into()));
+            assert!(variables.contains(&expected), "{expected:?} in {variables:?}");
+        }
+        let alone = job("").environment(&[(&a, 2, true)], false);
+        assert!(alone.contains(&(ABANDONED, Some("1".into()))));
     }
 }

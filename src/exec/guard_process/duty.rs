@@ -22,8 +22,8 @@ pub struct Duty<'a> {
     page: &'a Page,
     reader: BorrowedFd<'a>,
     timer: &'a Timer,
-    keep: Option<BorrowedFd<'a>>,
-    /// That connection has ended.
+    keep: &'a [BorrowedFd<'a>],
+    /// One of those connections has ended.
     cut: bool,
     command: Option<Command>,
     /// The command was asked to end since the last renewal.
@@ -108,13 +108,14 @@ impl Command {
 }
 
 impl<'a> Duty<'a> {
-    /// `timer` and `reader` wake it up; `keep` is a connection whose end means that the right is lost.
+    /// `timer` and `reader` wake it up; `keep` are connections; the end of one of them means that the right is
+    /// lost.
     pub fn new(
         rules: &'a Rules,
         page: &'a Page,
         reader: BorrowedFd<'a>,
         timer: &'a Timer,
-        keep: Option<BorrowedFd<'a>>,
+        keep: &'a [BorrowedFd<'a>],
     ) -> Self {
         Self {
             rules,
@@ -160,14 +161,14 @@ impl<'a> Duty<'a> {
                 }
             };
             let reader = (!orphaned).then_some(self.reader);
-            let keep = self.keep.filter(|_| !self.cut);
+            let keep = if self.cut { &[] } else { self.keep };
             orphaned |= wakeup::wait(reader, self.timer, watched.map(AsFd::as_fd), keep, slice);
         }
     }
 
-    /// With the connection's end the right is lost, whether the parent has seen it or not.
+    /// With a connection's end the right is lost, whether the parent has seen it or not.
     fn check_connection(&mut self) {
-        if !self.cut && self.keep.is_some_and(wakeup::is_cut) && self.page.done.load() == 0 {
+        if !self.cut && self.keep.iter().copied().any(wakeup::is_cut) && self.page.done.load() == 0 {
             self.cut = true;
             self.page.begun.store(0);
         }
@@ -200,7 +201,7 @@ impl<'a> Duty<'a> {
             if !self.is_gone() {
                 return Next::Soon;
             }
-            if let Some(keep) = self.keep {
+            for keep in self.keep.iter().copied() {
                 // The parent has it open, too, and may be stopped: it must not keep others waiting any longer.
                 daemon::shut_down(keep);
             }

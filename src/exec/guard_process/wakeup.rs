@@ -62,13 +62,13 @@ pub fn is_cut(socket: BorrowedFd<'_>) -> bool {
     poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Waits until there is something to read, the timer expires, `process` ends, `socket` is cut ([`is_cut`]), or `slice`
+/// Waits until there is something to read, the timer expires, `process` ends, one of the `sockets` is cut ([`is_cut`]), or `slice`
 /// is over. True: nobody has the pipe's other end any more.
 pub fn wait(
     reader: Option<BorrowedFd<'_>>,
     timer: &Timer,
     process: Option<BorrowedFd<'_>>,
-    socket: Option<BorrowedFd<'_>>,
+    sockets: &[BorrowedFd<'_>],
     slice: Option<Duration>,
 ) -> bool {
     let readable = [reader, Some(timer.as_fd()), process];
@@ -76,7 +76,7 @@ pub fn wait(
         .into_iter()
         .flatten()
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .chain(socket.map(|fd| PollFd::new(fd, cut())))
+        .chain(sockets.iter().map(|fd| PollFd::new(*fd, cut())))
         .collect();
     let slice = slice.map_or(PollTimeout::NONE, |slice| {
         PollTimeout::try_from(slice).unwrap_or(PollTimeout::MAX)

@@ -12,6 +12,8 @@ use crate::lock::types::{CommandEnd, Error, LockName, Lost, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// How long saying what a hold is for may wait for the table.
+const DESCRIBE_LATCH_NS: u64 = 250_000_000;
 /// How often a removal that has just begun is checked for its end.
 const REMOVAL_CHECKS: u32 = 25;
 
@@ -180,6 +182,36 @@ impl Share {
             let changed = hold.change(RELEASE_LATCH_NS, |_, record| _ = record.flags.fetch_or(LAPSES, Relaxed))?;
             Ok(changed.then_some(()))
         })
+    }
+
+    /// Changes the note, and what the table says of the hold: that the work under it begins now (`begins`), or that it has
+    /// not begun, so that the end of the process is the hold's ordinary end.
+    pub(crate) fn describe(&self, lock_info: &str, begins: bool) -> Result<()> {
+        self.handle.check_fork()?;
+        let mut current = self.handle.current();
+        let current = &mut *current;
+        let hold = current.holds.iter_mut().find(|hold| hold.token == self.token);
+        let hold = hold.ok_or(Error::NotHeld)?;
+        let now = sys::monotonic();
+        let wall_us = current.clock.wall_us(now);
+        let objects = hold.objects.clone();
+        let text = current.clock.note(wall_us, lock_info, &objects.table.header.zone);
+        let changed = hold.change(DESCRIBE_LATCH_NS, |_, record| {
+            if begins {
+                record.flags.fetch_and(!LAPSES, Relaxed);
+                record.granted.store(now, Relaxed);
+            } else {
+                record.flags.fetch_or(LAPSES, Relaxed);
+            }
+            objects.note.write(text);
+        })?;
+        if !changed {
+            return Err(Error::NotHeld);
+        }
+        if begins {
+            hold.granted = now;
+        }
+        Ok(())
     }
 
     /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.

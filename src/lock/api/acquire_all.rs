@@ -1,9 +1,9 @@
 //! Several locks at once.
 
 use crate::lock::api::resource_lock::{Opened, ResourceLock};
-use crate::lock::engines::{Guard, Undelivered};
-use crate::lock::types::{Error, GetOptions, Result, Wait};
-use std::time::Instant;
+use crate::lock::engines::{Guard, acquire_all};
+use crate::lock::types::{Error, GetOptions, Result};
+use std::collections::BTreeSet;
 
 impl ResourceLock {
     /// Acquires all of these locks, or none: `None` = not all were acquired in time, which is the time for all of them
@@ -17,30 +17,14 @@ impl ResourceLock {
     /// [`acquire_with`](Self::acquire_with). What was acquired before is released.
     #[must_use = "the locks are released as soon as their guards are dropped"]
     pub fn acquire_all(locks: &[&Self], options: &GetOptions<'_>) -> Result<Option<Vec<Guard>>> {
-        let begun = Instant::now();
-        let mut order: Vec<usize> = (0..locks.len()).collect();
-        let place = |i: usize| (locks[i].place(), locks[i].name());
-        order.sort_by_cached_key(|&i| place(i));
-        if let Some(pair) = order.windows(2).find(|pair| place(pair[0]) == place(pair[1])) {
-            return Err(Error::Twice {
-                name: locks[pair[0]].name().clone(),
-            });
+        let keys: Vec<_> = locks.iter().map(|lock| (lock.place(), lock.name())).collect();
+        let mut seen = BTreeSet::new();
+        if let Some((_, name)) = keys.iter().find(|key| !seen.insert(*key)) {
+            return Err(Error::Twice { name: (*name).clone() });
         }
-        let mut guards: Vec<(usize, Undelivered)> = Vec::with_capacity(locks.len());
-        for i in order {
-            let mut options = options.clone();
-            if let Wait::For(time) = options.wait {
-                options.wait = Wait::For(time.saturating_sub(begun.elapsed()));
-            }
-            let Some(guard) = locks[i].acquire_with(&options)? else {
-                return Ok(None);
-            };
-            guards.push((i, Undelivered::new(guard)));
-        }
-        guards.sort_by_key(|(i, _)| *i);
-        Ok(Some(
-            guards.into_iter().filter_map(|(_, guard)| guard.deliver()).collect(),
-        ))
+        acquire_all(&keys, options.wait, |i, wait, _| {
+            locks[i].acquire_with(&options.clone().wait(wait))
+        })
     }
 
     /// Where it is kept.
