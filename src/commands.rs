@@ -36,7 +36,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         Task::State(args) => state::perform(engine, common, &args),
         Task::Trace(args) => trace::perform(engine, &args),
         Task::Run(args) => run::perform(engine, common, *args),
-        Task::History(args) => history::perform(engine, &args),
+        Task::History(args) => history::perform(engine, common, &args),
         Task::Remove(args) => remove::perform(engine, common, &args),
         Task::List(args) => list::perform(engine, &args),
         Task::Doctor(args) => doctor::perform(engine, common, &args),

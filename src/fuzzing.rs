@@ -4,6 +4,7 @@
 
 use crate::cli::{self, Invocation, Offer, Parsed, Task};
 use crate::commands::support::job::{HELD, Job};
+use crate::output::past::Past;
 use crate::output::{self, Style, metrics, text, timeline::Timeline, view};
 use chrono::DateTime;
 use resourcelock::system::{disturbs, printable};
@@ -171,11 +172,13 @@ fn seen(bytes: &[u8]) -> Option<(State, Vec<HistoryRecord>)> {
 /// A lock with any name and any table as text: nothing in it disturbs a reader.
 pub fn shown_as_text(bytes: &[u8]) {
     let Some((state, history)) = seen(bytes) else { return };
+    let mut past = Past::default();
+    past.add(state.name.as_str(), Some(state.clone()), history.clone());
     let mut texts = vec![
         text::state(&state, Style::default()),
         text::trace(&state),
-        text::history(Some(&state), &history, Some(80)),
-        text::history(Some(&state), &history, None),
+        text::history(&past, false, false, Some(80)),
+        text::history(&past, true, false, None),
         output::waiting(&state),
         output::brief(&state),
         output::refusal(&state, "more"),
@@ -200,12 +203,9 @@ pub fn shown_as_json(bytes: &[u8]) {
     let whole = read_back(serde_json::to_string(&view::LockView::from(&state)));
     assert_eq!(whole["lock"], name);
     assert_plausible(&whole);
-    let records = view::HistoryView {
-        version: view::VERSION,
-        lock: name.to_owned(),
-        owner: view::OwnerView::from(&state),
-        records: history.iter().map(view::RecordView::from).collect(),
-    };
+    let mut past = Past::default();
+    past.add(name, Some(state.clone()), history.clone());
+    let records = view::HistoryView::new(&past.locks[0], &past);
     let records = read_back(serde_json::to_string(&records));
     assert_eq!(records["records"].as_array().map(Vec::len), Some(history.len()));
     assert_plausible(&records);

@@ -3,6 +3,7 @@
 mod columns;
 pub mod metrics;
 pub mod names;
+pub mod past;
 mod sentence;
 pub mod text;
 pub mod timeline;

@@ -2,7 +2,7 @@
 //! field.
 
 use super::command::Command;
-use super::values;
+use super::values::{self, Past};
 use resourcelock::{Mode, Wait};
 use std::ffi::OsString;
 use std::ops::Deref;
@@ -58,7 +58,7 @@ pub enum Task {
     Trace(TraceArgs),
     /// `NAME run`.
     Run(Box<RunArgs>),
-    /// `NAME history`.
+    /// `[NAME] history`.
     History(HistoryArgs),
     /// `NAME remove`.
     Remove(RemoveArgs),
@@ -235,11 +235,17 @@ impl RunArgs {
     }
 }
 
-/// `NAME history`.
+/// `[NAME] history`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryArgs {
-    /// The lock.
-    pub name: Name,
+    /// The lock; `None` = all.
+    pub name: Option<Name>,
+    /// `-n`.
+    pub last: Option<usize>,
+    /// `--since`.
+    pub since: Option<Past>,
+    /// `--failed`.
+    pub failed: bool,
     /// `--svg`.
     pub svg: Option<PathBuf>,
     /// `--html`.
@@ -294,14 +300,21 @@ impl Task {
             Self::State(args) => Some(&args.name),
             Self::Trace(args) => Some(&args.name),
             Self::Run(args) => Some(&args.name),
-            Self::History(args) => Some(&args.name),
+            Self::History(args) => args.name.as_ref(),
             Self::Remove(args) => Some(&args.name),
             Self::List(_) | Self::Doctor(_) | Self::Completions(_) => None,
         }
     }
 
     /// `command` for the lock `name`, without any options. A command that takes no name ignores it.
-    pub(super) fn new(command: Command, name: Name) -> Self {
+    pub(super) fn new(command: Command, name: Option<Name>) -> Self {
+        if command == Command::History {
+            return Self::History(HistoryArgs {
+                name,
+                ..HistoryArgs::default()
+            });
+        }
+        let name = name.unwrap_or_default();
         match command {
             Command::Run => Self::Run(Box::new(RunArgs {
                 name,
@@ -323,10 +336,7 @@ impl Task {
                 name,
                 ..TraceArgs::default()
             }),
-            Command::History => Self::History(HistoryArgs {
-                name,
-                ..HistoryArgs::default()
-            }),
+            Command::History => Self::History(HistoryArgs::default()),
             Command::Remove => Self::Remove(RemoveArgs {
                 name,
                 ..RemoveArgs::default()

@@ -92,6 +92,8 @@ const PYTHON_SHORTS: &[u8] = b"htmauvV";
 /// Sorts `words`, which do not include the program's own name.
 pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Disorder> {
     let mut known = None;
+    // The only word so far: a command that needs no name, unless it turns out to be a lock's name.
+    let mut alone = None;
     let mut seen = Seen::default();
     let mut rest = words.into_iter().peekable();
     let mut only_operands = false;
@@ -106,7 +108,7 @@ pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Di
                 break;
             }
             Class::DashDash if !only_operands => only_operands = true,
-            Class::Option if !only_operands => match seen.option(&word, known, &mut rest) {
+            Class::Option if !only_operands => match seen.option(&word, known, alone, &mut rest) {
                 // After -h, mistakes do not matter.
                 Err(_) if seen.asked.is_some() => break,
                 taken => taken?,
@@ -117,8 +119,10 @@ pub fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Arranged, Di
             }
             _ => seen.operands.push(word),
         }
-        if let [name, word] = seen.operands.as_slice() {
-            known = lock_command(name, word);
+        match seen.operands.as_slice() {
+            [word] => alone = Command::from_word(word).filter(|command| !command.needs_name()),
+            [name, word] => (known, alone) = (lock_command(name, word), None),
+            _ => {}
         }
     }
     seen.operands.extend(rest);
@@ -159,6 +163,7 @@ impl Seen {
         &mut self,
         word: &OsStr,
         known: Option<Command>,
+        alone: Option<Command>,
         rest: &mut std::iter::Peekable<impl Iterator<Item = OsString>>,
     ) -> Result<(), Disorder> {
         let mut next_value = |name: &dyn Fn() -> String| {
@@ -191,7 +196,10 @@ impl Seen {
             match letter {
                 'h' => self.ask(Asked::Help),
                 'V' => self.ask(Asked::Version),
-                _ => match find_letter(letter, known) {
+                _ => match alone
+                    .and_then(|_| find_letter(letter, alone))
+                    .or_else(|| find_letter(letter, known))
+                {
                     None => {
                         self.unknown(word);
                         return Ok(());
@@ -244,7 +252,7 @@ impl Seen {
         let own_word = first
             .as_deref()
             .and_then(Command::from_word)
-            .filter(|command| !command.takes_name());
+            .filter(|command| !command.needs_name());
         let (name, command, third) = match (first, second) {
             (Some(help), word) if help == "help" => {
                 return match word {
@@ -481,7 +489,8 @@ mod tests {
             .iter()
             .flat_map(|one| OPTIONS.iter().map(move |other| (one, other)))
         {
-            let letter = one.letters.iter().any(|letter| other.letters.contains(letter));
+            let letters = one.letters_for(None).iter();
+            let letter = letters.clone().any(|letter| other.letters_for(None).contains(letter));
             let name = one
                 .names_for(None)
                 .any(|name| other.names_for(None).any(|long| long == name));

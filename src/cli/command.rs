@@ -28,12 +28,23 @@ pub enum Command {
     Completions,
 }
 
+/// Whether a lock's name comes before a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// It is for one lock.
+    One,
+    /// Without a name, it is for all locks.
+    OneOrAll,
+    /// It is for no lock.
+    None,
+}
+
 /// Everything that is known about a command except its options, which are in [`super::options`].
 pub struct CommandDef {
     /// The word that is typed.
     pub word: &'static str,
     /// Whether a lock's name comes before the word.
-    pub takes_name: bool,
+    pub name: Named,
     /// What comes after the word.
     pub operands: &'static str,
     /// One line for help, without a full stop.
@@ -48,7 +59,7 @@ pub struct CommandDef {
 static COMMANDS: [CommandDef; 10] = [
     CommandDef {
         word: "run",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS] [--] COMMAND [ARG...]",
         about: "Run a command under the lock; release it however the command ends",
         examples: [
@@ -59,7 +70,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "get",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS]",
         about: "Acquire the lock and leave it held",
         examples: [
@@ -74,7 +85,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "unget",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS]",
         about: "Release the lock, whoever holds it",
         examples: [
@@ -85,7 +96,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "state",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS]",
         about: "Show who holds the lock and who is waiting",
         examples: [
@@ -96,7 +107,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "trace",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS]",
         about: "Watch the lock: its state at intervals, or each change",
         examples: [
@@ -107,10 +118,13 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "history",
-        takes_name: true,
+        name: Named::OneOrAll,
         operands: "[OPTIONS]",
-        about: "Show how the last requests ended, as a table or a picture",
-        examples: ["resourcelock i2c history", "resourcelock i2c history --svg i2c.svg"],
+        about: "Show how the last requests ended, of a lock or of all, as a table or a picture",
+        examples: [
+            "resourcelock history --since 'yesterday 22:00' --failed     what went wrong last night",
+            "resourcelock i2c history --svg i2c.svg",
+        ],
         needs: Some(Requirement {
             need: Need::History,
             why: "it keeps no history of a lock; 'trace -f' follows it",
@@ -119,7 +133,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "remove",
-        takes_name: true,
+        name: Named::One,
         operands: "[OPTIONS]",
         about: "Delete the files of an idle lock",
         examples: [
@@ -134,7 +148,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "list",
-        takes_name: false,
+        name: Named::None,
         operands: "[OPTIONS]",
         about: "List all locks",
         examples: [
@@ -145,7 +159,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "doctor",
-        takes_name: false,
+        name: Named::None,
         operands: "[OPTIONS]",
         about: "Look for problems with the locks of this machine",
         examples: ["resourcelock doctor", "resourcelock doctor --fix"],
@@ -157,7 +171,7 @@ static COMMANDS: [CommandDef; 10] = [
     },
     CommandDef {
         word: "completions",
-        takes_name: false,
+        name: Named::None,
         operands: "SHELL",
         about: "Print a completion script for a shell",
         examples: [
@@ -193,9 +207,14 @@ impl Command {
         self.def().word
     }
 
-    /// True if a lock's name comes before it.
+    /// True if a lock's name may come before it.
     pub fn takes_name(self) -> bool {
-        self.def().takes_name
+        self.def().name != Named::None
+    }
+
+    /// True if a lock's name has to come before it.
+    pub fn needs_name(self) -> bool {
+        self.def().name == Named::One
     }
 
     /// The command that this word is.

@@ -142,7 +142,7 @@ pub fn typed_name(name: &str, current: &OsStr) -> String {
 fn is_own_word(word: &str) -> bool {
     Command::ALL
         .into_iter()
-        .any(|command| !command.takes_name() && command.word() == word)
+        .any(|command| !command.needs_name() && command.word() == word)
 }
 
 /// The command words: all of them, or only those that follow a lock's name.

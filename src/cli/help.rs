@@ -1,6 +1,6 @@
 //! Help: the table of options and the commands' own lines, laid out by clap.
 
-use super::command::Command;
+use super::command::{Command, Named};
 use super::options::{OPTIONS, OptionDef, options_of};
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction};
@@ -10,13 +10,13 @@ pub const ABOUT: &str = "Named locks for processes: run a command under a lock, 
 
 const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
        resourcelock [OPTIONS] NAME run [OPTIONS] [--] COMMAND [ARG...]
-       resourcelock list | doctor | completions SHELL | help COMMAND";
+       resourcelock list | history | doctor | completions SHELL | help COMMAND";
 
 const TEMPLATE: &str = "{about}
 
 Usage: {usage}
 
-Commands (list, doctor and completions take no NAME; a lock with such a name: /list):
+Commands (list, doctor and completions take no NAME, history may; a lock of that name: /list):
 {subcommands}
 
 Options:
@@ -63,7 +63,11 @@ fn tree() -> clap::Command {
 
 fn definition(command: Command) -> clap::Command {
     let def = command.def();
-    let name = if def.takes_name { "NAME " } else { "" };
+    let name = match def.name {
+        Named::One => "NAME ",
+        Named::OneOrAll => "[NAME] ",
+        Named::None => "",
+    };
     let operand = match command {
         Command::Run => Some(
             Arg::new("COMMAND")

@@ -143,6 +143,8 @@ pub struct OptionDef {
     pub name: &'static str,
     /// One-letter spellings; the first one is the usual one.
     pub letters: &'static [char],
+    /// The letters are read behind the command word only: before it, they mean another option.
+    pub late_letters: bool,
     /// Other names.
     pub aliases: &'static [&'static str],
     /// The commands that have it.
@@ -178,6 +180,7 @@ pub struct OptionDef {
 const OPTION: OptionDef = OptionDef {
     name: "",
     letters: &[],
+    late_letters: false,
     aliases: &[],
     commands: &[],
     ignored_by: &[],
@@ -647,6 +650,35 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "last",
+        letters: &['n'],
+        late_letters: true,
+        commands: &[History],
+        value: Some(("N", Kind::Number)),
+        help: "Only the last N",
+        set: Set::History(|history, value| put(&mut history.last, Some(value.parse("a number")?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "since",
+        commands: &[History],
+        value: Some(("TIME", Kind::Text)),
+        help: "Only what ended since: 2h, 22:00, 'yesterday 22:00', 2026-11-28",
+        more: "A duration counts back from now. \
+               A time without a date is the last time it was that late; a date without a time is its midnight. \
+               RFC 3339, as in JSON, is understood, too.",
+        set: Set::History(|history, value| put(&mut history.since, Some(value.past()?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "failed",
+        commands: &[History],
+        help: "Only what did not go well",
+        more: "A status other than 0, a crash, a limit, a hold that was not released in order, a request that was not granted.",
+        set: Set::History(|history, _| put(&mut history.failed, true)),
+        ..OPTION
+    },
+    OptionDef {
         name: "svg",
         commands: &[History],
         value: Some(("FILE", Kind::File)),
@@ -745,6 +777,7 @@ impl OptionDef {
     /// The letters that may be typed for it with `command`.
     pub fn letters_for(&self, command: Option<Command>) -> &'static [char] {
         match self.letters {
+            _ if self.late_letters && command.is_none() => &[],
             [first, ..] if self.is_ignored_by(command) => std::slice::from_ref(first),
             letters => letters,
         }
@@ -830,7 +863,6 @@ impl OptionDef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Name;
     use crate::cli::values;
     use crate::exit::Exit;
     use resourcelock::engines::USUAL_TTL;
@@ -860,7 +892,7 @@ mod tests {
         for command in Command::ALL {
             for option in options_of(Some(command)) {
                 if let Some(preset) = option.preset_for(command) {
-                    let mut task = Task::new(command, Name::default());
+                    let mut task = Task::new(command, None);
                     let stored = option.store(&mut Common::default(), &mut task, &Value(OsStr::new(preset)));
                     assert_eq!(stored, Ok(()), "{}", option.name);
                 }

@@ -1,11 +1,11 @@
 //! From words to a command with typed values.
 
-use super::args::{Common, Name, Payload, Task};
+use super::args::{Common, HistoryArgs, Name, Payload, Task};
 use super::arrange::{self, Arranged, Given};
 use super::command::Command;
 use super::help;
 use super::options::{Need, OptionDef, options_of};
-use super::usage::{Usage, show};
+use super::usage::{Usage, show, typed};
 use super::values::Value;
 use resourcelock::Wait;
 use std::ffi::{OsStr, OsString};
@@ -96,11 +96,11 @@ fn read(
     operands: Vec<OsString>,
 ) -> Result<Invocation, Usage> {
     let name = name
-        .unwrap_or_default()
-        .into_string()
+        .map(OsString::into_string)
+        .transpose()
         .map_err(|_| Usage::new(command, "a lock's name must be valid UTF-8"))?;
     let mut common = Common::default();
-    let mut task = Task::new(command, Name(name));
+    let mut task = Task::new(command, name.map(Name));
     for option in options_of(Some(command)) {
         if let Some(preset) = option.preset_for(command) {
             store(
@@ -194,6 +194,10 @@ fn take_operands(task: &mut Task, operands: Vec<OsString>) -> Result<(), String>
         _ => {}
     }
     match operands.next() {
+        Some(word) if matches!(task, Task::History(HistoryArgs { name: None, .. })) => Err(format!(
+            "the lock's name comes first: resourcelock {} history",
+            typed(&word)
+        )),
         Some(word) => Err(format!("unexpected word '{}'", show(&word))),
         None => Ok(()),
     }

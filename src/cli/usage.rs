@@ -144,7 +144,7 @@ fn command_missing(name: &OsStr) -> String {
     }
     let what = format!("what to do with {}? {}", show(name), lock_commands());
     match nearest_command(name) {
-        Some(near) if !near.takes_name() => format!("{what}; or did you mean '{}'?", near.word()),
+        Some(near) if !near.needs_name() => format!("{what}; or did you mean '{}'?", near.word()),
         _ => what,
     }
 }
@@ -174,7 +174,7 @@ fn unknown_command(name: &OsStr, word: &OsStr) -> Usage {
 }
 
 /// A lock's name as it can be typed.
-fn typed(name: &OsStr) -> String {
+pub(super) fn typed(name: &OsStr) -> String {
     name.to_str().map_or_else(|| quoted(name), shell_word)
 }
 

@@ -1,9 +1,10 @@
 //! Parsing single values: times, permissions, signals. Pure.
 
+use chrono::{DateTime, Datelike, Days, FixedOffset, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use resourcelock::Wait;
 use std::ffi::{OsStr, OsString};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The value of an option as it was typed. The error of each conversion says what is wrong with it.
 pub struct Value<'a>(pub &'a OsStr);
@@ -49,6 +50,11 @@ impl Value<'_> {
             Duration::ZERO => Err("the time must be longer than 0".to_owned()),
             time => Ok(time),
         }
+    }
+
+    /// See [`past`].
+    pub fn past(&self) -> Result<Past, String> {
+        past(self.utf8()?)
     }
 
     /// See [`wait`].
@@ -100,6 +106,78 @@ pub fn wait(text: &str) -> Result<Wait, String> {
     }
     let time = Duration::from_secs_f64(seconds);
     Ok(if time.is_zero() { Wait::No } else { Wait::For(time) })
+}
+
+/// A time in the past, as it was typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// So long ago.
+    Ago(Duration),
+    /// This instant.
+    Instant(DateTime<FixedOffset>),
+    /// So many days before today, at this time, in the local zone.
+    Days(u64, NaiveTime),
+    /// When it was last this late.
+    Last(NaiveTime),
+    /// By the local clock.
+    Date(NaiveDateTime),
+}
+
+impl Past {
+    /// The instant that it means at `now`. A time that the local clock skipped is when it went on.
+    pub fn instant(self, now: DateTime<Local>) -> SystemTime {
+        let naive = match self {
+            Self::Ago(time) => {
+                return SystemTime::from(now)
+                    .checked_sub(time)
+                    .unwrap_or(SystemTime::UNIX_EPOCH);
+            }
+            Self::Instant(instant) => return instant.into(),
+            Self::Date(naive) => naive,
+            Self::Days(days, time) => (now.date_naive() - Days::new(days)).and_time(time),
+            Self::Last(time) => {
+                let days = u64::from(time > now.time());
+                (now.date_naive() - Days::new(days)).and_time(time)
+            }
+        };
+        let in_zone = |naive: NaiveDateTime| naive.and_local_timezone(Local).earliest();
+        let later = || naive.checked_add_signed(TimeDelta::hours(1));
+        let instant = in_zone(naive).or_else(|| later().and_then(in_zone));
+        instant.map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
+    }
+}
+
+/// Parses a time in the past: `2h`, `22:00`, `today`, `yesterday 22:00`, `2026-11-28`, `2026-11-28 22:00`, RFC 3339.
+pub fn past(text: &str) -> Result<Past, String> {
+    let text = text.trim();
+    if let Ok(ago) = duration(text.trim_end_matches("ago").trim_end()) {
+        return Ok(Past::Ago(ago));
+    }
+    let clock = |text: &str| {
+        let forms = ["%H:%M", "%H:%M:%S", "%H:%M:%S%.f"];
+        forms.iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok())
+    };
+    let (day, rest) = text.split_once([' ', 'T']).unwrap_or((text, ""));
+    let time = if rest.is_empty() {
+        Some(NaiveTime::MIN)
+    } else {
+        clock(rest.trim_start())
+    };
+    let days = match day {
+        "today" => Some(0),
+        "yesterday" => Some(1),
+        _ => None,
+    };
+    let past = match (days, day.parse::<NaiveDate>(), time) {
+        (Some(days), _, Some(time)) => Some(Past::Days(days, time)),
+        (None, Ok(date), Some(time)) if (1970..=9999).contains(&date.year()) => Some(Past::Date(date.and_time(time))),
+        _ => clock(text)
+            .map(Past::Last)
+            .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(Past::Instant)),
+    };
+    past.ok_or_else(|| {
+        "not a time: write 2h (so long ago), 22:00, 'yesterday 22:00', 2026-11-28 or '2026-11-28 22:00'".to_owned()
+    })
 }
 
 /// Finite seconds, possibly negative. Accepts every finite number that Python's `float()` accepts.
@@ -226,6 +304,54 @@ pub fn signal_names() -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeZone;
+
+    #[test]
+    fn times_in_the_past() {
+        let now = Local.with_ymd_and_hms(2026, 11, 29, 7, 0, 0).unwrap();
+        let at = |text: &str| {
+            let instant = past(text).unwrap_or_else(|why| panic!("{text}: {why}")).instant(now);
+            let local = DateTime::<Local>::from(instant);
+            local.format("%m-%d %H:%M:%S").to_string()
+        };
+        for (text, instant) in [
+            ("2h", "11-29 05:00:00"),
+            ("1h30m", "11-29 05:30:00"),
+            ("90", "11-29 06:58:30"),
+            ("15m ago", "11-29 06:45:00"),
+            ("today", "11-29 00:00:00"),
+            ("yesterday", "11-28 00:00:00"),
+            ("yesterday 22:00", "11-28 22:00:00"),
+            ("22:00", "11-28 22:00:00"),
+            ("06:30:15", "11-29 06:30:15"),
+            ("2026-11-27", "11-27 00:00:00"),
+            ("2026-11-27 08:15", "11-27 08:15:00"),
+            ("2026-11-27T08:15:30", "11-27 08:15:30"),
+        ] {
+            assert_eq!(at(text), instant, "{text}");
+        }
+        let utc = past("2026-11-27T08:15:30.5Z").unwrap().instant(now);
+        assert_eq!(
+            DateTime::<FixedOffset>::parse_from_rfc3339("2026-11-27T08:15:30.5Z").map(SystemTime::from),
+            Ok(utc)
+        );
+        for text in [
+            "",
+            "tomorrow",
+            "yesterday 25:00",
+            "2026-13-01",
+            "-2h",
+            "2026-11-27 x",
+            "today 8",
+            "ago",
+            "99999-01-01",
+        ] {
+            assert!(past(text).is_err(), "{text}");
+        }
+        // The clock's end, and before its beginning.
+        let _ = past("1e300w").map(|past| past.instant(now));
+        let _ = past("0000-01-01").map(|past| past.instant(now));
+    }
 
     #[test]
     fn times() {

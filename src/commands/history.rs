@@ -1,42 +1,92 @@
-//! `history`: the last requests that ended, as a table, as JSON, or as a picture.
+//! `history`: the last requests that ended, of one lock or of all, as a table, as JSON, or as a picture.
 
-use super::{Failure, bare};
-use crate::cli::HistoryArgs;
+use super::{Failure, bare, list};
+use crate::cli::{Common, HistoryArgs};
 use crate::exit::Exit;
+use crate::output::past::Past;
+use crate::output::text::Unreadable;
 use crate::output::{self, text, timeline::Timeline, view};
+use chrono::Local;
 use resourcelock::Cancel;
 use resourcelock::engines::Engine;
 use std::fs;
 use std::path::Path;
 
 /// Carries it out.
-pub fn perform(engine: &dyn Engine, args: &HistoryArgs) -> Result<Exit, Failure> {
-    let lock = super::name(&args.name)?;
-    let failed = |error| Failure::lock(&args.name, error);
-    let name = bare(&args.name);
-    let records = engine.history(&lock).map_err(failed)?.unwrap_or_default();
-    let state = engine.state(&lock, &Cancel::new()).map_err(failed)?;
+pub fn perform(engine: &dyn Engine, common: &Common, args: &HistoryArgs) -> Result<Exit, Failure> {
+    let mut past = Past::default();
+    let mut unreadable = Vec::new();
+    match &args.name {
+        Some(name) => read_one(engine, name, &mut past)?,
+        None => unreadable = read_all(engine, &mut past)?,
+    }
+    choose(&mut past, args);
     if args.svg.is_some() || args.html.is_some() {
-        let timeline = Timeline::new(name, &records, state.as_ref());
-        write(name, args.svg.as_deref(), || timeline.svg())?;
-        write(name, args.html.as_deref(), || timeline.html())?;
+        draw(&past, args)?;
         if !args.json {
             return Ok(Exit::Done);
         }
     }
-    if args.json {
-        output::print_json(&view::HistoryView {
-            version: view::VERSION,
-            lock: name.to_owned(),
-            owner: state
-                .as_ref()
-                .map_or_else(view::OwnerView::nobody, view::OwnerView::from),
-            records: records.iter().map(view::RecordView::from).collect(),
-        })?;
-    } else {
-        output::print(&text::history(state.as_ref(), &records, output::width()))?;
+    match (args.json, past.locks.as_slice()) {
+        (true, [lock]) if args.name.is_some() => _ = output::print_json(&view::HistoryView::new(lock, &past))?,
+        (true, _) => _ = output::print_json(&view::HistoriesView::new(&past, unreadable))?,
+        (false, _) => {
+            let chosen = args.failed || args.since.is_some() || args.last == Some(0);
+            let of_all = args.name.is_none();
+            output::print(&text::history(&past, of_all, chosen, output::width()))?;
+            if !unreadable.is_empty() && !common.quiet {
+                let locks = unreadable.len();
+                output::message(&format!(
+                    "resourcelock: not shown: {locks} that cannot be inspected; see: resourcelock list"
+                ));
+            }
+        }
     }
     Ok(Exit::Done)
+}
+
+fn read_one(engine: &dyn Engine, name: &str, past: &mut Past) -> Result<(), Failure> {
+    let lock = super::name(name)?;
+    let failed = |error| Failure::lock(name, error);
+    let records = engine.history(&lock).map_err(failed)?.unwrap_or_default();
+    let state = engine.state(&lock, &Cancel::new()).map_err(failed)?;
+    past.add(bare(name), state, records);
+    Ok(())
+}
+
+/// Returns the locks that cannot be inspected.
+fn read_all(engine: &dyn Engine, past: &mut Past) -> Result<Vec<Unreadable>, Failure> {
+    let listing = engine.list().map_err(Failure::engine)?;
+    let mut unreadable = listing.unreadable;
+    for state in listing.states {
+        match engine.history(&state.name) {
+            // `None`: removed since it was listed.
+            Ok(records) => past.add(state.name.clone().as_str(), Some(state), records.unwrap_or_default()),
+            Err(error) => unreadable.push((state.name, error)),
+        }
+    }
+    Ok(list::with_reasons(&unreadable))
+}
+
+/// Leaves what was asked for.
+fn choose(past: &mut Past, args: &HistoryArgs) {
+    let since = args.since.map(|since| since.instant(Local::now()));
+    past.records
+        .retain(|(_, record)| since.is_none_or(|since| record.ended >= since) && (!args.failed || record.failed()));
+    if let Some(last) = args.last {
+        past.records.drain(..past.records.len().saturating_sub(last));
+    }
+}
+
+fn draw(past: &Past, args: &HistoryArgs) -> Result<(), Failure> {
+    let [lock] = past.locks.as_slice() else {
+        let what = "a picture shows one lock: resourcelock NAME history --svg FILE";
+        return Err(Failure::general(what));
+    };
+    let records: Vec<_> = past.iter().map(|(_, record)| record.clone()).collect();
+    let timeline = Timeline::new(&lock.name, &records, lock.state.as_ref());
+    write(&lock.name, args.svg.as_deref(), || timeline.svg())?;
+    write(&lock.name, args.html.as_deref(), || timeline.html())
 }
 
 /// Writes a picture to `path`, if one was given; `-` is standard output.

@@ -19,7 +19,7 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn push<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn push(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
     }
 

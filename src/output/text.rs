@@ -1,10 +1,11 @@
 //! Locks as text and tables.
 
 use super::columns::Table;
+use super::past::Past;
 use super::sentence::{self, duration, held, note_text};
 use super::{Style, names, shown, view};
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta};
-use resourcelock::{Change, CommandEnd, HistoryRecord, Holder, Host, LockName, Mode, State, Waiter};
+use resourcelock::{Change, CommandEnd, Holder, Host, LockName, Mode, State, Waiter};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -312,19 +313,33 @@ fn holder_cell(state: &State) -> String {
     }
 }
 
-/// A table of ended requests, oldest first, for `history`. `state` tells whose the lock is.
-pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<usize>) -> String {
-    if records.is_empty() {
-        return "nothing yet\n".to_owned();
+/// A table of ended requests, oldest first, for `history`: of one lock or `of_all`; `chosen`: there may be others.
+pub fn history(past: &Past, of_all: bool, chosen: bool, width: Option<usize>) -> String {
+    if past.records.is_empty() {
+        return if chosen {
+            "nothing of that kind\n"
+        } else {
+            "nothing yet\n"
+        }
+        .to_owned();
     }
-    let mut table = Table::new(&[
-        "ENDED", "HOW", "STATUS", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "OWNER", "COMMAND", "NOTE",
-    ]);
-    let owner = state.map(owner_cell).unwrap_or_default();
-    for record in records {
+    let lock = of_all.then_some("LOCK");
+    let mut table = Table::new(
+        &["ENDED"]
+            .into_iter()
+            .chain(lock)
+            .chain([
+                "HOW", "STATUS", "WAITED", "HELD", "PID", "USER", "MODE", "TOKEN", "OWNER", "COMMAND", "NOTE",
+            ])
+            .collect::<Vec<_>>(),
+    );
+    for (lock, record) in past.iter() {
         let time = |known: Option<Duration>| known.map_or_else(|| "-".to_owned(), duration);
-        table.push([
-            date_and_clock(record.ended),
+        let mut cells = vec![date_and_clock(record.ended)];
+        if of_all {
+            cells.push(shown(&lock.name));
+        }
+        cells.extend([
             record.how.as_str().to_owned(),
             match record.command_end {
                 Some(CommandEnd::Exited(status)) => status.to_string(),
@@ -342,13 +357,14 @@ pub fn history(state: Option<&State>, records: &[HistoryRecord], width: Option<u
             names::user_of(&record.requester).unwrap_or_default(),
             view::mode(record.mode).to_owned(),
             record.token.map_or_else(|| "-".to_owned(), |token| token.to_string()),
-            owner.clone(),
+            lock.state.as_ref().map(owner_cell).unwrap_or_default(),
             record.requester.command.clone().unwrap_or_default(),
             match &record.requester.command {
                 Some(command) if *command == record.note => String::new(), // what it is if nothing else was said
                 _ => record.note.clone(),
             },
         ]);
+        table.push(cells);
     }
     table.render(width)
 }

@@ -2,6 +2,7 @@
 //! could break its readers raises [`VERSION`].
 
 use super::names;
+use super::past::{Past, PastLock};
 use super::text::Unreadable;
 use chrono::{DateTime, Local, SecondsFormat};
 use resourcelock::{Change, CommandEnd, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
@@ -169,6 +170,59 @@ pub struct HistoryView {
     #[serde(flatten)]
     pub owner: OwnerView,
     pub records: Vec<RecordView>,
+}
+
+impl HistoryView {
+    /// Of this lock, the only one.
+    pub fn new(lock: &PastLock, past: &Past) -> Self {
+        Self {
+            version: VERSION,
+            lock: lock.name.clone(),
+            owner: lock.owner(),
+            records: past.iter().map(|(_, record)| RecordView::from(record)).collect(),
+        }
+    }
+}
+
+/// The last ended requests of all locks, in the order in which they ended.
+#[derive(Debug, Serialize)]
+pub struct HistoriesView {
+    pub version: u32,
+    pub records: Vec<RecordOfLockView>,
+    /// Locks that exist but cannot be inspected.
+    pub unreadable: Vec<UnreadableView>,
+}
+
+/// One ended request of one of several locks.
+#[derive(Debug, Serialize)]
+pub struct RecordOfLockView {
+    pub lock: String,
+    #[serde(flatten)]
+    pub owner: OwnerView,
+    #[serde(flatten)]
+    pub record: RecordView,
+}
+
+impl HistoriesView {
+    /// Of all locks.
+    pub fn new(past: &Past, unreadable: Vec<Unreadable>) -> Self {
+        let record = |(lock, record): (&PastLock, &HistoryRecord)| RecordOfLockView {
+            lock: lock.name.clone(),
+            owner: lock.owner(),
+            record: RecordView::from(record),
+        };
+        Self {
+            version: VERSION,
+            records: past.iter().map(record).collect(),
+            unreadable: unreadable.into_iter().map(UnreadableView::from).collect(),
+        }
+    }
+}
+
+impl PastLock {
+    fn owner(&self) -> OwnerView {
+        self.state.as_ref().map_or_else(OwnerView::nobody, OwnerView::from)
+    }
 }
 
 /// All locks.

@@ -46,6 +46,7 @@ mod fault_23;
 mod fuzz_entries;
 mod guides;
 mod help_first_minutes;
+mod history_of_all;
 mod history_records;
 mod man_page;
 mod misuse;
