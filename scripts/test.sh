@@ -131,8 +131,8 @@ if [ $# -gt 0 ]; then
 fi
 
 outputs=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
-beside_pid=''
-trap '[ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null; rm -rf "$outputs"' EXIT
+declare -A beside=()
+trap 'for pid in "${!beside[@]}"; do kill -- "-$pid" 2>/dev/null; done; rm -rf "$outputs"' EXIT
 times='' failed=()
 
 # Shows what a part of the suite prints until it ends, and notes how long it took. What it left behind may hold its
@@ -152,16 +152,19 @@ part() {
     follow "$1" "$!" "$start"
 }
 
-# Runs a part in the background, on the CPU time that the parts after it leave over. `join_beside` waits for it and
-# shows its output.
+# Runs a part in the background, on the CPU time that the parts after it leave over.
 part_beside() {
-    beside_name=$1 beside_start=$SECONDS
     setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "${@:2}" >"$outputs/$1" 2>&1 &
-    beside_pid=$!
+    beside[$!]=$1
 }
+
+# Waits for these parts, and shows what they printed.
 join_beside() {
-    follow "$beside_name" "$beside_pid" "$beside_start"
-    beside_pid=''
+    local pid
+    for pid in "${!beside[@]}"; do
+        follow "${beside[$pid]}" "$pid" "$beside_start"
+        unset "beside[$pid]"
+    done
 }
 
 # The errors of a part and the messages of its failed tests, without most of what these printed before they failed.
@@ -200,21 +203,26 @@ finish() {
     exit 1
 }
 
-# Everything once with all features, and the model in its own profile.
+# In a fresh checkout each thing is compiled once: then what would serve the next compilation costs more than it saves.
+[ -e "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0
+
+# Everything once with all features, and the model in its own profile. Many tests wait most of the time, so several run at
+# once, along with what only computes.
 part 'build with all features' --all-features --no-run
 [ ${#failed[@]} = 0 ] || finish
-part 'unit tests' --all-features --lib --bins -- --skip model::
+beside_start=$SECONDS
+part_beside 'the model, beside others' --profile model --lib model::
+part_beside 'release builds, beside others' --all-features --test package package_release
+part 'unit tests' --all-features --lib --bins -- --skip model:: --test-threads 4
 part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
-part 'packages' --all-features --test package
-# The engines' tests mostly wait, so many run at once, along with the model, which only computes.
-part_beside 'the model' --profile model --lib model::
+part 'packages' --all-features --test package -- --skip package_release
 part 'engines' --all-features --test conformance --test engines -- --test-threads 8
 # The other feature sets build and work: the default one does what users meet first, each engine alone does what an
 # engine must, and what is not built in is refused.
 part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
-part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli
-part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls
+part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli --test-threads 8
+part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls --test-threads 8
 join_beside
 finish
