@@ -113,6 +113,18 @@ prepare_cargo_deb() {
     PATH=$tools/bin:$PATH
 }
 
+# The program that checks metrics and alert rules. Its package is unpacked, not installed: that would start a server.
+prepare_promtool() {
+    local unpacked=$cache/promtool
+    if ! test -x "$unpacked/usr/bin/promtool"; then
+        echo "test.sh: unpacking Debian's package prometheus into $unpacked" >&2
+        rm -rf "$unpacked" && mkdir -p "$unpacked"
+        (cd "$unpacked" && { apt-get download -q prometheus || { as_root apt-get update -q && apt-get download -q prometheus; }; } &&
+            dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb usr/bin/prometheus) >&2
+    fi
+    link "$unpacked" .promtool
+}
+
 # rustup puts cargo here, but a shell that was already open does not know.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 if ! command -v cargo >/dev/null; then
@@ -123,6 +135,7 @@ fi
 install_missing
 prepare_python
 prepare_cargo_deb
+prepare_promtool
 # When started in the background, this inherits INT and QUIT ignored, and HUP under nohup; the tests send them.
 tests() { env --default-signal=INT,QUIT,HUP cargo test "$@"; }
 if [ $# -gt 0 ]; then

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alerts;
 mod bad_input;
 mod bad_objects;
 mod bad_places;
