@@ -46,7 +46,9 @@ mod postgres;
 #[cfg(feature = "remote")]
 pub(crate) use follow::Follow;
 pub(crate) use follow::Watch;
-pub(crate) use guard::{Guard, Undelivered};
+pub(crate) use guard::Guard;
+#[cfg(feature = "tokio")]
+pub(crate) use guard::Undelivered;
 #[cfg(feature = "remote")]
 pub(crate) use held::Held;
 pub use lease::{Lease, SHORTEST_TTL, USUAL_TTL};
