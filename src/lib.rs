@@ -83,7 +83,7 @@
 //! | order of waiters | the kernel's | the kernel's | as they have asked |
 //! | who has it; who waits | no | no | [`ResourceLock::state`] |
 //! | the holder died | the lock is free | the lock is free | the lock is free, and the next holder is told |
-//! | works on | all systems | all systems | Linux with glibc, 64 bits |
+//! | works on | all systems | all systems | Linux, 64 bits |
 //!
 //! # Misuse
 //! Each of these is tested (`tests/local/misuse.rs`, `fault_04.rs`, `crash_fork.rs`).
@@ -137,15 +137,16 @@
 //!
 //! How it works is described in `docs/design.md` of the repository, and at the head of `src/lock/protocol/queue.rs`.
 
-#[cfg(not(all(
-    target_os = "linux",
-    target_env = "gnu",
-    target_pointer_width = "64",
-    target_endian = "little"
-)))]
+#[cfg(not(all(target_os = "linux", target_endian = "little")))]
 compile_error!(
-    "resourcelock shares glibc's 64-bit little-endian semaphores in memory: musl, 32-bit and big-endian systems lay \
-     them out differently, so a lock built there would not exclude the others"
+    "resourcelock shares glibc's semaphores in memory, and does so on little-endian Linux only: elsewhere, their bytes lie \
+     differently, so a lock would not exclude the other programs"
+);
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "resourcelock needs a 64-bit target: in the semaphores of 32-bit glibc no bits are free for the mark that tells who has \
+     taken a lock, so a death in between could not be told from another program's hold (docs/design.md, \"Other machines\")"
 );
 
 mod lock;

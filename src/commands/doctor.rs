@@ -4,6 +4,7 @@
 mod cycles;
 mod dev_shm;
 mod objects;
+mod programs;
 mod stopped;
 
 use super::Failure;
@@ -50,6 +51,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     // What another's lock says is what its owner claims.
     let (states, others): (Vec<State>, Vec<State>) = states.into_iter().partition(|state| state.trusted);
     let mut findings = dev_shm::findings();
+    findings.extend(programs::findings());
     findings.extend(objects::findings(&states, &unreadable));
     for state in &states {
         findings.extend(of_lock(state));

@@ -2,9 +2,13 @@
 //! have no safe wrapper.
 #![allow(unsafe_code)]
 
+use nix::NixPath;
+use nix::errno::Errno;
+use std::ffi::CStr;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -336,7 +340,7 @@ fn wake_at(address: *const u32, n: i32) {
 
 fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_sec: (ns / 1_000_000_000) as i64,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,
     }
 }
@@ -365,16 +369,24 @@ pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
-/// The bytes of a process-shared semaphore with value 1, as sem_open(3) writes them to a new file.
-pub(crate) fn new_semaphore() -> [u8; size_of::<libc::sem_t>()] {
-    let mut bytes = [0u8; size_of::<libc::sem_t>()];
-    let mut sem = std::mem::MaybeUninit::<libc::sem_t>::zeroed();
-    // SAFETY: a zeroed, writable sem_t; it is copied as plain bytes, all initialised, and never waited for here.
-    unsafe {
-        libc::sem_init(sem.as_mut_ptr(), 1, 1);
-        std::ptr::copy_nonoverlapping(sem.as_ptr().cast::<u8>(), bytes.as_mut_ptr(), bytes.len());
-    }
+/// A process-shared semaphore with value 1, as glibc's sem_open(3) writes it to a new file: the word, and behind it 128 for
+/// "shared". Not asked of sem_init(3): musl's writes 0 there, and glibc's waiters would sleep where no other process
+/// wakes them.
+pub(crate) const NEW_SEMAPHORE: [u8; 32] = {
+    let mut bytes = [0; 32];
+    bytes[0] = 1;
+    bytes[8] = 128;
     bytes
+};
+
+/// Renames a file to a path at which there must be nothing (renameat2(2), RENAME_NOREPLACE).
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> nix::Result<()> {
+    let call = |from: &CStr, to: &CStr| {
+        let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+        // SAFETY: two NUL-terminated strings.
+        unsafe { libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags) }
+    };
+    Errno::result(from.with_nix_path(|from| to.with_nix_path(|to| call(from, to)))??).map(drop)
 }
 
 /// A descriptor that refers to process `pid` itself, not to whatever bears its number later (pidfd_open(2)).
@@ -458,12 +470,14 @@ pub(crate) fn pause() {
 mod tests {
     use super::*;
 
+    #[cfg(target_env = "gnu")]
     #[test]
     fn a_new_semaphore_is_what_glibc_writes() {
-        let bytes = new_semaphore();
-        assert_eq!(&bytes[..8], &1u64.to_ne_bytes());
-        assert_eq!(bytes.len(), 32);
-        assert!(bytes[12..].iter().all(|&b| b == 0));
+        assert_eq!(size_of::<libc::sem_t>(), NEW_SEMAPHORE.len());
+        let mut words = [0u64; 4];
+        // SAFETY: zeroed memory of a semaphore's size and alignment, for which nobody waits.
+        assert_eq!(unsafe { libc::sem_init(words.as_mut_ptr().cast(), 1, 1) }, 0);
+        assert_eq!(words.map(u64::to_ne_bytes).as_flattened(), NEW_SEMAPHORE);
     }
 
     #[test]

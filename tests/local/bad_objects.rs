@@ -143,6 +143,17 @@ fn a_flag_with_any_content() {
 }
 
 /// A note is only for people to read: a useless one never keeps anybody from the lock.
+/// It is said whose it probably is: the two kinds of program do not exclude each other.
+#[test]
+fn a_flag_of_32_bit_programs() {
+    let lock = TestLock::new("narrow");
+    let semaphore = lock.paths().semaphore_path();
+    fs::write(&semaphore, [0; 16]).unwrap();
+    refused_by_all(&lock, &semaphore);
+    let (_, said) = run(&mut lock.command(&["state"]));
+    assert!(said.contains("16 bytes, as those of 32-bit programs"), "{said}");
+}
+
 #[test]
 fn a_note_of_any_size() {
     for size in [0, 1, 29, 30, 4095, 1 << 33] {

@@ -1,6 +1,6 @@
 //! `state`, `trace`, `history`, `list`, `remove`, `doctor`: what people see.
 
-use crate::common::{LineChild, Peer, TestLock, in_private_shm, printed_in_private_shm, wait_until};
+use crate::common::{LineChild, Peer, TestLock, in_private_shm, printed_in_private_shm, private_shm, wait_until};
 use std::fs;
 use std::process::{Command, Output};
 
@@ -406,6 +406,24 @@ fn doctor_finds_and_mends() {
     );
     assert!(parts[2].contains("no command has ended well since"), "{}", parts[2]);
     assert!(parts[2].ends_with("dead is free\nvalue is right\n"), "{}", parts[2]);
+}
+
+/// As on a Raspberry Pi with a 64-bit kernel and a 32-bit system.
+#[test]
+fn doctor_notes_a_32_bit_system() {
+    let root = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs tmpfs $ROOT && cd $ROOT && mkdir -p lib lib64 dev/shm || exit
+        mount --bind /dev/shm dev/shm && : > program && mount --bind $RL program || exit
+        : > lib/ld-linux.so.2; : > lib/ld-linux-armhf.so.3; chroot . /program doctor; echo status $?
+        : > lib64/ld-linux-x86-64.so.2; : > lib/ld-linux-aarch64.so.1; chroot . /program doctor";
+    let output = private_shm(script).env("ROOT", root.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (narrow, both) = said.split_once("status 0\n").expect(&said);
+    assert!(
+        narrow.contains("note: other programs here are 32-bit: there is /lib/ld-linux"),
+        "{said}"
+    );
+    assert!(!both.is_empty() && !both.contains("32-bit"), "{said}");
 }
 
 #[test]

@@ -249,16 +249,7 @@ fn under(lock: &TestLock, words: &[&str]) -> Command {
 }
 
 /// Calls that the program cannot do without.
-const NEEDED: [&str; 8] = [
-    "openat",
-    "fstat",
-    "fcntl",
-    "F_OFD_SETLK",
-    "F_DUPFD",
-    "fchmod",
-    "madvise",
-    "clone",
-];
+const NEEDED: [&str; 7] = ["openat", "fstat", "fcntl", "F_OFD_SETLK", "F_DUPFD", "fchmod", "clone"];
 
 /// Commands that inspect a lock, the last two before they change it: they read it instead of mapping files that others
 /// could truncate.
@@ -385,6 +376,31 @@ fn a_semaphore_that_cannot_be_read() {
         let status = documented(call, errno, &lock.command(&["state", "-q"]));
         assert!([1, 125].contains(&status), "{} {errno}: {status}", call.name);
     });
+}
+
+/// qemu-user does not know MADV_DONTFORK. Locks work there, and deaths are noticed.
+#[test]
+fn an_emulator_that_does_not_know_dontfork() {
+    let lock = TestLock::new("dontfork");
+    let dontfork = Call::with(
+        "MADV_DONTFORK",
+        libc::SYS_madvise,
+        (2, u32::MAX, libc::MADV_DONTFORK as u32),
+    );
+    let emulated = |words: &[&str]| dontfork.denied(libc::EINVAL, &lock.command(words));
+    let killed = emulated(&["run", "--", "sh", "-c", "kill -KILL $PPID $$"])
+        .output()
+        .unwrap();
+    assert!(!killed.status.success(), "{killed:?}");
+    let told = printed(&mut emulated(&[
+        "run",
+        "-n",
+        "--",
+        "sh",
+        "-c",
+        "echo $RESOURCELOCK_ABANDONED",
+    ]));
+    assert_eq!(told, "1\n");
 }
 
 /// Waiting in vain, and acquiring a lock after waiting.

@@ -234,8 +234,7 @@ fn call(doing: &str) -> Option<&'static str> {
     Some(match doing {
         "open" | "create" => "openat(2)",
         "examine" => "fstat(2)",
-        "map" => "mmap(2)",
-        "keep open" => "mmap(2) or madvise(2)",
+        "map" | "keep open" => "mmap(2)",
         "lock a byte of" | "open again" => "fcntl(2) for open file descriptions",
         "allocate space for" => "fallocate(2)",
         "size" => "ftruncate(2)",

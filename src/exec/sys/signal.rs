@@ -137,7 +137,7 @@ impl Received {
 /// The system does not allow the call.
 pub fn accept(set: SignalSet, timeout: Duration) -> io::Result<Option<Received>> {
     let time = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: an all-zero siginfo is a valid one; set, info and time are of the types that the call expects.

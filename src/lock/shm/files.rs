@@ -2,10 +2,11 @@
 
 use crate::lock::shm::random::random;
 use crate::lock::shm::trust::Facts;
+use crate::lock::sys;
 use crate::lock::types::name::TEMPORARY;
 use crate::lock::types::{Error, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid};
@@ -248,7 +249,7 @@ fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
     };
     let done = fill(&file, new).and_then(|()| {
         // By renaming it never has two names. Some file systems cannot rename without replacing.
-        let named = renameat2(AT_FDCWD, &temporary, AT_FDCWD, new.path, RenameFlags::RENAME_NOREPLACE);
+        let named = sys::rename_noreplace(&temporary, new.path);
         match named.or_else(|errno| match errno {
             Errno::EINVAL | Errno::ENOSYS | Errno::EPERM => {
                 nix::unistd::linkat(AT_FDCWD, &temporary, AT_FDCWD, new.path, AtFlags::empty())

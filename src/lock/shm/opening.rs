@@ -236,7 +236,7 @@ impl Opening<'_> {
 /// Makes sure that there is enough space for all three objects.
 fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> {
     let sizes = [
-        (name.semaphore_path(), sys::new_semaphore().len()),
+        (name.semaphore_path(), sys::NEW_SEMAPHORE.len()),
         (name.note_path(), note_size),
         (name.table_path(), Table::SIZE),
     ];

@@ -18,17 +18,19 @@ pub(crate) struct Semaphore {
     pub(crate) ownership: Ownership,
 }
 
+/// The size of a 32-bit glibc's semaphore.
+const SIZE_32_BIT: u64 = 16;
+
 impl Semaphore {
     /// Creates a free semaphore at `name`'s path, unless there is one.
     ///
     /// It is created as sem_open(3) creates it (complete and without a name, then linked), but with owner and mode set
     /// before it can be seen.
     pub(crate) fn create(name: &LockName, owner: &Ownership) -> Result<()> {
-        let content = sys::new_semaphore();
         files::publish(&NewFile {
             path: &name.semaphore_path(),
-            size: content.len() as u64,
-            content: &content,
+            size: sys::NEW_SEMAPHORE.len() as u64,
+            content: &sys::NEW_SEMAPHORE,
             owner,
         })
     }
@@ -39,8 +41,7 @@ impl Semaphore {
         let failed = |errno| files::fail("create a copy of", &path, errno);
         let file =
             nix::sys::memfd::memfd_create(c"semaphore", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(failed)?;
-        let content = sys::new_semaphore();
-        nix::unistd::write(&file, &content).map_err(failed)?;
+        nix::unistd::write(&file, &sys::NEW_SEMAPHORE).map_err(failed)?;
         let opened = files::opened(file, &path)?;
         Self::new(&opened, true, name)
     }
@@ -62,13 +63,18 @@ impl Semaphore {
     /// # Errors
     /// It is damaged.
     pub(crate) fn check(opened: &Opened, name: &LockName) -> Result<()> {
-        let (size, expected) = (opened.size, sys::new_semaphore().len() as u64);
+        let (size, expected) = (opened.size, sys::NEW_SEMAPHORE.len() as u64);
         if size == expected {
             return Ok(());
         }
+        let whose = if size == SIZE_32_BIT {
+            ", as those of 32-bit programs"
+        } else {
+            ""
+        };
         Err(Error::Damaged {
             path: name.semaphore_path(),
-            what: format!("it has {size} bytes where a semaphore has {expected}"),
+            what: format!("it has {size} bytes{whose}, where a semaphore has {expected}"),
             owner: Some(opened.facts.owner),
         })
     }

@@ -73,6 +73,9 @@ pub(crate) fn not_during_a_fork<T, E>(mut make: impl FnMut() -> Result<T, E>) ->
 /// Keeps an open file open, with the locks on it, without a descriptor, until it is dropped, or until the process ends
 /// or executes another program, by any system call. It is a mapping that is never touched and that no child inherits, so
 /// neither closing descriptors nor forking, by whatever system call, affects it.
+///
+/// (Under an emulator, or in a sandbox, that refuses MADV_DONTFORK, a forked child inherits it after all, and keeps the
+/// file open until it ends or executes another program.)
 #[derive(Debug)]
 pub(crate) struct KeptOpen {
     at: usize,
@@ -96,16 +99,16 @@ impl KeptOpen {
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let kept = Self {
+        // SAFETY: our own mapping.
+        if unsafe { libc::madvise(at, 1, libc::MADV_DONTFORK) } != 0 {
+            let error = io::Error::last_os_error();
+            log::debug!("forked children keep locks held: madvise(2) with MADV_DONTFORK is refused: {error}");
+        }
+        Ok(Self {
             at: at as usize,
             generation: fork_generation(),
             pid: std::process::id(),
-        };
-        // SAFETY: our own mapping.
-        if unsafe { libc::madvise(at, 1, libc::MADV_DONTFORK) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(kept)
+        })
     }
 
     /// True if this process is a forked child of the one that made it: then nothing is mapped here.
