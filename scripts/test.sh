@@ -42,44 +42,7 @@ command -v openssl                                | openssl      | makes the cer
 LIST
 }
 
-trim() { local text=$1; text=${text#"${text%%[![:space:]]*}"}; printf '%s' "${text%"${text##*[![:space:]]}"}"; }
-
-# Fills the array `packages`, and prints a line for each thing that is missing.
-find_missing() {
-    packages=()
-    local probe package reason
-    while IFS='|' read -r probe package reason; do
-        if ! (eval "$probe") >/dev/null 2>&1; then
-            package=$(trim "$package")
-            packages+=("$package")
-            echo "test.sh: missing: package $package ($(trim "$reason"))" >&2
-        fi
-    done < <(needs)
-}
-
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
-
-install_missing() {
-    find_missing
-    [ ${#packages[@]} -gt 0 ] || return 0
-    local by_hand="install by hand: apt-get install ${packages[*]}"
-    if ! command -v apt-get >/dev/null; then
-        echo "test.sh: this system has no apt-get; $by_hand (or whatever they are called here)" >&2
-        exit 1
-    fi
-    if ! as_root true 2>/dev/null; then
-        echo "test.sh: cannot install packages (not root, and no passwordless sudo); $by_hand" >&2
-        exit 1
-    fi
-    # The package lists may be old or absent. This costs time only when a package is missing.
-    as_root apt-get update -q >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2
-    find_missing
-    [ ${#packages[@]} = 0 ] || { echo "test.sh: still missing after the installation; $by_hand" >&2; exit 1; }
-}
-
-# What is installed only for the tests goes outside the checkout, so that other checkouts find it, too.
-cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-tests}
+. scripts/needs.sh
 
 # Links it into the checkout, where `cargo test` finds it without this script.
 link() { rm -rf "$2" && ln -s "$1" "$2"; }
@@ -125,13 +88,7 @@ prepare_promtool() {
     link "$unpacked" .promtool
 }
 
-# rustup puts cargo here, but a shell that was already open does not know.
-command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-if ! command -v cargo >/dev/null; then
-    echo "test.sh: cargo not found: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2
-    exit 1
-fi
-
+find_cargo
 install_missing
 prepare_python
 prepare_cargo_deb
