@@ -1,28 +1,116 @@
-//! The manual page is generated from the definitions and committed; this test compares it.
-//! `BLESS=1 cargo test generated` rewrites it.
+//! The manual page, and the list of what is said about wrong command lines, are generated from the definitions and
+//! committed; these tests compare them. `BLESS=1 cargo test generated` rewrites them.
 
 use super::command::Command;
 use super::help;
-use super::options::{CREATE_NOTHING, LOCAL, OPTIONS, OptionDef, Preset};
+use super::options::{CREATE_NOTHING, Kind, LOCAL, OPTIONS, OptionDef, Preset};
+use super::parse::parse;
 use std::fs;
 use std::path::Path;
+
+/// Asserts that a committed file has this content.
+fn committed(file: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, generated).expect("the file can be written");
+    } else {
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == generated, "{file} is stale: BLESS=1 cargo test generated");
+    }
+}
 
 #[test]
 fn the_committed_page_is_what_the_definitions_say() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
-    let page = directory.join("resourcelock.1");
-    let generated = manual(&directory.join("sections.roff"));
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&page, generated).expect("the page can be written");
-    } else {
-        let committed = fs::read_to_string(&page).unwrap_or_default();
-        assert!(
-            committed == generated,
-            "{} is stale: BLESS=1 cargo test generated",
-            page.display()
-        );
+    committed("man/resourcelock.1", &manual(&directory.join("sections.roff")));
+}
+
+/// Whoever changes a message sees it in the difference of `src/cli/refusals.txt`, and reads it.
+#[test]
+fn the_committed_refusals_are_what_is_said() {
+    let mut lines: Vec<Vec<String>> = REFUSED
+        .iter()
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect();
+    for option in OPTIONS {
+        let command = option.commands[0];
+        let line = |options: &[String]| {
+            let name = command.takes_name().then(|| "bus".to_owned());
+            name.into_iter()
+                .chain([command.word().to_owned()])
+                .chain(options.iter().cloned())
+                .chain((command == Command::Run).then(|| "ls".to_owned()))
+                .collect()
+        };
+        // As few words as it takes to give an option.
+        let given = |name: &str| {
+            let option = OPTIONS.iter().find(|other| other.name == name);
+            let value = option
+                .and_then(|option| option.value)
+                .map(|(_, kind)| format!("={}", good(kind)));
+            format!("--{name}{}", value.unwrap_or_default())
+        };
+        if option.value.is_some() {
+            lines.push(line(&[format!("--{}=?", option.name)]));
+        }
+        for other in option.conflicts.iter().flat_map(|conflict| conflict.with) {
+            lines.push(line(&[given(option.name), given(other)]));
+        }
+        if option.refines.is_some() {
+            lines.push(line(&[given(option.name)]));
+        }
+    }
+    let mut text = "What is said about wrong command lines. Rewritten by: BLESS=1 cargo test generated\n".to_owned();
+    for line in lines {
+        if let Err(usage) = parse(line.iter().map(Into::into)) {
+            text.push_str(&format!("\nresourcelock {}\n    {usage}\n", line.join(" ")));
+        }
+    }
+    committed("src/cli/refusals.txt", &text);
+}
+
+/// A valid value.
+fn good(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Permissions => "660",
+        Kind::Signal => "INT",
+        Kind::OneOf(words) => words[0],
+        _ => "1",
     }
 }
+
+/// Wrong command lines beside those that the table of options gives rise to.
+const REFUSED: [&str; 29] = [
+    "",
+    "bus",
+    "get",
+    "lst",
+    "get bus",
+    "sate bus",
+    "bus gte",
+    "bus unlock",
+    "bus sleep 5",
+    "bus list",
+    "bus --mesage x",
+    "bus get --mesage x",
+    "bus get --nosuch",
+    "bus get --limit 5",
+    "bus get --ver",
+    "bus get more",
+    "list more",
+    "help lits",
+    "help nosuch",
+    "completions",
+    "completions csh",
+    "bus run",
+    "bus run -c ls ls",
+    "bus run --replace -t 0 ls",
+    "bus run --mode 777 ls",
+    "bus run -j 0 ls",
+    "bus get -E 256",
+    "bus get -t",
+    "bus get -n=1",
+];
 
 /// The page: the hand-written sections, with the title, the synopsis and the lists of options from the definitions. A
 /// line `.\" OPTIONS run` stands for the options of `run`.

@@ -320,3 +320,163 @@ fn belongs(owner: Option<u32>) -> String {
 
 /// The result of this library's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each, with what makes its text longest.
+    fn examples() -> Vec<Error> {
+        let (path, owner) = (PathBuf::from("/dev/shm/sem.bus"), Some(1000));
+        let source = || io::Error::from_raw_os_error(libc::EACCES);
+        let text = |text: &str| text.to_owned();
+        let (name, reason) = (text("a/b"), text("it has a slash"));
+        let engine = || text("etcd at 127.0.0.1:2379");
+        vec![
+            Error::Name { name, reason },
+            Error::Permission {
+                path: path.clone(),
+                owner,
+                source: source(),
+            },
+            Error::Untrusted {
+                path: path.clone(),
+                owner,
+                group: 100,
+                mode: 0o600,
+            },
+            Error::Untrusted {
+                path: path.clone(),
+                owner: None,
+                group: 100,
+                mode: 0o600,
+            },
+            Error::ForEverybody {
+                path: path.clone(),
+                owner: 1000,
+            },
+            Error::UnsafeDirectory {
+                path: "/dev/shm".into(),
+                owner: 1000,
+                mode: 0o777,
+            },
+            Error::HalfMade {
+                path: path.clone(),
+                owner: 1000,
+            },
+            Error::ForeignFile {
+                path: "/dev/shm/bus".into(),
+                owner,
+            },
+            Error::NotInGroup {
+                gid: 100,
+                source: source(),
+            },
+            Error::NotDeletable {
+                path: path.clone(),
+                owner,
+            },
+            Error::NotFound { path: path.clone() },
+            Error::WrongObject {
+                path: path.clone(),
+                what: text("it is a directory"),
+                owner,
+            },
+            Error::Damaged {
+                path: path.clone(),
+                what: text("it has 7 bytes"),
+                owner,
+            },
+            Error::Os {
+                doing: "map",
+                path: path.clone(),
+                source: source(),
+            },
+            Error::BeaconsTaken { path },
+            Error::SlotsDiffer { asked: 2, in_use: 3 },
+            Error::NoSlots,
+            Error::Mode { text: text("many") },
+            Error::Twice {
+                name: LockName::new("bus").unwrap(),
+            },
+            Error::NotHeld,
+            Error::Cancelled,
+            Error::Superseded,
+            Error::Forked,
+            Error::TimedOut,
+            Error::NoProcess {
+                pid: 4711,
+                source: source(),
+            },
+            Error::Url {
+                url: text("nosuch://host"),
+                reason: text("there is no engine nosuch"),
+            },
+            Error::NotBuiltIn { engine: "etcd" },
+            Error::Unreachable {
+                engine: engine(),
+                what: text("connection refused"),
+            },
+            Error::MayStayTaken {
+                engine: engine(),
+                what: text("connection refused"),
+                token: 7,
+            },
+            Error::Refused {
+                engine: engine(),
+                what: text("permission denied"),
+            },
+            Error::Unsupported {
+                engine: "PostgreSQL",
+                what: text("counting locks"),
+            },
+            Error::WaitedFor { waiters: 2 },
+            Error::BeingRemoved { pid: Some(4711) },
+            Error::BeingRemoved { pid: None },
+            Error::Busy { pid: Some(4711) },
+            Error::Busy { pid: None },
+        ]
+    }
+
+    /// Whoever changes a message, or adds one, sees it in the difference of `messages.txt`, and reads it.
+    #[test]
+    fn the_committed_messages_are_what_is_said() {
+        let source = include_str!("error.rs");
+        let (variants, _) = source
+            .split_once("pub enum Error {")
+            .unwrap()
+            .1
+            .split_once("\n}")
+            .unwrap();
+        let mut text =
+            "What the library's errors say. Rewritten by: BLESS=1 cargo test committed_messages\n".to_owned();
+        let examples = examples();
+        for line in variants.lines() {
+            let name = line
+                .strip_prefix("    ")
+                .unwrap_or_default()
+                .trim_end_matches([' ', '{', ',']);
+            if !name.starts_with(|first: char| first.is_ascii_uppercase()) {
+                continue;
+            }
+            let of_it = examples.iter().filter(|error| {
+                let shown = format!("{error:?}");
+                shown.split(' ').next() == Some(name)
+            });
+            let before = text.len();
+            for error in of_it {
+                text.push_str(&format!("\n{name}\n    {}\n", error.with_source()));
+            }
+            assert!(text.len() > before, "{name} has no example");
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lock/types/messages.txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            committed == text,
+            "messages.txt is stale: BLESS=1 cargo test --lib committed_messages"
+        );
+    }
+}
