@@ -10,6 +10,7 @@ mod exit;
 mod fuzzing;
 mod logging;
 mod output;
+mod syslog;
 
 use cli::{Parsed, Task};
 use exit::Exit;

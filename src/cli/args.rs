@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Common {
     /// `-q`: no messages.
     pub quiet: bool,
+    /// `--syslog`.
+    pub syslog: bool,
     /// How often `-v` was given.
     pub verbose: u8,
     /// `--backend`.

@@ -747,6 +747,14 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "syslog",
+        commands: &[Run, Get, Unget],
+        help: "Log grants, ends and refusals to journald or syslog",
+        more: "The same as RESOURCELOCK_SYSLOG=1: see ENVIRONMENT.",
+        set: Set::Common(|common, _| put(&mut common.syslog, true)),
+        ..OPTION
+    },
+    OptionDef {
         name: "backend",
         commands: &Command::ALL,
         value: Some(("URL", Kind::Text)),

@@ -7,6 +7,7 @@ use crate::cli::{Common, GetArgs};
 use crate::exec;
 use crate::exit::Exit;
 use crate::output::{self, shown, view};
+use crate::syslog;
 use resourcelock::engines::{Engine, Validity};
 use resourcelock::{Cancel, Detached, Error, GetOptions, Guard, LockName, PREVIOUS_HOLDER_DIED, State, UngetOptions};
 use std::io;
@@ -57,6 +58,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
         Err(error) => return Err(get.failed(error)),
     };
     get.waiting.over();
+    get.waiting.granted(hold.token(), "", &args.message);
     if hold.abandoned() && !common.quiet && engine.report_death(&get.lock) {
         output::message(&format!("resourcelock: {}: {}", get.name(), PREVIOUS_HOLDER_DIED));
     }
@@ -267,6 +269,10 @@ impl Get<'_> {
             hold.shorten_release();
         }
         let released = hold.release(self);
+        syslog::tell(self.common, self.name(), "released", || {
+            let lost = if lasted { "" } else { "lost" };
+            [("why", lost.to_owned())]
+        });
         if let Some(signal) = exec::interrupt() {
             return Ok(Exit::Signal(signal));
         }

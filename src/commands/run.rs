@@ -26,6 +26,7 @@ use crate::entry;
 use crate::exec::{self, Ended, How, NotRun, Plan, Program, Sent};
 use crate::exit::Exit;
 use crate::output::{self, names};
+use crate::syslog;
 use prepared::{Prepared, Request};
 use resourcelock::engines::Engine;
 use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost, Mode};
@@ -127,6 +128,25 @@ impl Run<'_> {
             Payload::Shell(text) if self.args.show_args => format!("{command} -c {}", quoted(text)),
             Payload::Shell(_) => format!("{command} -c"),
             Payload::Words(_) => command.to_owned(),
+        }
+    }
+
+    /// For the system's log: the run has ended, with the command's end if that was started.
+    fn log_end(&self, exit: Exit, ended: Option<Ended>) {
+        let signal = match ended.map(|ended| ended.how) {
+            Some(How::Killed(signal)) => names::signal(signal),
+            _ => String::new(),
+        };
+        let why = match exit {
+            Exit::Lost => "lost",
+            Exit::Limit | Exit::LimitKilled => "limit",
+            _ => "",
+        };
+        for wanted in self.all() {
+            syslog::tell(self.common, wanted.lock.as_str(), "ended", || {
+                let status = exit.status().to_string();
+                [("status", status), ("signal", signal.clone()), ("why", why.to_owned())]
+            });
         }
     }
 

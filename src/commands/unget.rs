@@ -5,6 +5,7 @@ use super::{Failure, bare, name};
 use crate::cli::{Common, UngetArgs};
 use crate::exit::Exit;
 use crate::output::{self, shown, view};
+use crate::syslog;
 use resourcelock::engines::Engine;
 use resourcelock::{Holder, State, UngetOptions};
 
@@ -18,6 +19,11 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &UngetArgs) -> Result
         false => engine.peek(&lock).map_err(failed)?,
     };
     let released = engine.break_hold(&lock, options(args)).map_err(failed)?;
+    if released {
+        syslog::tell(common, bare(&args.name), "released", || {
+            [("note", args.message.clone())]
+        });
+    }
     report(common, args, released, before.as_ref())?;
     if let (false, Some(before)) = (common.quiet, before) {
         if released {

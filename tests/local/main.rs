@@ -70,6 +70,7 @@ mod run_terminal;
 mod several_locks;
 mod stop;
 mod stopped_inside;
+mod syslog;
 mod taken_anew;
 #[cfg(feature = "tokio")]
 mod tokio_tasks;

@@ -38,16 +38,21 @@ impl<'r> Checked<'r> {
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
                 let lost = watching.check();
-                Ok(self.finish(ended, lost))
+                let exit = self.finish(ended, lost);
+                run.log_end(exit, Some(ended));
+                Ok(exit)
             }
             Err(not_run) => {
                 let barred = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
                 self.release(Left::AsFound);
-                if barred {
+                let exit = if barred {
                     run.say(LOST_BEFORE);
-                    return Ok(Exit::Lost);
-                }
-                Ok(run.not_run(&not_run))
+                    Exit::Lost
+                } else {
+                    run.not_run(&not_run)
+                };
+                run.log_end(exit, None);
+                Ok(exit)
             }
         }
     }

@@ -157,6 +157,7 @@ impl<'r> Prepared<'r> {
             match acquired.map_err(|error| run.failed_on(lock, error))? {
                 Some(hold) => {
                     waiting.over();
+                    waiting.granted(hold.token(), &command, &note);
                     Ok(Some(hold))
                 }
                 None => {

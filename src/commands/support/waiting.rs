@@ -5,6 +5,7 @@ use crate::cli::Common;
 use crate::commands::{Failure, bare};
 use crate::exit::Exit;
 use crate::output;
+use crate::syslog;
 use resourcelock::{Error, GetOptions, LockName, Mode, State, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +85,33 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// The lock was granted: for the system's log.
+    pub fn granted(&self, token: u64, command: &str, note: &str) {
+        syslog::tell(self.common, self.name, "granted", || {
+            [
+                ("token", token.to_string()),
+                ("waited", self.waited()),
+                ("command", command.to_owned()),
+                ("note", note.to_owned()),
+            ]
+        });
+    }
+
+    /// The lock was not granted: for the system's log.
+    fn refused(&self, why: impl FnOnce() -> String, conflict_exit_code: Option<u8>) -> Exit {
+        let exit = Exit::NotAcquired(conflict_exit_code);
+        syslog::tell(self.common, self.name, "refused", || {
+            let status = exit.status().to_string();
+            [("why", why()), ("waited", self.waited()), ("status", status)]
+        });
+        exit
+    }
+
+    /// In seconds.
+    fn waited(&self) -> String {
+        format!("{:.3}", self.since.elapsed().as_secs_f64())
+    }
+
     /// The lock was not acquired in time: says who holds it, unless the user chose status 0 for that case. That the holder
     /// cannot be read is said in any case.
     pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
@@ -100,7 +128,7 @@ impl<'a> Waiting<'a> {
                 why.with_source()
             )),
         }
-        Exit::NotAcquired(conflict_exit_code)
+        self.refused(|| held_by(state), conflict_exit_code)
     }
 
     /// The lock was not acquired, since a newer request with `--replace` came.
@@ -108,7 +136,7 @@ impl<'a> Waiting<'a> {
         if !self.common.quiet && conflict_exit_code != Some(0) {
             self.say("not acquired: replaced by a newer request");
         }
-        Exit::NotAcquired(conflict_exit_code)
+        self.refused(|| "replaced by a newer request".to_owned(), conflict_exit_code)
     }
 
     /// The lock was not acquired in time because its table stayed busy; the process inside is `pid`, if that is known. That is
@@ -116,6 +144,15 @@ impl<'a> Waiting<'a> {
     pub fn stood_still(&self, lock: &LockName, pid: Option<u32>, conflict_exit_code: Option<u8>) -> Exit {
         let (what, mend) = stopped_inside::told(lock, pid);
         self.say(&format!("not acquired: {what}; {mend}"));
-        Exit::NotAcquired(conflict_exit_code)
+        self.refused(|| what, conflict_exit_code)
+    }
+}
+
+/// In a word or more, who holds a lock that was not acquired in time.
+fn held_by(state: &Result<Option<State>, Error>) -> String {
+    match state {
+        Ok(Some(state)) => output::brief(state),
+        Ok(None) => "it has been removed since".to_owned(),
+        Err(why) => why.with_source().to_string(),
     }
 }
