@@ -6,6 +6,7 @@
 //! | `options.rs`, `command.rs` | the definitions |
 //! | `args.rs`, `values.rs` | what was typed, as typed values |
 //! | `arrange.rs` | which word is NAME, COMMAND, an option, an operand |
+//! | `patterns.rs` | names that fit a pattern |
 //! | `parse.rs` | from words to a command; what the engine has to have for it |
 //! | `usage.rs` | what is wrong with a command line, and what was probably meant |
 //! | `help.rs` | help |
@@ -22,6 +23,7 @@ mod generated;
 mod help;
 mod options;
 mod parse;
+mod patterns;
 #[cfg(test)]
 mod seed_parser;
 mod shell_words;
@@ -29,11 +31,12 @@ mod usage;
 mod values;
 
 pub use args::{
-    Access, Common, CompletionsArgs, DoctorArgs, GetArgs, HistoryArgs, ListArgs, OnAbandoned, Payload, RemoveArgs,
-    RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
+    Access, Common, CompletionsArgs, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, PruneArgs,
+    RemoveArgs, RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
 pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};
 pub use complete::{Candidate, Offer, offer, typed_name};
 pub use options::Need;
 pub use parse::{Invocation, Parsed, parse};
+pub use patterns::{fits, is_pattern};
 pub use shell_words::{quoted, shell_word};

@@ -5,6 +5,7 @@ mod doctor;
 mod get;
 mod history;
 mod list;
+mod prune;
 mod remove;
 mod run;
 mod state;
@@ -18,7 +19,7 @@ use crate::exit::Exit;
 use resourcelock::{Error, LockName};
 use std::fmt;
 use std::mem::ManuallyDrop;
-use support::{access, advice, backend, job, refusals, waiting};
+use support::{access, advice, backend, job, own_locks, refusals, waiting};
 
 /// Carries out one command, on the engine that it asks for.
 pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
@@ -38,6 +39,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         Task::Run(args) => run::perform(engine, common, *args),
         Task::History(args) => history::perform(engine, common, &args),
         Task::Remove(args) => remove::perform(engine, common, &args),
+        Task::Prune(args) => prune::perform(common, &args),
         Task::List(args) => list::perform(engine, &args),
         Task::Doctor(args) => doctor::perform(engine, common, &args),
         Task::Completions(args) => completions::perform(&args),

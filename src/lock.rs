@@ -29,7 +29,7 @@ mod types;
 
 #[cfg(feature = "tokio")]
 pub use api::Changes;
-pub use api::{Builder, Removed, ResourceLock, Viewer, remove};
+pub use api::{Builder, Removed, ResourceLock, Unused, Viewer, remove, remove_unused, unused};
 pub use engines::follow::Watch;
 pub use engines::guard::Guard;
 pub use inspect::{Change, list};

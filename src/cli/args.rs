@@ -64,6 +64,8 @@ pub enum Task {
     History(HistoryArgs),
     /// `NAME remove`.
     Remove(RemoveArgs),
+    /// `prune`.
+    Prune(PruneArgs),
     /// `list`.
     List(ListArgs),
     /// `doctor`.
@@ -259,10 +261,23 @@ pub struct HistoryArgs {
 /// `NAME remove`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemoveArgs {
-    /// The lock.
-    pub name: Name,
+    /// The locks, or patterns of their names; never empty.
+    pub names: Vec<Name>,
     /// `--force`.
     pub force: bool,
+}
+
+/// `prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneArgs {
+    /// Names of locks, or patterns; none = all.
+    pub patterns: Vec<Name>,
+    /// `--idle`.
+    pub idle: Duration,
+    /// `--dry-run`.
+    pub dry_run: bool,
+    /// `--json`.
+    pub json: bool,
 }
 
 /// `list`.
@@ -303,8 +318,8 @@ impl Task {
             Self::Trace(args) => Some(&args.name),
             Self::Run(args) => Some(&args.name),
             Self::History(args) => args.name.as_ref(),
-            Self::Remove(args) => Some(&args.name),
-            Self::List(_) | Self::Doctor(_) | Self::Completions(_) => None,
+            Self::Remove(args) => args.names.first(),
+            Self::Prune(_) | Self::List(_) | Self::Doctor(_) | Self::Completions(_) => None,
         }
     }
 
@@ -340,9 +355,10 @@ impl Task {
             }),
             Command::History => Self::History(HistoryArgs::default()),
             Command::Remove => Self::Remove(RemoveArgs {
-                name,
+                names: vec![name],
                 ..RemoveArgs::default()
             }),
+            Command::Prune => Self::Prune(PruneArgs::default()),
             Command::List => Self::List(ListArgs::default()),
             Command::Doctor => Self::Doctor(DoctorArgs::default()),
             Command::Completions => Self::Completions(CompletionsArgs::default()),

@@ -18,8 +18,10 @@ pub enum Command {
     Trace,
     /// The last grants.
     History,
-    /// Delete an idle lock's files.
+    /// Delete idle locks' files.
     Remove,
+    /// Delete the files of locks that were not used for a while.
+    Prune,
     /// All locks.
     List,
     /// What could cause trouble.
@@ -56,7 +58,7 @@ pub struct CommandDef {
 }
 
 /// In the order of [`Command`].
-static COMMANDS: [CommandDef; 10] = [
+static COMMANDS: [CommandDef; 11] = [
     CommandDef {
         word: "run",
         name: Named::One,
@@ -134,11 +136,26 @@ static COMMANDS: [CommandDef; 10] = [
     CommandDef {
         word: "remove",
         name: Named::One,
-        operands: "[OPTIONS]",
-        about: "Delete the files of an idle lock",
+        operands: "[OPTIONS] [NAME...]",
+        about: "Delete the files of idle locks",
         examples: [
-            "resourcelock i2c remove",
             "resourcelock i2c remove --force             even if it is held or waited for",
+            "resourcelock 'ci-*' remove nightly          those that begin with ci-, and nightly",
+        ],
+        needs: Some(Requirement {
+            need: Need::Files,
+            why: "there is nothing to remove: a lock exists only while it is used",
+            unless: None,
+        }),
+    },
+    CommandDef {
+        word: "prune",
+        name: Named::None,
+        operands: "[OPTIONS] [PATTERN...]",
+        about: "Delete the files of locks that have not been used for a while",
+        examples: [
+            "resourcelock prune --dry-run                what was not used for a day",
+            "resourcelock prune --idle 1h 'ci-*'         of these, what was not used for an hour",
         ],
         needs: Some(Requirement {
             need: Need::Files,
@@ -184,7 +201,7 @@ static COMMANDS: [CommandDef; 10] = [
 
 impl Command {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Run,
         Self::Get,
         Self::Unget,
@@ -192,6 +209,7 @@ impl Command {
         Self::Trace,
         Self::History,
         Self::Remove,
+        Self::Prune,
         Self::List,
         Self::Doctor,
         Self::Completions,

@@ -7,6 +7,7 @@
 use super::arrange::{self, Arranged, Disorder, Given};
 use super::command::Command;
 use super::options::{Kind, OptionDef, options_of};
+use super::patterns::is_pattern;
 use super::values;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -135,7 +136,11 @@ fn first_word(current: &OsStr, before: &[OsString]) -> Offer {
 
 /// How a lock's name is typed: with a slash if it would be mistaken for something else, or if the user began with one.
 pub fn typed_name(name: &str, current: &OsStr) -> String {
-    let slash = current.as_bytes().starts_with(b"/") || is_own_word(name) || name == "help" || name.starts_with('-');
+    let slash = current.as_bytes().starts_with(b"/")
+        || is_own_word(name)
+        || name == "help"
+        || name.starts_with('-')
+        || is_pattern(name);
     if slash { format!("/{name}") } else { name.to_owned() }
 }
 
@@ -161,6 +166,7 @@ fn operand(command: Command, given: &[Given], first: usize, count: usize, curren
         Command::Completions if count == 1 => {
             Offer::Words(["bash", "zsh", "fish"].map(|shell| Candidate::new(shell, "")).to_vec())
         }
+        Command::Remove | Command::Prune => Offer::Locks(Vec::new()),
         // Only options can follow: show them right away.
         _ if current.is_empty() => Offer::Words(options(Some(command), current)),
         _ => Offer::Nothing,
@@ -271,6 +277,7 @@ mod tests {
             ("help", "", "/help"),
             ("-x", "", "/-x"),
             ("get", "", "get"),
+            ("a*", "", "/a*"),
         ] {
             assert_eq!(typed_name(name, OsStr::new(current)), typed);
         }

@@ -10,13 +10,13 @@ pub const ABOUT: &str = "Named locks for processes: run a command under a lock, 
 
 const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
        resourcelock [OPTIONS] NAME run [OPTIONS] [--] COMMAND [ARG...]
-       resourcelock list | history | doctor | completions SHELL | help COMMAND";
+       resourcelock list | history | prune | doctor | completions SHELL | help COMMAND";
 
 const TEMPLATE: &str = "{about}
 
 Usage: {usage}
 
-Commands (list, doctor and completions take no NAME, history may; a lock of that name: /list):
+Commands (prune, list, doctor and completions take no NAME, history may; a lock of that name: /list):
 {subcommands}
 
 Options:
@@ -75,6 +75,16 @@ fn definition(command: Command) -> clap::Command {
                 .num_args(0..),
         ),
         Command::Completions => Some(Arg::new("SHELL").help("bash, zsh or fish").required(true)),
+        Command::Remove => Some(
+            Arg::new("NAME")
+                .help("More locks; *, ? and [a-z] stand for other characters")
+                .num_args(0..),
+        ),
+        Command::Prune => Some(
+            Arg::new("PATTERN")
+                .help("Only these locks: names, or patterns as of files")
+                .num_args(0..),
+        ),
         _ => None,
     };
     clap::Command::new(def.word)

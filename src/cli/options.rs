@@ -4,10 +4,10 @@
 //! A new option of `run` is an entry in [`OPTIONS`] and a field of [`RunArgs`] that its `set` writes.
 
 use super::args::{
-    Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, RemoveArgs, Request, RunArgs,
-    StateArgs, Task, TraceArgs, UngetArgs, Until,
+    Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, PruneArgs, RemoveArgs, Request,
+    RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
 };
-use super::command::Command::{self, Doctor, Get, History, List, Remove, Run, State, Trace, Unget};
+use super::command::Command::{self, Doctor, Get, History, List, Prune, Remove, Run, State, Trace, Unget};
 use super::values::Value;
 use resourcelock::{Mode, Wait};
 use std::num::NonZeroU32;
@@ -119,6 +119,7 @@ pub enum Set {
     Trace(fn(&mut TraceArgs, &Value<'_>) -> Stored),
     History(fn(&mut HistoryArgs, &Value<'_>) -> Stored),
     Remove(fn(&mut RemoveArgs, &Value<'_>) -> Stored),
+    Prune(fn(&mut PruneArgs, &Value<'_>) -> Stored),
     List(fn(&mut ListArgs, &Value<'_>) -> Stored),
     Doctor(fn(&mut DoctorArgs, &Value<'_>) -> Stored),
     /// The note of the command that has one.
@@ -702,6 +703,22 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "idle",
+        commands: &[Prune],
+        value: Some(("DUR", Kind::Time)),
+        preset: Preset::Value("1d"),
+        help: "Remove locks that have not been used for this time; 0 = all idle ones",
+        set: Set::Prune(|prune, value| put(&mut prune.idle, value.time()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "dry-run",
+        commands: &[Prune],
+        help: "Only say what would be removed",
+        set: Set::Prune(|prune, _| put(&mut prune.dry_run, true)),
+        ..OPTION
+    },
+    OptionDef {
         name: "prometheus",
         commands: &[List],
         help: "Print metrics for node_exporter's textfile collector",
@@ -721,7 +738,7 @@ pub static OPTIONS: &[OptionDef] = &[
     },
     OptionDef {
         name: "json",
-        commands: &[Get, Unget, State, Trace, History, List, Doctor],
+        commands: &[Get, Unget, State, Trace, History, Prune, List, Doctor],
         help: "Print JSON (see docs/json.md)",
         set: Set::Json,
         ..OPTION
@@ -850,6 +867,7 @@ impl OptionDef {
             (Set::Trace(set), Task::Trace(trace)) => set(trace, value),
             (Set::History(set), Task::History(history)) => set(history, value),
             (Set::Remove(set), Task::Remove(remove)) => set(remove, value),
+            (Set::Prune(set), Task::Prune(prune)) => set(prune, value),
             (Set::List(set), Task::List(list)) => set(list, value),
             (Set::Doctor(set), Task::Doctor(doctor)) => set(doctor, value),
             (Set::Message, Task::Run(run)) => put(&mut run.message, Some(value.lossy())),
@@ -860,6 +878,7 @@ impl OptionDef {
             (Set::Json, Task::State(state)) => put(&mut state.json, true),
             (Set::Json, Task::Trace(trace)) => put(&mut trace.json, true),
             (Set::Json, Task::History(history)) => put(&mut history.json, true),
+            (Set::Json, Task::Prune(prune)) => put(&mut prune.json, true),
             (Set::Json, Task::List(list)) => put(&mut list.json, true),
             (Set::Json, Task::Doctor(doctor)) => put(&mut doctor.json, true),
             _ if matches!(self.value, Some((_, Kind::Time))) => value.wait().map(drop),

@@ -5,6 +5,7 @@ use super::arrange::{self, Arranged, Given};
 use super::command::Command;
 use super::help;
 use super::options::{Need, OptionDef, options_of};
+use super::patterns::is_pattern;
 use super::usage::{Usage, show, typed};
 use super::values::Value;
 use resourcelock::Wait;
@@ -182,6 +183,15 @@ fn take_operands(task: &mut Task, operands: Vec<OsString>) -> Result<(), String>
                 return Err("--replace waits until the holder has ended, which -n (-t 0) does not allow".to_owned());
             }
         }
+        Task::Remove(remove) => {
+            remove.names.extend(names(operands.by_ref())?);
+            if remove.force && remove.names.iter().any(|name| is_pattern(name)) {
+                return Err("--force removes locks in use, so it takes names only, no patterns (a name with '*', '?' or '[' is \
+                            typed with a slash in front)"
+                    .to_owned());
+            }
+        }
+        Task::Prune(prune) => prune.patterns = names(operands.by_ref())?,
         Task::Completions(completions) => {
             const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
             let shell = operands.next().ok_or("SHELL is missing: bash, zsh or fish")?;
@@ -201,6 +211,13 @@ fn take_operands(task: &mut Task, operands: Vec<OsString>) -> Result<(), String>
         Some(word) => Err(format!("unexpected word '{}'", show(&word))),
         None => Ok(()),
     }
+}
+
+/// Operands that are names of locks, or patterns.
+fn names(words: impl Iterator<Item = OsString>) -> Result<Vec<Name>, String> {
+    let name = |word: OsString| word.into_string().map(Name);
+    let names: Result<_, _> = words.map(name).collect();
+    names.map_err(|_| "a lock's name must be valid UTF-8".to_owned())
 }
 
 #[cfg(test)]

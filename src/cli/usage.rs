@@ -192,7 +192,7 @@ fn all_commands() -> String {
 }
 
 /// What other tools call the same commands.
-const SYNONYMS: [(&str, Command); 25] = [
+const SYNONYMS: [(&str, Command); 28] = [
     ("exec", Command::Run),
     ("execute", Command::Run),
     ("lock", Command::Get),
@@ -214,6 +214,9 @@ const SYNONYMS: [(&str, Command); 25] = [
     ("log", Command::History),
     ("rm", Command::Remove),
     ("delete", Command::Remove),
+    ("gc", Command::Prune),
+    ("clean", Command::Prune),
+    ("purge", Command::Prune),
     ("ls", Command::List),
     ("locks", Command::List),
     ("check", Command::Doctor),

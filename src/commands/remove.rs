@@ -1,7 +1,8 @@
-//! `remove`: delete an idle lock's objects; with `--force` also those of a lock in use.
+//! `remove`: delete idle locks' objects; with `--force` also those of locks in use.
 
+use super::own_locks::own_locks;
 use super::{Failure, advice, bare};
-use crate::cli::{Common, RemoveArgs};
+use crate::cli::{Common, Name, RemoveArgs, is_pattern};
 use crate::exit::Exit;
 use crate::output::{self, names, shown};
 use resourcelock::engines::Engine;
@@ -9,11 +10,34 @@ use resourcelock::{Error, Removed, State};
 
 /// Carries it out.
 pub fn perform(engine: &dyn Engine, common: &Common, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let name = bare(&args.name);
-    let failed = |error| Failure::lock(&args.name, error);
+    let mut exit = Exit::Done;
+    for word in &args.names {
+        let names = if is_pattern(word) {
+            let names = own_locks(std::slice::from_ref(word))?;
+            if names.is_empty() && !common.quiet {
+                output::print(&format!("{}: there is no such lock\n", shown(&word.0)))?;
+            }
+            names.iter().map(|name| Name(name.to_string())).collect()
+        } else {
+            vec![word.clone()]
+        };
+        // One that stays does not keep the others.
+        for name in names {
+            if let Err(failure) = remove(engine, common, &name, args.force) {
+                output::message(&format!("resourcelock: {failure}"));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn remove(engine: &dyn Engine, common: &Common, typed: &Name, force: bool) -> Result<(), Failure> {
+    let name = bare(typed);
+    let failed = |error| Failure::lock(typed, error);
     // Root removes everybody's locks, and should see whose it was.
-    let before = super::name(&args.name).and_then(|lock| engine.peek(&lock).map_err(failed));
-    let what = match resourcelock::remove(&*args.name, args.force) {
+    let before = super::name(typed).and_then(|lock| engine.peek(&lock).map_err(failed));
+    let what = match resourcelock::remove(&**typed, force) {
         Ok(Removed::Lock) => format!("removed{}", whose(before.ok().flatten().as_ref())),
         Ok(Removed::Damaged(paths)) => {
             let paths: Vec<String> = paths.iter().map(|path| shown(path.display())).collect();
@@ -29,7 +53,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &RemoveArgs) -> Resul
     if !common.quiet {
         output::print(&format!("{}: {what}\n", shown(name)))?;
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Why it was not removed.

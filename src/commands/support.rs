@@ -6,6 +6,7 @@ pub mod advice;
 pub mod ask_to_end;
 pub mod backend;
 pub mod job;
+pub mod own_locks;
 pub mod refusals;
 pub mod stopped_inside;
 pub mod waiting;

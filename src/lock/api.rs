@@ -12,6 +12,6 @@ mod viewer;
 #[cfg(feature = "tokio")]
 pub use asynchronous::Changes;
 pub use builder::Builder;
-pub use removal::{Removed, remove};
+pub use removal::{Removed, Unused, remove, remove_unused, unused};
 pub use resource_lock::ResourceLock;
 pub use viewer::Viewer;

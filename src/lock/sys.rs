@@ -15,11 +15,13 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 pub(crate) mod atomic;
 mod descriptor;
 mod fork;
+mod lease;
 mod truncation;
 mod untouched;
 
 pub(crate) use descriptor::Descriptor;
 pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
+pub(crate) use lease::is_open_for_writing;
 pub use truncation::survive_truncation;
 pub(crate) use untouched::UntouchedWord;
 

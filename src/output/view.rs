@@ -5,7 +5,9 @@ use super::names;
 use super::past::{Past, PastLock};
 use super::text::Unreadable;
 use chrono::{DateTime, Local, SecondsFormat};
-use resourcelock::{Change, CommandEnd, Counters, HistoryRecord, Holder, Host, Mode, Requester, State, Waiter};
+use resourcelock::{
+    Change, CommandEnd, Counters, HistoryRecord, Holder, Host, LockName, Mode, Requester, State, Unused, Waiter,
+};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
@@ -329,6 +331,42 @@ pub fn event(change: &Change) -> &'static str {
         Change::Missed(_) => "missed",
         Change::Removed => "removed",
         _ => "changed",
+    }
+}
+
+/// What `prune` has removed, or would.
+#[derive(Debug, Serialize)]
+pub struct PruneView {
+    pub version: u32,
+    pub dry_run: bool,
+    pub locks: Vec<PrunedView>,
+    /// Of all of them together.
+    pub bytes: u64,
+    /// Those that could not be examined or removed.
+    pub failed: Vec<UnreadableView>,
+}
+
+/// One of these locks.
+#[derive(Debug, Serialize)]
+pub struct PrunedView {
+    pub lock: String,
+    pub owner: String,
+    pub owner_uid: u32,
+    pub last_used: String,
+    pub unused_seconds: f64,
+    pub bytes: u64,
+}
+
+impl From<&(LockName, Unused)> for PrunedView {
+    fn from((name, unused): &(LockName, Unused)) -> Self {
+        Self {
+            lock: name.to_string(),
+            owner: names::user(unused.owner),
+            owner_uid: unused.owner,
+            last_used: timestamp(unused.since),
+            unused_seconds: unused.time.as_secs_f64(),
+            bytes: unused.size,
+        }
     }
 }
 

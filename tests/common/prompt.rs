@@ -16,7 +16,7 @@ PATH=${RL%/*}:$PATH
 "#;
 
 /// All commands, each with the words that must precede its options.
-pub const COMMANDS: [&str; 10] = [
+pub const COMMANDS: [&str; 11] = [
     "i2c run",
     "i2c get",
     "i2c unget",
@@ -24,6 +24,7 @@ pub const COMMANDS: [&str; 10] = [
     "i2c trace",
     "i2c history",
     "i2c remove",
+    "prune",
     "list",
     "doctor",
     "completions bash",

@@ -59,6 +59,7 @@ mod order;
 mod peer_load;
 mod peer_sees;
 mod peer_waits;
+mod prune;
 mod readme;
 mod removal;
 mod replace_newest;

@@ -3,6 +3,7 @@
 use super::{Finding, Remedy};
 use crate::cli::quoted;
 use crate::commands::advice;
+use crate::commands::own_locks::space_in_idle_locks;
 use crate::output::names;
 use crate::output::view::Level;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -173,6 +174,7 @@ fn space() -> Option<Finding> {
         "full",
         what,
         "a new lock cannot be created",
-        "find what is large, or there in large numbers: du -ah /dev/shm | sort -h",
+        &space_in_idle_locks()
+            .unwrap_or_else(|| "find what is large, or there in large numbers: du -ah /dev/shm | sort -h".to_owned()),
     ))
 }

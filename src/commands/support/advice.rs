@@ -1,5 +1,6 @@
 //! What to do about an error of the library: it states the fact, and the program adds the advice.
 
+use super::own_locks::space_in_idle_locks;
 use crate::cli::{Common, quoted, shell_word};
 use crate::exec::sys::command_line;
 use crate::output::names::user;
@@ -207,7 +208,10 @@ fn directory(path: &Path, error: &io::Error) -> Option<String> {
     }
     Some(match error.kind() {
         ErrorKind::NotFound if !Path::new(SHM).is_dir() => format!("mount a tmpfs at {SHM}"),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("free some space in {SHM}"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => match space_in_idle_locks() {
+            Some(idle) => format!("free some space in {SHM}: {idle}"),
+            None => format!("free some space in {SHM}"),
+        },
         ErrorKind::ReadOnlyFilesystem => format!("{SHM} must be writable"),
         _ => return None,
     })
@@ -243,6 +247,7 @@ fn call(doing: &str) -> Option<&'static str> {
         "set the mode of" => "fchmod(2)",
         "change the group of" => "fchown(2)",
         "delete" => "unlink(2)",
+        "find out who uses" => "fcntl(2) for leases",
         "read" => "fstat(2), getdents64(2) or pread64(2)",
         _ => return None,
     })

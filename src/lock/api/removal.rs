@@ -2,6 +2,9 @@
 //! works is described in `shm/tombstone.rs`.
 
 mod remains;
+mod unused;
+
+pub use unused::{Unused, remove_unused, unused};
 
 use crate::lock::acquire::handle::{Handle, visit_now};
 use crate::lock::acquire::hold::{RELEASE_LATCH_NS, User};
@@ -22,7 +25,7 @@ use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many times a remover checks, every [`REMOVAL_CHECK`], whether a waiter of the semaphore has taken it.
 const TURN_CHECKS: u32 = 25;
@@ -56,12 +59,37 @@ pub enum Removed {
 /// [`Error::WrongObject`], [`Error::ForeignFile`] and, without `force`, [`Error::Damaged`] if something else is at one of
 /// its paths; [`Error::Busy`], and those of [`ResourceLock::open`](crate::ResourceLock::open).
 pub fn remove(name: impl AsRef<str>, force: bool) -> Result<Removed> {
-    let name = LockName::new(name)?;
+    remove_if(
+        &LockName::new(name)?,
+        if force { Condition::None } else { Condition::Idle },
+    )
+}
+
+/// What has to be true of a lock that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// Nothing.
+    None,
+    /// Nobody holds it or waits for it.
+    Idle,
+    /// The same, and nobody has used it for this time.
+    Unused(Duration),
+}
+
+impl Condition {
+    /// True if it is removed whoever uses it.
+    fn is_none(self) -> bool {
+        self == Self::None
+    }
+}
+
+/// Deletes a lock's objects under this condition.
+fn remove_if(name: &LockName, condition: Condition) -> Result<Removed> {
     let mut retry = Retry::default();
     // A try may wait itself, so the time is what counts, not the number of tries.
     let until = Instant::now() + REMOVAL_TAKES;
     loop {
-        match remove_once(&name, force, &mut retry) {
+        match remove_once(name, condition, &mut retry) {
             Ok(Some(removed)) => return Ok(removed),
             Ok(None) => {} // it was replaced meanwhile
             Err(Error::BeingRemoved { .. }) if Instant::now() < until => std::thread::sleep(REMOVAL_CHECK),
@@ -71,8 +99,11 @@ pub fn remove(name: impl AsRef<str>, force: bool) -> Result<Removed> {
 }
 
 /// One try; `None` = something was replaced meanwhile.
-fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option<Removed>> {
+fn remove_once(name: &LockName, condition: Condition, retry: &mut Retry) -> Result<Option<Removed>> {
     let found = Found::open(name, true)?;
+    if matches!(condition, Condition::Unused(_)) && found.semaphore.is_none() {
+        return Ok(Some(Removed::Nothing));
+    }
     if found.semaphore.is_none() && found.table.is_none() {
         return remains::remove_note(name, found.note);
     }
@@ -84,35 +115,47 @@ fn remove_once(name: &LockName, force: bool, retry: &mut Retry) -> Result<Option
     }
     let mut damaged = found.damaged(name)?;
     if !damaged.is_empty() {
-        if !force {
+        if !condition.is_none() {
             return Err(damaged.swap_remove(0).1);
         }
         return remains::remove_damaged(name, &found, damaged).map(Some);
     }
     match (found.semaphore, found.table) {
-        (Some(_), Some(_)) => whole(name, force),
-        (Some(semaphore), None) => remains::remove_without_table(name, &semaphore, force),
-        (None, Some(table)) => remains::remove_without_semaphore(name, table, force),
+        (Some(_), Some(_)) => whole(name, condition),
+        (Some(semaphore), None) => remains::remove_without_table(name, &semaphore, condition),
+        (None, Some(table)) => remains::remove_without_semaphore(name, table, condition),
         (None, None) => Ok(None),
     }
 }
 
 /// Removes a lock that has its semaphore and its table.
-fn whole(name: &LockName, force: bool) -> Result<Option<Removed>> {
+fn whole(name: &LockName, condition: Condition) -> Result<Option<Removed>> {
     let handle = match Handle::open(name.clone(), Terms::for_removal()) {
         Err(Error::NotFound { .. }) => return Ok(None),
         handle => Arc::new(handle?),
     };
-    if force {
+    if condition.is_none() {
         if !seize(&handle)? {
             return Ok(None);
         }
         delete(&handle)?;
         return Ok(Some(Removed::Lock));
     }
+    let objects = handle.current().objects.clone();
+    // By the note before the lock is taken, by the table afterwards, too.
+    if let Condition::Unused(time) = condition
+        && !unused::is_unused(name, &objects.note, Some(&objects.table), time)
+    {
+        return Ok(Some(Removed::Nothing));
+    }
     let Some(_taken) = take(&handle)? else {
         return Ok(Some(Removed::Nothing));
     };
+    if let Condition::Unused(time) = condition
+        && !unused::is_still_unused(&objects.table, time)
+    {
+        return Ok(Some(Removed::Nothing));
+    }
     if !claim(&handle)? {
         return Ok(Some(Removed::Nothing));
     }

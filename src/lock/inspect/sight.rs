@@ -111,6 +111,11 @@ impl Sight {
         Note::new(note, true, &self.name)
     }
 
+    /// The lock's owner.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner
+    }
+
     /// What is known about the lock's owner.
     fn owned(&self) -> Owned {
         Owned {

@@ -482,6 +482,22 @@ pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     ring(table, &table.history, table.header.history_next.load(NEXT_LOAD), from)
 }
 
+/// When the request that ended last did, with the lock or without.
+pub(crate) fn last_end(table: &Table) -> Option<SystemTime> {
+    let header = &table.header;
+    let [hold, gave_up] = [
+        (&table.history[..], &header.history_next),
+        (&table.gave_up[..], &header.gave_up_next),
+    ]
+    .map(|(records, next)| {
+        let next = next.load(NEXT_LOAD);
+        ring(table, records, next, next.saturating_sub(1))
+            .first()
+            .map(|record| record.ended)
+    });
+    hold.max(gave_up)
+}
+
 /// When the hold that ended last was granted.
 fn last_ended_grant(table: &Table) -> Option<SystemTime> {
     let next = table.header.history_next.load(NEXT_LOAD);

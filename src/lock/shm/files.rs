@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Uid};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Who may use a new object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,18 +85,40 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
     }
 }
 
+/// A process that asks whether anybody has a lock open has a lease on its semaphore, for microseconds
+/// ([`sys::is_open_for_writing`]). If it is stopped just then, the lease is broken by the kernel in the end
+/// (/proc/sys/fs/lease-break-time).
+const LEASED_NS: u64 = 1_000_000_000;
+const LEASED_CHECK: Duration = Duration::from_micros(100);
+
 /// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks,
 /// never through a symbolic link, and never blocking on a fifo.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = match nix::fcntl::open(path, flags, Mode::empty()) {
+        Err(Errno::EWOULDBLOCK) => open_leased(path, flags),
+        done => done,
+    };
+    let file = match file {
         Ok(file) => file,
         Err(Errno::EISDIR) => return Err(wrong(path, "it is a directory where a file should be")),
         Err(Errno::ENXIO) => return Err(wrong(path, "it is a socket or a fifo")),
         Err(errno) => return Err(fail("open", path, errno)),
     };
     opened(file, path)
+}
+
+/// Opens it once there is no lease on it any more.
+#[cold]
+fn open_leased(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let until = sys::monotonic().saturating_add(LEASED_NS);
+    loop {
+        match nix::fcntl::open(path, flags, Mode::empty()) {
+            Err(Errno::EWOULDBLOCK) if sys::monotonic() < until => std::thread::sleep(LEASED_CHECK),
+            done => return done,
+        }
+    }
 }
 
 /// Examines a file that is open.

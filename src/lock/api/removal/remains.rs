@@ -1,6 +1,6 @@
 //! Removing what is left of a lock, or was never made: without a table, without a semaphore, or damaged.
 
-use super::{Removed, TURN_CHECKS, delete_file, delete_note, not_deletable, wake_everybody};
+use super::{Condition, Removed, TURN_CHECKS, delete_file, delete_note, not_deletable, unused, wake_everybody};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::beacon::Beacon;
@@ -17,6 +17,7 @@ use crate::lock::shm::trust;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Deletes the objects that are damaged. Only their owner and root do that.
 pub(super) fn remove_damaged(name: &LockName, found: &Found, damaged: Vec<(PathBuf, Error)>) -> Result<Removed> {
@@ -32,7 +33,7 @@ pub(super) fn remove_damaged(name: &LockName, found: &Found, damaged: Vec<(PathB
 }
 
 /// True if the caller is the owner or root.
-fn may_delete(owner: u32) -> bool {
+pub(super) fn may_delete(owner: u32) -> bool {
     Terms::default().trust().may_complete(owner, &System)
 }
 
@@ -52,14 +53,22 @@ pub(super) fn remove_note(name: &LockName, note: Option<Opened>) -> Result<Optio
 
 /// Removes a lock that only the Python module has used, which makes no table. If this process is killed in the middle,
 /// the lock stays taken, as after the death of a holder that uses only the module.
-pub(super) fn remove_without_table(name: &LockName, opened: &Opened, force: bool) -> Result<Option<Removed>> {
+pub(super) fn remove_without_table(name: &LockName, opened: &Opened, condition: Condition) -> Result<Option<Removed>> {
     let path = name.semaphore_path();
     let semaphore = Semaphore::new(opened, true, name)?;
     if !may_delete(opened.facts.owner) {
         return Err(not_deletable(&path));
     }
+    let force = condition.is_none();
     if !force && !take(&semaphore)? {
         return Ok(Some(Removed::Nothing));
+    }
+    if let Condition::Unused(time) = condition {
+        let is_unused = is_unused(name, time);
+        if !matches!(is_unused, Ok(true)) {
+            release(&semaphore);
+            return is_unused.map(|_| Some(Removed::Nothing));
+        }
     }
     let is_unchanged = files::inode_at(&path) == Some(semaphore.inode) && files::inode_at(&name.table_path()).is_none();
     if !is_unchanged {
@@ -76,6 +85,15 @@ pub(super) fn remove_without_table(name: &LockName, opened: &Opened, force: bool
     }
     delete_note(name, Some(opened.facts.owner))?;
     Ok(Some(Removed::Lock))
+}
+
+/// True if a lock without a table has not been used for `time`.
+fn is_unused(name: &LockName, time: Duration) -> Result<bool> {
+    let note = match files::open_if_there(&name.note_path(), false)? {
+        Some(note) => Note::new(note, false, name)?,
+        None => Note::Absent,
+    };
+    Ok(unused::is_unused(name, &note, None, time))
 }
 
 /// Takes a semaphore that is free. False = it is taken.
@@ -118,7 +136,11 @@ fn release(semaphore: &Semaphore) {
 }
 
 /// Removes a lock whose semaphore somebody has deleted. Its table may have holders still.
-pub(super) fn remove_without_semaphore(name: &LockName, table: Opened, force: bool) -> Result<Option<Removed>> {
+pub(super) fn remove_without_semaphore(
+    name: &LockName,
+    table: Opened,
+    condition: Condition,
+) -> Result<Option<Removed>> {
     let path = name.table_path();
     let owner = table.facts.owner;
     let table = Table::new(table, true, name)?;
@@ -143,6 +165,7 @@ pub(super) fn remove_without_semaphore(name: &LockName, table: Opened, force: bo
     };
     let now = sys::monotonic();
     let real = Real::new(&objects, now, now.saturating_add(RELEASE_LATCH_NS));
+    let force = condition.is_none();
     // Nobody is granted it, nor gets a new semaphore for it, once it is retired.
     let retired = real.in_latch_of_any(|_, _, _| {
         let is_idle = force || !snapshot::is_in_use(&objects);
