@@ -181,14 +181,14 @@ finish() {
 part 'build with all features' --all-features --no-run
 [ ${#failed[@]} = 0 ] || finish
 beside_start=$SECONDS
-part_beside 'the model, beside others' --profile model --lib model::
+part_beside 'the model, beside others' --profile model --no-default-features --lib model::
 part_beside 'release builds, beside others' --all-features --test package package_release
 part 'unit tests' --all-features --lib --bins -- --skip model:: --test-threads 4
 part 'documentation' --all-features --doc
 part 'locks of this machine' --all-features --test local -- --test-threads 4
 part 'storms' --all-features --test isolated
 part 'packages' --all-features --test package -- --skip package_release
-part 'engines' --all-features --test conformance --test engines -- --test-threads 8
+part 'engines' --all-features --test conformance --test engines -- --test-threads 10
 # The other feature sets build and work: the default one does what users meet first, each engine alone does what an
 # engine must, and what is not built in is refused.
 part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
