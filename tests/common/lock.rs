@@ -1,6 +1,6 @@
 //! A lock for one test alone.
 
-use assert_cmd::cargo::cargo_bin_cmd;
+use assert_cmd::cargo::cargo_bin;
 use resourcelock::{LockName, ResourceLock, State};
 use std::fs;
 use std::process::Command;
@@ -104,9 +104,11 @@ impl Drop for TestLock {
     }
 }
 
-/// The real binary, without the environment variables that it would read.
+/// The real binary, or the one that RESOURCELOCK_TEST_PROGRAM names, such as another machine's (`scripts/cross.sh`);
+/// without the environment variables that it would read.
 pub fn binary() -> Command {
-    let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
+    let program = std::env::var_os("RESOURCELOCK_TEST_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| cargo_bin!("resourcelock").into()));
     for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
         command.env_remove(format!("RESOURCELOCK_{name}"));
     }
