@@ -41,6 +41,6 @@ pub use testing::fuzzing;
 #[doc(hidden)]
 pub use types::PREVIOUS_HOLDER_DIED;
 pub use types::{
-    Cancel, CommandEnd, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LockName,
-    Lost, Mode, Requester, Result, State, Survivor, UngetOptions, Wait, Waiter,
+    Cancel, CommandEnd, Counters, Detached, Ended, Error, GetOptions, HistoryRecord, Holder, Host, Inside, LastDone,
+    LockName, Lost, Mode, Requester, Result, State, Survivor, UngetOptions, Wait, Waiter,
 };

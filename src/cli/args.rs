@@ -185,6 +185,8 @@ pub struct RunArgs {
     pub no_fork: bool,
     /// `--until`.
     pub until: Until,
+    /// `--once-every`.
+    pub once_every: Option<Duration>,
     /// `--replace`.
     pub replace: bool,
     /// `--on-abandoned`.

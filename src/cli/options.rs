@@ -31,6 +31,8 @@ pub enum Need {
     Abandoned,
     /// It keeps a history.
     History,
+    /// It keeps when a run was done.
+    Done,
 }
 
 impl Need {
@@ -42,7 +44,7 @@ impl Need {
                 "Only for locks of this machine."
             }
             Self::Lease => "Only on engines.",
-            Self::Detached | Self::Slots => "Not on PostgreSQL.",
+            Self::Detached | Self::Slots | Self::Done => "Not on PostgreSQL.",
         }
     }
 }
@@ -469,6 +471,22 @@ pub static OPTIONS: &[OptionDef] = &[
             let until = if value.is("tree") { Until::Tree } else { Until::Command };
             put(&mut run.until, until)
         }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "once-every",
+        commands: &[Run],
+        value: Some(("DUR", Kind::Time)),
+        help: "Run only if no run with this option that began less than DUR ago has succeeded",
+        more: "Less a tenth of DUR, so that a daily job may say 1d and begin a little earlier than the day before.\nOtherwise the \
+               status is that of a lock that is taken: 75, or -E.\nA run that fails does not count, so the next host, or the next \
+               try, does the job: don't use -n then.\nSee ONCE PER PERIOD.",
+        needs: needs(Need::Done, "it does not keep when a run was done"),
+        conflicts: Some(Conflict {
+            with: &["no-fork", "same-process-ok"],
+            why: "--once-every is for a run that sees its command end, and has the lock to itself: not together with --{}",
+        }),
+        set: Set::Run(|run, value| put(&mut run.once_every, Some(value.positive_time()?))),
         ..OPTION
     },
     OptionDef {

@@ -16,6 +16,7 @@ mod checked;
 mod granted;
 mod holds;
 mod inherited;
+mod period;
 mod prepared;
 mod replace;
 
@@ -27,6 +28,7 @@ use crate::exec::{self, Ended, How, NotRun, Plan, Program, Sent};
 use crate::exit::Exit;
 use crate::output::{self, names};
 use crate::syslog;
+use period::{Due, due};
 use prepared::{Prepared, Request};
 use resourcelock::engines::Engine;
 use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost, Mode};
@@ -153,6 +155,41 @@ impl Run<'_> {
     /// All locks that the command is to run under, NAME's first.
     fn all(&self) -> impl Iterator<Item = &Wanted<'_>> {
         std::iter::once(&self.wanted).chain(&self.others)
+    }
+
+    /// `--once-every`: there is nothing to do if the job has been done in this period.
+    fn check_due(&self) -> Result<(), Stop> {
+        let Some(every) = self.args.once_every else {
+            return Ok(());
+        };
+        let last = self.engine.last_done(&self.wanted.lock, &CANCEL);
+        let Some(last) = last.map_err(|error| self.failed(error))? else {
+            return Ok(());
+        };
+        match due(last.began, last.now, every) {
+            Due::Now => Ok(()),
+            Due::NotByTheirClock(ahead) => {
+                if !self.common.quiet {
+                    self.say(&format!(
+                        "the last run with --once-every is said to have begun {} from now, so it does not count: was a clock set \
+                         back, or do the hosts' clocks differ?",
+                        output::duration(ahead)
+                    ));
+                }
+                Ok(())
+            }
+            Due::Later { ago, left } => {
+                let who = names::process_on(last.pid, &last.host);
+                Err(Stop::With(self.wanted.waiting.not_due(
+                    &format!(
+                        "done {} ago by {who}, due in {}",
+                        output::duration(ago),
+                        output::duration(left)
+                    ),
+                    self.args.request.conflict_exit_code,
+                )))
+            }
+        }
     }
 
     fn failed(&self, error: Error) -> Stop {

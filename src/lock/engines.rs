@@ -58,7 +58,9 @@ pub use together::acquire_all;
 pub use url::passwords_in;
 pub use validity::Validity;
 
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Result, State, UngetOptions};
+use crate::lock::types::{
+    Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
+};
 
 /// An engine's answer that is no older counts as of now: whoever acts on it need not ask again.
 pub const RECENT: std::time::Duration = std::time::Duration::from_millis(100);
@@ -179,6 +181,8 @@ pub struct Capabilities {
     pub abandoned: bool,
     /// It keeps a history ([`Engine::history`]).
     pub history: bool,
+    /// It keeps when a run was last recorded as done ([`Guard::mark_done`]).
+    pub done: bool,
     /// It knows this machine's processes: holds can be bound to one, and outlive the program that acquired them as a
     /// process ([`Guard::bind`], [`Guard::let_lapse`]).
     pub processes: bool,
@@ -305,6 +309,19 @@ pub trait Engine: Sealed + Send + Sync {
         Err(Error::Unsupported {
             engine: self.kind(),
             what: "a history: it keeps none".to_owned(),
+        })
+    }
+
+    /// The last run under a lock that was recorded as done ([`Guard::mark_done`]); `None` = none is known. `cancel` ends the
+    /// wait for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on an engine that keeps none; [`Error::Untrusted`] if the lock may not be used; else as
+    /// [`acquire`](Self::acquire).
+    fn last_done(&self, _name: &LockName, _cancel: &Cancel) -> Result<Option<LastDone>> {
+        Err(Error::Unsupported {
+            engine: self.kind(),
+            what: "when a run was last done: it does not keep that".to_owned(),
         })
     }
 

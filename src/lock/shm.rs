@@ -3,6 +3,7 @@
 pub(crate) mod beacon;
 pub(crate) mod clock;
 pub(crate) mod deferred_log;
+pub(crate) mod done;
 pub(crate) mod elsewhere;
 pub(crate) mod ending;
 pub(crate) mod events;

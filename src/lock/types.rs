@@ -1,12 +1,14 @@
 //! What all rooms speak of: names, options, errors, and what can be seen of a lock. Plain values, without I/O.
 
 mod cancel;
+mod done;
 mod error;
 pub(crate) mod get_options;
 pub(crate) mod name;
 mod records;
 
 pub use cancel::Cancel;
+pub use done::LastDone;
 pub use error::{Error, Result};
 pub use get_options::{Detached, GetOptions, Mode, UngetOptions, Wait};
 pub use name::LockName;

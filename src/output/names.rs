@@ -41,8 +41,13 @@ pub fn requester(requester: &Requester) -> String {
 
 /// The process, with its host if that may be another one: `4711` or `4711@web2`.
 fn process(requester: &Requester) -> String {
-    let pid = pid(requester);
-    match &requester.host {
+    process_on(requester.pid, &requester.host)
+}
+
+/// A process by its number and host: `4711`, `4711@web2`.
+pub fn process_on(pid: Option<u32>, host: &Host) -> String {
+    let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+    match host {
         Host::Local => pid,
         host => format!("{pid}@{}", host.name().unwrap_or_default()),
     }

@@ -95,6 +95,51 @@ fn program_conforms(url: &str) {
     assert_eq!(run(&["run", "--", "/nonexistent/command"]).0, 127);
 }
 
+/// Checks `run --once-every`, or that it is refused.
+fn once_conforms(url: &str) {
+    let lock = Lock::new("once");
+    let command = |lock: &str, words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock]).args(words);
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command
+    };
+    let words = ["run", "--once-every", "1h", "--", "echo", "ran"];
+    let capabilities = engines::open(url).expect("a good URL").capabilities();
+    if !capabilities.done {
+        let refused = command(lock.as_str(), &words).output().expect("it can be started");
+        assert_eq!(refused.status.code(), Some(125));
+        return;
+    }
+    let failed = command(lock.as_str(), &["run", "--once-every", "1h", "--", "false"]).status();
+    assert_eq!(failed.expect("it can be started").code(), Some(1));
+    let runs: Vec<_> = (0..3)
+        .map(|_| command(lock.as_str(), &words).spawn().expect("it can be started"))
+        .collect();
+    let runs = runs.into_iter().map(|run| run.wait_with_output().expect("it ends"));
+    let (done, skipped): (Vec<_>, Vec<_>) = runs.partition(|output| output.stdout == b"ran\n");
+    assert_eq!((done.len(), skipped.len()), (1, 2));
+    for output in skipped {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        assert!(said.contains(": done ") && said.contains("due in"), "{said}");
+    }
+    if capabilities.remote {
+        // What is kept beside the locks is none.
+        let listed = program()
+            .args(["--backend", url, "list"])
+            .output()
+            .expect("it can be started");
+        assert!(!String::from_utf8_lossy(&listed.stdout).contains(".done"));
+        let refused = command(".done", &["run", "--", "true"])
+            .output()
+            .expect("it can be started");
+        assert_eq!(refused.status.code(), Some(125));
+    }
+}
+
 /// Checks `run --with`: all locks or none, in one order, and each of them can be lost.
 fn several_conform(url: &str) {
     let locks = [Lock::new("several-a"), Lock::new("several-b")];
@@ -222,6 +267,7 @@ fn local() {
     conforms(engines::open("local:").expect("it is always built in"));
     program_conforms("local:");
     several_conform("local:");
+    once_conforms("local:");
 }
 
 #[cfg(feature = "etcd")]
@@ -231,6 +277,10 @@ fn etcd() {
         let server = Etcd::of(version, 1);
         program_conforms(&server.url());
         several_conform(&server.url());
+        once_conforms(&server.url());
+        // Kept for good.
+        let done = server.ctl(&["del", "--prefix", ".done/"]);
+        assert_eq!(done.trim(), "1");
         handle_conforms(&server.url());
         conforms(engines::open(&server.url()).expect("a good URL"));
         conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
@@ -259,6 +309,7 @@ fn postgres() {
     let server = crate::engine_common::postgres::Postgres::start();
     program_conforms(&server.url());
     several_conform(&server.url());
+    once_conforms(&server.url());
     handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
@@ -466,13 +517,14 @@ fn tells_waiters(engine: &Shared) {
         .expect("it answers")
         .expect("had");
     let told = Mutex::new(None);
-    let wait = GetOptions::new()
-        .wait(Wait::For(Duration::from_millis(500)))
-        .queue_at_once(true);
+    // However late it is told on a busy machine.
+    let cancel = Cancel::new();
+    let wait = patient().queue_at_once(true).cancel(&cancel);
     let wait = wait.on_wait(Duration::from_millis(100), |state| {
-        *told.lock().unwrap() = Some(state.clone())
+        *told.lock().unwrap() = Some(state.clone());
+        cancel.cancel();
     });
-    assert!(engine.acquire(&lock, &wait).expect("it answers").is_none());
+    assert!(matches!(engine.acquire(&lock, &wait), Err(Error::Cancelled)));
     let told = told.lock().unwrap().take().expect("it was told");
     assert_eq!(told.holders[0].requester.command.as_deref(), Some("the-holder"));
     assert!(held.release().expect("it answers"));

@@ -55,6 +55,7 @@ mod misuse;
 mod modes;
 mod namespaces;
 mod no_proc;
+mod once_every;
 mod order;
 mod peer_load;
 mod peer_sees;

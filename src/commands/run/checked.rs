@@ -5,7 +5,9 @@ use super::holds::{Holds, Released, say};
 use super::{LOST_BEFORE, Run, Stop, command_end, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
+use resourcelock::system::boottime;
 use resourcelock::{Error, Guard, LockName, Lost};
+use std::time::Duration;
 
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
 const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
@@ -35,9 +37,14 @@ impl<'r> Checked<'r> {
         plan.guard = self.guard.as_ref();
         // A guard process acts on a loss by itself.
         let mut watching = Watching::new(run, &self.granted.holds, self.guard.is_none());
+        let began = boottime();
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
                 let lost = watching.check();
+                if ended.well() && lost.is_none() {
+                    self.granted
+                        .mark_done(Duration::from_nanos(boottime().saturating_sub(began)));
+                }
                 let exit = self.finish(ended, lost);
                 run.log_end(exit, Some(ended));
                 Ok(exit)

@@ -13,6 +13,7 @@ use resourcelock::engines::{Lease, Validity};
 use resourcelock::{Error, Guard, LockName, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Marks the processes of a run with `--until tree`, in case it ends before them.
 const MARK: &str = "RESOURCELOCK_RUN";
@@ -60,6 +61,20 @@ impl<'r> Granted<'r> {
         }
     }
 
+    /// `--once-every`: the command, which began this long ago, has succeeded.
+    pub(super) fn mark_done(&self, began_ago: Duration) {
+        if self.run().args.once_every.is_none() {
+            return;
+        }
+        match self.holds.first().map(|hold| hold.mark_done(began_ago)) {
+            None | Some(Ok(()) | Err(Error::NotHeld)) => {} // the release tells
+            Some(Err(error)) => self.run().say(&format!(
+                "the command has succeeded, but that could not be recorded, so the next run is due as before: {}",
+                error.with_source()
+            )),
+        }
+    }
+
     fn run(&self) -> &'r Run<'r> {
         self.prepared.run
     }
@@ -70,6 +85,10 @@ impl<'r> Granted<'r> {
         if let Err(signal) = self.prepared.signals.settle() {
             // It came when the lock was being granted.
             return Err(self.give_up(Stop::With(Exit::Signal(signal))));
+        }
+        if let Err(stop) = run.check_due() {
+            // Somebody has done it while this run waited.
+            return Err(self.give_up(stop));
         }
         if self.abandoned && run.args.on_abandoned == OnAbandoned::Fail {
             for lock in self.holds.abandoned() {

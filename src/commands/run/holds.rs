@@ -22,6 +22,11 @@ impl Holds {
         Self(holds)
     }
 
+    /// NAME's.
+    pub(super) fn first(&self) -> Option<&Guard> {
+        self.0.first()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Guard> {
         self.0.iter()
     }

@@ -114,6 +114,7 @@ impl<'r> Prepared<'r> {
     pub(super) fn acquire(self) -> Result<Granted<'r>, Stop> {
         let run = self.run;
         let args = run.args;
+        run.check_due()?;
         let command = self.program.name();
         let note = run.note(&command);
         let asked = match args.replace {

@@ -40,6 +40,7 @@ fn has(can: Capabilities, need: Need) -> bool {
         Need::Slots => can.slots,
         Need::Abandoned => can.abandoned,
         Need::History => can.history,
+        Need::Done => can.done,
     }
 }
 

@@ -112,12 +112,12 @@ impl<'a> Waiting<'a> {
         format!("{:.3}", self.since.elapsed().as_secs_f64())
     }
 
-    /// The lock was not acquired in time: says who holds it, unless the user chose status 0 for that case. That the holder
-    /// cannot be read is said in any case.
+    /// The lock was not acquired in time: says who holds it, unless the user chose status 0 for that case and did not
+    /// give -v. That the holder cannot be read is said in any case.
     pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
         match state {
             _ if self.common.quiet => {}
-            Ok(_) if conflict_exit_code == Some(0) => {}
+            Ok(_) if self.is_silent(conflict_exit_code) => {}
             Ok(Some(state)) => {
                 let more = advice::command_line(self.common, self.name, "state");
                 self.say(&output::refusal(state, &more));
@@ -133,10 +133,24 @@ impl<'a> Waiting<'a> {
 
     /// The lock was not acquired, since a newer request with `--replace` came.
     pub fn superseded(&self, conflict_exit_code: Option<u8>) -> Exit {
-        if !self.common.quiet && conflict_exit_code != Some(0) {
+        if !self.is_silent(conflict_exit_code) {
             self.say("not acquired: replaced by a newer request");
         }
         self.refused(|| "replaced by a newer request".to_owned(), conflict_exit_code)
+    }
+
+    /// The job has been done in this period: `what` says by whom.
+    pub fn not_due(&self, what: &str, conflict_exit_code: Option<u8>) -> Exit {
+        if !self.is_silent(conflict_exit_code) {
+            self.say(what);
+        }
+        self.refused(|| what.to_owned(), conflict_exit_code)
+    }
+
+    /// True if nothing is said of a run that is skipped: as the user wants it, or because status 0 says that it is no
+    /// matter, and -v does not ask for it all the same.
+    fn is_silent(&self, conflict_exit_code: Option<u8>) -> bool {
+        self.common.quiet || (conflict_exit_code == Some(0) && self.common.verbose == 0)
     }
 
     /// The lock was not acquired in time because its table stayed busy; the process inside is `pid`, if that is known. That is

@@ -4,10 +4,11 @@
 use crate::lock::acquire::handle::Handle;
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot::{self, Owned};
+use crate::lock::shm::done;
 use crate::lock::shm::found::Retry;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
-use crate::lock::types::{Error, HistoryRecord, Holder, Result, State};
+use crate::lock::types::{Error, HistoryRecord, Holder, LastDone, Result, State};
 use std::sync::Arc;
 
 /// What a lock is inspected through.
@@ -110,6 +111,12 @@ impl Handle {
     }
 
     /// The ended requests, oldest first.
+    pub(crate) fn last_done(&self) -> Result<Option<LastDone>> {
+        let seen = self.seen()?;
+        Ok(seen.objects().and_then(|objects| done::recorded(&objects.table.header)))
+    }
+
+    /// See [`ResourceLock::history`](crate::ResourceLock::history).
     pub(crate) fn history(&self) -> Result<Vec<HistoryRecord>> {
         let seen = self.seen()?;
         let table = seen.objects().map(|objects| &objects.table);

@@ -3,6 +3,7 @@
 use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
 use crate::lock::shm::beacon::{self, Keeper};
+use crate::lock::shm::done;
 use crate::lock::shm::layout::LAPSES;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
@@ -11,6 +12,7 @@ use crate::lock::sys;
 use crate::lock::types::{CommandEnd, Error, LockName, Lost, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How long saying what a hold is for may wait for the table.
 const DESCRIBE_LATCH_NS: u64 = 250_000_000;
@@ -212,6 +214,16 @@ impl Share {
             hold.granted = now;
         }
         Ok(())
+    }
+
+    /// See [`Guard::mark_done`](crate::Guard::mark_done).
+    pub(crate) fn mark_done(&self, began_ago: Duration) -> Result<()> {
+        process::look_up_namespaces();
+        self.with_held(|hold| {
+            let header = &hold.objects.table.header;
+            let changed = hold.change(RELEASE_LATCH_NS, |_, _| done::record(header, began_ago))?;
+            Ok(changed.then_some(()))
+        })
     }
 
     /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.

@@ -33,10 +33,12 @@
 //! | `key_queue.rs` | whose turn it is: decisions, without I/O |
 //! | `own_lease.rs`, `renewal.rs` | a lease, and the thread that renews it |
 //! | `own_request.rs`, `wait.rs`, `etcd_hold.rs` | a request: in the queue, waiting, granted |
+//! | `done.rs` | when a run was recorded as done |
 //! | `key_watch.rs`, `following.rs` | the events of keys; following a lock |
 
 mod attempt;
 mod client;
+mod done;
 mod etcd_hold;
 mod etcd_url;
 mod faults;
@@ -60,7 +62,7 @@ use super::{
 };
 use crate::lock::sys;
 use crate::lock::types::get_options::OnWait;
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, LockName, Result, State, UngetOptions, Wait};
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, LastDone, LockName, Result, State, UngetOptions, Wait};
 use etcd_hold::EtcdHold;
 use etcd_url::EtcdUrl;
 use following::Following;
@@ -100,6 +102,7 @@ impl Etcd {
 
     /// The queue as it is now.
     fn queue<'a>(&self, name: &LockName, timeouts: impl Into<Timeouts<'a>>) -> Result<Queue> {
+        done::check(name)?;
         let directory = self.directory(name);
         let answer = self.gateway.call(&Range::below(&directory), timeouts);
         let answer = answer.map_err(|fault| self.gateway.error_about(&directory, fault))?;
@@ -135,6 +138,7 @@ impl Etcd {
 
     fn ask(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<EtcdHold>> {
         options.check()?;
+        done::check(name)?;
         let ttl = lease_length(options.lease)?;
         let deadline = wait::deadline(options.wait);
         let stored = StoredRequest::new(options);
@@ -264,6 +268,7 @@ impl Engine for Etcd {
             slots: true,
             abandoned: false,
             history: false,
+            done: true,
             processes: false,
             files: false,
         }
@@ -318,6 +323,13 @@ impl Engine for Etcd {
             }
         }
         Ok(listing)
+    }
+
+    fn last_done(&self, name: &LockName, cancel: &Cancel) -> Result<Option<LastDone>> {
+        match done::recorded(&self.gateway, name, Timeouts::until(Contact::First, Some(cancel))) {
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            last => last,
+        }
     }
 
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch> {
@@ -379,5 +391,6 @@ fn state(name: &LockName, requests: &[Request]) -> State {
 fn name_of(kv: &KeyValue, root: &str) -> Option<LockName> {
     let key = kv.key.text();
     let (name, lease) = key.strip_prefix(root)?.split_once('/')?;
-    key_queue::lease_named(lease).and_then(|_| LockName::new(name).ok())
+    let name = key_queue::lease_named(lease).and_then(|_| LockName::new(name).ok())?;
+    done::check(&name).is_ok().then_some(name)
 }

@@ -9,6 +9,7 @@ use crate::lock::types::Error;
 use crate::lock::types::{CommandEnd, LockName, Lost, Result};
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// A hold: released on drop, however that comes about (the end of a block, `?`, a panic). If a panic drops it, the next
 /// holders are told, as of a crash ([`abandoned`](Self::abandoned)): what the lock protects may be half done. (Where a mutex
@@ -148,6 +149,22 @@ impl Guard {
             Hold::Local(share) => share.command_ended(end, at_limit),
             #[cfg(feature = "remote")]
             Hold::Remote(..) => {}
+        }
+    }
+
+    /// Records that a job which began this long ago under the hold, and is not to run again for a time, is done: from now
+    /// on [`Engine::last_done`](super::Engine::last_done) tells when it began. Waits up to 1 s for the table, or some seconds
+    /// for an engine's answer.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`](crate::Error::NotHeld) if the hold was lost; [`Error::Busy`](crate::Error::Busy) if the table
+    /// stayed busy; [`Error::Unsupported`](crate::Error::Unsupported) on an engine that cannot keep it; else as
+    /// [`confirm`](Self::confirm).
+    pub fn mark_done(&self, began_ago: Duration) -> Result<()> {
+        match &self.hold {
+            Hold::Local(share) => share.mark_done(began_ago),
+            #[cfg(feature = "remote")]
+            Hold::Remote(_, held) => held.mark_done(began_ago),
         }
     }
 

@@ -1,8 +1,9 @@
 //! A hold that an engine on another machine keeps.
 
 use super::Validity;
-use crate::lock::types::{Lost, Result};
+use crate::lock::types::{Error, Lost, Result};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// What a [`Guard`](super::Guard) needs of such a hold. Dropping it releases it, as far as that can be done without an
 /// answer.
@@ -33,6 +34,14 @@ pub(crate) trait Held: Send + Sync {
 
     /// The engine, in a word.
     fn engine(&self) -> &'static str;
+
+    /// See [`Guard::mark_done`](super::Guard::mark_done).
+    fn mark_done(&self, _began_ago: Duration) -> Result<()> {
+        Err(Error::Unsupported {
+            engine: self.engine(),
+            what: "when a run was done: it does not keep that".to_owned(),
+        })
+    }
 
     /// From now on no answer is waited for longer than a second.
     fn shorten_release(&mut self);

@@ -7,7 +7,9 @@ use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::{self, Viewer};
 use crate::lock::shm::found::{Found, Retry};
 use crate::lock::shm::opening::Terms;
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, HistoryRecord, LockName, Result, State, UngetOptions};
+use crate::lock::types::{
+    Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The locks of this machine as an [`Engine`].
@@ -128,6 +130,13 @@ impl View<'_> {
         }
     }
 
+    fn last_done(&self) -> Result<Option<LastDone>> {
+        match self {
+            Self::Handle(handle) => handle.last_done(),
+            Self::Sight(sight) => Ok(sight.last_done()),
+        }
+    }
+
     fn is_held(&self, token: u64) -> Result<bool> {
         match self {
             Self::Handle(handle) => handle.is_held(token),
@@ -156,6 +165,7 @@ impl Engine for Local {
             slots: true,
             abandoned: true,
             history: true,
+            done: true,
             processes: true,
             files: true,
         }
@@ -216,6 +226,11 @@ impl Engine for Local {
 
     fn history(&self, name: &LockName) -> Result<Option<Vec<HistoryRecord>>> {
         self.view(name, |lock| lock.history())
+    }
+
+    fn last_done(&self, name: &LockName, _cancel: &Cancel) -> Result<Option<LastDone>> {
+        let last = self.view(name, |lock| lock.check_trust().and_then(|()| lock.last_done()))?;
+        Ok(last.flatten())
     }
 
     fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Watch> {

@@ -114,6 +114,7 @@ impl Engine for Postgres {
             slots: false,
             abandoned: false,
             history: false,
+            done: false,
             processes: false,
             files: false,
         }

@@ -2,6 +2,7 @@
 //! others may truncate: a process that looks at other users' locks does not depend on them.
 
 use crate::lock::inspect::snapshot::{self, Owned};
+use crate::lock::shm::done;
 use crate::lock::shm::files;
 use crate::lock::shm::found::{Finding, Found, Refusal, Retry};
 use crate::lock::shm::lock_objects::Objects;
@@ -10,7 +11,7 @@ use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
 use crate::lock::shm::trust::Trust;
 use crate::lock::system::ids;
-use crate::lock::types::{Error, HistoryRecord, Holder, LockName, Result, State};
+use crate::lock::types::{Error, HistoryRecord, Holder, LastDone, LockName, Result, State};
 
 /// What stood at a lock's paths when it was opened.
 pub(crate) struct Sight {
@@ -167,6 +168,11 @@ impl Sight {
             Seen::Whole(objects) => snapshot::history(&objects.table),
             Seen::SemaphoreOnly(..) => Vec::new(),
         }
+    }
+
+    /// The last run that was recorded as done.
+    pub(crate) fn last_done(&self) -> Option<LastDone> {
+        self.objects().and_then(|objects| done::recorded(&objects.table.header))
     }
 
     /// True if the table contains a hold with this token now, and its holder is not proven dead.

@@ -99,12 +99,12 @@ sys::shared! {
         _success_boot_ns: AtomicU64,
         /// When the last run that ended well ended, by the wall clock in µs.
         pub(crate) success_wall_us: AtomicU64,
-        /// The last run that is to run once in a while: when it began, in boot-time ns and by the wall clock in µs, and
-        /// who that was. (Nothing is written here yet.)
-        _once_boot_ns: AtomicU64,
-        _once_wall_us: AtomicU64,
-        _once_pid: AtomicU32,
-        _once_time_namespace: AtomicU32,
+        /// The last run that was recorded as done: when it began, in boot-time ns as `once_time_namespace` counts them and
+        /// by the wall clock in µs (0: there was none), and who that was. See `done.rs`.
+        pub(crate) once_boot_ns: AtomicU64,
+        pub(crate) once_wall_us: AtomicU64,
+        pub(crate) once_pid: AtomicU32,
+        pub(crate) once_time_namespace: AtomicU32,
         /// Token of the last death that people were told of.
         pub(crate) abandoned_reported: AtomicU64,
         _line4: [AtomicU64; 2],

@@ -1,5 +1,6 @@
 //! A hold: a request that was granted, until it is released or detached.
 
+use super::done;
 use super::faults::Fault;
 use super::gateway_messages::{Number, Operation, Range, Transaction};
 use super::key_queue;
@@ -155,6 +156,21 @@ impl Held for EtcdHold {
             }
         }
         Ok(self.lost())
+    }
+
+    fn mark_done(&self, began_ago: Duration) -> Result<()> {
+        let request = &self.request;
+        let put = done::record(&request.lease.gateway, &request.name, began_ago);
+        let put = Transaction::if_still(&request.key, self.token, put);
+        let timeouts = Timeouts::within(request.parting_timeout);
+        let answer = request.lease.gateway.call(&put, timeouts);
+        let answer = answer.map_err(|fault| request.error(fault))?;
+        // The same may be put twice.
+        if answer.value.succeeded {
+            Ok(())
+        } else {
+            Err(Error::NotHeld)
+        }
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
