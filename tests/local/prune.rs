@@ -231,7 +231,11 @@ fn used_between_the_look_and_the_removal() {
             matches!(crate::common::process_state(pruner.id()), Some('T' | 't'))
         });
         assert!(lock.command(used).status().unwrap().success());
-        crate::common::run::signal(pruner.id(), nix::sys::signal::Signal::SIGCONT);
+        // Again and again: each system call that strace looks at is a short stop, too, which may have been taken for this one.
+        wait_until("it has gone on to its end", || {
+            crate::common::run::signal(pruner.id(), nix::sys::signal::Signal::SIGCONT);
+            matches!(crate::common::process_state(pruner.id()), None | Some('Z'))
+        });
         assert_eq!(pruner.line(), "nothing to remove");
         assert!(pruner.wait().success());
         assert_eq!(lock.objects().len(), 3);
