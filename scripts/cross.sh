@@ -127,7 +127,7 @@ register_qemu() {
 prepare_arm_python() {
     local root=$cache/cross-python packages
     arm_python=$root/python
-    "$arm_python" -c 'import cjnfuncs.resourcelock' 2>/dev/null && return
+    test -x "$root/resourcelock" && "$arm_python" -c "import cjnfuncs.resourcelock" 2>/dev/null && return
     echo "$self: getting aarch64's Python into $root" >&2
     rm -rf "$root"
     mkdir -p "$root/wheels"
