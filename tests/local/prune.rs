@@ -207,41 +207,6 @@ fn whoever_comes_meanwhile_gets_the_lock() {
     assert_eq!(fs::read_to_string(&counter).unwrap().trim(), "50");
 }
 
-/// Stopped between the look at the lock and its removal: whoever has used the lock meanwhile keeps it.
-#[test]
-fn used_between_the_look_and_the_removal() {
-    for used in [&["get"][..], &["run", "--", "true"]] {
-        let lock = TestLock::new("prune-between");
-        assert!(lock.command(&["run", "--", "true"]).status().unwrap().success());
-        let program = lock.command(&[]).get_program().to_owned();
-        wait_until("it is old enough", || {
-            let output = Command::new(&program)
-                .args(["prune", "--idle", "50ms", "--dry-run", lock.name()])
-                .output();
-            output.unwrap().stdout.starts_with(lock.name().as_bytes())
-        });
-        // Twice the lock is looked at, by two descriptors; the fifth is the removal's first.
-        let mut command = Command::new("strace");
-        command.args(["-D", "-qq", "-o", "/dev/null", "-e", "trace=open,openat"]);
-        command.arg("-P").arg(lock.paths().semaphore_path());
-        command.args(["-e", "inject=open,openat:signal=SIGSTOP:when=5"]);
-        command.arg(&program).args(["prune", "--idle", "50ms", lock.name()]);
-        let mut pruner = LineChild::spawn(&mut command);
-        wait_until("it is stopped", || {
-            matches!(crate::common::process_state(pruner.id()), Some('T' | 't'))
-        });
-        assert!(lock.command(used).status().unwrap().success());
-        // Again and again: each system call that strace looks at is a short stop, too, which may have been taken for this one.
-        wait_until("it has gone on to its end", || {
-            crate::common::run::signal(pruner.id(), nix::sys::signal::Signal::SIGCONT);
-            matches!(crate::common::process_state(pruner.id()), None | Some('Z'))
-        });
-        assert_eq!(pruner.line(), "nothing to remove");
-        assert!(pruner.wait().success());
-        assert_eq!(lock.objects().len(), 3);
-    }
-}
-
 #[test]
 fn remove_takes_names_and_patterns() {
     Machine::run(|machine| {

@@ -152,6 +152,42 @@ fn occupied(name: &LockName) -> u64 {
 mod tests {
     use super::*;
 
+    /// Used between the look at a lock and its removal: what was asked is asked again, of the note and of the table.
+    #[test]
+    fn used_between_the_look_and_the_removal() {
+        let name = LockName::new(format!("unused-{}", std::process::id())).unwrap();
+        let lock = crate::ResourceLock::open(name.as_str()).unwrap();
+        let hour = Condition::Unused(Duration::from_secs(3600));
+        let guard = lock.try_acquire().unwrap().unwrap();
+        assert_eq!(remove_if(&name, hour).unwrap(), Removed::Nothing, "held");
+        assert_eq!(
+            remove_if(&name, Condition::Unused(Duration::ZERO)).unwrap(),
+            Removed::Nothing,
+            "held"
+        );
+        drop(guard);
+        assert_eq!(remove_if(&name, hour).unwrap(), Removed::Nothing, "just used");
+        assert_eq!(unused(&name).unwrap(), None, "open");
+        assert_eq!(
+            remove_if(&name, Condition::Unused(Duration::ZERO)).unwrap(),
+            Removed::Lock
+        );
+        assert_eq!(
+            remove_if(&name, Condition::Unused(Duration::ZERO)).unwrap(),
+            Removed::Nothing,
+            "gone"
+        );
+        // By the table alone.
+        let lock = crate::ResourceLock::open(name.as_str()).unwrap();
+        drop(lock.try_acquire().unwrap());
+        let sight = Sight::open(&name, Terms::default().trust(), &mut Retry::default()).unwrap();
+        let table = &sight.objects().unwrap().table;
+        table.look();
+        assert!(!is_still_unused(table, Duration::from_secs(3600)) && is_still_unused(table, Duration::ZERO));
+        drop(lock);
+        assert_eq!(remove_unused(&name, Duration::ZERO).unwrap(), Removed::Lock);
+    }
+
     #[test]
     fn notes_of_all_kinds() {
         let now = SystemTime::now();
