@@ -38,6 +38,7 @@ command -v etcdctl                                | etcd-client  | the peer that
 command -v psql && ls /usr/lib/postgresql/*/bin/postgres | postgresql | an engine to lock with across machines
 test -x /usr/sbin/pgbouncer                      | pgbouncer    | a pooler, which must be refused
 command -v ip                                     | iproute2     | makes hosts, each with its own network
+command -v chromium                               | chromium     | shows the page of a history as people see it
 command -v openssl                                | openssl      | makes the certificates of test servers
 LIST
 }

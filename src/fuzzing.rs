@@ -302,7 +302,11 @@ fn assert_label_value(value: &str) {
 pub fn drawn(bytes: &[u8]) {
     let Some((state, history)) = seen(bytes) else { return };
     let name = state.name.as_str();
-    let timeline = Timeline::new(name, &history, Some(&state));
+    let mut past = Past::default();
+    past.add(name, Some(state.clone()), history);
+    // As one of several, too.
+    let _ = Timeline::new(None, &past).html();
+    let timeline = Timeline::new(Some(name), &past);
     let (svg, html) = (timeline.svg(), timeline.html());
     let picture = roxmltree::Document::parse(&svg).expect("well-formed XML");
     for element in picture.descendants().filter(roxmltree::Node::is_element) {

@@ -79,25 +79,26 @@ fn choose(past: &mut Past, args: &HistoryArgs) {
 }
 
 fn draw(past: &Past, args: &HistoryArgs) -> Result<(), Failure> {
-    let [lock] = past.locks.as_slice() else {
-        let what = "a picture shows one lock: resourcelock NAME history --svg FILE";
-        return Err(Failure::general(what));
-    };
-    let records: Vec<_> = past.iter().map(|(_, record)| record.clone()).collect();
-    let timeline = Timeline::new(&lock.name, &records, lock.state.as_ref());
-    write(&lock.name, args.svg.as_deref(), || timeline.svg())?;
-    write(&lock.name, args.html.as_deref(), || timeline.html())
+    let name = args.name.as_deref().map(bare);
+    let timeline = Timeline::new(name, past);
+    write(name, args.svg.as_deref(), || timeline.svg())?;
+    write(name, args.html.as_deref(), || timeline.html())
 }
 
 /// Writes a picture to `path`, if one was given; `-` is standard output.
-fn write(name: &str, path: Option<&Path>, picture: impl FnOnce() -> String) -> Result<(), Failure> {
+fn write(name: Option<&str>, path: Option<&Path>, picture: impl FnOnce() -> String) -> Result<(), Failure> {
     match path {
         None => Ok(()),
         Some(path) if path == Path::new("-") => {
             output::print(&picture())?;
             Ok(())
         }
-        Some(path) => fs::write(path, picture())
-            .map_err(|error| Failure::about(name, format!("cannot write {}: {error}", path.display()))),
+        Some(path) => fs::write(path, picture()).map_err(|error| {
+            let what = format!("cannot write {}: {error}", path.display());
+            match name {
+                Some(name) => Failure::about(name, what),
+                None => Failure::general(what),
+            }
+        }),
     }
 }

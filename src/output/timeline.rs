@@ -1,6 +1,6 @@
 //! A picture of who waited and who held, over time: SVG, alone or in an HTML page.
 //!
-//! One row for each process, or for each command and user if there are many. It can be read in black and white: waiting is
+//! A lane for each lock, with a heading if there are several. In it, one row for each process, or for each command and user if there are many. It can be read in black and white: waiting is
 //! hatched, each mode of holding has its pattern, and what did not end as usual has a mark. [`Scale`] places everything;
 //! [`escape`] escapes text.
 
@@ -9,10 +9,11 @@ mod rows;
 mod scale;
 mod spans;
 
+use super::past::{Past, PastLock};
 use chrono::{DateTime, Local};
 use marks::Mark;
 use resourcelock::system::disturbs;
-use resourcelock::{Ended, HistoryRecord, Mode, State};
+use resourcelock::{Ended, Mode};
 use rows::{Place, Row};
 use scale::Scale;
 use spans::Span;
@@ -30,30 +31,86 @@ const BOTTOM: f64 = 34.0;
 /// The height of a line of the legend, and where the first one begins.
 const LEGEND: f64 = 20.0;
 const LEGEND_TOP: f64 = 56.0;
+/// The height of the band with a lock's name, where there are several.
+const HEADING: f64 = 26.0;
+/// More locks are not drawn.
+const MOST_LOCKS: usize = 12;
 /// Shorter bars would be invisible.
 const THINNEST: f64 = 1.0;
 /// A mark's distance from its bar's end.
 const BESIDE: f64 = 8.0;
 
-/// The picture of a lock's last requests, including those that still hold or wait.
+/// The picture of the last requests for a lock, or for several, including those that still hold or wait.
 pub struct Timeline {
+    title: String,
+    groups: Vec<Group>,
+    /// Locks for which there is no space.
+    left_out: usize,
+}
+
+/// A lock's part of the picture.
+struct Group {
     name: String,
+    /// How its requests ended, in words.
+    summary: String,
     spans: Vec<Span>,
     places: Vec<Place>,
     rows: Vec<Row>,
+    /// Where it begins, below the top of the first one; and its first row.
+    top: f64,
+    first_row: f64,
+}
+
+impl Group {
+    fn bottom(&self) -> f64 {
+        self.first_row + self.rows.last().map_or(0.0, |row| row.top + row.height())
+    }
 }
 
 impl Timeline {
-    /// For the lock `name`, which does not exist if `state` is `None`.
-    pub fn new(name: &str, records: &[HistoryRecord], state: Option<&State>) -> Self {
-        let spans = spans::all(records, state);
-        let (rows, places) = rows::arrange(&spans);
-        Self {
-            name: name.to_owned(),
-            spans,
-            places,
-            rows,
+    /// Of these locks: `name` names one, else it is about all.
+    pub fn new(name: Option<&str>, past: &Past) -> Self {
+        let of_lock = |place: usize| {
+            let records = past.records.iter().filter(move |(of, _)| *of == place);
+            records.map(|(_, record)| record)
+        };
+        let locks = past.locks.iter().enumerate();
+        let mut locks: Vec<(&PastLock, Vec<Span>)> = locks
+            .map(|(place, lock)| (lock, spans::all(of_lock(place), lock.state.as_ref())))
+            .filter(|(_, spans)| name.is_some() || !spans.is_empty())
+            .collect();
+        let all = locks.len();
+        if all > MOST_LOCKS {
+            // Those with the most requests, in the order of their names.
+            locks.sort_by_key(|(_, spans)| std::cmp::Reverse(spans.len()));
+            locks.truncate(MOST_LOCKS);
+            locks.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         }
+        let most = rows::most_of_each(locks.len());
+        let heading = if name.is_some() { 0.0 } else { HEADING };
+        let mut groups: Vec<Group> = Vec::with_capacity(locks.len());
+        for (lock, spans) in locks {
+            let (rows, places) = rows::arrange(&spans, most);
+            let top = groups.last().map_or(0.0, Group::bottom);
+            groups.push(Group {
+                name: lock.name.clone(),
+                summary: summary(&spans),
+                spans,
+                places,
+                rows,
+                top,
+                first_row: top + heading,
+            });
+        }
+        Self {
+            title: name.map_or_else(|| format!("{all} locks"), str::to_owned),
+            left_out: all - groups.len(),
+            groups,
+        }
+    }
+
+    fn spans(&self) -> impl Iterator<Item = &Span> + Clone {
+        self.groups.iter().flat_map(|group| &group.spans)
     }
 
     /// A standalone picture.
@@ -64,42 +121,65 @@ impl Timeline {
     /// A self-contained page.
     pub fn html(&self) -> String {
         let mut rows = String::new();
-        for span in &self.spans {
-            let _ = writeln!(rows, "<li>{}</li>", escape(&span.description()));
+        for group in &self.groups {
+            for span in &group.spans {
+                let _ = writeln!(
+                    rows,
+                    "<li>{}</li>",
+                    escape(&group.describe(span, self.groups.len() > 1))
+                );
+            }
         }
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n<title>{name}: who waited, who held</title>\n\
              <style>body{{font:15px/1.4 sans-serif;margin:2em auto;max-width:1060px;padding:0 1em}}\
-             svg{{width:100%;height:auto}}li{{font-size:13px}}g.request:hover rect{{stroke:#000;stroke-width:1.5}}</style>\n\
-             {picture}\n<details><summary>{count} requests as text</summary>\n<ol>\n{rows}</ol>\n</details>\n</html>\n",
-            name = escape(&self.name),
+             svg{{width:100%;height:auto}}li{{font-size:13px}}g.request:hover rect{{stroke:#000;stroke-width:1.5}}\
+             g.other{{opacity:.12}}li.other{{display:none}}</style>\n\
+             <p><label>Show only: <input id=\"only\" type=\"search\" placeholder=\"command, user, crashed, refused\"></label> \
+             <output id=\"found\"></output></p>\n\
+             {picture}\n<details><summary>{count} requests as text</summary>\n<ol>\n{rows}</ol>\n</details>\n{SCRIPT}</html>\n",
+            name = escape(&self.title),
             picture = self.picture(),
-            count = self.spans.len(),
+            count = self.spans().count(),
         )
     }
 
     fn picture(&self) -> String {
         let (legend, lines) = self.legend();
         let top = LEGEND_TOP + LEGEND * lines as f64;
-        let height = top + self.rows_height().max(BAR) + BOTTOM;
-        let scale = Scale::of(&self.spans);
+        let height = top + self.height().max(BAR) + BOTTOM;
+        let scale = Scale::of(self.spans());
+        let period = scale.as_ref().map(Scale::period).unwrap_or_default();
+        let more = match self.groups.as_slice() {
+            [group] if group.first_row == group.top => group.summary.clone(),
+            _ if self.left_out > 0 => format!("{} more locks are not shown", self.left_out),
+            _ => String::new(),
+        };
+        let beside = 12.0 + period.chars().count() as f64 * 6.7 + 18.0;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
              height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n\
              <title>{name}: who waited, who held</title>\n{PATTERNS}\
              <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
              <text x=\"12\" y=\"24\" font-size=\"16\" font-weight=\"bold\">{name}</text>\n\
-             <text x=\"12\" y=\"42\" fill=\"#333\">{period}</text>\n{legend}",
-            name = escape(&self.name),
-            period = scale.as_ref().map(Scale::period).unwrap_or_default(),
+             <text x=\"12\" y=\"42\" fill=\"#333\">{period}</text>\n\
+             <text x=\"{beside:.1}\" y=\"42\" fill=\"#333\">{more}</text>\n{legend}",
+            name = escape(&self.title),
+            period = escape(&period),
+            more = escape(&more),
         );
         match scale {
             Some(scale) => {
                 self.axis(&mut svg, &scale, top);
-                self.labels(&mut svg, top);
-                for (span, place) in self.spans.iter().zip(&self.places) {
-                    self.request(&mut svg, &scale, span, *place, top);
+                for group in &self.groups {
+                    group.heading(&mut svg, top);
+                    group.labels(&mut svg, top);
+                }
+                for group in &self.groups {
+                    for (span, place) in group.spans.iter().zip(&group.places) {
+                        group.request(&mut svg, &scale, span, *place, top, self.groups.len() > 1);
+                    }
                 }
             }
             None => {
@@ -111,12 +191,12 @@ impl Timeline {
         svg
     }
 
-    fn rows_height(&self) -> f64 {
-        self.rows.last().map_or(0.0, |row| row.top + row.height())
+    fn height(&self) -> f64 {
+        self.groups.last().map_or(0.0, Group::bottom)
     }
 
     fn axis(&self, svg: &mut String, scale: &Scale, top: f64) {
-        let bottom = top + self.rows_height();
+        let bottom = top + self.height();
         for tick in scale.ticks() {
             let (x, label, anchor) = (tick.x, escape(&tick.label), tick.anchor);
             let y = bottom + 16.0;
@@ -133,59 +213,10 @@ impl Timeline {
         );
     }
 
-    fn labels(&self, svg: &mut String, top: f64) {
-        for (number, row) in self.rows.iter().enumerate() {
-            let (top, height) = (top + row.top, row.height());
-            if number % 2 == 1 {
-                let _ = write!(
-                    svg,
-                    "<rect x=\"0\" y=\"{top}\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#000\" fill-opacity=\"0.04\"/>"
-                );
-            }
-            let _ = writeln!(
-                svg,
-                "<text class=\"row\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
-                LABELS - 12.0,
-                top + height / 2.0 + 4.0,
-                escape(&cut(&row.label))
-            );
-        }
-    }
-
-    fn request(&self, svg: &mut String, scale: &Scale, span: &Span, place: Place, top: f64) {
-        let Some(row) = self.rows.get(place.row) else { return };
-        let (y, height) = (top + row.lane_top(place.lane), row.bar());
-        let (queued, end) = (scale.x(span.queued), scale.x(span.end));
-        let granted = span.granted.map(|granted| scale.x(granted));
-        let _ = write!(
-            svg,
-            "<g class=\"request\"><title>{}</title>",
-            escape(&span.description())
-        );
-        let wait_ends = granted.unwrap_or(end);
-        let refused = span.how == Some(Ended::Refused);
-        if !refused && (wait_ends - queued >= THINNEST || granted.is_none()) {
-            svg.push_str(&bar(queued, wait_ends, y, height, WAITING));
-        }
-        if let Some(granted) = granted {
-            svg.push_str(&bar(granted, end, y, height, fill(span)));
-        }
-        if let Some(mark) = span.how.and_then(marks::of) {
-            // A refusal takes no time: its mark is all that there is.
-            let x = if refused {
-                end
-            } else {
-                end.max(wait_ends + THINNEST) + BESIDE
-            };
-            svg.push_str(&mark.at(x, y + height / 2.0));
-        }
-        svg.push_str("</g>\n");
-    }
-
     /// What is in the picture, and on how many lines.
     fn legend(&self) -> (String, usize) {
         let mut bars = vec![(WAITING, "waiting")];
-        let holds = || self.spans.iter().filter(|span| span.granted.is_some());
+        let holds = || self.spans().filter(|span| span.granted.is_some());
         let is = |mode: fn(Mode) -> bool| holds().any(|span| mode(span.mode));
         let (shared, slots) = (
             is(|mode| mode == Mode::Shared),
@@ -201,7 +232,7 @@ impl Timeline {
             bars.push((SLOT, "holding (a slot)"));
         }
         let mut marks: Vec<Mark> = Vec::new();
-        for mark in self.spans.iter().filter_map(|span| marks::of(span.how?)) {
+        for mark in self.spans().filter_map(marks::of) {
             if marks.iter().all(|other| other.meaning != mark.meaning) {
                 marks.push(mark);
             }
@@ -232,6 +263,134 @@ impl Timeline {
         (svg, line as usize + 1)
     }
 }
+
+impl Group {
+    /// A request in words; `named`: of which lock.
+    fn describe(&self, span: &Span, named: bool) -> String {
+        match named {
+            true => format!("{}: {}", self.name, span.description()),
+            false => span.description(),
+        }
+    }
+
+    /// The lock's name and how its requests ended, on a band above its rows.
+    fn heading(&self, svg: &mut String, top: f64) {
+        if self.first_row == self.top {
+            return;
+        }
+        let (top, text) = (top + self.top + 3.0, top + self.top + 16.0);
+        let height = HEADING - 4.0;
+        let _ = writeln!(
+            svg,
+            "<rect x=\"0\" y=\"{top}\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#e3e7ee\"/>\
+             <text class=\"lock\" x=\"12\" y=\"{text}\" font-weight=\"bold\">{}</text>\
+             <text x=\"{LABELS}\" y=\"{text}\" fill=\"#333\">{}</text>",
+            escape(&cut(&self.name)),
+            escape(&self.summary)
+        );
+    }
+
+    fn labels(&self, svg: &mut String, top: f64) {
+        for (number, row) in self.rows.iter().enumerate() {
+            let (top, height) = (top + self.first_row + row.top, row.height());
+            if number % 2 == 1 {
+                let _ = write!(
+                    svg,
+                    "<rect x=\"0\" y=\"{top}\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#000\" fill-opacity=\"0.04\"/>"
+                );
+            }
+            let _ = writeln!(
+                svg,
+                "<text class=\"row\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+                LABELS - 12.0,
+                top + height / 2.0 + 4.0,
+                escape(&cut(&row.label))
+            );
+        }
+    }
+
+    fn request(&self, svg: &mut String, scale: &Scale, span: &Span, place: Place, top: f64, named: bool) {
+        let Some(row) = self.rows.get(place.row) else { return };
+        let (y, height) = (top + self.first_row + row.lane_top(place.lane), row.bar());
+        let (queued, end) = (scale.x(span.queued), scale.x(span.end));
+        let granted = span.granted.map(|granted| scale.x(granted));
+        let _ = write!(
+            svg,
+            "<g class=\"request\"><title>{}</title>",
+            escape(&self.describe(span, named))
+        );
+        let wait_ends = granted.unwrap_or(end);
+        let refused = span.how == Some(Ended::Refused);
+        if !refused && (wait_ends - queued >= THINNEST || granted.is_none()) {
+            svg.push_str(&bar(queued, wait_ends, y, height, WAITING));
+        }
+        if let Some(granted) = granted {
+            svg.push_str(&bar(granted, end, y, height, fill(span)));
+        }
+        if let Some(mark) = marks::of(span) {
+            // A refusal takes no time: its mark is all that there is.
+            let x = if refused {
+                end
+            } else {
+                end.max(wait_ends + THINNEST) + BESIDE
+            };
+            svg.push_str(&mark.at(x, y + height / 2.0));
+        }
+        svg.push_str("</g>\n");
+    }
+}
+
+/// How requests ended, in words: the usual first, then what went wrong.
+fn summary(spans: &[Span]) -> String {
+    let count = |is: &dyn Fn(&Span) -> bool| spans.iter().filter(|span| is(span)).count();
+    let mut parts = Vec::new();
+    let mut add = |number: usize, what: &str| {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    };
+    let holds = count(&|span| span.granted.is_some() && span.how.is_some());
+    add(holds, if holds == 1 { "hold" } else { "holds" });
+    add(
+        count(&|span| span.granted.is_some() && span.how.is_none()),
+        "still holding",
+    );
+    add(
+        count(&|span| span.granted.is_none() && span.how.is_none()),
+        "still waiting",
+    );
+    let failed = |span: &Span| span.how == Some(Ended::Released) && marks::of(span).is_some();
+    add(count(&failed), "failed");
+    for how in [
+        Ended::Crashed,
+        Ended::Limit,
+        Ended::Abandoned,
+        Ended::Forced,
+        Ended::Expired,
+        Ended::Refused,
+        Ended::TimedOut,
+        Ended::Cancelled,
+    ] {
+        let what = if how == Ended::Limit {
+            "ended at the limit"
+        } else {
+            how.as_str()
+        };
+        add(count(&|span| span.how == Some(how)), what);
+    }
+    parts.join(", ")
+}
+
+/// The field of the page above: what does not contain its text fades.
+const SCRIPT: &str = "<script>\n\
+    const requests = [...document.querySelectorAll('g.request')], items = [...document.querySelectorAll('li')];\n\
+    document.getElementById('only').addEventListener('input', event => {\n\
+    const text = event.target.value.trim().toLowerCase();\n\
+    const fits = element => element.textContent.toLowerCase().includes(text);\n\
+    for (const element of [...requests, ...items]) element.classList.toggle('other', !fits(element));\n\
+    const found = requests.filter(fits).length;\n\
+    document.getElementById('found').textContent = text && `${found} of ${requests.length} requests`;\n\
+    });\n</script>\n";
 
 /// What the bars are painted with.
 const PATTERNS: &str = "<defs>\

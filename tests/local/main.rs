@@ -76,6 +76,7 @@ mod stopped_inside;
 mod syslog;
 mod taken_anew;
 #[cfg(feature = "tokio")]
+mod timeline_page;
 mod tokio_tasks;
 mod trust_claims;
 mod trust_t1;

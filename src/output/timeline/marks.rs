@@ -1,7 +1,8 @@
 //! What a request that did not end as usual has beside its bar. Each has a shape of its own, to be told apart in black and
 //! white.
 
-use resourcelock::Ended;
+use super::spans::Span;
+use resourcelock::{CommandEnd, Ended};
 
 /// A shape around (0, 0), 10 wide.
 pub struct Mark {
@@ -12,8 +13,8 @@ pub struct Mark {
     stroke: &'static str,
 }
 
-/// The mark of a request that ended like this.
-pub fn of(how: Ended) -> Option<Mark> {
+/// The mark of a request that ended like this; `None`: as it should, or not yet.
+pub fn of(span: &Span) -> Option<Mark> {
     let mark = |meaning, path, fill, stroke| {
         Some(Mark {
             meaning,
@@ -24,8 +25,17 @@ pub fn of(how: Ended) -> Option<Mark> {
     };
     const RED: &str = "#b3261e";
     const RING: &str = "M0 -4.5A4.5 4.5 0 1 0 0.01 -4.5Z";
-    match how {
+    match span.how? {
+        Ended::Released if matches!(span.command_end, Some(end) if end != CommandEnd::Exited(0)) => {
+            mark("failed: status other than 0", "M-3.5 -3.5H3.5V3.5H-3.5Z", RED, RED)
+        }
         Ended::Released | Ended::WithProcess => None,
+        Ended::Limit => mark(
+            "ended at its limit",
+            "M-5 0H2M-1 -3L2 0L-1 3M4.5 -5V5",
+            "none",
+            "#7a4d00",
+        ),
         Ended::Abandoned => mark("abandoned: its process died", "M-4 -4L4 4M-4 4L4 -4", "none", RED),
         Ended::Crashed => mark("crashed", "M-5 0H5M-2.5 -4.3L2.5 4.3M-2.5 4.3L2.5 -4.3", "none", RED),
         Ended::Expired => mark(

@@ -8,8 +8,10 @@ use std::time::SystemTime;
 
 /// More rows make no picture that could be read.
 pub const MOST: usize = 40;
+/// But a lock has at least so many.
+const LEAST: usize = 3;
 /// Requests of one row that overlap are beside each other, as far as there is space.
-const MOST_LANES: usize = 4;
+const MOST_LANES: usize = 8;
 
 /// Above and below the bars of a row.
 const MARGIN: f64 = 4.0;
@@ -55,17 +57,22 @@ pub struct Place {
     pub lane: usize,
 }
 
-/// One row for each process; if these are too many, one for each command and user, and if these are too many, one more for
+/// How many rows each of so many locks may have.
+pub fn most_of_each(locks: usize) -> usize {
+    (MOST / locks.max(1)).max(LEAST)
+}
+
+/// At most so many rows: one for each process; if these are too many, one for each command and user, and if these are too many, one more for
 /// all the others. In the order of their first requests.
-pub fn arrange(spans: &[Span]) -> (Vec<Row>, Vec<Place>) {
+pub fn arrange(spans: &[Span], most: usize) -> (Vec<Row>, Vec<Place>) {
     let process = |span: &Span| (span.command(), names::pid(&span.requester));
     let processes: HashSet<_> = spans.iter().map(process).collect();
-    let keys: Vec<Key> = if processes.len() <= MOST {
+    let keys: Vec<Key> = if processes.len() <= most {
         spans.iter().map(process).collect()
     } else {
         spans.iter().map(|span| (span.command(), span.user())).collect()
     };
-    let shown = most_frequent(&keys);
+    let shown = most_frequent(&keys, most);
     let mut rows: Vec<(Option<&Key>, HashSet<String>)> = Vec::new();
     let mut places: Vec<Place> = Vec::with_capacity(spans.len());
     for (span, key) in spans.iter().zip(&keys) {
@@ -78,7 +85,7 @@ pub fn arrange(spans: &[Span]) -> (Vec<Row>, Vec<Place>) {
         places.push(Place { row, lane: 0 });
     }
     let lanes = lanes(spans, &mut places, rows.len());
-    let grouped = processes.len() > MOST;
+    let grouped = processes.len() > most;
     let rows = rows.into_iter().zip(lanes).map(|((key, pids), lanes)| Row {
         label: match key {
             None => format!("other commands \u{d7}{}", pids.len()),
@@ -98,15 +105,15 @@ pub fn arrange(spans: &[Span]) -> (Vec<Row>, Vec<Place>) {
 }
 
 /// The keys that have a row of their own: all of them, or those with the most requests.
-fn most_frequent(keys: &[Key]) -> HashSet<&Key> {
+fn most_frequent(keys: &[Key], most: usize) -> HashSet<&Key> {
     let mut counted: HashMap<_, usize> = HashMap::new();
     for key in keys {
         *counted.entry(key).or_default() += 1;
     }
     let mut keys: Vec<_> = counted.into_iter().collect();
-    if keys.len() > MOST {
+    if keys.len() > most {
         keys.sort_by(|(one, more), (other, less)| less.cmp(more).then(one.cmp(other)));
-        keys.truncate(MOST - 1);
+        keys.truncate(most - 1);
     }
     keys.into_iter().map(|(key, _)| key).collect()
 }

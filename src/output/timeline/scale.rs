@@ -25,9 +25,9 @@ pub struct Tick {
 
 impl Scale {
     /// For these requests, if there are any.
-    pub fn of(spans: &[Span]) -> Option<Self> {
-        let first = spans.iter().map(|span| span.queued).min()?;
-        let last = spans.iter().map(|span| span.end).max()?;
+    pub fn of<'s>(spans: impl Iterator<Item = &'s Span> + Clone) -> Option<Self> {
+        let first = spans.clone().map(|span| span.queued).min()?;
+        let last = spans.map(|span| span.end).max()?;
         // A single instant is shown as a millisecond.
         let length = last.duration_since(first).unwrap_or_default();
         let length = length.max(Duration::from_millis(1));

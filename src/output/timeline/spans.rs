@@ -3,7 +3,7 @@
 use super::precise;
 use crate::output::sentence::duration;
 use crate::output::{names, view};
-use resourcelock::{Ended, HistoryRecord, Holder, Mode, Requester, State, Waiter};
+use resourcelock::{CommandEnd, Ended, HistoryRecord, Holder, Mode, Requester, State, Waiter};
 use std::fmt::Write;
 use std::time::SystemTime;
 
@@ -18,11 +18,13 @@ pub struct Span {
     pub end: SystemTime,
     /// `None`: it has not ended yet.
     pub how: Option<Ended>,
+    pub command_end: Option<CommandEnd>,
+    note: String,
 }
 
 /// All requests that have a place on the time axis, in the order in which they were made.
-pub fn all(records: &[HistoryRecord], state: Option<&State>) -> Vec<Span> {
-    let mut spans: Vec<Span> = records.iter().filter_map(Span::ended).collect();
+pub fn all<'r>(records: impl Iterator<Item = &'r HistoryRecord>, state: Option<&State>) -> Vec<Span> {
+    let mut spans: Vec<Span> = records.filter_map(Span::ended).collect();
     if let Some(state) = state {
         let holders = state.holders.iter();
         spans.extend(holders.filter_map(|holder| Span::holds(holder, state.read_at)));
@@ -44,6 +46,8 @@ impl Span {
             granted: record.granted(),
             end: record.ended,
             how: Some(record.how),
+            command_end: record.command_end,
+            note: record.note.clone(),
         })
     }
 
@@ -56,6 +60,8 @@ impl Span {
             granted: holder.since,
             end: now,
             how: None,
+            command_end: None,
+            note: String::new(),
         })
     }
 
@@ -68,6 +74,8 @@ impl Span {
             granted: None,
             end: now,
             how: None,
+            command_end: None,
+            note: String::new(),
         })
     }
 
@@ -98,6 +106,14 @@ impl Span {
             None => "still waiting",
         };
         let _ = write!(text, ", {end}");
+        match self.command_end {
+            Some(CommandEnd::Exited(status)) => _ = write!(text, ", status {status}"),
+            Some(CommandEnd::Killed(signal)) => _ = write!(text, ", killed by {}", names::signal(signal)),
+            _ => {}
+        }
+        if !self.note.is_empty() && self.note != self.command() {
+            let _ = write!(text, ": {}", self.note);
+        }
         text
     }
 }
