@@ -332,7 +332,8 @@ fn list_fits_the_terminal() {
 #[test]
 fn metrics_have_the_text_format() {
     let metrics = printed_in_private_shm(
-        "$RL 'we\"ird\\name' get -q; $RL idle get -q; $RL idle unget -q; $RL idle get -q; $RL idle get -nq; $RL list --prometheus",
+        "for name in 'we\"ird\\name' idle; do $RL \"$name\" run -- true; done
+         $RL 'we\"ird\\name' get -q; $RL idle get -q; $RL idle unget -q; $RL idle get -q; $RL idle get -nq; $RL list --prometheus",
     );
     let mut described = std::collections::HashSet::new();
     let mut samples = 0;
@@ -358,7 +359,7 @@ fn metrics_have_the_text_format() {
     for line in [
         "resourcelock_other_locks 0",
         "resourcelock_held{lock=\"we\\\"ird\\\\name\"} 1",
-        "resourcelock_acquisitions_total{lock=\"idle\"} 2",
+        "resourcelock_acquisitions_total{lock=\"idle\"} 3",
         "resourcelock_conflicts_total{lock=\"idle\"} 1",
         "resourcelock_timeouts_total{lock=\"idle\"} 1",
         "resourcelock_consecutive_timeouts{lock=\"idle\"} 1",
