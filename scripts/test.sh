@@ -119,6 +119,8 @@ follow() {
 # Runs a part, even if an earlier one failed.
 part() {
     local start=$SECONDS
+    # It is there before anything writes to it, since `follow` opens it at once.
+    true >"$outputs/$1"
     tests --no-fail-fast "${@:2}" >"$outputs/$1" 2>&1 &
     follow "$1" "$!" "$start"
 }
