@@ -136,7 +136,7 @@ impl Timeline {
              <style>body{{font:15px/1.4 sans-serif;margin:2em auto;max-width:1060px;padding:0 1em}}\
              svg{{width:100%;height:auto}}li{{font-size:13px}}g.request:hover rect{{stroke:#000;stroke-width:1.5}}\
              g.other{{opacity:.12}}li.other{{display:none}}</style>\n\
-             <p><label>Show only: <input id=\"only\" type=\"search\" placeholder=\"command, user, crashed, refused\"></label> \
+             <p><label>Show only: <input id=\"only\" type=\"search\" placeholder=\"command, user, crashed, refused\"/></label> \
              <output id=\"found\"></output></p>\n\
              {picture}\n<details><summary>{count} requests as text</summary>\n<ol>\n{rows}</ol>\n</details>\n{SCRIPT}</html>\n",
             name = escape(&self.title),
@@ -389,7 +389,7 @@ const SCRIPT: &str = "<script>\n\
     const fits = element => element.textContent.toLowerCase().includes(text);\n\
     for (const element of [...requests, ...items]) element.classList.toggle('other', !fits(element));\n\
     const found = requests.filter(fits).length;\n\
-    document.getElementById('found').textContent = text && `${found} of ${requests.length} requests`;\n\
+    document.getElementById('found').textContent = text ? `${found} of ${requests.length} requests` : '';\n\
     });\n</script>\n";
 
 /// What the bars are painted with.

@@ -75,8 +75,8 @@ mod stop;
 mod stopped_inside;
 mod syslog;
 mod taken_anew;
-#[cfg(feature = "tokio")]
 mod timeline_page;
+#[cfg(feature = "tokio")]
 mod tokio_tasks;
 mod trust_claims;
 mod trust_t1;
