@@ -240,6 +240,21 @@ pub fn runs(pid: u32) -> bool {
     !matches!(state, None | Some("Z" | "X"))
 }
 
+/// The guard of a `run`, other than `not`, once it is called so: it names itself, which may be after the command has begun.
+pub fn guard(holder: &Run, not: u32) -> u32 {
+    let mut found = None;
+    wait_until("there is a guard", || {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it lives");
+        let mut children = children.split_whitespace().map(|pid| pid.parse().expect("a number"));
+        found = children.find(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name == "lock-guard\n" && runs(*pid) && *pid != not
+        });
+        found.is_some()
+    });
+    found.expect("it is there")
+}
+
 /// Figures measured in several attempts.
 #[derive(Default)]
 pub struct Figures(Mutex<BTreeMap<String, Vec<i64>>>);

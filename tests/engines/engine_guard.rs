@@ -1,7 +1,7 @@
 //! The guard process where the system makes its work hard: no descriptors, no /proc, reused process ids.
 
 use crate::engine_common::etcd::{Etcd, Version};
-use crate::engine_common::journal::{Journal, Run, runs};
+use crate::engine_common::journal::{Journal, Run, guard, runs};
 use crate::engine_common::{signal, wait_until};
 use std::process::{Command, Stdio};
 
@@ -37,15 +37,6 @@ const WITHOUT_PROC: [&str; 5] = [
     "mount -t tmpfs tmpfs /proc && exec \"$0\" \"$@\"",
 ];
 
-/// The guard of a `run`.
-fn guard(holder: &Run) -> u32 {
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("it lives");
-    let mut children = children.split_whitespace();
-    let is_guard = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|n| n == "lock-guard\n");
-    let guard = children.find(is_guard).expect("there is a guard");
-    guard.parse().expect("a number")
-}
-
 /// Even a guard that cannot get a descriptor of the command, at first or ever, ends the command, and then exits.
 #[test]
 fn no_descriptor_of_the_command() {
@@ -73,7 +64,7 @@ fn no_descriptor_of_the_command() {
                 journal.wait_for(1);
                 let mut next = journal.run(TTL, 0, &[]);
                 wait_until("the next one waits", || journal.waiting() == 1);
-                let guard = guard(&holder);
+                let guard = guard(&holder, 0);
                 holder.signal(signal);
                 assert_eq!(next.status(), 0, "{how}");
                 if signal == "STOP" {
@@ -125,7 +116,7 @@ while stranger is None or stranger.pid != number:
     with open("/proc/sys/kernel/ns_last_pid", "w") as last:
         last.write(str(number - 1))
     stranger = subprocess.Popen(["sleep", "300"], start_new_session=True)
-first = guard(holder)
+first = until("there is a guard", lambda: guard(holder))
 os.kill(first, signal.SIGKILL)
 until("there is another guard", lambda: guard(holder, first))
 os.kill(holder, signal.SIGSTOP)
@@ -266,14 +257,9 @@ fn asked_once_by_two_guards() {
     wait_until("it runs", || said() == "runs\n");
     etcd.signal_all("STOP");
     wait_until("it was asked to end", || said() == "runs\nTERM\n");
-    let first = guard(&holder);
+    let first = guard(&holder, 0);
     signal(first, "KILL");
-    wait_until("there is another guard", || {
-        let path = format!("/proc/{0}/task/{0}/children", holder.id());
-        let children = std::fs::read_to_string(path).expect("it lives");
-        let mut others = children.split_whitespace().filter(|pid| *pid != first.to_string());
-        others.any(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|n| n == "lock-guard\n"))
-    });
+    guard(&holder, first);
     assert_eq!(holder.status(), 76);
     assert_eq!(said(), "runs\nTERM\n");
 }
