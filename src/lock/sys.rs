@@ -222,8 +222,8 @@ impl Watched<'_> {
 const FALLBACK_SLICE_NS: u64 = 10_000_000;
 
 /// Sleeps until one of `on` (at most 4) is woken, until one does not have its value, until the monotonic clock (ns)
-/// reaches `until`, or until a signal handler has run. May return early for no reason: callers check again.
-pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
+/// reaches `until`, or until a signal handler has run: then true. May return early for no reason: callers check again.
+pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) -> bool {
     static NO_WAITV: AtomicU32 = AtomicU32::new(0);
     if on.len() > 1 && NO_WAITV.load(Ordering::Relaxed) == 0 {
         /// `struct futex_waitv` of linux/futex.h.
@@ -260,15 +260,18 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
             )
         };
         if r >= 0 {
-            return;
+            return false;
         }
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM | libc::EINVAL) => NO_WAITV.store(1, Ordering::Relaxed),
-            Some(libc::EFAULT) => return lose_truncated(on),
-            _ => return,
+            Some(libc::EFAULT) => {
+                lose_truncated(on);
+                return false;
+            }
+            error => return error == Some(libc::EINTR),
         }
     }
-    let Some(first) = on.first() else { return };
+    let Some(first) = on.first() else { return false };
     if on.iter().skip(1).any(|w| {
         if let Watched::Untouched(..) = w {
             return false;
@@ -278,16 +281,18 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
         // SAFETY: the address of a live atomic, aligned for u32.
         unsafe { AtomicU32::from_ptr(address.cast_mut()) }.load(Ordering::Relaxed) != value
     }) {
-        return;
+        return false;
     }
     let until = if on.len() > 1 {
         until.min(monotonic().saturating_add(FALLBACK_SLICE_NS))
     } else {
         until
     };
-    if sleep_on(first, until) == Some(libc::EFAULT) {
+    let error = sleep_on(first, until);
+    if error == Some(libc::EFAULT) {
         lose_truncated(on);
     }
+    error == Some(libc::EINTR)
 }
 
 /// Sleeps on one word; returns the error that ended it.

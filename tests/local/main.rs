@@ -56,6 +56,7 @@ mod modes;
 mod namespaces;
 mod no_proc;
 mod once_every;
+mod on_signal;
 mod order;
 mod peer_load;
 mod peer_sees;

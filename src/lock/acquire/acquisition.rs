@@ -121,6 +121,8 @@ struct Acquisition<'h, 'o> {
     /// Join the queue if the lock is taken.
     queue: bool,
     spin: Spin,
+    /// A signal has come, which ends the wait.
+    interrupted: bool,
     /// The lock was found taken.
     conflict: bool,
     /// Its time is up, and the lock was checked once more, for a dead holder.
@@ -164,6 +166,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             check_paths: Some(false),
             queue: options.queue_at_once && options.wait != Wait::No,
             spin: Spin::default(),
+            interrupted: false,
             conflict: false,
             last_check: false,
             swept: false,
@@ -175,7 +178,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     fn run(mut self) -> Result<Option<Share>> {
         loop {
-            if self.options.cancel.is_some_and(Cancel::is_cancelled) {
+            if self.interrupted || self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 if self.conflict {
                     self.gave_up(Ended::Cancelled);
                 }
@@ -306,7 +309,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         drop(current);
         self.note_conflict(&objects);
         let queued = Queued::new(self.handle, &objects, &self.request, (i, word), self.deadline);
-        match queued.wait(self.options.cancel, &mut self.on_wait) {
+        let on_signal = self.options.on_signal.as_ref();
+        match queued.wait((self.options.cancel, on_signal), &mut self.on_wait) {
             Waited::Granted => match granted_in_queue(&objects, i, word, self.request)? {
                 Some(hold) => self.granted(self.handle.current(), hold),
                 None => Ok(Next::Again), // released by force at once
@@ -443,11 +447,13 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         }
     }
 
-    /// Sleeps until then, or until the wait is cancelled.
-    fn nap(&self, until: u64) {
+    /// Sleeps until then, or until the wait is cancelled or a signal comes.
+    fn nap(&mut self, until: u64) {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let word = self.options.cancel.map_or(&NEVER, |cancel| &cancel.0);
-        sys::futex_wait(&[Watched::Word(word, 0)], until);
+        if sys::futex_wait(&[Watched::Word(word, 0)], until) {
+            self.interrupted = self.options.on_signal.as_ref().is_some_and(|stop| stop());
+        }
     }
 }
 

@@ -144,12 +144,12 @@ impl Handle {
         self.current_if_free()
     }
 
-    /// The token of the handle's latest hold.
-    pub(crate) fn held_token(&self) -> Option<u64> {
+    /// The token of the handle's latest hold, and true if its holder was told of a death.
+    pub(crate) fn latest_hold(&self) -> Option<(u64, bool)> {
         let current = self.current();
         let mut latest_first = current.holds.iter().rev();
         let held = latest_first.find(|hold| hold.is_held() && !hold.detached);
-        held.map(|hold| hold.token)
+        held.map(|hold| (hold.token, hold.abandoned != 0))
     }
 
     /// Clears the mark that a holder died, by the hold with this token, or the latest one: see [`Hold::mark_recovered`].

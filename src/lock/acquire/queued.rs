@@ -12,7 +12,7 @@ use crate::lock::shm::process;
 use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::request::Request;
 use crate::lock::sys::{self, Watched};
-use crate::lock::types::get_options::OnWait;
+use crate::lock::types::get_options::{OnSignal, OnWait};
 use crate::lock::types::{Cancel, Ended};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,7 +36,7 @@ const FOREIGN_NS: u64 = 100 * MS;
 pub(crate) enum Waited {
     Granted,
     TimedOut,
-    /// Through the request's [`Cancel`].
+    /// Through the request's [`Cancel`], or what it has for signals.
     Cancelled,
     /// Start again: the lock's files were replaced, or the request is gone from the table.
     Again,
@@ -45,6 +45,10 @@ pub(crate) enum Waited {
     /// Its time is up and nobody holds the lock, but a process stands still in the middle of changing the table.
     StoodStill(NotDone),
 }
+
+/// What ends a wait from outside: [`GetOptions::cancel`](crate::GetOptions::cancel),
+/// [`GetOptions::on_signal`](crate::GetOptions::on_signal).
+pub(crate) type Stops<'a> = (Option<&'a Cancel>, Option<&'a OnSignal<'a>>);
 
 /// Why a request leaves the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,14 +128,16 @@ impl<'a> Queued<'a> {
 
     /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled. If that panics (in
     /// what the program wants to be called), the request leaves the queue.
-    pub(crate) fn wait(mut self, cancel: Option<&Cancel>, on_wait: &mut &[OnWait<'_>]) -> Waited {
-        let waited = self.wait_for_end(cancel, on_wait);
+    pub(crate) fn wait(mut self, stops: Stops<'_>, on_wait: &mut &[OnWait<'_>]) -> Waited {
+        let waited = self.wait_for_end(stops, on_wait);
         self.over = true;
         waited
     }
 
-    fn wait_for_end(&mut self, cancel: Option<&Cancel>, on_wait: &mut &[OnWait<'_>]) -> Waited {
+    fn wait_for_end(&mut self, (cancel, on_signal): Stops<'_>, on_wait: &mut &[OnWait<'_>]) -> Waited {
         let queued = self.request.queued;
+        // It may have come before we sleep.
+        let mut signal = true;
         let tell_at = |on_wait: &[OnWait<'_>]| {
             on_wait.first().map_or(u64::MAX, |(after, _)| {
                 queued.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
@@ -158,6 +164,9 @@ impl<'a> Queued<'a> {
             if let Some(why) = self.reason_to_leave(cancel, now) {
                 return self.leave(now, why);
             }
+            if std::mem::take(&mut signal) && on_signal.is_some_and(|stop| stop()) {
+                return self.leave(sys::monotonic(), Leave::Cancelled);
+            }
             if now >= tell_at(on_wait)
                 && let Some(((_, tell), later)) = on_wait.split_first()
             {
@@ -179,7 +188,7 @@ impl<'a> Queued<'a> {
             let latest = self.deadline.min(tell_at(on_wait));
             let until = |after: u64| now.saturating_add(after).min(latest);
             let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
-            self.sleep(&check, cancel, next, foreign);
+            signal = self.sleep(&check, cancel, next, foreign);
         }
     }
 
@@ -242,8 +251,9 @@ impl<'a> Queued<'a> {
     }
 
     /// Sleeps until the request's word changes, the wait is cancelled, or `until`. While a foreign process holds the
-    /// semaphore, the head sleeps in that as well, and until `foreign_until`.
-    fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) {
+    /// semaphore, the head sleeps in that as well, and until `foreign_until`. True if
+    /// a signal handler has run.
+    fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) -> bool {
         let word = &self.objects.table.words[self.i & (REQUESTS - 1)];
         let own = || Watched::Word(word, self.word.at(Stage::Waiting).0);
         let cancel = cancel.map(|cancel| Watched::Word(&cancel.0, 0));
@@ -251,12 +261,12 @@ impl<'a> Queued<'a> {
         if check.foreign && check.place == Place::Head && semaphore.join() {
             // As sem_wait(3) does: the process that posts wakes us.
             let value = Watched::Low(&semaphore.word, 0);
-            match cancel {
+            let signal = match cancel {
                 Some(cancel) => sys::futex_wait(&[value, own(), cancel], foreign_until),
                 None => sys::futex_wait(&[value, own()], foreign_until),
-            }
+            };
             semaphore.leave();
-            return;
+            return signal;
         }
         match cancel {
             Some(cancel) => sys::futex_wait(&[own(), cancel], until),

@@ -86,7 +86,7 @@ impl ResourceLock {
     /// Does not block.
     pub fn have_the_lock(&self) -> bool {
         match self.opened() {
-            Opened::Local(handle) => handle.check_fork().is_ok() && handle.held_token().is_some(),
+            Opened::Local(handle) => handle.check_fork().is_ok() && handle.latest_hold().is_some(),
             Opened::Remote { own, .. } => locked(own).last().is_some_and(|(_, guard)| guard.lost().is_none()),
         }
     }
@@ -97,6 +97,17 @@ impl ResourceLock {
         match self.opened() {
             Opened::Local(handle) => handle.token(),
             Opened::Remote { own, .. } => locked(own).last().map(|(_, guard)| guard.token()),
+        }
+    }
+
+    /// True if a previous holder died while it held the lock, as [`Guard::abandoned`](crate::Guard::abandoned) tells of
+    /// this handle's latest hold; false without one. Does not block.
+    pub fn abandoned(&self) -> bool {
+        match self.opened() {
+            Opened::Local(handle) => {
+                handle.check_fork().is_ok() && handle.latest_hold().is_some_and(|(_, abandoned)| abandoned)
+            }
+            Opened::Remote { own, .. } => locked(own).last().is_some_and(|(_, guard)| guard.abandoned()),
         }
     }
 

@@ -110,6 +110,9 @@ pub struct Detached {
 /// The callback for a long wait: see [`GetOptions::on_wait`].
 pub(crate) type OnWait<'a> = (Duration, Arc<dyn Fn(&State) + Send + Sync + 'a>);
 
+/// The callback after a signal: see [`GetOptions::on_signal`].
+pub(crate) type OnSignal<'a> = Arc<dyn Fn() -> bool + Send + Sync + 'a>;
+
 /// A request for the lock. `GetOptions::new()` is the Python module's `get_lock()`: exclusive, one second, no text.
 ///
 /// ```
@@ -155,6 +158,7 @@ pub struct GetOptions<'a> {
     pub(crate) cancel: Option<&'a Cancel>,
     /// In the order of their times.
     pub(crate) on_wait: Vec<OnWait<'a>>,
+    pub(crate) on_signal: Option<OnSignal<'a>>,
     pub(crate) queue_at_once: bool,
     pub(crate) replaces: bool,
     pub(crate) lease: Option<Duration>,
@@ -190,6 +194,7 @@ impl<'a> GetOptions<'a> {
             command: None,
             cancel: None,
             on_wait: Vec::new(),
+            on_signal: None,
             queue_at_once: false,
             replaces: false,
             lease: None,
@@ -260,6 +265,14 @@ impl<'a> GetOptions<'a> {
     pub fn on_wait(mut self, after: Duration, tell: impl Fn(&State) + Send + Sync + 'a) -> Self {
         self.on_wait.push((after, Arc::new(tell)));
         self.on_wait.sort_by_key(|(after, _)| *after);
+        self
+    }
+
+    /// For programs whose signal handlers only take a note, as those of interpreters do: calls `stop` in the waiting thread
+    /// before it first sleeps in the queue, and whenever a signal handler has run in it since. True ends the wait as
+    /// [`cancel`](Self::cancel) does. For handlers that were installed without `SA_RESTART`; on an engine it is not called.
+    pub fn on_signal(mut self, stop: impl Fn() -> bool + Send + Sync + 'a) -> Self {
+        self.on_signal = Some(Arc::new(stop));
         self
     }
 
