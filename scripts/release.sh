@@ -7,6 +7,7 @@
 #   RESOURCELOCK_DYNAMIC=1 scripts/release.sh           linked dynamically
 #   scripts/release.sh artefacts FOLDER [ARGUMENTS]     builds, and puts into FOLDER what is handed out: archive, Debian
 #                                                       package, source crate, list of parts, checksums
+#   scripts/release.sh wheel FOLDER                     the Python package, with the program in it (docs/python.md)
 #
 # Artefacts have the same bytes wherever and whenever the same commit is built with the same compiler and libc. Needs cargo-deb.
 # For aarch64: scripts/cross.sh release FOLDER
@@ -123,6 +124,9 @@ if [ "${1-}" = artefacts ]; then
     command -v cargo-deb >/dev/null || PATH=$PWD/.tools/bin:$PATH
     shift
     artefacts "$@"
+elif [ "${1-}" = wheel ]; then
+    [ $# = 2 ] || { echo "release.sh: wheel FOLDER" >&2; exit 2; }
+    python3 -m pip wheel --no-deps --wheel-dir "$2" .
 else
     build "$@"
 fi

@@ -5,5 +5,6 @@ mod common;
 
 mod package_cargo;
 mod package_deb;
+mod package_python;
 mod package_release;
 mod public_interface;

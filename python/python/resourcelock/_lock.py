@@ -1,0 +1,139 @@
+"""`Lock`: the native one, and what event loops need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from types import EllipsisType, TracebackType
+
+    from typing_extensions import Self
+
+
+def command_name() -> str | None:
+    """What others are shown: the script, not the interpreter."""
+    script = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
+    return None if script in ("", "-", "-c", "-m") else script
+
+
+def user_id(owner: int | str | None) -> int | None:
+    """The number of a user who is named."""
+    if not isinstance(owner, str):
+        return owner
+    import pwd  # noqa: PLC0415
+
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise InvalidRequest(f"there is no user '{owner}'") from None
+
+
+def group_id(group: int | str | None) -> int | None:
+    """The number of a group that is named."""
+    if not isinstance(group, str):
+        return group
+    import grp  # noqa: PLC0415
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise InvalidRequest(f"there is no group '{group}'") from None
+
+
+class Lock(_native.Lock):
+    """A named lock. `with` and `async with` acquire it and release it, however their block ends.
+
+    name:     all who use this name, in any process, use the same lock.
+    timeout:  how long to wait, in seconds; None (the default) = without limit, 0 = not at all.
+    shared:   may be held together with other shared holds (readers), not with exclusive ones (writers).
+    slots:    may be held by so many at once who say the same number.
+    message:  what others are shown as the reason.
+    backend:  where the lock is kept: this machine (the default), etcd://…, etcds://…, postgres://…
+    mode, group: permission bits and group of a lock that is created now, if others are to use it, too.
+    owner:    a user whose locks are used as well as one's own and root's.
+
+    If the process dies, however it does, the lock passes to the next in line, who is told (`abandoned`).
+    """
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        timeout: float | None = None,
+        shared: bool = False,
+        slots: int | None = None,
+        message: str | None = None,
+        backend: str | None = None,
+        mode: int | None = None,
+        group: int | str | None = None,
+        owner: int | str | None = None,
+    ) -> Self:
+        return super().__new__(
+            cls,
+            name,
+            timeout=timeout,
+            shared=shared,
+            slots=slots,
+            message=message,
+            backend=backend,
+            mode=mode,
+            group=group_id(group),
+            owner=user_id(owner),
+            command=command_name(),
+        )
+
+    def __init__(self, name: str, **terms: Any) -> None:
+        self._terms = (name, terms)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "held" if self.locked else "not held"
+        return f"<Lock '{self.name}', {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process that it is sent to opens it anew; what is held here is held here."""
+        name, terms = self._terms
+        return (_open, (type(self), name, terms))
+
+    async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> bool:
+        """As `acquire`, without blocking the event loop. A task that is cancelled leaves the queue."""
+        return await self._finish(self._request(timeout))
+
+    async def release_async(self) -> None:
+        """As `release`, without blocking the event loop: for a lock on an engine, whose answer is waited for."""
+        release = self._release_request()
+        if release is not None:
+            await self._finish(release)
+
+    async def __aenter__(self) -> Self:
+        if not await self.acquire_async():
+            raise self._timed_out()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.release_async()
+
+    async def _finish(self, request: _native.Request) -> bool:
+        import asyncio  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                woken = asyncio.Event()
+                acquired = self._polled(request, partial(loop.call_soon_threadsafe, woken.set))
+                if acquired is not None:
+                    return acquired
+                await woken.wait()
+        finally:
+            request.drop()
+
+
+def _open(kind: type[Lock], name: str, terms: dict[str, Any]) -> Lock:
+    return kind(name, **terms)

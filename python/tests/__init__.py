@@ -1,0 +1,1 @@
+"""Tests of the installed package: `scripts/test.sh python`."""
