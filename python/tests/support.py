@@ -53,11 +53,6 @@ class Child:
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
 
-    def until_asleep(self) -> None:
-        """Waits until it sleeps, after it was seen in the queue: there."""
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        until(lambda: stat.read_text().rsplit(") ", 1)[1].startswith("S"))
-
     def rest(self) -> tuple[str, int]:
         """What else it prints, and its exit status."""
         return self.process.communicate(timeout=PATIENCE)[0], self.process.returncode

@@ -85,7 +85,6 @@ class Waiting(LockCase):
         waiter = self.child(program)
         for _ in range(2):
             self.until_waiting(lock)
-            waiter.until_asleep()
             waiter.kill(signal.SIGINT)
             self.assertEqual(waiter.line(), "0")
         self.assertEqual(waiter.rest(), ("", 0))
@@ -102,7 +101,6 @@ class Waiting(LockCase):
         waiter = self.child(program)
         self.assertEqual(waiter.line(), "ready")
         self.until_waiting(Lock(self.name))
-        waiter.until_asleep()
         waiter.kill(signal.SIGUSR1)
         self.assertEqual(waiter.line(), "handled")
         holder.say()

@@ -222,8 +222,8 @@ impl Watched<'_> {
 const FALLBACK_SLICE_NS: u64 = 10_000_000;
 
 /// Sleeps until one of `on` (at most 4) is woken, until one does not have its value, until the monotonic clock (ns)
-/// reaches `until`, or until a signal handler has run: then true. May return early for no reason: callers check again.
-pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) -> bool {
+/// reaches `until`, or until a signal handler has run. May return early for no reason: callers check again.
+pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) {
     static NO_WAITV: AtomicU32 = AtomicU32::new(0);
     if on.len() > 1 && NO_WAITV.load(Ordering::Relaxed) == 0 {
         /// `struct futex_waitv` of linux/futex.h.
@@ -260,18 +260,15 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) -> bool {
             )
         };
         if r >= 0 {
-            return false;
+            return;
         }
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM | libc::EINVAL) => NO_WAITV.store(1, Ordering::Relaxed),
-            Some(libc::EFAULT) => {
-                lose_truncated(on);
-                return false;
-            }
-            error => return error == Some(libc::EINTR),
+            Some(libc::EFAULT) => return lose_truncated(on),
+            _ => return,
         }
     }
-    let Some(first) = on.first() else { return false };
+    let Some(first) = on.first() else { return };
     if on.iter().skip(1).any(|w| {
         if let Watched::Untouched(..) = w {
             return false;
@@ -281,18 +278,16 @@ pub(crate) fn futex_wait(on: &[Watched<'_>], until: u64) -> bool {
         // SAFETY: the address of a live atomic, aligned for u32.
         unsafe { AtomicU32::from_ptr(address.cast_mut()) }.load(Ordering::Relaxed) != value
     }) {
-        return false;
+        return;
     }
     let until = if on.len() > 1 {
         until.min(monotonic().saturating_add(FALLBACK_SLICE_NS))
     } else {
         until
     };
-    let error = sleep_on(first, until);
-    if error == Some(libc::EFAULT) {
+    if sleep_on(first, until) == Some(libc::EFAULT) {
         lose_truncated(on);
     }
-    error == Some(libc::EINTR)
 }
 
 /// Sleeps on one word; returns the error that ended it.

@@ -451,9 +451,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     fn nap(&mut self, until: u64) {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let word = self.options.cancel.map_or(&NEVER, |cancel| &cancel.0);
-        if sys::futex_wait(&[Watched::Word(word, 0)], until) {
-            self.interrupted = self.options.on_signal.as_ref().is_some_and(|stop| stop());
-        }
+        sys::futex_wait(&[Watched::Word(word, 0)], until);
+        self.interrupted = self.options.on_signal.as_ref().is_some_and(|stop| stop());
     }
 }
 

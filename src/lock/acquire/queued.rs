@@ -31,6 +31,9 @@ const FURTHER_NS: u64 = 1_000 * MS;
 /// How often the head checks while a foreign process holds the semaphore and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
 
+/// How often a program is asked if a signal has come, if none has ended the sleep.
+const SIGNAL_NS: u64 = 1_000 * MS;
+
 /// How a wait in the queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
@@ -136,8 +139,6 @@ impl<'a> Queued<'a> {
 
     fn wait_for_end(&mut self, (cancel, on_signal): Stops<'_>, on_wait: &mut &[OnWait<'_>]) -> Waited {
         let queued = self.request.queued;
-        // It may have come before we sleep.
-        let mut signal = true;
         let tell_at = |on_wait: &[OnWait<'_>]| {
             on_wait.first().map_or(u64::MAX, |(after, _)| {
                 queued.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
@@ -164,7 +165,8 @@ impl<'a> Queued<'a> {
             if let Some(why) = self.reason_to_leave(cancel, now) {
                 return self.leave(now, why);
             }
-            if std::mem::take(&mut signal) && on_signal.is_some_and(|stop| stop()) {
+            // At each look, not only when a signal ends the sleep: it may come while we are awake.
+            if on_signal.is_some_and(|stop| stop()) {
                 return self.leave(sys::monotonic(), Leave::Cancelled);
             }
             if now >= tell_at(on_wait)
@@ -185,10 +187,14 @@ impl<'a> Queued<'a> {
             let Some(check) = self.check(&real, now) else {
                 continue;
             };
-            let latest = self.deadline.min(tell_at(on_wait));
+            let mut latest = self.deadline.min(tell_at(on_wait));
+            if on_signal.is_some() {
+                // It may come between the question and the sleep.
+                latest = latest.min(now.saturating_add(SIGNAL_NS));
+            }
             let until = |after: u64| now.saturating_add(after).min(latest);
             let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
-            signal = self.sleep(&check, cancel, next, foreign);
+            self.sleep(&check, cancel, next, foreign);
         }
     }
 
@@ -251,9 +257,8 @@ impl<'a> Queued<'a> {
     }
 
     /// Sleeps until the request's word changes, the wait is cancelled, or `until`. While a foreign process holds the
-    /// semaphore, the head sleeps in that as well, and until `foreign_until`. True if
-    /// a signal handler has run.
-    fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) -> bool {
+    /// semaphore, the head sleeps in that as well, and until `foreign_until`.
+    fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) {
         let word = &self.objects.table.words[self.i & (REQUESTS - 1)];
         let own = || Watched::Word(word, self.word.at(Stage::Waiting).0);
         let cancel = cancel.map(|cancel| Watched::Word(&cancel.0, 0));
@@ -261,12 +266,12 @@ impl<'a> Queued<'a> {
         if check.foreign && check.place == Place::Head && semaphore.join() {
             // As sem_wait(3) does: the process that posts wakes us.
             let value = Watched::Low(&semaphore.word, 0);
-            let signal = match cancel {
+            match cancel {
                 Some(cancel) => sys::futex_wait(&[value, own(), cancel], foreign_until),
                 None => sys::futex_wait(&[value, own()], foreign_until),
-            };
+            }
             semaphore.leave();
-            return signal;
+            return;
         }
         match cancel {
             Some(cancel) => sys::futex_wait(&[own(), cancel], until),

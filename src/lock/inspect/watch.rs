@@ -153,7 +153,7 @@ impl Watch {
             match self.events.as_ref().zip(seen) {
                 Some((events, seen)) => sys::futex_wait(&[Watched::Untouched(events, seen), stop], until),
                 None => sys::futex_wait(&[stop], until),
-            };
+            }
         }
     }
 

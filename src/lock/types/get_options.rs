@@ -269,8 +269,8 @@ impl<'a> GetOptions<'a> {
     }
 
     /// For programs whose signal handlers only take a note, as those of interpreters do: calls `stop` in the waiting thread
-    /// before it first sleeps in the queue, and whenever a signal handler has run in it since. True ends the wait as
-    /// [`cancel`](Self::cancel) does. For handlers that were installed without `SA_RESTART`; on an engine it is not called.
+    /// each time before it sleeps in the queue, so also when a signal handler has run in it; at least once a second. True
+    /// ends the wait as [`cancel`](Self::cancel) does. On an engine it is not called.
     pub fn on_signal(mut self, stop: impl Fn() -> bool + Send + Sync + 'a) -> Self {
         self.on_signal = Some(Arc::new(stop));
         self
