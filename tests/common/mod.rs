@@ -57,6 +57,20 @@ pub fn is_chosen(place: usize, step: usize) -> bool {
     place.is_multiple_of(step) || std::env::var_os("RESOURCELOCK_ALL_CASES").is_some()
 }
 
+/// Copies a program that is then executed. A process of its own does it: what another thread of this one starts in the
+/// meantime would inherit the file open for writing, and for so long nobody could execute it.
+pub fn install(program: &Path, from: &Path) {
+    let mut copy = Command::new("cp");
+    assert!(copy.arg(from).arg(program).status().unwrap().success());
+}
+
+/// Writes a script that is then executed, in the same way.
+pub fn install_script(program: &Path, text: &str) {
+    let mut write = Command::new("sh");
+    write.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]);
+    assert!(write.arg(program).arg(text).status().unwrap().success());
+}
+
 /// A process's state as `ps` shows it: `S` asleep, `T` stopped, `Z` exited but not reaped; none = no such process.
 pub fn process_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

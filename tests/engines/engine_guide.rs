@@ -2,11 +2,12 @@
 
 use crate::cluster::Cluster;
 use crate::common::guide::{blocks, check, script, session};
+use crate::common::install_script;
 use crate::engine_common::certificates::Certificates;
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
 use crate::engine_common::{Process, wait_until};
 use crate::island::{Host, Island, NAMES};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -54,8 +55,7 @@ impl Place {
 
     fn program(&self, name: &str, script: &str) {
         let path = self.path("bin").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        install_script(&path, &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// A shell with these programs, in this directory, and with only these variables in its environment, as cron starts

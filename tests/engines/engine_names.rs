@@ -1,12 +1,12 @@
 //! Servers given by name: how a statically linked program looks up their addresses.
 
+use crate::common::install_script;
 use crate::common::sandbox::behind;
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::binary;
 use crate::engine_common::postgres::{Postgres, stderr};
 use crate::engine_common::{lock_name, wait_until};
 use assert_cmd::cargo::cargo_bin;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -15,8 +15,7 @@ fn getent(script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("getent");
     let script = format!("#!/bin/sh\necho $$ >'{}.pid'\n{script}\n", file.display());
-    std::fs::write(&file, script).expect("a file");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be made executable");
+    install_script(&file, &script);
     folder
 }
 

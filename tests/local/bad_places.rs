@@ -3,7 +3,7 @@
 //!
 //! A mount namespace makes /dev/shm private; setpriv, which needs root, switches to another user.
 
-use crate::common::{TestLock, binary, printed};
+use crate::common::{TestLock, binary, install, printed};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
@@ -249,7 +249,7 @@ impl Nobody {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(binary().get_program(), folder.path().join("resourcelock")).unwrap();
+        install(&folder.path().join("resourcelock"), binary().get_program().as_ref());
         Self { folder }
     }
 

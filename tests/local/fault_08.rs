@@ -1,7 +1,7 @@
 //! Fault 8: what a killed run leaves behind keeps the lock, and is named: not the wrapper, nor the command, which are dead.
 
 use crate::common::run::{lives, signal};
-use crate::common::{LineChild, TestLock, printed, wait_until};
+use crate::common::{LineChild, TestLock, install, printed, wait_until};
 use nix::sys::signal::Signal::SIGKILL;
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ fn whoever_cannot_be_seen_is_not_named() {
         .tempdir()
         .unwrap();
     let copy = folder.path().join("resourcelock");
-    std::fs::copy(lock.command(&[]).get_program(), &copy).unwrap();
+    install(&copy, lock.command(&[]).get_program().as_ref());
     for object in lock.objects() {
         std::fs::set_permissions(object, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     }

@@ -1,7 +1,7 @@
 //! Runs every command in the guides, and checks that it prints what the guide says: see `common::guide`.
 
 use crate::common::guide::{blocks, check, script, steps};
-use crate::common::private_shm;
+use crate::common::{install, install_script, private_shm};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -59,8 +59,7 @@ impl Place {
 
     fn program(&self, name: &str, script: &str) {
         let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        install_script(&path, &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// Runs a bash script here; returns what it printed, both streams together.
@@ -69,7 +68,7 @@ impl Place {
         let binary = crate::common::binary().get_program().to_owned();
         let installed = self.path("bin/resourcelock");
         if !installed.exists() {
-            fs::copy(&binary, &installed).unwrap();
+            install(&installed, binary.as_ref());
         }
         fs::write(self.path("script"), script).unwrap();
         let outer = r#"

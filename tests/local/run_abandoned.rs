@@ -1,7 +1,7 @@
 //! `run` after a holder's death: `--on-abandoned`, `--recover`; `--no-fork`, `--replace`.
 
 use crate::common::run::{Running, hold, lives, signal, wait_for_waiters};
-use crate::common::{LineChild, Peer, TestLock, wait_until};
+use crate::common::{LineChild, Peer, TestLock, install, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -272,7 +272,7 @@ fn replace_says_so_when_it_may_not_signal() {
         .tempdir()
         .unwrap();
     let copy = folder.path().join("resourcelock");
-    fs::copy(inner.get_program(), &copy).unwrap();
+    install(&copy, inner.get_program().as_ref());
     let mut other = Command::new("setpriv");
     other
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

@@ -1,7 +1,7 @@
 //! `run`: exit statuses, finding the command, messages, the command's environment.
 
 use crate::common::run::{hold, wait_for_waiters};
-use crate::common::{LineChild, TestLock, printed, wait_until};
+use crate::common::{LineChild, TestLock, install_script, printed, wait_until};
 use resourcelock::UngetOptions;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -125,8 +125,7 @@ fn a_path_with_a_slash_is_executed_after_the_grant() {
     let holder = hold(&lock, &[]);
     let mut waiter = LineChild::spawn(&mut lock.command(&["run", file.to_str().unwrap()]));
     wait_for_waiters(&lock, 1);
-    fs::write(&file, "#!/bin/sh\necho built\nexit 4\n").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&file, "#!/bin/sh\necho built\nexit 4\n");
     holder.finish();
     assert_eq!(waiter.line(), "built");
     assert_eq!(waiter.wait().code(), Some(4));

@@ -1,10 +1,9 @@
 //! T9: what is printed can be pasted, and shows what it is. Locks, notes, commands and users whose names a shell, a
 //! terminal or a reader could misread go through every output; the advice in it is pasted into real shells.
 
-use crate::common::private_shm;
+use crate::common::{install_script, private_shm};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -132,8 +131,7 @@ fn everything() -> &'static [(&'static str, String)] {
 
 fn everything_about(name: &str, folder: &Path) -> String {
     let program = folder.join(PROGRAM);
-    fs::write(&program, "#!/bin/sh\nexec true\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&program, "#!/bin/sh\nexec true\n");
     fs::write(folder.join("passwd"), format!("{USER}:x:0:0:root:/root:/bin/sh\n")).unwrap();
     let output = private_shm(EVERYTHING)
         .env("NAME", format!("/{name}"))
@@ -187,13 +185,8 @@ fn pasted(shell: &[&str], lines: &[&str]) -> Vec<Vec<String>> {
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
     for program in PROGRAMS {
-        let path = bin.join(program);
-        fs::write(
-            &path,
-            "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >> \"$LOG\"; printf '\\1' >> \"$LOG\"\n",
-        )
-        .unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >> \"$LOG\"; printf '\\1' >> \"$LOG\"\n";
+        install_script(&bin.join(program), script);
     }
     let input = folder.path().join("input");
     fs::write(&input, lines.join("\n") + "\n").unwrap();
