@@ -15,10 +15,11 @@ mod program {
     pub mod fuzzing;
     pub mod logging;
     pub mod output;
+    pub mod syslog;
 }
 
 // They name each other by their paths from the root of the program.
-use program::{cli, commands, entry, exec, exit, fuzzing, output};
+use program::{cli, commands, entry, exec, exit, fuzzing, output, syslog};
 use std::sync::LazyLock;
 
 /// A function that examines what some bytes do.
