@@ -134,11 +134,16 @@ fn whole(name: &LockName, condition: Condition) -> Result<Option<Removed>> {
         Err(Error::NotFound { .. }) => return Ok(None),
         handle => Arc::new(handle?),
     };
+    remove_opened(&handle, name, condition)
+}
+
+/// Removes a lock that is open. `None` = somebody else has removed it since.
+fn remove_opened(handle: &Arc<Handle>, name: &LockName, condition: Condition) -> Result<Option<Removed>> {
     if condition.is_none() {
-        if !seize(&handle)? {
+        if !seize(handle)? {
             return Ok(None);
         }
-        delete(&handle)?;
+        delete(handle)?;
         return Ok(Some(Removed::Lock));
     }
     let objects = handle.current().objects.clone();
@@ -148,18 +153,22 @@ fn whole(name: &LockName, condition: Condition) -> Result<Option<Removed>> {
     {
         return Ok(Some(Removed::Nothing));
     }
-    let Some(_taken) = take(&handle)? else {
-        return Ok(Some(Removed::Nothing));
+    let _taken = match take(handle) {
+        Ok(Some(taken)) => taken,
+        Ok(None) => return Ok(Some(Removed::Nothing)),
+        // Somebody else has removed it since it was opened.
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
     };
     if let Condition::Unused(time) = condition
         && !unused::is_still_unused(&objects.table, time)
     {
         return Ok(Some(Removed::Nothing));
     }
-    if !claim(&handle)? {
+    if !claim(handle)? {
         return Ok(Some(Removed::Nothing));
     }
-    delete(&handle)?;
+    delete(handle)?;
     Ok(Some(Removed::Lock))
 }
 

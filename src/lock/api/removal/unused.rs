@@ -151,6 +151,8 @@ fn occupied(name: &LockName) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::acquire::handle::Handle;
+    use crate::lock::api::removal::remove_opened;
 
     /// Used between the look at a lock and its removal: what was asked is asked again, of the note and of the table.
     #[test]
@@ -186,6 +188,19 @@ mod tests {
         assert!(!is_still_unused(table, Duration::from_secs(3600)) && is_still_unused(table, Duration::ZERO));
         drop(lock);
         assert_eq!(remove_unused(&name, Duration::ZERO).unwrap(), Removed::Lock);
+    }
+
+    /// Somebody else removes it after it was opened to be removed: it is looked for once more, and then is not there.
+    #[test]
+    fn removed_by_somebody_else_meanwhile() {
+        let name = LockName::new(format!("unused-twice-{}", std::process::id())).unwrap();
+        drop(crate::ResourceLock::open(name.as_str()).unwrap());
+        let handle = std::sync::Arc::new(Handle::open(name.clone(), Terms::for_removal()).unwrap());
+        assert_eq!(crate::remove(&name, false).unwrap(), Removed::Lock);
+        for condition in [Condition::Unused(Duration::ZERO), Condition::Idle] {
+            assert_eq!(remove_opened(&handle, &name, condition).unwrap(), None);
+        }
+        assert_eq!(remove_unused(&name, Duration::ZERO).unwrap(), Removed::Nothing);
     }
 
     #[test]
