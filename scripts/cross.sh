@@ -7,6 +7,8 @@
 #   scripts/cross.sh test        runs the unit tests for aarch64 under qemu-user, and the end-to-end tests with that program,
 #                                beside this machine's library and Python module, then beside aarch64's Python; as root.
 #                                Takes a gigabyte and, on two cores, a quarter of an hour
+#   scripts/cross.sh soak [DURATION]   the soak of scripts/soak.sh with that program and that Python under qemu-user, beside
+#                                this machine's library; with fewer processes, and without engines; as root (5m)
 #
 # Standard libraries for these come from their sources (cargo's build-std), so no target has to be installed. The compiler
 # must be of the same version as the sources: it is the one in the PATH if it has them (`rustup component add rust-src`, or
@@ -24,7 +26,7 @@ LIST
 command -v aarch64-linux-gnu-gcc                  | gcc-aarch64-linux-gnu | links programs for aarch64
 test -e /usr/aarch64-linux-gnu/lib/libc.a         | libc6-dev-arm64-cross | links programs for aarch64
 LIST
-    [ "$part" != test ] || cat <<'LIST'
+    [ "$part" != test ] && [ "$part" != soak ] || cat <<'LIST'
 command -v qemu-aarch64-static                    | qemu-user-static | runs programs for aarch64
 command -v mmdebstrap                             | mmdebstrap   | gets aarch64's Python
 command -v unzip                                  | unzip        | unpacks aarch64's posix_ipc
@@ -153,12 +155,16 @@ WRAPPER
 # sandboxes, which qemu itself would run into.
 chosen=(order:: crash_waiters:: run_abandoned:: modes:: versions:: deleted:: removal:: cli_get:: peer_)
 
-tests() {
-    local python=$PWD/.venv/bin/python
+prepare_end_to_end() {
+    python=$PWD/.venv/bin/python
     test -x "$python" || { echo "$self: run scripts/test.sh first: it installs the Python module" >&2; exit 1; }
     build
     register_qemu
     prepare_arm_python
+}
+
+tests() {
+    prepare_end_to_end
     echo "$self: unit tests for aarch64"
     # Tests and examples are linked dynamically.
     export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
@@ -172,13 +178,21 @@ tests() {
     RESOURCELOCK_TEST_PYTHON=$arm_python end_to_end peer_
 }
 
+soak() {
+    prepare_end_to_end
+    export RESOURCELOCK_TEST_PROGRAM=$program RESOURCELOCK_TEST_PYTHON=$arm_python
+    export RESOURCELOCK_STRESS=$1 RESOURCELOCK_STRESS_PROCESSES=${RESOURCELOCK_STRESS_PROCESSES:-12}
+    own_shm env -u RUSTC --default-signal=INT,QUIT,HUP cargo test --all-features --test isolated stress::everything -- --nocapture
+}
+
 part=${1-}
 arm=aarch64-unknown-linux-gnu
 case $part in
 check) perform=check target_dir=$cache/cross-check ;;
 build) perform=build target_dir=$cache/cross ;;
-release) perform=release target_dir=$cache/cross folder=${2:?FOLDER is missing} ;;
+release) perform=release target_dir=$cache/cross argument=${2:?FOLDER is missing} ;;
 test) perform=tests target_dir=$cache/cross ;;
+soak) perform=soak target_dir=$cache/cross argument=${2:-5m} ;;
 *)
     sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0" >&2
     exit 2
@@ -189,4 +203,4 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 find_cargo
 install_missing
 find_compiler
-"$perform" ${folder:+"$folder"}
+"$perform" ${argument:+"$argument"}

@@ -52,3 +52,6 @@ install_missing() {
 
 # What is installed only for the tests goes outside the checkout, so that other checkouts find it, too.
 cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-tests}
+
+# Runs a command with an empty /dev/shm of its own; as root.
+own_shm() { unshare --mount sh -c 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec "$@"' sh "$@"; }

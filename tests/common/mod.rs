@@ -3,6 +3,7 @@
 // Every test program compiles this module and uses only part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod asked;
 pub mod child;
 pub mod dice;
 pub mod forged;

@@ -149,10 +149,17 @@ REQUESTS = {
     "force_anew": force_anew,
 }
 
-for line in sys.stdin:
-    request, *arguments = json.loads(line)
-    try:
-        answer = REQUESTS[request](*arguments)
-    except Exception as problem:  # whatever it is, the test needs to see it
-        answer = {"error": f"{type(problem).__name__}: {problem}"}
-    print(json.dumps(answer), flush=True)
+
+def serve(requests):
+    """Answers requests until there are no more."""
+    for line in sys.stdin:
+        request, *arguments = json.loads(line)
+        try:
+            answer = requests[request](*arguments)
+        except Exception as problem:  # whatever it is, the test needs to see it
+            answer = {"error": f"{type(problem).__name__}: {problem}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve(REQUESTS)

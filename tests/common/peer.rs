@@ -26,7 +26,22 @@ impl Peer {
 
     /// Starts Python, which has nothing open.
     pub fn start() -> Self {
-        let child = LineChild::spawn(Command::new(python()).arg(common().join("peer.py")));
+        Self::of(Command::new(python()).arg(common().join("peer.py")))
+    }
+
+    /// Starts Python with the package that is installed in this folder.
+    pub fn start_package(folder: &Path) -> Self {
+        let mut command = Command::new(python());
+        Self::of(
+            command
+                .arg(common().join("package_peer.py"))
+                .env("PYTHONPATH", folder)
+                .env("PYTHONDONTWRITEBYTECODE", "1"),
+        )
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let child = LineChild::spawn(command);
         Self { child }
     }
 

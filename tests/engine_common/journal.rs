@@ -112,7 +112,7 @@ impl Journal {
                 panic!("{line}")
             };
             let pid = u32::try_from(pid).expect("a process");
-            match intervals.iter_mut().find(|i| i.token == token && i.pid == pid) {
+            match intervals.iter_mut().rfind(|i| i.token == token && i.pid == pid) {
                 Some(interval) => interval.last = now,
                 None => intervals.push(Interval {
                     token,

@@ -46,6 +46,8 @@ mod engine_postgres_tls;
 #[cfg(feature = "postgres")]
 mod engine_postgres_tokens;
 #[cfg(all(feature = "etcd", feature = "postgres"))]
+mod engine_soak;
+#[cfg(all(feature = "etcd", feature = "postgres"))]
 mod engine_start;
 #[cfg(all(feature = "etcd", feature = "postgres"))]
 mod island;

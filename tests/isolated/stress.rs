@@ -5,15 +5,19 @@
 //! somebody is there notes it. Only a forced release, a removal, or an expiry explains that. Tokens grow in the order of
 //! the visits, and nobody waits while nobody holds.
 //!
-//! The suite runs it for 15 seconds; `scripts/stress.sh 30m` runs it for half an hour, with a seed if one is given.
+//! The suite runs it for 15 seconds with a few processes; `scripts/soak.sh 30m` runs it for half an hour with fifty,
+//! among them users of the Python package.
 
+mod figures;
 mod occupancy;
 mod step;
 mod verdict;
 
+use crate::common::lock::binary;
 use crate::common::run::command_of;
 use crate::common::worker::monotonic;
-use crate::common::{Dice, Peer, TestLock, wait_until};
+use crate::common::{Dice, Peer, TestLock, asked, wait_until};
+use figures::{Counted, Lasting, shared_memory, started_now};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use occupancy::Occupancy;
@@ -21,18 +25,53 @@ use resourcelock::UngetOptions;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use step::{Role, Task, any_mode, mode_options};
 use verdict::Verdict;
 
-/// Threads that start commands and programs of ours, one after the other.
-const SIDES: u64 = 6;
-/// Processes of Python.
-const PEERS: u64 = 2;
+/// How many take part.
+struct Crowd {
+    /// Threads that start commands and programs of ours, one after the other; most of these are two processes.
+    sides: u64,
+    /// Users of the Python module.
+    peers: u64,
+    /// Users of the Python package.
+    packages: u64,
+    /// Threads that look at the locks, and prune them.
+    readers: u64,
+}
+
+impl Crowd {
+    const SUITE: Self = Self {
+        sides: 6,
+        peers: 2,
+        packages: 0,
+        readers: 1,
+    };
+
+    /// About so many processes at once as RESOURCELOCK_STRESS_PROCESSES says.
+    fn asked() -> Self {
+        let Some(number) = asked::processes() else {
+            return Self::SUITE;
+        };
+        Self {
+            sides: number / 2,
+            peers: number.div_ceil(10),
+            packages: if package().is_some() { number.div_ceil(10) } else { 0 },
+            readers: number.div_ceil(10),
+        }
+    }
+}
+
+/// Where the Python package is installed, if users of it take part.
+fn package() -> Option<PathBuf> {
+    std::env::var_os("RESOURCELOCK_STRESS_PACKAGE").map(PathBuf::from)
+}
+
 /// Nobody is granted the lock for so long, though somebody waits and nobody holds it: it is stuck.
 const STUCK: Duration = Duration::from_secs(20);
 
@@ -254,17 +293,52 @@ impl Stress<'_> {
         if matches!(strike, Strike::Nothing) {
             return;
         }
-        let its_command = !no_fork && dice.percent(50);
-        if its_command {
+        let mut struck = Pid::from_raw(wrapper.id().cast_signed());
+        if !no_fork && dice.percent(65) {
+            // While it holds the lock: it, or its command.
             let Some(command) = command_of(wrapper) else { return };
             std::thread::sleep(Duration::from_micros(dice.below(5000)));
             // Its wrapper has not been told of its end, or it still runs.
-            if command_of(wrapper) == Some(command) {
-                self.strike(command, strike);
+            if command_of(wrapper) != Some(command) {
+                return;
+            }
+            if dice.percent(50) {
+                struck = command;
             }
         } else {
             std::thread::sleep(Duration::from_micros(dice.below(15_000)));
-            self.strike(Pid::from_raw(wrapper.id().cast_signed()), strike);
+        }
+        self.strike(struck, strike);
+    }
+
+    /// Asks a Python process for a visit, and lets something happen to it. True if that kills it.
+    fn ask_for_visit(&self, peer: &mut Peer, dice: &mut Dice) -> bool {
+        let timeout = dice.below(300) as f64 / 1000.0;
+        let length = dice.below(5000) as f64 / 1e6;
+        peer.send(json!(["visit", self.lock.name(), self.folder, timeout, length]));
+        std::thread::sleep(Duration::from_micros(dice.below(10_000)));
+        let strike = if dice.percent(80) {
+            Strike::Nothing
+        } else {
+            Strike::any(dice)
+        };
+        self.strike(Pid::from_raw(peer.id().cast_signed()), strike);
+        matches!(strike, Strike::Kill | Strike::StopAndKill(_) | Strike::Terminate)
+    }
+
+    /// A user of the Python package.
+    fn package(&self, folder: &Path, mut dice: Dice) {
+        let mut peer = Peer::start_package(folder);
+        while self.goes_on() {
+            if self.ask_for_visit(&mut peer, &mut dice) {
+                peer.kill();
+                peer = Peer::start_package(folder);
+            } else if let Err(problem) = peer.answer_or_exception() {
+                self.wrong
+                    .lock()
+                    .unwrap()
+                    .push(format!("the Python package: {problem}"));
+            }
         }
     }
 
@@ -272,19 +346,8 @@ impl Stress<'_> {
     fn python(&self, mut dice: Dice) {
         let mut peer = Peer::start();
         while self.goes_on() {
-            let timeout = dice.below(300) as f64 / 1000.0;
-            let length = dice.below(5000) as f64 / 1e6;
             let since = monotonic();
-            peer.send(json!(["visit", self.lock.name(), self.folder, timeout, length]));
-            std::thread::sleep(Duration::from_micros(dice.below(10_000)));
-            let pid = Pid::from_raw(peer.id().cast_signed());
-            let strike = if dice.percent(80) {
-                Strike::Nothing
-            } else {
-                Strike::any(&mut dice)
-            };
-            self.strike(pid, strike);
-            if matches!(strike, Strike::Kill | Strike::StopAndKill(_) | Strike::Terminate) {
+            if self.ask_for_visit(&mut peer, &mut dice) {
                 peer.kill();
                 peer = Peer::start();
                 // It may have released what was another's by then; nobody hears of it.
@@ -354,26 +417,70 @@ impl Stress<'_> {
         let _ = self.lock.open().repair();
     }
 
-    fn tool(&self, words: &[&str], expected: &[i32]) {
-        let errors = self.folder.join(format!("errors.{}", words.join("")));
-        let mut command = self.lock.command(words);
-        command
-            .stderr(std::fs::File::create(&errors).unwrap())
-            .stdout(Stdio::null());
-        let status = self.end_of(&mut command.spawn().unwrap());
-        self.ended(&words.join(" "), status, expected, &errors, &words.join(" "));
+    /// Looks at the locks in every way; uses others beside this one, and prunes all of them that are idle.
+    fn read(&self, reader: u64, mut dice: Dice) {
+        let errors = self.folder.join(format!("errors.reader.{reader}"));
+        let beside = format!("{}.{reader}-{}", self.lock.name(), dice.below(4));
+        let all = format!("{}*", self.lock.name());
+        while self.goes_on() {
+            let name = self.lock.name();
+            let (what, words, expected): (_, &[&str], _) = match dice.below(8) {
+                0 => ("list", &["list"], &[0][..]),
+                1 => ("list --prometheus", &["list", "--prometheus"], &[0]),
+                2 => ("state", &[name, "state"], &[0, 1]),
+                3 => ("state --json", &[name, "state", "--json"], &[0, 1]),
+                4 => ("history --json", &[name, "history", "--json"], &[0, 1]),
+                5 => ("history", &["history", "-n", "20"], &[0]),
+                6 => ("run beside", &[&beside, "run", "-q", "true"], &[0]),
+                _ => ("prune", &["prune", "-q", "--idle", "0", &all], &[0]),
+            };
+            let mut command = binary();
+            command.args(words);
+            self.tool_of(command, what, &errors, expected);
+            std::thread::sleep(Duration::from_millis(20 + dice.below(100)));
+        }
     }
 
-    /// Watches that the visits go on, until the time is over. The longest time without one.
-    fn watch(&self, time: Duration) -> Duration {
+    fn tool(&self, words: &[&str], expected: &[i32]) {
+        let errors = self.folder.join(format!("errors.{}", words.join("")));
+        self.tool_of(self.lock.command(words), &words.join(" "), &errors, expected);
+    }
+
+    fn tool_of(&self, mut command: Command, what: &str, errors: &Path, expected: &[i32]) {
+        command
+            .stderr(std::fs::File::create(errors).unwrap())
+            .stdout(Stdio::null());
+        let status = self.end_of(&mut command.spawn().unwrap());
+        self.ended(what, status, expected, errors, what);
+    }
+
+    /// Watches that the visits go on, until the time is over.
+    fn watch(&self, time: Duration) -> Watched {
+        let mut trace = self.lock.command(&["trace", "-f"]);
+        let mut trace = trace.stdout(Stdio::null()).spawn().unwrap();
+        let mut watched = Watched {
+            longest: Duration::ZERO,
+            most: 0,
+            counted: Counted::default(),
+            lasting: [("this program", std::process::id()), ("trace -f", trace.id())]
+                .map(|(what, pid)| Lasting::new(what, pid)),
+        };
         let journal = self.folder.join("journal");
         let length = || std::fs::metadata(&journal).map_or(0, |metadata| metadata.len());
         let (start, mut seen, mut since) = (Instant::now(), length(), Instant::now());
-        let mut longest = Duration::ZERO;
+        let mut looks = 0_u64;
         while start.elapsed() < time && !self.give_up.load(SeqCst) {
             std::thread::sleep(Duration::from_millis(20));
+            looks += 1;
+            if looks.is_multiple_of(5) {
+                watched.counted.look(self.lock.name());
+            }
+            if looks.is_multiple_of(50) {
+                watched.most = watched.most.max(started_now());
+                watched.lasting.iter_mut().for_each(Lasting::look);
+            }
             if length() != seen {
-                longest = longest.max(since.elapsed());
+                watched.longest = watched.longest.max(since.elapsed());
                 (seen, since) = (length(), Instant::now());
             } else if since.elapsed() > STUCK {
                 self.stuck.fetch_add(1, SeqCst);
@@ -384,23 +491,23 @@ impl Stress<'_> {
             }
         }
         self.stop.store(true, SeqCst);
-        longest
+        if let Some(status) = trace.try_wait().unwrap() {
+            self.wrong.lock().unwrap().push(format!("trace -f has ended: {status}"));
+        }
+        let _ = trace.kill();
+        let _ = trace.wait();
+        watched
     }
 }
 
-/// How long, from the environment: `90s`, `30m`, `2h`.
-fn asked_time() -> Duration {
-    let Ok(text) = std::env::var("RESOURCELOCK_STRESS") else {
-        return Duration::from_secs(15);
-    };
-    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
-    let unit = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => panic!("RESOURCELOCK_STRESS={text} is not a time"),
-    };
-    Duration::from_secs(number.parse::<u64>().expect("a number in RESOURCELOCK_STRESS") * unit)
+/// What was seen while it went on.
+struct Watched {
+    /// The longest time without a visit.
+    longest: Duration,
+    /// The most processes at once.
+    most: usize,
+    counted: Counted,
+    lasting: [Lasting; 2],
 }
 
 /// Processes that have this folder in their environment: what the stress has started.
@@ -417,12 +524,11 @@ fn started_in(folder: &Path) -> Vec<u32> {
 
 #[test]
 fn everything_at_once_is_survived() {
-    let seed = std::env::var("RESOURCELOCK_STRESS_SEED").map_or_else(
-        |_| monotonic() % 1_000_000,
-        |seed| seed.parse().expect("a number in RESOURCELOCK_STRESS_SEED"),
-    );
-    let time = asked_time();
+    let seed = asked::seed().unwrap_or_else(|| monotonic() % 1_000_000);
+    let time = asked::time().unwrap_or(Duration::from_secs(15));
     println!("stress: {time:?} with RESOURCELOCK_STRESS_SEED={seed}");
+    let (crowd, package) = (Crowd::asked(), package());
+    let before = shared_memory();
     let (lock, folder) = (TestLock::new("stress"), tempfile::tempdir().unwrap());
     let stress = Stress {
         lock: &lock,
@@ -439,13 +545,20 @@ fn everything_at_once_is_survived() {
         wrong: Mutex::default(),
     };
     let dice = |number: u64| Dice::new(seed.wrapping_mul(1000).wrapping_add(number));
-    let longest = std::thread::scope(|scope| {
+    let watched = std::thread::scope(|scope| {
         let stress = &stress;
-        for side in 0..SIDES {
+        for side in 0..crowd.sides {
             scope.spawn(move || stress.side(side, dice(side)));
         }
-        for peer in 0..PEERS {
+        for peer in 0..crowd.peers {
             scope.spawn(move || stress.python(dice(100 + peer)));
+        }
+        for peer in 0..crowd.packages {
+            let folder = package.as_deref().expect("users of the package have one");
+            scope.spawn(move || stress.package(folder, dice(300 + peer)));
+        }
+        for reader in 0..crowd.readers {
+            scope.spawn(move || stress.read(reader, dice(400 + reader)));
         }
         scope.spawn(move || stress.by_hand(dice(200)));
         stress.watch(time)
@@ -461,17 +574,29 @@ fn everything_at_once_is_survived() {
         !state.locked && state.holders.is_empty() && state.waiters.is_empty()
     });
     let verdict = Verdict::of(folder.path());
-    let (kills, stops, stuck) = (&stress.kills, &stress.stops, &stress.stuck);
+    let [kills, stops, stuck] = [&stress.kills, &stress.stops, &stress.stuck].map(|number| number.load(SeqCst));
+    println!("stress: {kills} kills, {stops} stops; {verdict}");
     println!(
-        "stress: {} kills, {} stops; {verdict}",
-        kills.load(SeqCst),
-        stops.load(SeqCst)
+        "stress: as the lock has counted: {}; {stuck} times stuck",
+        watched.counted
     );
-    println!(
-        "stress: {} times stuck; the longest time without a visit: {longest:?}",
-        stuck.load(SeqCst)
-    );
+    let (longest, most) = (watched.longest, watched.most);
+    println!("stress: the longest time without a visit {longest:.2?}; up to {most} processes at once");
+    for lasting in &watched.lasting {
+        println!("stress: {lasting}");
+    }
     println!("stress: {:?}", stress.ends.lock().unwrap());
+    // By force, since users of the Python module that were killed have left themselves counted as waiting.
+    stress.tool(&["remove", "-q", "--force"], &[0, 1]);
+    let mut prune = binary();
+    prune.args(["prune", "-q", "--idle", "0", &format!("{}*", lock.name())]);
+    assert!(prune.status().unwrap().success());
+    let after = shared_memory();
+    let shown =
+        |files: &BTreeMap<String, u64>| format!("{} bytes in {} files", files.values().sum::<u64>(), files.len());
+    println!("stress: /dev/shm: {} before, {} after", shown(&before), shown(&after));
+    let left: Vec<_> = after.keys().filter(|name| name.contains(lock.name())).collect();
+    assert!(left.is_empty(), "left in /dev/shm: {left:?}");
     let wrong = stress.wrong.lock().unwrap();
     let found = [&wrong[..], &verdict.overlaps, &verdict.inversions, &verdict.losses].concat();
     let around = verdict.around(folder.path());
@@ -481,6 +606,7 @@ fn everything_at_once_is_survived() {
         found.join("\n")
     );
     assert!(verdict.visits > 0 && verdict.python_visits > 0);
+    assert!(verdict.package_visits > 0 || crowd.packages == 0);
 }
 
 /// A journal with two visitors at once, the later one under this token.

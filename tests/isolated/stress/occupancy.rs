@@ -131,7 +131,7 @@ impl Occupancy {
             Ok(()) => {
                 self.note(&json!({
                     "what": "visit", "at": monotonic(), "mode": mode_index(me.mode), "role": me.role, "token": me.token,
-                    "pid": std::process::id(),
+                    "pid": std::process::id(), "since": me.since,
                 }));
                 self.check_token(me);
             }

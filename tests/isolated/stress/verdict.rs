@@ -3,12 +3,16 @@
 use serde_json::Value;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub visits: usize,
     pub python_visits: usize,
+    pub package_visits: usize,
+    /// From asking until being at work.
+    pub longest_wait: Duration,
     pub forced: usize,
     pub removed: usize,
     /// Two at work at once, after one of them had lost the lock by force, by a removal, or by expiry.
@@ -47,9 +51,15 @@ impl Verdict {
         let mut verdict = Self::default();
         for (line, text) in lines.iter().zip(&texts) {
             let explained = || is_explained(line, &forces);
-            match line["what"].as_str().expect("a word") {
+            let what = line["what"].as_str().expect("a word");
+            if ["visit", "python", "package"].contains(&what) {
+                let wait = Duration::from_nanos(number(&line["at"]) - number(&line["since"]));
+                verdict.longest_wait = verdict.longest_wait.max(wait);
+            }
+            match what {
                 "visit" => verdict.visits += 1,
                 "python" => verdict.python_visits += 1,
+                "package" => verdict.package_visits += 1,
                 "force" => verdict.forced += 1,
                 "idle" => {}
                 "remove" => verdict.removed += 1,
@@ -85,10 +95,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} visits and {} of Python; {} forced releases, {} removals; overlaps: {} explained, {} not; {} inversions of \
-             tokens, {} losses not explained",
+            "{} visits, {} of the Python module, {} of the package, the longest wait {:.2?}; {} forced releases, {} removals; \
+             overlaps: {} explained, {} not; {} inversions of tokens, {} losses not explained",
             self.visits,
             self.python_visits,
+            self.package_visits,
+            self.longest_wait,
             self.forced,
             self.removed,
             self.explained,
