@@ -32,7 +32,7 @@ mod values;
 
 pub use args::{
     Access, Common, CompletionsArgs, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, PruneArgs,
-    RemoveArgs, RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
+    RemoveArgs, RunArgs, StateArgs, StopArgs, Task, TraceArgs, UngetArgs, Until,
 };
 pub use bash_words::{meaning as bash_meaning, replacement as bash_replacement};
 pub use complete::{Candidate, Offer, offer, typed_name};

@@ -9,6 +9,7 @@ mod prune;
 mod remove;
 mod run;
 mod state;
+mod stop;
 pub mod support;
 mod trace;
 mod unget;
@@ -34,6 +35,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
     match invocation.task {
         Task::Get(args) => get::perform(engine, common, &args),
         Task::Unget(args) => unget::perform(engine, common, &args),
+        Task::Stop(args) => stop::perform(engine, common, &args),
         Task::State(args) => state::perform(engine, common, &args),
         Task::Trace(args) => trace::perform(engine, &args),
         Task::Run(args) => run::perform(engine, common, *args),

@@ -20,7 +20,7 @@ mod tree;
 mod variables;
 
 pub use guard_process::{GuardProcess, Mark, Rules};
-pub use processes::are_seen as processes_are_seen;
+pub use processes::{are_seen as processes_are_seen, marked as processes_marked};
 pub use resolve::{NotRun, Program, resolve};
 pub use signals::{
     Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, ignore_file_limit, interrupt, pause,

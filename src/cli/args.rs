@@ -54,6 +54,8 @@ pub enum Task {
     Get(GetArgs),
     /// `NAME unget`.
     Unget(UngetArgs),
+    /// `NAME stop`.
+    Stop(StopArgs),
     /// `NAME state`.
     State(StateArgs),
     /// `NAME trace`.
@@ -134,6 +136,21 @@ pub struct UngetArgs {
     pub token: Option<u64>,
     /// `--json`.
     pub json: bool,
+}
+
+/// `NAME stop`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopArgs {
+    /// The lock.
+    pub name: Name,
+    /// `-t`.
+    pub wait: Wait,
+    /// `--signal`, as a number.
+    pub signal: i32,
+    /// `-k`.
+    pub kill_after: Option<Duration>,
+    /// `--token`.
+    pub token: Option<u64>,
 }
 
 /// `NAME state`.
@@ -316,6 +333,7 @@ impl Task {
         match self {
             Self::Get(args) => Some(&args.name),
             Self::Unget(args) => Some(&args.name),
+            Self::Stop(args) => Some(&args.name),
             Self::State(args) => Some(&args.name),
             Self::Trace(args) => Some(&args.name),
             Self::Run(args) => Some(&args.name),
@@ -346,6 +364,13 @@ impl Task {
             Command::Unget => Self::Unget(UngetArgs {
                 name,
                 ..UngetArgs::default()
+            }),
+            Command::Stop => Self::Stop(StopArgs {
+                name,
+                wait: Wait::Forever,
+                signal: 0,
+                kill_after: None,
+                token: None,
             }),
             Command::State => Self::State(StateArgs {
                 name,

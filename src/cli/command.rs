@@ -12,6 +12,8 @@ pub enum Command {
     Get,
     /// Release it.
     Unget,
+    /// End the command that runs under it.
+    Stop,
     /// Who holds it.
     State,
     /// Watch it.
@@ -58,7 +60,7 @@ pub struct CommandDef {
 }
 
 /// In the order of [`Command`].
-static COMMANDS: [CommandDef; 11] = [
+static COMMANDS: [CommandDef; 12] = [
     CommandDef {
         word: "run",
         name: Named::One,
@@ -93,6 +95,17 @@ static COMMANDS: [CommandDef; 11] = [
         examples: [
             "resourcelock i2c unget                      release it, whoever holds it",
             "trap 'resourcelock i2c unget --pid $$ || :' EXIT",
+        ],
+        needs: None,
+    },
+    CommandDef {
+        word: "stop",
+        name: Named::One,
+        operands: "[OPTIONS]",
+        about: "Ask the command that runs under the lock to end, and wait until the lock is free",
+        examples: [
+            "resourcelock nightly stop                   send TERM, wait up to 10 s",
+            "resourcelock nightly stop -t 1m -k 30       send KILL after 30 s, wait up to a minute",
         ],
         needs: None,
     },
@@ -201,10 +214,11 @@ static COMMANDS: [CommandDef; 11] = [
 
 impl Command {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::Get,
         Self::Unget,
+        Self::Stop,
         Self::State,
         Self::Trace,
         Self::History,

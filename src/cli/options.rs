@@ -5,9 +5,9 @@
 
 use super::args::{
     Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, PruneArgs, RemoveArgs, Request,
-    RunArgs, StateArgs, Task, TraceArgs, UngetArgs, Until,
+    RunArgs, StateArgs, StopArgs, Task, TraceArgs, UngetArgs, Until,
 };
-use super::command::Command::{self, Doctor, Get, History, List, Prune, Remove, Run, State, Trace, Unget};
+use super::command::Command::{self, Doctor, Get, History, List, Prune, Remove, Run, State, Stop, Trace, Unget};
 use super::values::Value;
 use resourcelock::{Mode, Wait};
 use std::num::NonZeroU32;
@@ -117,6 +117,7 @@ pub enum Set {
     Run(fn(&mut RunArgs, &Value<'_>) -> Stored),
     Get(fn(&mut GetArgs, &Value<'_>) -> Stored),
     Unget(fn(&mut UngetArgs, &Value<'_>) -> Stored),
+    Stop(fn(&mut StopArgs, &Value<'_>) -> Stored),
     State(fn(&mut StateArgs, &Value<'_>) -> Stored),
     Trace(fn(&mut TraceArgs, &Value<'_>) -> Stored),
     History(fn(&mut HistoryArgs, &Value<'_>) -> Stored),
@@ -124,6 +125,8 @@ pub enum Set {
     Prune(fn(&mut PruneArgs, &Value<'_>) -> Stored),
     List(fn(&mut ListArgs, &Value<'_>) -> Stored),
     Doctor(fn(&mut DoctorArgs, &Value<'_>) -> Stored),
+    /// `-t` of the command that has it.
+    Wait,
     /// The note of the command that has one.
     Message,
     /// `--json` of the command that has it.
@@ -225,9 +228,9 @@ fn add_lock(run: &mut RunArgs, value: &Value<'_>, mode: Mode) -> Stored {
 }
 
 /// Commands for locks of this machine.
-pub const LOCAL: &[Command] = &[Run, Get, Unget, State, Trace, History, Remove, List, Doctor];
+pub const LOCAL: &[Command] = &[Run, Get, Unget, Stop, State, Trace, History, Remove, List, Doctor];
 /// Those of them that create no lock.
-pub const CREATE_NOTHING: &[Command] = &[Unget, State, Trace, History, Remove, List, Doctor];
+pub const CREATE_NOTHING: &[Command] = &[Unget, Stop, State, Trace, History, Remove, List, Doctor];
 
 /// All options, in the order in which help lists them.
 pub static OPTIONS: &[OptionDef] = &[
@@ -235,12 +238,12 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "get-timeout",
         letters: &['t', 'w'],
         aliases: &["wait", "timeout"],
-        commands: &[Run, Get],
+        commands: &[Run, Get, Stop],
         ignored_by: &[Unget, State, Trace],
         value: Some(("SECS", Kind::Time)),
-        preset: Preset::ValueFor(&[(Run, "-1"), (Get, "0.5")]),
+        preset: Preset::ValueFor(&[(Run, "-1"), (Get, "0.5"), (Stop, "10")]),
         help: "How long to wait: 1.5, 500ms, 2m; 0 = don't wait, -1 = forever",
-        set: Set::Request(|request, value| put(&mut request.wait, value.wait()?)),
+        set: Set::Wait,
         ..OPTION
     },
     OptionDef {
@@ -433,6 +436,25 @@ pub static OPTIONS: &[OptionDef] = &[
         help: "Signal to send when --limit expires",
         refines: Some("limit"),
         set: Set::Run(|run, value| put(&mut run.signal, value.signal()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "signal",
+        commands: &[Stop],
+        value: Some(("SIG", Kind::Signal)),
+        preset: Preset::Value("TERM"),
+        help: "Signal to send",
+        set: Set::Stop(|stop, value| put(&mut stop.signal, value.signal()?)),
+        ..OPTION
+    },
+    OptionDef {
+        name: "kill-after",
+        letters: &['k'],
+        commands: &[Stop],
+        value: Some(("DUR", Kind::Time)),
+        help: "Send KILL if the command still runs after this time",
+        more: "The next holder is then told that this one crashed.\nIt has to be shorter than -t.",
+        set: Set::Stop(|stop, value| put(&mut stop.kill_after, Some(value.time()?))),
         ..OPTION
     },
     OptionDef {
@@ -636,6 +658,14 @@ pub static OPTIONS: &[OptionDef] = &[
             why: "--token and --{} both say which hold: choose one",
         }),
         set: Set::Unget(|unget, value| put(&mut unget.token, Some(value.parse("a token, which is a whole number")?))),
+        ..OPTION
+    },
+    OptionDef {
+        name: "token",
+        commands: &[Stop],
+        value: Some(("N", Kind::Number)),
+        help: "End only the command of the hold with this token",
+        set: Set::Stop(|stop, value| put(&mut stop.token, Some(value.parse("a token, which is a whole number")?))),
         ..OPTION
     },
     OptionDef {
@@ -881,6 +911,7 @@ impl OptionDef {
             (Set::Run(set), Task::Run(run)) => set(run, value),
             (Set::Get(set), Task::Get(get)) => set(get, value),
             (Set::Unget(set), Task::Unget(unget)) => set(unget, value),
+            (Set::Stop(set), Task::Stop(stop)) => set(stop, value),
             (Set::State(set), Task::State(state)) => set(state, value),
             (Set::Trace(set), Task::Trace(trace)) => set(trace, value),
             (Set::History(set), Task::History(history)) => set(history, value),
@@ -888,6 +919,9 @@ impl OptionDef {
             (Set::Prune(set), Task::Prune(prune)) => set(prune, value),
             (Set::List(set), Task::List(list)) => set(list, value),
             (Set::Doctor(set), Task::Doctor(doctor)) => set(doctor, value),
+            (Set::Wait, Task::Run(run)) => put(&mut run.request.wait, value.wait()?),
+            (Set::Wait, Task::Get(get)) => put(&mut get.request.wait, value.wait()?),
+            (Set::Wait, Task::Stop(stop)) => put(&mut stop.wait, value.wait()?),
             (Set::Message, Task::Run(run)) => put(&mut run.message, Some(value.lossy())),
             (Set::Message, Task::Get(get)) => put(&mut get.message, value.lossy()),
             (Set::Message, Task::Unget(unget)) => put(&mut unget.message, value.lossy()),

@@ -192,7 +192,7 @@ fn all_commands() -> String {
 }
 
 /// What other tools call the same commands.
-const SYNONYMS: [(&str, Command); 28] = [
+const SYNONYMS: [(&str, Command); 31] = [
     ("exec", Command::Run),
     ("execute", Command::Run),
     ("lock", Command::Get),
@@ -204,6 +204,9 @@ const SYNONYMS: [(&str, Command); 28] = [
     ("free", Command::Unget),
     ("drop", Command::Unget),
     ("put", Command::Unget),
+    ("kill", Command::Stop),
+    ("end", Command::Stop),
+    ("terminate", Command::Stop),
     ("status", Command::State),
     ("info", Command::State),
     ("show", Command::State),

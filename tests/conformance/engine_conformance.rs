@@ -140,6 +140,54 @@ fn once_conforms(url: &str) {
     }
 }
 
+/// Checks `stop`: it ends the command that runs under the lock, and no other.
+fn stop_conforms(url: &str) {
+    let lock = Lock::new("stop");
+    let command = |words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock.as_str()]).args(words);
+        command
+    };
+    let stop = |words: &[&str]| {
+        let output = command(&[&["stop"], words].concat())
+            .output()
+            .expect("it can be started");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let is_held = || command(&["state", "-q"]).status().expect("it can be started").success();
+    assert_eq!(stop(&[]).0, Some(1));
+    let script = ["run", "--", "sh", "-c", "echo up; exec sleep 1000"];
+    let mut held = command(&script);
+    let mut held = held
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let mut line = [0; 3];
+    let output = held.stdout.as_mut().expect("it is connected");
+    std::io::Read::read_exact(output, &mut line).expect("it prints a line");
+    assert_eq!(stop(&["--token", "1"]).0, Some(1));
+    let (status, said) = stop(&["-t", "60"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(
+        held.wait().expect("it ends").code(),
+        None,
+        "it dies of the command's signal"
+    );
+    assert!(!is_held());
+    // A process that does not run a command, or whose command cannot prove it, is not signalled.
+    let mut holder = command(&["get", "-q", "-a", "1000"])
+        .spawn()
+        .expect("it can be started");
+    wait_until("it is held", is_held);
+    let (status, said) = stop(&[]);
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains(&format!("kill {}", holder.id())), "{said}");
+    assert!(is_held());
+    crate::engine_common::signal(holder.id(), "TERM");
+    holder.wait().expect("it ends");
+}
+
 /// Checks `run --with`: all locks or none, in one order, and each of them can be lost.
 fn several_conform(url: &str) {
     let locks = [Lock::new("several-a"), Lock::new("several-b")];
@@ -268,6 +316,7 @@ fn local() {
     program_conforms("local:");
     several_conform("local:");
     once_conforms("local:");
+    stop_conforms("local:");
 }
 
 #[cfg(feature = "etcd")]
@@ -278,6 +327,7 @@ fn etcd() {
         program_conforms(&server.url());
         several_conform(&server.url());
         once_conforms(&server.url());
+        stop_conforms(&server.url());
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
         assert_eq!(done.trim(), "1");
@@ -310,6 +360,7 @@ fn postgres() {
     program_conforms(&server.url());
     several_conform(&server.url());
     once_conforms(&server.url());
+    stop_conforms(&server.url());
     handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";

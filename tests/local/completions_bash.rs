@@ -28,7 +28,7 @@ fn locks_commands_options_and_values() {
             ("i2c --message 'a b' rem", "i2c --message 'a b' remove"),
             ("/i2", "/i2c"),
             ("/l", "/list"),
-            ("/list s", "/list state"),
+            ("/list sta", "/list state"),
             ("help comp", "help completions"),
             ("completions z", "completions zsh"),
             ("i2c run --conf", "i2c run --conflict-exit-code"),
@@ -55,15 +55,15 @@ fn names_are_quoted_as_they_are_typed() {
             ("it", r"it\'s"),
             ("\"it", "\"it's\""),
             (r"'it'\''", r"'it'\''s'"),
-            (r"a\ b\;c st", r"a\ b\;c state"),
-            ("'a b;c' st", "'a b;c' state"),
+            (r"a\ b\;c sta", r"a\ b\;c state"),
+            ("'a b;c' sta", "'a b;c' state"),
             // Characters at which bash splits words.
             ("x", "x@y"),
             ("x@", "x@y"),
-            ("x@y st", "x@y state"),
+            ("x@y sta", "x@y state"),
             ("p:q", "p:q=r"),
             ("p:q=", "p:q=r"),
-            ("p:q=r st", "p:q=r state"),
+            ("p:q=r sta", "p:q=r state"),
         ],
     );
 }

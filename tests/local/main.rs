@@ -73,6 +73,7 @@ mod run_status;
 mod run_terminal;
 mod several_locks;
 mod stop;
+mod stop_command;
 mod stopped_inside;
 mod syslog;
 mod taken_anew;

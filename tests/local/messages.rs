@@ -7,7 +7,7 @@ use crate::common::printed_in_private_shm;
 use std::path::Path;
 
 /// What happens first, and the command that fails; each begins with no lock at all.
-const CASES: [(&str, &str); 42] = [
+const CASES: [(&str, &str); 46] = [
     ("resourcelock bus get -q", "resourcelock bus run -n -- true"),
     (
         "resourcelock bus get -q -m 'a scan'",
@@ -25,6 +25,10 @@ const CASES: [(&str, &str); 42] = [
     ("", "resourcelock bus unget"),
     ("resourcelock bus get -q", "resourcelock bus unget --token 1"),
     ("resourcelock bus get -q", "resourcelock bus unget --pid 1"),
+    ("", "resourcelock bus stop"),
+    ("resourcelock bus get -q", "resourcelock bus stop"),
+    ("resourcelock bus get -q --pid $$", "resourcelock bus stop"),
+    ("", "resourcelock bus run -- resourcelock bus stop"),
     ("", "resourcelock bus get --pid 2147483647"),
     ("", "resourcelock bus run -- /nonexistent/program"),
     ("", "resourcelock bus run -- nonexistent-program"),

@@ -53,7 +53,7 @@ $RL "$NAME" get -t 0; $RL "$NAME" get -t 0 -v; $RL "$NAME" run -t 0 -- true; $RL
 $RL "$NAME" state; $RL list; $RL list --prometheus; $RL doctor
 timeout -s INT 0.2 $RL "$NAME" trace
 for shell in bash zsh fish; do $RL completions $shell -- "" ""; $RL completions $shell -- / ""; done
-$RL "$NAME" unget; $RL "$NAME" unget; $RL "$NAME" unget --pid 1; $RL "$NAME" unget --token 1
+$RL "$NAME" stop; $RL "$NAME" unget; $RL "$NAME" unget; $RL "$NAME" stop; $RL "$NAME" unget --pid 1; $RL "$NAME" unget --token 1
 RESOURCELOCK_LOG=trace $RL "$NAME" run -- "./$PROGRAM" "$NAME"
 $RL "$NAME" run -- "./$PROGRAM" no; $RL "$NAME" run -- "./no$NOTE"; $RL "$NAME" run --group "$NOTE" -- true
 $RL "$NAME" run -- sh -c 'kill -9 $PPID'; $RL "$NAME" run -- false; $RL doctor; $RL "$NAME" unget
@@ -83,7 +83,7 @@ rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 /// Where the program writes advice that contains names or paths, and how often. It all goes through [`EVERYTHING`], but
 /// what needs two locks or systemd: what has been added goes there, and into `PARTS` or `MENDED`, before it is counted
 /// here.
-const ADVICE: [(&str, usize); 11] = [
+const ADVICE: [(&str, usize); 12] = [
     ("src/cli/usage.rs", 2),
     ("src/commands/doctor.rs", 1),
     ("src/commands/doctor/cycles.rs", 1),
@@ -93,6 +93,7 @@ const ADVICE: [(&str, usize); 11] = [
     ("src/commands/remove.rs", 1),
     ("src/commands/run.rs", 2),
     ("src/commands/run/granted.rs", 1),
+    ("src/commands/stop.rs", 3),
     ("src/commands/support/advice.rs", 14),
     ("src/commands/support/waiting.rs", 1),
 ];

@@ -1,16 +1,10 @@
 //! `--replace`: ask the holder's command to end.
 
 use super::{CANCEL, Run, Stop};
-use crate::commands::support::ask_to_end::ask_to_end;
+use crate::commands::support::ask_to_end::{STARTING, ask_to_end, when_started};
 use crate::output;
-use nix::poll::{PollTimeout, poll};
 use resourcelock::{Holder, State, Wait};
 use std::time::{Duration, Instant};
-
-/// How long a new holder may take to start its command and to say which process that is.
-const STARTING: Duration = Duration::from_secs(1);
-/// Between two views of a holder that is starting, in milliseconds.
-const VIEW_EVERY_MS: u8 = 2;
 
 /// Sends TERM to the commands that run under the lock now, once to each. What cannot be asked is said (unless `-q` was
 /// given) and waited for. `own` are this job's tokens: a job does not end itself. Returns the tokens of all of them, with
@@ -55,7 +49,14 @@ pub(super) fn ask(run: &Run<'_>, state: &State, known: &[u64]) -> Result<(), Sto
     let until = Instant::now() + starting;
     let is_known = |holder: &Holder| holder.token.is_some_and(|token| known.contains(&token));
     for holder in state.holders.iter().filter(|holder| holder.alive && !is_known(holder)) {
-        let Some(holder) = when_started(run, holder, until)? else {
+        let view = || {
+            if CANCEL.is_cancelled() {
+                return Err(Stop::With(crate::commands::interrupted()));
+            }
+            let state = run.engine.state(&run.wanted.lock, &CANCEL);
+            state.map_err(|error| run.failed(error))
+        };
+        let Some(holder) = when_started(holder, until, view)? else {
             continue; // it has ended
         };
         if let Err(why) = ask_to_end(&run.wanted.lock, &holder, libc::SIGTERM) {
@@ -65,27 +66,4 @@ pub(super) fn ask(run: &Run<'_>, state: &State, known: &[u64]) -> Result<(), Sto
         }
     }
     Ok(())
-}
-
-/// The holder as it is when its command has been started: it is granted the lock before. `None`: it has released it.
-fn when_started(run: &Run<'_>, holder: &Holder, until: Instant) -> Result<Option<Holder>, Stop> {
-    let mut holder = holder.clone();
-    let is_recorded = |holder: &Holder| holder.bound_pid.is_some() && holder.bound_start.is_some();
-    while !is_recorded(&holder) && !holder.detached && Instant::now() < until {
-        // Ends early when a signal comes.
-        let _ = poll(&mut [], PollTimeout::from(VIEW_EVERY_MS));
-        if CANCEL.is_cancelled() {
-            return Err(Stop::With(crate::commands::interrupted()));
-        }
-        let state = run
-            .engine
-            .state(&run.wanted.lock, &CANCEL)
-            .map_err(|error| run.failed(error))?;
-        let holders = state.map(|state| state.holders).unwrap_or_default();
-        match holders.into_iter().find(|now| now.token == holder.token) {
-            Some(now) => holder = now,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(holder))
 }

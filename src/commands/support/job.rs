@@ -9,7 +9,7 @@
 use crate::commands::bare;
 use crate::exec;
 use resourcelock::system;
-use resourcelock::{LockName, Mode, Requester, State};
+use resourcelock::{Holder, LockName, Mode, Requester, State};
 use std::ffi::OsString;
 
 /// Name of the lock of the innermost `run`.
@@ -71,10 +71,7 @@ impl Job {
             return Vec::new();
         };
         let process = remote.then(|| process_of(std::process::id(), &system::host_name()));
-        let entry = |(name, token, _): &(&LockName, u64, bool)| match &process {
-            Some(process) => format!("{token}@{process}:{name}"),
-            None => format!("{token}:{name}"),
-        };
+        let entry = |(name, token, _): &(&LockName, u64, bool)| entry(*token, process.as_deref(), name);
         // The command's own lock is the innermost.
         let new = others.iter().chain(&holds[..1]).map(entry);
         let inherited = Some(self.held.clone()).filter(|held| !held.is_empty());
@@ -114,6 +111,25 @@ fn variables(held: String, name: &LockName, token: u64, abandoned: Option<String
         (HELD, Some(held.into())),
         (ABANDONED, abandoned.map(OsString::from)),
     ]
+}
+
+/// How [`HELD`] names a hold; `process` is that of [`process_of`], on an engine.
+pub fn entry(token: u64, process: Option<&str>, name: &LockName) -> String {
+    match process {
+        Some(process) => format!("{token}@{process}:{name}"),
+        None => format!("{token}:{name}"),
+    }
+}
+
+/// How the processes that run under a hold name it in [`HELD`], on a remote engine (`remote`) or on this machine. `None`: it
+/// is another program's.
+pub fn entry_of(holder: &Holder, name: &LockName, remote: bool) -> Option<String> {
+    let Requester { pid, host, .. } = &holder.requester;
+    let process = match remote {
+        true => Some(process_of((*pid)?, host.name()?)),
+        false => None,
+    };
+    Some(entry(holder.token?, process.as_deref(), name))
 }
 
 /// The holds of a lock: tokens, and the process and host where an engine keeps it.
