@@ -1,6 +1,9 @@
 //! A lock for one test alone.
 
+use super::run::signal;
+use super::{process_state, wait_until};
 use assert_cmd::cargo::cargo_bin;
+use nix::sys::signal::Signal;
 use resourcelock::{LockName, ResourceLock, State};
 use std::fs;
 use std::process::Command;
@@ -62,6 +65,19 @@ impl TestLock {
         let mut command = binary();
         command.arg(self.name()).args(arguments);
         command
+    }
+
+    /// Stops a process (SIGSTOP), but not while it is inside the lock's table, since that would keep everybody else out.
+    pub fn stop(&self, pid: u32) {
+        wait_until("it is stopped outside the table", || {
+            signal(pid, Signal::SIGSTOP);
+            wait_until("it is stopped", || process_state(pid) == Some('T'));
+            let is_outside = self.state().inside.is_none();
+            if !is_outside {
+                signal(pid, Signal::SIGCONT);
+            }
+            is_outside
+        });
     }
 
     /// The flag's word as it is in the file.

@@ -231,12 +231,6 @@ impl Worker {
         self.child.try_wait()
     }
 
-    /// Sends SIGSTOP, and waits until it is stopped.
-    pub fn stop(&self) {
-        self.signal(Signal::SIGSTOP);
-        super::wait_until("the worker is stopped", || super::process_state(self.id()) == Some('T'));
-    }
-
     /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);

@@ -18,9 +18,9 @@ fn queue(lock: &TestLock, n: usize) -> (Worker, Vec<Worker>) {
 }
 
 /// Kills all of them before any of the others can look.
-fn kill_together(dying: &mut [&mut Worker]) {
+fn kill_together(lock: &TestLock, dying: &mut [&mut Worker]) {
     for worker in dying.iter() {
-        worker.stop();
+        lock.stop(worker.id());
     }
     for worker in dying.iter_mut() {
         worker.kill();
@@ -49,7 +49,7 @@ fn dead_waiters_are_passed_over() {
     let lock = TestLock::new("crash");
     let (mut holder, mut waiters) = queue(&lock, 4);
     let (first, rest) = waiters.split_first_mut().unwrap();
-    kill_together(&mut [first, &mut rest[1]]);
+    kill_together(&lock, &mut [first, &mut rest[1]]);
     assert!(holder.release());
     assert!(
         rest[0].granted().is_some_and(|grant| !grant.abandoned),
@@ -65,7 +65,7 @@ fn dead_waiters_are_passed_over() {
 fn holder_and_first_in_line_die_together() {
     let lock = TestLock::new("crash");
     let (mut holder, mut waiters) = queue(&lock, 3);
-    kill_together(&mut [&mut holder, &mut waiters[0]]);
+    kill_together(&lock, &mut [&mut holder, &mut waiters[0]]);
     assert!(waiters[1].granted().is_some_and(|grant| grant.abandoned));
     assert_eq!(
         waiters[1].ask(serde_json::json!(["release_recovered"])),
@@ -83,7 +83,7 @@ fn holder_first_and_second_in_line_die_together() {
     let [first, second] = dying else {
         unreachable!("split at 2")
     };
-    kill_together(&mut [&mut holder, first, second]);
+    kill_together(&lock, &mut [&mut holder, first, second]);
     assert!(living[0].granted().is_some_and(|grant| grant.abandoned));
     assert!(living[0].release());
     assert!(living[1].granted().is_some());
@@ -97,7 +97,7 @@ fn all_but_the_last_in_line_die_together() {
     let (last, dying) = waiters.split_last_mut().unwrap();
     let mut all: Vec<&mut Worker> = dying.iter_mut().collect();
     all.push(&mut holder);
-    kill_together(&mut all);
+    kill_together(&lock, &mut all);
     assert!(last.granted().is_some());
     assert_eq!(lock.state().waiters.len(), 0);
 }
@@ -168,7 +168,7 @@ fn repair_gives_back_what_the_dead_left() {
 fn an_offer_to_the_dead_counts_as_free() {
     let lock = TestLock::new("crash");
     let (mut holder, mut waiters) = queue(&lock, 1);
-    waiters[0].stop();
+    lock.stop(waiters[0].id());
     assert!(holder.release());
     waiters[0].kill();
     let state = lock.state();

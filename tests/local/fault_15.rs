@@ -3,7 +3,7 @@
 use crate::common::machine::Machine;
 use crate::common::run::signal;
 use crate::common::schema::Schema;
-use crate::common::{Ask, Inside, TestLock, Worker, binary, in_private_shm, process_state, wait_until};
+use crate::common::{Ask, Inside, TestLock, Worker, binary, in_private_shm, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Output;
@@ -53,11 +53,6 @@ fn a_note_is_no_problem() {
     );
 }
 
-fn stop(worker: &Worker) {
-    signal(worker.id(), Signal::SIGSTOP);
-    wait_until("it is stopped", || process_state(worker.id()) == Some('T'));
-}
-
 #[test]
 fn a_process_that_stands_still_in_the_table_is_named() {
     Machine::run(|_| {
@@ -69,7 +64,7 @@ fn a_process_that_stands_still_in_the_table_is_named() {
             if holds {
                 assert!(worker.get(Ask::now()).is_some());
             }
-            stop(&worker);
+            lock.stop(worker.id());
             assert_eq!(findings(&lock, &[]).1, [Value::Null; 0], "stopped, but not there");
             let inside = Inside::of_only_handle(&lock);
             let (status, found) = findings(&lock, &["--fix"]);
@@ -106,7 +101,7 @@ fn a_process_that_stands_still_in_the_table_is_named() {
 fn a_process_that_died_in_the_table_is_none() {
     let lock = TestLock::new("f15");
     let worker = Worker::open(&lock);
-    stop(&worker);
+    lock.stop(worker.id());
     let inside = Inside::of_only_handle(&lock);
     signal(worker.id(), Signal::SIGKILL);
     wait_until("it is dead", || lock.state().inside.is_none());

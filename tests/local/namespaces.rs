@@ -2,7 +2,7 @@
 //! And two time namespaces: in each, the same processes were started, and holds expire, at different times.
 
 use crate::common::run::signal;
-use crate::common::{Ask, LineChild, Peer, TestLock, Worker, printed, process_state, wait_until};
+use crate::common::{Ask, LineChild, Peer, TestLock, Worker, printed, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{Detached, Ended, Mode};
 use serde_json::json;
@@ -175,9 +175,7 @@ fn ahead(plain: &Command) -> Command {
 
 /// Stops the process that waits in this place.
 fn stop_waiter(lock: &TestLock, place: usize) {
-    let pid = lock.state().waiters[place].requester.pid.unwrap();
-    signal(pid, Signal::SIGSTOP);
-    wait_until("it is stopped", || process_state(pid) == Some('T'));
+    lock.stop(lock.state().waiters[place].requester.pid.unwrap());
 }
 
 /// Processes that wait for the flag itself get a turn, in which the lock is left free for them: for a millisecond, and
@@ -215,7 +213,7 @@ fn an_offer_of_another_clock_becomes_overdue() {
     let [mut stopped, mut next] = [0; 2].map(|_| Worker::open(&lock));
     stopped.send_get(Ask::default());
     wait_until("one waits", || lock.state().waiters.len() == 1);
-    stopped.stop();
+    lock.stop(stopped.id());
     next.send_get(Ask::default());
     wait_until("both wait", || lock.state().waiters.len() == 2);
     holder.send("");

@@ -128,7 +128,7 @@ fn a_dead_one_is_not_the_newest() {
     holder.says("got TERM");
     wait_for_waiters(&lock, 1);
     // It sees nothing until it runs again.
-    crate::common::run::signal(first.id(), nix::sys::signal::Signal::SIGSTOP);
+    lock.stop(first.id());
     let mut dead = replacing(&lock, &[], "dead");
     holder.says("got TERM");
     wait_for_waiters(&lock, 2);

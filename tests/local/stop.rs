@@ -33,7 +33,7 @@ fn nothing_is_stolen_from_a_stopped_holder() {
     let lock = TestLock::new("stop");
     let [mut holder, mut first, mut second] = [0; 3].map(|_| Worker::open(&lock));
     let held = holder.get(Ask::default()).unwrap();
-    holder.stop();
+    lock.stop(holder.id());
     let asked = crate::common::worker::monotonic();
     // Longer than an offer lasts, and than the intervals at which the first and second in line check.
     first.send_get(limited(700));
@@ -53,7 +53,7 @@ fn nothing_is_stolen_from_a_stopped_holder() {
 fn a_stopped_holder_that_is_killed_is_followed() {
     let lock = TestLock::new("stop");
     let (mut holder, [mut first, ..]) = queue(&lock);
-    holder.stop();
+    lock.stop(holder.id());
     holder.kill();
     assert!(first.granted().is_some_and(|grant| grant.abandoned));
 }
@@ -62,7 +62,7 @@ fn a_stopped_holder_that_is_killed_is_followed() {
 fn stopped_waiter(place: usize) {
     let lock = TestLock::new("stop");
     let (mut holder, mut waiters) = queue(&lock);
-    waiters[place].stop();
+    lock.stop(waiters[place].id());
     assert!(holder.release());
     let mut grants: Vec<Grant> = Vec::new();
     for (i, waiter) in waiters.iter_mut().enumerate() {
@@ -104,7 +104,7 @@ fn a_stopped_last_in_line_holds_up_nobody() {
 fn a_resumed_waiter_is_served_before_those_who_came_later() {
     let lock = TestLock::new("stop");
     let (mut holder, [mut first, mut second, mut third]) = queue(&lock);
-    first.stop();
+    lock.stop(first.id());
     assert!(holder.release());
     let passed_over = second.granted().expect("the first one did not react");
     wait_until("the stopped one is marked", || {
@@ -128,8 +128,8 @@ fn a_resumed_waiter_is_served_before_those_who_came_later() {
 fn first_and_second_in_line_are_stopped_and_the_holder_dies() {
     let lock = TestLock::new("stop");
     let (mut holder, [mut first, mut second, mut third]) = queue(&lock);
-    first.stop();
-    second.stop();
+    lock.stop(first.id());
+    lock.stop(second.id());
     holder.kill();
     assert!(third.granted().is_some_and(|grant| grant.abandoned));
     assert!(third.release());
@@ -146,7 +146,7 @@ fn a_waiter_that_was_stopped_past_its_limit_gives_up() {
     assert!(holder.get(Ask::default()).is_some());
     late.send_get(limited(2000));
     wait_until("it waits", || lock.state().waiters.len() == 1);
-    late.stop();
+    lock.stop(late.id());
     wait_until("its time is up", || {
         lock.state()
             .waiters
@@ -171,7 +171,7 @@ fn an_offer_to_a_stopped_waiter_past_its_limit_is_not_lost() {
         let state = lock.state();
         state.waiters.len() == 1 || state.counters.is_some_and(|counters| counters.timeouts > 0)
     });
-    late.stop();
+    lock.stop(late.id());
     assert!(holder.release());
     late.resume();
     if late.granted().is_some() {

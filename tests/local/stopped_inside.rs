@@ -2,7 +2,7 @@
 //! recorded later, or refused; it is never silently left out.
 
 use crate::common::run::{Running, hold, lives, signal};
-use crate::common::{Ask, Inside, PATIENCE, TestLock, Worker, process_state, wait_until};
+use crate::common::{Ask, Inside, PATIENCE, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::Detached;
 use std::process::{Child, Output, Stdio};
@@ -26,8 +26,7 @@ impl Offered {
             .spawn()
             .unwrap();
         wait_until("it waits", || lock.state().waiters.len() == 1);
-        signal(child.id(), Signal::SIGSTOP);
-        wait_until("it is stopped", || process_state(child.id()) == Some('T'));
+        lock.stop(child.id());
         assert!(holder.release());
         let inside = Inside::enter(lock);
         signal(child.id(), Signal::SIGCONT);

@@ -75,7 +75,7 @@ fn who_does_not_wait_passes_over_any_number_of_dead() {
         })
         .collect();
     dead.push(holder);
-    dead.iter().for_each(Worker::stop);
+    dead.iter().for_each(|worker| lock.stop(worker.id()));
     dead.iter_mut().for_each(Worker::kill);
     let handle = ResourceLock::open(lock.name()).unwrap();
     assert!(handle.get_lock(&GetOptions::new().wait(Wait::No)).unwrap());
