@@ -5,7 +5,7 @@ use super::occupancy::{Occupancy, SLOTS, Visitor};
 use crate::common::lock::binary;
 use crate::common::worker::monotonic;
 use crate::common::{Dice, TestLock};
-use resourcelock::{GetOptions, Mode, ResourceLock, Wait};
+use resourcelock::{Error, GetOptions, Mode, ResourceLock, Wait};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -192,7 +192,9 @@ impl Task {
     }
 
     fn use_library(&self, dice: &mut Dice) {
-        let lock = ResourceLock::open(&self.name).expect("the lock opens");
+        let Some(lock) = unless_busy(ResourceLock::open(&self.name)) else {
+            return;
+        };
         for _ in 0..8 {
             let mode = any_mode(dice);
             let wait = match dice.below(4) {
@@ -206,7 +208,7 @@ impl Task {
                 since: monotonic(),
                 ..self.clone()
             };
-            let Some(guard) = lock.acquire_with(&options).expect("no error") else {
+            let Some(guard) = unless_busy(lock.acquire_with(&options)).flatten() else {
                 continue;
             };
             round.visit(guard.token(), None);
@@ -214,6 +216,14 @@ impl Task {
                 round.lost();
             }
         }
+    }
+}
+
+/// `None`: a process stands still inside the table, stopped or without a processor.
+fn unless_busy<T>(result: resourcelock::Result<T>) -> Option<T> {
+    match result {
+        Err(Error::Busy { .. } | Error::BeingRemoved { .. }) => None,
+        result => Some(result.expect("no other error")),
     }
 }
 
