@@ -455,9 +455,7 @@ impl Stress<'_> {
     }
 
     /// Watches that the visits go on, until the time is over.
-    fn watch(&self, time: Duration) -> Watched {
-        let mut trace = self.lock.command(&["trace", "-f"]);
-        let mut trace = trace.stdout(Stdio::null()).spawn().unwrap();
+    fn watch(&self, time: Duration, mut trace: Child) -> Watched {
         let mut watched = Watched {
             longest: Duration::ZERO,
             most: 0,
@@ -510,6 +508,19 @@ struct Watched {
     lasting: [Lasting; 2],
 }
 
+/// A `trace -f` that has the lock open by now.
+fn followed(lock: &TestLock) -> Child {
+    let _guard = lock.open().acquire().unwrap();
+    let trace = lock.command(&["trace", "-f"]).stdout(Stdio::null()).spawn().unwrap();
+    let descriptors = format!("/proc/{}/fd", trace.id());
+    wait_until("it has the lock open", || {
+        let open = std::fs::read_dir(&descriptors).unwrap();
+        let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        paths.into_iter().any(|path| path == lock.paths().table_path())
+    });
+    trace
+}
+
 /// Processes that have this folder in their environment: what the stress has started.
 fn started_in(folder: &Path) -> Vec<u32> {
     let folder = folder.to_str().expect("UTF-8").as_bytes();
@@ -545,6 +556,7 @@ fn everything_at_once_is_survived() {
         wrong: Mutex::default(),
     };
     let dice = |number: u64| Dice::new(seed.wrapping_mul(1000).wrapping_add(number));
+    let trace = followed(&lock);
     let watched = std::thread::scope(|scope| {
         let stress = &stress;
         for side in 0..crowd.sides {
@@ -561,7 +573,7 @@ fn everything_at_once_is_survived() {
             scope.spawn(move || stress.read(reader, dice(400 + reader)));
         }
         scope.spawn(move || stress.by_hand(dice(200)));
-        stress.watch(time)
+        stress.watch(time, trace)
     });
     // Commands whose wrapper was killed, and what they left behind.
     wait_until("all that was started has ended", || {
