@@ -110,7 +110,7 @@ fn readers_and_writers_are_served_in_the_order_of_asking() {
 }
 
 /// One process holds for 2 ms and asks again at once, another one asks every 0.5 ms: both make progress. Their shares
-/// are printed; `benches/lock.rs` compares them with flock(2).
+/// are printed; `benches/report.rs` compares them with flock(2).
 #[test]
 fn a_busy_process_does_not_starve_another_one() {
     const ROUNDS: u64 = 100;

@@ -1,7 +1,7 @@
 //! Processes that work at the same time: this program starts itself again as workers. A worker prints `ready`, waits
 //! for a line, does its work, and prints its numbers on one line.
 
-use crate::contenders::Contender;
+use crate::contenders::{self, Contender, Kind};
 use resourcelock::{GetOptions, ResourceLock, Wait};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -10,26 +10,34 @@ use std::time::{Duration, Instant};
 /// How long each holder waits before it hands over, so that the next one is asleep.
 pub const ASLEEP: Duration = Duration::from_millis(3);
 
-/// A worker; killed on drop.
+/// A process that answers each line with a line of numbers; killed on drop.
 pub struct Worker {
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    /// Starts one and waits until it is ready.
+    /// Starts this program as a worker, and waits until it is ready.
     pub fn start(order: &[&str]) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .arg("worker")
-            .args(order)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a worker starts");
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.arg("worker").args(order);
+        Self::of(&mut command).expect("a worker starts")
+    }
+
+    /// Starts another program that works like one.
+    ///
+    /// # Errors
+    /// What it says instead of `ready`.
+    pub fn of(command: &mut Command) -> Result<Self, String> {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started.map_err(|error| format!("{command:?}: {error}"))?;
         let output = BufReader::new(child.stdout.take().expect("its output is connected"));
         let mut worker = Self { child, output };
-        assert_eq!(worker.line(), "ready");
-        worker
+        match &*worker.line() {
+            "ready" => Ok(worker),
+            "" => Err("it does not start".to_owned()),
+            line => Err(line.to_owned()),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -42,7 +50,7 @@ impl Worker {
     }
 
     /// The next line it prints.
-    pub fn line(&mut self) -> String {
+    fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("it speaks");
         line.trim_end().to_owned()
@@ -54,6 +62,12 @@ impl Worker {
             .split(' ')
             .map(|word| word.parse().expect("a number"))
             .collect()
+    }
+
+    /// Lets it remove what it made.
+    pub fn finish(&mut self) {
+        let _ = writeln!(self.child.stdin.as_mut().expect("its input is open"), "end");
+        let _ = self.child.wait();
     }
 
     /// Kills it (SIGKILL).
@@ -97,10 +111,10 @@ pub fn work(order: &[String]) {
     let order: Vec<&str> = order.iter().map(String::as_str).collect();
     let number = |at: usize| order[at].parse::<u64>().expect("a number");
     match order[0] {
-        "loop" => tight_loop(Contender::open(order[1]), number(2)),
-        "turns" => turns(Contender::open(order[1]), number(2), [number(3), number(4)]),
-        "pass" => pass(Contender::open(order[1]), number(2)),
-        "once" => once(Contender::open(order[1])),
+        "loop" => tight_loop(&mut *contenders::open(order[1]), number(2)),
+        "turns" => turns(&mut *contenders::open(order[1]), number(2), [number(3), number(4)]),
+        "pass" => pass(&mut *contenders::open(order[1]), number(2)),
+        "once" => once(&mut *contenders::open(order[1])),
         "crowd" => crowd(order[1], number(2)),
         "reader" => reader(order[1]),
         other => panic!("no such work: {other}"),
@@ -108,7 +122,7 @@ pub fn work(order: &[String]) {
 }
 
 /// Gets and ungets for `ms` milliseconds. Prints how often, and how often per second of CPU time.
-fn tight_loop(mut lock: Contender, ms: u64) {
+fn tight_loop(lock: &mut dyn Contender, ms: u64) {
     begin();
     let used = || processor_time().as_secs_f64();
     let (end, before) = (Instant::now() + Duration::from_millis(ms), used());
@@ -124,7 +138,7 @@ fn tight_loop(mut lock: Contender, ms: u64) {
 }
 
 /// The same, holding and pausing for the given microseconds. Prints how often.
-fn turns(mut lock: Contender, ms: u64, [hold, pause]: [u64; 2]) {
+fn turns(lock: &mut dyn Contender, ms: u64, [hold, pause]: [u64; 2]) {
     begin();
     let end = Instant::now() + Duration::from_millis(ms);
     let mut grants = 0u64;
@@ -143,7 +157,7 @@ fn turns(mut lock: Contender, ms: u64, [hold, pause]: [u64; 2]) {
 }
 
 /// Takes turns with a partner. Prints for each round when it acquired the lock and when it released it.
-fn pass(mut lock: Contender, rounds: u64) {
+fn pass(lock: &mut dyn Contender, rounds: u64) {
     begin();
     let mut times = Vec::new();
     for _ in 0..rounds {
@@ -160,7 +174,7 @@ fn pass(mut lock: Contender, rounds: u64) {
 }
 
 /// Acquires the lock once, prints when, and keeps it.
-fn once(mut lock: Contender) {
+fn once(lock: &mut dyn Contender) {
     begin();
     lock.lock();
     say(&monotonic().to_string());
@@ -168,16 +182,24 @@ fn once(mut lock: Contender) {
 }
 
 /// Starts threads, each with its own handle, that wait for the lock and hold it once. Prints when each got it.
-fn crowd(name: &str, threads: u64) {
+fn crowd(place: &str, threads: u64) {
     begin();
+    let ours = place.strip_prefix(Kind::Ours.name()).map(|at| at[1..].to_owned());
     let threads: Vec<_> = (0..threads)
         .map(|_| {
-            let name = name.to_owned();
+            let (place, ours) = (place.to_owned(), ours.clone());
             let one = move || {
-                let lock = ResourceLock::open(&name).expect("the lock opens");
-                let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
-                let _guard = lock.acquire_with(&options).unwrap().expect("a grant");
-                monotonic()
+                if let Some(name) = ours {
+                    let lock = ResourceLock::open(&name).expect("the lock opens");
+                    let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
+                    let _guard = lock.acquire_with(&options).unwrap().expect("a grant");
+                    return monotonic();
+                }
+                let mut lock = contenders::open(&place);
+                lock.lock();
+                let time = monotonic();
+                lock.unlock();
+                time
             };
             let builder = std::thread::Builder::new().stack_size(128 * 1024);
             builder.spawn(one).expect("a thread")
