@@ -16,7 +16,11 @@ impl Installed {
         let folder = std::env::temp_dir().join(format!("bench-program-{}.d", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder can be made");
         let program = folder.join("resourcelock");
-        std::fs::copy(built(), &program).expect("the program can be copied");
+        // Written as dpkg(1) does: copy_file_range(2), which std's copy uses, leaves single pages as well.
+        let bytes = std::fs::read(built()).expect("the program can be read");
+        std::fs::write(&program, bytes).expect("the program can be copied");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).expect("it is ours");
         let program = program.to_string_lossy().into_owned();
         Self { folder, program }
     }
