@@ -24,10 +24,14 @@ echo "$self: the Python package, into $RESOURCELOCK_STRESS_PACKAGE"
 PATH=$PWD/.venv/bin:$PATH CARGO_TARGET_DIR=$target RESOURCELOCK_WHEEL_PROFILE=dev "$python" -m pip install --quiet --no-index \
     --no-deps --no-build-isolation --upgrade --target "$RESOURCELOCK_STRESS_PACKAGE" .
 
-own_shm scripts/test.sh --all-features --test engines engine_soak -- --nocapture &
+find_cargo
+export RESOURCELOCK_TEST_PYTHON=$python
+# Tests send INT, QUIT and HUP, which a script in the background has inherited as ignored.
+soak() { own_shm env --default-signal=INT,QUIT,HUP cargo test --all-features --test "$1" "$2" -- --nocapture; }
+soak engines engine_soak &
 engines=$!
 status=0
-own_shm scripts/test.sh --all-features --test isolated stress::everything -- --nocapture || status=$?
+soak isolated stress::everything || status=$?
 wait "$engines" || status=$?
 [ "$status" = 0 ] && echo "$self: nothing unexplained" || echo "$self: FAILED, see above"
 exit "$status"
