@@ -107,7 +107,8 @@ pub fn interruptible<R: Send>(
     let raised_by_handler = Mutex::new(None);
     let result = py.detach(|| {
         let options = options.on_signal(|| {
-            let Err(error) = Python::attach(|py| py.check_signals()) else {
+            // Not while the interpreter ends: this may be a daemon thread.
+            let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) else {
                 return false;
             };
             *raised_by_handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -121,20 +122,27 @@ pub fn interruptible<R: Send>(
     }
 }
 
-/// Wakes the thread that waits for an engine.
+/// Wakes whoever waits for a request by a byte in a socket: a thread that is not Python's never enters the interpreter, which
+/// may be ending.
 struct Doorbell(UnixStream);
 
 impl Wake for Doorbell {
     fn wake(self: Arc<Self>) {
-        let _ = (&self.0).write(&[1]); // nobody waits any more
+        let _ = (&self.0).write(&[1]); // nobody waits any more, or there are enough bytes in it
     }
+}
+
+/// A socket that can be read when the waker has been used, and the waker.
+pub fn doorbell(py: Python<'_>) -> PyResult<(UnixStream, Waker)> {
+    let system = |error: std::io::Error| exception(py, "LockError", format!("cannot make a pair of sockets: {error}"));
+    let (door, bell) = UnixStream::pair().map_err(system)?;
+    bell.set_nonblocking(true).map_err(system)?;
+    Ok((door, Waker::from(Arc::new(Doorbell(bell)))))
 }
 
 /// Waits for an engine's answer as [`interruptible`] does. Dropping the request leaves the queue.
 pub fn wait_for_engine(py: Python<'_>, mut asking: Asking) -> PyResult<Option<Guard>> {
-    let system = |error: std::io::Error| exception(py, "LockError", format!("cannot make a pair of sockets: {error}"));
-    let (mut door, bell) = UnixStream::pair().map_err(system)?;
-    let waker = Waker::from(Arc::new(Doorbell(bell)));
+    let (mut door, waker) = doorbell(py)?;
     loop {
         let polled = py.detach(|| asking.as_mut().poll(&mut Context::from_waker(&waker)));
         if let Poll::Ready(result) = polled {

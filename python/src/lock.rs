@@ -1,12 +1,15 @@
 //! `Lock`: one object that several threads and tasks may use, and what each of them holds.
 
-use crate::asking::{Asking, Terms, Timeout, ask_later, interruptible, or_raise, wait_for_engine};
+use crate::asking::{Asking, Terms, Timeout, ask_later, doorbell, interruptible, or_raise, wait_for_engine};
 use crate::raised::{exception, invalid};
 use crate::views::{Record, State};
 use pyo3::prelude::*;
 use resourcelock::{GetOptions, Guard, Mode, ResourceLock, Wait};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
 /// The guards of this object's holds, each with the thread that acquired it, the latest last.
@@ -231,9 +234,7 @@ impl Lock {
     fn _request(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Request> {
         let lock = self.opened(py)?;
         let options = self.options(timeout.or(self.timeout));
-        Ok(Request {
-            asking: Mutex::new(Some(ask_later(&lock, options))),
-        })
+        Request::new(py, ask_later(&lock, options))
     }
 
     /// The release by a task, if that takes an engine's answer; else it is done.
@@ -245,14 +246,13 @@ impl Lock {
         let release: Option<Asking> = self
             .take_latest()
             .map(|guard| Box::pin(async move { guard.release_async().await.map(|_| None) }) as _);
-        Ok(release.map(|release| Request {
-            asking: Mutex::new(Some(release)),
-        }))
+        release.map(|release| Request::new(py, release)).transpose()
     }
 
-    /// What a request has come to, kept: true = acquired. `None`: not yet, `wake` will be called.
-    fn _polled(&self, py: Python<'_>, request: &Request, wake: Py<PyAny>) -> PyResult<Option<bool>> {
-        match request.poll(py, wake)? {
+    /// What a request has come to, kept: true = acquired. `None`: not yet, its descriptor will be
+    /// readable.
+    fn _polled(&self, py: Python<'_>, request: &Request) -> PyResult<Option<bool>> {
+        match request.poll(py)? {
             Poll::Ready(guard) => Ok(Some(self.keep(guard))),
             Poll::Pending => Ok(None),
         }
@@ -305,27 +305,27 @@ impl Lock {
 #[pyclass(frozen, module = "resourcelock._native")]
 pub struct Request {
     asking: Mutex<Option<Asking>>,
-}
-
-/// Calls a Python function.
-struct Call(Py<PyAny>);
-
-impl Wake for Call {
-    fn wake(self: Arc<Self>) {
-        // Not while the interpreter ends. A loop that is closed by then says so: nobody waits any more.
-        let _ = Python::try_attach(|py| self.0.call0(py));
-    }
+    /// Can be read when the request is to be polled again.
+    door: UnixStream,
+    waker: Waker,
 }
 
 impl Request {
-    fn poll(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<Poll<Option<Guard>>> {
-        let waker = Waker::from(Arc::new(Call(wake)));
+    fn new(py: Python<'_>, asking: Asking) -> PyResult<Self> {
+        let (door, waker) = doorbell(py)?;
+        let _ = door.set_nonblocking(true); // what has been woken since is read until nothing is left
+        let asking = Mutex::new(Some(asking));
+        Ok(Self { asking, door, waker })
+    }
+
+    fn poll(&self, py: Python<'_>) -> PyResult<Poll<Option<Guard>>> {
+        while (&self.door).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
         let polled = py.detach(|| {
             let mut asking = locked(&self.asking);
             let Some(begun) = asking.as_mut() else {
                 return Poll::Ready(Ok(None)); // dropped
             };
-            let polled = begun.as_mut().poll(&mut Context::from_waker(&waker));
+            let polled = begun.as_mut().poll(&mut Context::from_waker(&self.waker));
             if polled.is_ready() {
                 *asking = None;
             }
@@ -340,6 +340,11 @@ impl Request {
 
 #[pymethods]
 impl Request {
+    /// The descriptor that can be read when the request is to be polled.
+    fn fileno(&self) -> i32 {
+        self.door.as_raw_fd()
+    }
+
     /// Leaves the queue.
     fn drop(&self, py: Python<'_>) {
         py.detach(|| *locked(&self.asking) = None);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -125,12 +124,19 @@ class Lock(_native.Lock):
 
         loop = asyncio.get_running_loop()
         try:
-            while True:
+            acquired = self._polled(request)
+            if acquired is None:
                 woken = asyncio.Event()
-                acquired = self._polled(request, partial(loop.call_soon_threadsafe, woken.set))
-                if acquired is not None:
-                    return acquired
-                await woken.wait()
+                loop.add_reader(request.fileno(), woken.set)
+                try:
+                    while acquired is None:
+                        await woken.wait()
+                        woken.clear()
+                        acquired = self._polled(request)
+                finally:
+                    if not loop.is_closed():
+                        loop.remove_reader(request.fileno())
+            return acquired
         finally:
             request.drop()
 

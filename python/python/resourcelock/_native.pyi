@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import EllipsisType, TracebackType
-from typing import Any, final
+from typing import final
 
 from typing_extensions import Self
 
@@ -67,12 +66,14 @@ class Lock:
     def _timed_out(self) -> Exception: ...
     def _request(self, timeout: float | EllipsisType | None) -> Request: ...
     def _release_request(self) -> Request | None: ...
-    def _polled(self, request: Request, wake: Callable[[], Any]) -> bool | None: ...
+    def _polled(self, request: Request) -> bool | None: ...
 
 @final
 class Request:
     """What a task waits for."""
 
+    def fileno(self) -> int:
+        """The descriptor that can be read when the request is to be polled."""
     def drop(self) -> None:
         """Leaves the queue."""
 
