@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 const SECOND: u128 = 1_000_000;
 /// How wide a character of a label is.
 const CHARACTER: f64 = 6.7;
+/// The least between two labels.
+const GAP: f64 = 12.0;
 
 /// Maps times to positions.
 pub struct Scale {
@@ -73,7 +75,7 @@ impl Scale {
         let sexagesimal = STEPS.map(|step| step * SECOND);
         let daily = (0..20).map(|power| (2 * 3600 * SECOND) << power);
         let fits = |step: &u128| {
-            let label = self.label(self.first, *step).len() as f64 * CHARACTER + 12.0;
+            let label = self.label(self.first, *step).len() as f64 * CHARACTER + GAP;
             let apart = *step as f64 / length as f64 * (WIDTH - RIGHT - LABELS);
             apart > label
         };
@@ -86,13 +88,20 @@ impl Scale {
         let first = since.unwrap_or_default().as_micros() as i128;
         let round = step as i128;
         let mut at = (first + offset + round - 1).div_euclid(round) * round - offset;
-        let mut ticks = Vec::new();
+        let (mut ticks, mut free) = (Vec::new(), 0.0);
         while at <= first + length as i128 {
             let time = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at).unwrap_or_default());
             let (x, label) = (self.x(time), self.label(time, step));
-            let half = label.len() as f64 * CHARACTER / 2.0;
-            let anchor = if x + half > WIDTH { "end" } else { "middle" };
-            ticks.push(Tick { x, label, anchor });
+            let width = label.len() as f64 * CHARACTER;
+            let (anchor, left) = match x + width / 2.0 > WIDTH {
+                true => ("end", x - width),
+                false => ("middle", x - width / 2.0),
+            };
+            // The edge pushes the last one to the left, where the one before it may be.
+            if left >= free {
+                ticks.push(Tick { x, label, anchor });
+                free = left + width + GAP;
+            }
             at += round;
         }
         ticks
@@ -116,25 +125,31 @@ mod tests {
 
     #[test]
     fn labels_do_not_touch_and_are_not_cut_off() {
-        let first = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_889_281_234_567);
-        for micros in (3..17).flat_map(|power| [1, 2, 3, 7].map(|digit| digit * 10_u64.pow(power))) {
-            let length = Duration::from_micros(micros);
-            let ticks = Scale { first, length }.ticks();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_889_281_234_567);
+        let lengths = (3..17).flat_map(|power| [1, 2, 3, 7].map(|digit| digit * 10_u64.pow(power)));
+        let scales = lengths.flat_map(|micros| (0..20).map(move |phase| (micros, micros / 20 * phase)));
+        for (length, phase) in
+            scales.map(|(length, phase)| (Duration::from_micros(length), Duration::from_micros(phase)))
+        {
+            let ticks = Scale {
+                first: start + phase,
+                length,
+            }
+            .ticks();
             assert!((1..20).contains(&ticks.len()), "{length:?}: {}", ticks.len());
+            let edges = |tick: &Tick| {
+                let width = tick.label.len() as f64 * CHARACTER;
+                let right = tick.x + if tick.anchor == "end" { 0.0 } else { width / 2.0 };
+                (right - width, right)
+            };
             for (tick, next) in ticks.iter().zip(ticks.iter().skip(1)) {
-                assert!(
-                    next.x - tick.x > tick.label.len() as f64 * CHARACTER,
-                    "{length:?}: {}",
-                    tick.label
-                );
+                assert!(edges(tick).1 < edges(next).0, "{length:?}, {phase:?}: {}", next.label);
                 assert_ne!(tick.label, next.label);
             }
             for tick in &ticks {
-                let width = tick.label.len() as f64 * CHARACTER;
-                let right = if tick.anchor == "end" { 0.0 } else { width / 2.0 };
                 assert!(
-                    tick.x >= LABELS && tick.x + right <= WIDTH,
-                    "{length:?}: {} at {}",
+                    tick.x >= LABELS && edges(tick).1 <= WIDTH,
+                    "{length:?}, {phase:?}: {} at {}",
                     tick.label,
                     tick.x
                 );
