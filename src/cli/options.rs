@@ -33,6 +33,8 @@ pub enum Need {
     History,
     /// It keeps when a run was done.
     Done,
+    /// It counts skipped runs.
+    Skips,
 }
 
 impl Need {
@@ -44,7 +46,7 @@ impl Need {
                 "Only for locks of this machine."
             }
             Self::Lease => "Only on engines.",
-            Self::Detached | Self::Slots | Self::Done => "Not on PostgreSQL.",
+            Self::Detached | Self::Slots | Self::Done | Self::Skips => "Not on PostgreSQL.",
         }
     }
 }
@@ -267,6 +269,26 @@ pub static OPTIONS: &[OptionDef] = &[
                 &mut request.conflict_exit_code,
                 Some(value.parse("a status from 0 to 255")?),
             )
+        }),
+        ..OPTION
+    },
+    OptionDef {
+        name: "max-skips",
+        commands: &[Run],
+        value: Some(("N", Kind::Number)),
+        help: "After every N skips in a row, say so and exit with 75 instead",
+        more: "A skip is a run with this option that does not acquire the lock in time. Others are silent, whatever the status of \
+               -E, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0.\nA run that is not due \
+               (--once-every) is no skip.",
+        needs: needs(Need::Skips, "it does not count skipped runs"),
+        refines: Some("conflict-exit-code"),
+        conflicts: Some(Conflict {
+            with: &["no-fork"],
+            why: "--max-skips is for a run that sees its command end: not together with --{}",
+        }),
+        set: Set::Run(|run, value| {
+            let skips: NonZeroU32 = value.parse("a number from 1 on")?;
+            put(&mut run.max_skips, Some(skips.get()))
         }),
         ..OPTION
     },

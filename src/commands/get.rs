@@ -1,7 +1,7 @@
 //! `get`: acquires the lock and leaves it taken, as the Python tool does; with `-a` only for a time.
 
 use super::job::{self, Job};
-use super::waiting::Waiting;
+use super::waiting::{Answer, Waiting};
 use super::{Failure, advice, bare, interrupted, not_acquired};
 use crate::cli::{Common, GetArgs};
 use crate::exec;
@@ -47,7 +47,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &GetArgs) -> Result<E
     }
     let hold = match get.acquire() {
         Ok(Some(hold)) => hold,
-        Ok(None) => return get.timed_out(|state, code| get.waiting.timed_out(state, code)),
+        Ok(None) => return get.timed_out(|state, code| get.waiting.timed_out(state, Answer::Usual(code))),
         Err(Error::Busy { pid }) => return get.timed_out(|_, code| get.waiting.stood_still(&get.lock, pid, code)),
         Err(Error::Cancelled) => return Ok(interrupted()),
         Err(error) if exec::interrupt().is_some() => {

@@ -20,7 +20,7 @@ mod period;
 mod prepared;
 mod replace;
 
-use super::waiting::Waiting;
+use super::waiting::{Answer, Waiting};
 use super::{Failure, bare, not_acquired};
 use crate::cli::{Common, OnAbandoned, Payload, RunArgs, Until, quoted};
 use crate::entry;
@@ -188,6 +188,27 @@ impl Run<'_> {
                     ),
                     self.args.request.conflict_exit_code,
                 )))
+            }
+        }
+    }
+
+    /// The lock was not acquired in time: counts that for `--max-skips`. By the number of this skip, so that of several at
+    /// the same time one is the last straw.
+    fn count_skip(&self) -> Result<Answer, Stop> {
+        let code = self.args.request.conflict_exit_code;
+        let Some(most) = self.args.max_skips else {
+            return Ok(Answer::Usual(code));
+        };
+        match self.engine.count_skip(&self.wanted.lock, &CANCEL) {
+            Ok(skips) if skips.is_multiple_of(most.into()) => Ok(Answer::Skips(skips)),
+            Ok(_) => Ok(Answer::Skip(code)),
+            Err(Error::Cancelled) => Err(self.failed(Error::Cancelled)),
+            Err(error) => {
+                // It may be the last straw.
+                if !self.common.quiet {
+                    self.say(&format!("the skip could not be counted: {}", error.with_source()));
+                }
+                Ok(Answer::Usual(None))
             }
         }
     }

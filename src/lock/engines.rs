@@ -183,6 +183,8 @@ pub struct Capabilities {
     pub history: bool,
     /// It keeps when a run was last recorded as done ([`Guard::mark_done`]).
     pub done: bool,
+    /// It counts runs that were skipped ([`Engine::count_skip`]).
+    pub skips: bool,
     /// It knows this machine's processes: holds can be bound to one, and outlive the program that acquired them as a
     /// process ([`Guard::bind`], [`Guard::let_lapse`]).
     pub processes: bool,
@@ -322,6 +324,19 @@ pub trait Engine: Sealed + Send + Sync {
         Err(Error::Unsupported {
             engine: self.kind(),
             what: "when a run was last done: it does not keep that".to_owned(),
+        })
+    }
+
+    /// Counts a run of a job that was skipped because it was not granted the lock in time, and returns how many that makes
+    /// in a row: since [`Guard::reset_skips`]. Of several that count at the same time, each gets a number of its own.
+    /// `cancel` ends the wait for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on an engine that does not count; else as [`acquire`](Self::acquire).
+    fn count_skip(&self, _name: &LockName, _cancel: &Cancel) -> Result<u64> {
+        Err(Error::Unsupported {
+            engine: self.kind(),
+            what: "skipped runs: it does not count them".to_owned(),
         })
     }
 

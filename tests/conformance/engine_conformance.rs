@@ -140,6 +140,56 @@ fn once_conforms(url: &str) {
     }
 }
 
+/// Checks `run --max-skips`, or that it is refused.
+fn skips_conform(url: &str) {
+    let lock = Lock::new("skips");
+    let run = |words: &[&str]| {
+        let mut command = program();
+        command
+            .args(["--backend", url, lock.as_str(), "run", "-E", "0", "--max-skips", "2"])
+            .args(words);
+        let output = command.output().expect("it can be started");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let engine = engines::open(url).expect("a good URL");
+    let can = engine.capabilities();
+    let silent = (Some(0), String::new());
+    if !can.skips {
+        let (status, said) = run(&["--", "true"]);
+        assert_eq!(status, Some(125));
+        assert!(said.contains("--max-skips: it does not count"), "{said}");
+        let refused = engine.count_skip(&lock, &Cancel::new());
+        assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+        return;
+    }
+    let skip = |skips: u32| {
+        let held = engine.acquire(&lock, &patient()).expect("it answers");
+        assert!(held.is_some());
+        for _ in 1..skips {
+            assert_eq!(run(&["-n", "true"]), silent);
+        }
+        run(&["-t", "0.1", "true"])
+    };
+    let (status, said) = skip(2);
+    assert_eq!(status, Some(75), "{said}");
+    assert!(said.contains(": skipped 2 times in a row: held by "), "{said}");
+    assert_eq!(skip(1), silent);
+    assert_eq!(run(&["true"]), silent, "it begins anew");
+    assert_eq!(skip(1), silent);
+    assert_eq!(skip(1).0, Some(75));
+    assert_eq!(run(&["true"]), silent, "nothing is left of it");
+    if can.remote {
+        let mut run = program();
+        let refused = run.args(["--backend", url, ".skips", "run", "--", "true"]).output();
+        assert_eq!(refused.expect("it can be started").status.code(), Some(125));
+        let listed = engine.list().expect("it answers");
+        assert!(listed.states.iter().all(|state| state.name.as_str() != ".skips"));
+    }
+}
+
 /// Checks `stop`: it ends the command that runs under the lock, and no other.
 fn stop_conforms(url: &str) {
     let lock = Lock::new("stop");
@@ -316,6 +366,7 @@ fn local() {
     program_conforms("local:");
     several_conform("local:");
     once_conforms("local:");
+    skips_conform("local:");
     stop_conforms("local:");
 }
 
@@ -327,6 +378,7 @@ fn etcd() {
         program_conforms(&server.url());
         several_conform(&server.url());
         once_conforms(&server.url());
+        skips_conform(&server.url());
         stop_conforms(&server.url());
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
@@ -360,6 +412,7 @@ fn postgres() {
     program_conforms(&server.url());
     several_conform(&server.url());
     once_conforms(&server.url());
+    skips_conform(&server.url());
     stop_conforms(&server.url());
     handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));

@@ -147,7 +147,7 @@ fn cron() {
             script.push_str(&format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n"));
         }
     }
-    assert_eq!(script.lines().count(), 9, "{script}");
+    assert_eq!(script.lines().count(), 10, "{script}");
     Place::new().run(&script);
 }
 

@@ -50,6 +50,7 @@ mod help_first_minutes;
 mod history_of_all;
 mod history_records;
 mod man_page;
+mod max_skips;
 mod messages;
 mod misuse;
 mod modes;

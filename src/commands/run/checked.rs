@@ -44,6 +44,7 @@ impl<'r> Checked<'r> {
                 if ended.well() && lost.is_none() {
                     self.granted
                         .mark_done(Duration::from_nanos(boottime().saturating_sub(began)));
+                    self.granted.reset_skips();
                 }
                 let exit = self.finish(ended, lost);
                 run.log_end(exit, Some(ended));

@@ -75,6 +75,23 @@ impl<'r> Granted<'r> {
         }
     }
 
+    /// The command has succeeded: skips before that no longer count for `--max-skips`. On an engine that costs a request, so
+    /// only runs with the option say so.
+    pub(super) fn reset_skips(&self) {
+        let run = self.run();
+        let capabilities = run.engine.capabilities();
+        if !capabilities.skips || (capabilities.remote && run.args.max_skips.is_none()) {
+            return;
+        }
+        match self.holds.first().map(Guard::reset_skips) {
+            None | Some(Ok(()) | Err(Error::NotHeld)) => {} // the release tells
+            Some(Err(error)) => run.say(&format!(
+                "the command has succeeded, but skips before that still count: {}",
+                error.with_source()
+            )),
+        }
+    }
+
     fn run(&self) -> &'r Run<'r> {
         self.prepared.run
     }

@@ -163,7 +163,7 @@ impl<'r> Prepared<'r> {
                 }
                 None => {
                     let state = run.engine.peek(lock);
-                    Err(Stop::With(waiting.timed_out(&state, args.request.conflict_exit_code)))
+                    Err(Stop::With(waiting.timed_out(&state, run.count_skip()?)))
                 }
             }
         })?;

@@ -41,6 +41,7 @@ fn has(can: Capabilities, need: Need) -> bool {
         Need::Abandoned => can.abandoned,
         Need::History => can.history,
         Need::Done => can.done,
+        Need::Skips => can.skips,
     }
 }
 

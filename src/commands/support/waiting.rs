@@ -14,6 +14,17 @@ use std::time::{Duration, Instant};
 /// After this, a wait says that it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is made of a request that was not granted in time.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    /// It ends with the status of `-E`; nothing is said if that is 0.
+    Usual(Option<u8>),
+    /// It is one of few skips in a row (`--max-skips`): nothing is said, and it ends with the status of `-E`.
+    Skip(Option<u8>),
+    /// So many skips in a row are worth a word: it ends with status 75.
+    Skips(u64),
+}
+
 /// The messages about one wait.
 pub struct Waiting<'a> {
     name: &'a str,
@@ -112,28 +123,37 @@ impl<'a> Waiting<'a> {
         format!("{:.3}", self.since.elapsed().as_secs_f64())
     }
 
-    /// The lock was not acquired in time: says who holds it, unless the user chose status 0 for that case and did not
-    /// give -v. That the holder cannot be read is said in any case.
-    pub fn timed_out(&self, state: &Result<Option<State>, Error>, conflict_exit_code: Option<u8>) -> Exit {
+    /// The lock was not acquired in time: says who holds it, unless that is not worth a word and the user did not give -v.
+    /// That the holder cannot be read is said in any case.
+    pub fn timed_out(&self, state: &Result<Option<State>, Error>, answer: Answer) -> Exit {
+        let skips = match answer {
+            Answer::Skips(1) => "skipped: ".to_owned(),
+            Answer::Skips(skips) => format!("skipped {skips} times in a row: "),
+            Answer::Usual(_) | Answer::Skip(_) => String::new(),
+        };
         match state {
             _ if self.common.quiet => {}
-            Ok(_) if self.is_silent(conflict_exit_code) => {}
+            Ok(_) if self.is_silent(answer) => {}
             Ok(Some(state)) => {
                 let more = advice::command_line(self.common, self.name, "state");
-                self.say(&output::refusal(state, &more));
+                self.say(&format!("{skips}{}", output::refusal(state, &more)));
             }
-            Ok(None) => self.say("not acquired in time; it has been removed since"),
+            Ok(None) => self.say(&format!("{skips}not acquired in time; it has been removed since")),
             Err(why) => self.say(&format!(
-                "not acquired in time; who has it cannot be read: {}",
+                "{skips}not acquired in time; who has it cannot be read: {}",
                 why.with_source()
             )),
         }
+        let conflict_exit_code = match answer {
+            Answer::Usual(code) | Answer::Skip(code) => code,
+            Answer::Skips(_) => None,
+        };
         self.refused(|| held_by(state), conflict_exit_code)
     }
 
     /// The lock was not acquired, since a newer request with `--replace` came.
     pub fn superseded(&self, conflict_exit_code: Option<u8>) -> Exit {
-        if !self.is_silent(conflict_exit_code) {
+        if !self.is_silent(Answer::Usual(conflict_exit_code)) {
             self.say("not acquired: replaced by a newer request");
         }
         self.refused(|| "replaced by a newer request".to_owned(), conflict_exit_code)
@@ -141,16 +161,21 @@ impl<'a> Waiting<'a> {
 
     /// The job has been done in this period: `what` says by whom.
     pub fn not_due(&self, what: &str, conflict_exit_code: Option<u8>) -> Exit {
-        if !self.is_silent(conflict_exit_code) {
+        if !self.is_silent(Answer::Usual(conflict_exit_code)) {
             self.say(what);
         }
         self.refused(|| what.to_owned(), conflict_exit_code)
     }
 
-    /// True if nothing is said of a run that is skipped: as the user wants it, or because status 0 says that it is no
-    /// matter, and -v does not ask for it all the same.
-    fn is_silent(&self, conflict_exit_code: Option<u8>) -> bool {
-        self.common.quiet || (conflict_exit_code == Some(0) && self.common.verbose == 0)
+    /// True if nothing is said of a run that is skipped: as the user wants it, or because it is no matter, and -v does not
+    /// ask for it all the same.
+    fn is_silent(&self, answer: Answer) -> bool {
+        let is_no_matter = match answer {
+            Answer::Usual(conflict_exit_code) => conflict_exit_code == Some(0),
+            Answer::Skip(_) => true,
+            Answer::Skips(_) => false,
+        };
+        self.common.quiet || (is_no_matter && self.common.verbose == 0)
     }
 
     /// The lock was not acquired in time because its table stayed busy; the process inside is `pid`, if that is known. That is

@@ -173,6 +173,12 @@ impl Handle {
         died != 0 && header.abandoned_reported.swap(died, Relaxed) != died
     }
 
+    /// Counts a run that was skipped: returns how many that makes in a row.
+    pub(crate) fn count_skip(&self) -> u64 {
+        let objects = self.current().objects.clone();
+        objects.table.header.skips.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
     /// Opens the objects again, if the lock's paths lead elsewhere. Checks that if `force`d to, or if it has not been
     /// checked for a while. Waits up to `timeout` for a process that is removing the lock.
     pub(crate) fn refresh(&self, current: &mut Current, now: u64, force: bool, timeout: Duration) -> Result<()> {

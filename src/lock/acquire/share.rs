@@ -226,6 +226,18 @@ impl Share {
         })
     }
 
+    /// See [`Guard::reset_skips`](crate::Guard::reset_skips).
+    pub(crate) fn reset_skips(&self) -> Result<()> {
+        self.with_held(|hold| {
+            let skips = &hold.objects.table.header.skips;
+            let held = hold.is_held();
+            if held && skips.load(Relaxed) != 0 {
+                skips.store(0, Relaxed);
+            }
+            Ok(held.then_some(()))
+        })
+    }
+
     /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.
     pub(crate) fn release(mut self) -> Result<bool> {
         self.with(|hold| hold.detached = false);

@@ -33,7 +33,7 @@
 //! | `key_queue.rs` | whose turn it is: decisions, without I/O |
 //! | `own_lease.rs`, `renewal.rs` | a lease, and the thread that renews it |
 //! | `own_request.rs`, `wait.rs`, `etcd_hold.rs` | a request: in the queue, waiting, granted |
-//! | `done.rs` | when a run was recorded as done |
+//! | `reserved.rs`, `done.rs`, `skips.rs` | keys beside the locks: when a run was recorded as done; how many were skipped |
 //! | `key_watch.rs`, `following.rs` | the events of keys; following a lock |
 
 mod attempt;
@@ -51,6 +51,8 @@ mod login;
 mod own_lease;
 mod own_request;
 mod renewal;
+mod reserved;
+mod skips;
 mod timeouts;
 mod wait;
 
@@ -102,7 +104,7 @@ impl Etcd {
 
     /// The queue as it is now.
     fn queue<'a>(&self, name: &LockName, timeouts: impl Into<Timeouts<'a>>) -> Result<Queue> {
-        done::check(name)?;
+        reserved::check(name)?;
         let directory = self.directory(name);
         let answer = self.gateway.call(&Range::below(&directory), timeouts);
         let answer = answer.map_err(|fault| self.gateway.error_about(&directory, fault))?;
@@ -138,7 +140,7 @@ impl Etcd {
 
     fn ask(&self, name: &LockName, options: &GetOptions<'_>) -> Result<Option<EtcdHold>> {
         options.check()?;
-        done::check(name)?;
+        reserved::check(name)?;
         let ttl = lease_length(options.lease)?;
         let deadline = wait::deadline(options.wait);
         let stored = StoredRequest::new(options);
@@ -269,6 +271,7 @@ impl Engine for Etcd {
             abandoned: false,
             history: false,
             done: true,
+            skips: true,
             processes: false,
             files: false,
         }
@@ -332,6 +335,13 @@ impl Engine for Etcd {
         }
     }
 
+    fn count_skip(&self, name: &LockName, cancel: &Cancel) -> Result<u64> {
+        match skips::count(&self.gateway, name, Timeouts::until(Contact::Running, Some(cancel))) {
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            count => count,
+        }
+    }
+
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch> {
         let queue = self.queue_until(name, cancel)?;
         Ok(Watch::new(Following::new(
@@ -392,5 +402,5 @@ fn name_of(kv: &KeyValue, root: &str) -> Option<LockName> {
     let key = kv.key.text();
     let (name, lease) = key.strip_prefix(root)?.split_once('/')?;
     let name = key_queue::lease_named(lease).and_then(|_| LockName::new(name).ok())?;
-    done::check(&name).is_ok().then_some(name)
+    reserved::check(&name).is_ok().then_some(name)
 }

@@ -168,6 +168,21 @@ impl Guard {
         }
     }
 
+    /// Says that a job under the hold has ended well: runs of it that were skipped before no longer count
+    /// ([`Engine::count_skip`](super::Engine::count_skip)). Waits some seconds at most for an engine's answer.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`](crate::Error::NotHeld) if the hold was lost;
+    /// [`Error::Unsupported`](crate::Error::Unsupported) on an engine that does not count; else as
+    /// [`confirm`](Self::confirm).
+    pub fn reset_skips(&self) -> Result<()> {
+        match &self.hold {
+            Hold::Local(share) => share.reset_skips(),
+            #[cfg(feature = "remote")]
+            Hold::Remote(_, held) => held.reset_skips(),
+        }
+    }
+
     /// How the hold was taken away, if it was. On this machine: released by force, or the lock's files deleted; it checks
     /// the semaphore as well, so that it notices a forced release by the Python module. (If that module's user has taken
     /// the lock in the meantime, that cannot be told from our own hold.) On an engine: its lease is over, or the engine

@@ -43,6 +43,14 @@ pub(crate) trait Held: Send + Sync {
         })
     }
 
+    /// See [`Guard::reset_skips`](super::Guard::reset_skips).
+    fn reset_skips(&self) -> Result<()> {
+        Err(Error::Unsupported {
+            engine: self.engine(),
+            what: "skipped runs: it does not count them".to_owned(),
+        })
+    }
+
     /// From now on no answer is waited for longer than a second.
     fn shorten_release(&mut self);
 

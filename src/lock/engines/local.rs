@@ -166,6 +166,7 @@ impl Engine for Local {
             abandoned: true,
             history: true,
             done: true,
+            skips: true,
             processes: true,
             files: true,
         }
@@ -231,6 +232,10 @@ impl Engine for Local {
     fn last_done(&self, name: &LockName, _cancel: &Cancel) -> Result<Option<LastDone>> {
         let last = self.view(name, |lock| lock.check_trust().and_then(|()| lock.last_done()))?;
         Ok(last.flatten())
+    }
+
+    fn count_skip(&self, name: &LockName, _cancel: &Cancel) -> Result<u64> {
+        Ok(self.open(name)?.count_skip())
     }
 
     fn watch(&self, name: &LockName, _cancel: &Cancel) -> Result<Watch> {

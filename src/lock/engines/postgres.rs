@@ -115,6 +115,7 @@ impl Engine for Postgres {
             abandoned: false,
             history: false,
             done: false,
+            skips: false,
             processes: false,
             files: false,
         }

@@ -80,8 +80,8 @@ sys::shared! {
         pub(crate) consecutive_timeouts: AtomicU64,
         /// Holds under which something crashed.
         pub(crate) crashes: AtomicU64,
-        /// Requests in a row that ended without the lock since a run ended well. (Nothing counts them yet.)
-        _skips: AtomicU64,
+        /// Skipped runs in a row that count themselves (`run --max-skips`), since a run ended well.
+        pub(crate) skips: AtomicU64,
         pub(crate) conflicts: AtomicU64,
         pub(crate) timeouts: AtomicU64,
         pub(crate) abandonments: AtomicU64,

@@ -1,17 +1,14 @@
-//! When the last run was that was recorded as done: `PREFIX/.done/NAME`, which hangs on no lease. Not below `PREFIX/NAME/`,
-//! where `etcdctl lock` would queue behind it.
+//! When the last run was that was recorded as done: `PREFIX/.done/NAME`.
 
 use super::gateway::Gateway;
 use super::gateway_messages::{Number, Operation, Range};
+use super::reserved;
 use super::timeouts::Timeouts;
 use crate::lock::sys;
 use crate::lock::system::{self, printable};
-use crate::lock::types::{Error, Host, LastDone, LockName, Result};
+use crate::lock::types::{Host, LastDone, LockName, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// What would be the lock's name if these keys were requests: no lock is called that.
-const RESERVED: &str = ".done";
 
 /// What is stored. Any field may be missing: anybody may have written it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -23,21 +20,6 @@ struct Stored {
     pid: u32,
 }
 
-/// Refuses the lock whose keys these would be.
-pub(super) fn check(name: &LockName) -> Result<()> {
-    if name.as_str() == RESERVED {
-        return Err(Error::Unsupported {
-            engine: "etcd",
-            what: format!("a lock named '{RESERVED}': its keys tell when runs with --once-every were done"),
-        });
-    }
-    Ok(())
-}
-
-fn key(gateway: &Gateway, name: &LockName) -> String {
-    format!("{}{RESERVED}/{name}", gateway.root())
-}
-
 /// To be done while the lock is held: records a run that began this long ago.
 pub(super) fn record(gateway: &Gateway, name: &LockName, began_ago: Duration) -> Operation {
     let now = Duration::from_nanos(sys::realtime());
@@ -47,7 +29,7 @@ pub(super) fn record(gateway: &Gateway, name: &LockName, began_ago: Duration) ->
         pid: std::process::id(),
     };
     Operation::Put {
-        key: key(gateway, name).as_str().into(),
+        key: reserved::DONE.key(gateway, name).as_str().into(),
         value: serde_json::to_string(&stored).unwrap_or_default().as_str().into(),
         lease: Number(0),
     }
@@ -55,7 +37,7 @@ pub(super) fn record(gateway: &Gateway, name: &LockName, began_ago: Duration) ->
 
 /// What was recorded; what nobody understands counts as nothing.
 pub(super) fn recorded(gateway: &Gateway, name: &LockName, timeouts: Timeouts<'_>) -> Result<Option<LastDone>> {
-    let key = key(gateway, name);
+    let key = reserved::DONE.key(gateway, name);
     let answer = gateway.call(&Range::of(&key), timeouts);
     let answer = answer.map_err(|fault| gateway.error_about(&key, fault))?;
     let Some(stored) = answer.value.kvs.first().map(|kv| kv.value.text()) else {

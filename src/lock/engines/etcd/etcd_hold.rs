@@ -7,6 +7,7 @@ use super::key_queue;
 use super::lease_length;
 use super::own_lease::OwnLease;
 use super::own_request::OwnRequest;
+use super::skips;
 use super::timeouts::{Contact, PARTING_TIMEOUT, Timeouts};
 use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, RECENT, Validity};
 use crate::lock::types::{Cancel, Error, Lost, Result};
@@ -59,6 +60,20 @@ impl EtcdHold {
                 request.lease.stop();
                 Err(fault)
             }
+        }
+    }
+
+    /// Changes what is kept beside the lock, if it is held. That may be done twice.
+    fn change(&self, change: Operation) -> Result<()> {
+        let request = &self.request;
+        let change = Transaction::if_still(&request.key, self.token, change);
+        let timeouts = Timeouts::within(request.parting_timeout);
+        let answer = request.lease.gateway.call(&change, timeouts);
+        let answer = answer.map_err(|fault| request.error(fault))?;
+        if answer.value.succeeded {
+            Ok(())
+        } else {
+            Err(Error::NotHeld)
         }
     }
 
@@ -160,17 +175,12 @@ impl Held for EtcdHold {
 
     fn mark_done(&self, began_ago: Duration) -> Result<()> {
         let request = &self.request;
-        let put = done::record(&request.lease.gateway, &request.name, began_ago);
-        let put = Transaction::if_still(&request.key, self.token, put);
-        let timeouts = Timeouts::within(request.parting_timeout);
-        let answer = request.lease.gateway.call(&put, timeouts);
-        let answer = answer.map_err(|fault| request.error(fault))?;
-        // The same may be put twice.
-        if answer.value.succeeded {
-            Ok(())
-        } else {
-            Err(Error::NotHeld)
-        }
+        self.change(done::record(&request.lease.gateway, &request.name, began_ago))
+    }
+
+    fn reset_skips(&self) -> Result<()> {
+        let request = &self.request;
+        self.change(skips::reset(&request.lease.gateway, &request.name))
     }
 
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {

@@ -201,6 +201,8 @@ pub(super) struct KeyValue {
     pub(super) value: Bytes,
     pub(super) create_revision: Number,
     pub(super) mod_revision: Number,
+    /// How often it was put since it was created.
+    pub(super) version: Number,
     pub(super) lease: Number,
 }
 
@@ -238,6 +240,8 @@ pub(super) enum Compare {
     Create { key: Bytes, create_revision: Number },
     /// The lease on which it hangs.
     Lease { key: Bytes, lease: Number },
+    /// What is stored.
+    Value { key: Bytes, value: Bytes },
 }
 
 #[derive(Debug, Clone, Serialize)]
