@@ -31,8 +31,6 @@ pub enum Need {
     Abandoned,
     /// It keeps a history.
     History,
-    /// It keeps when a run was done.
-    Done,
     /// It counts skipped runs.
     Skips,
 }
@@ -46,7 +44,7 @@ impl Need {
                 "Only for locks of this machine."
             }
             Self::Lease => "Only on engines.",
-            Self::Detached | Self::Slots | Self::Done | Self::Skips => "Not on PostgreSQL.",
+            Self::Detached | Self::Slots | Self::Skips => "Not on PostgreSQL.",
         }
     }
 }
@@ -525,7 +523,6 @@ pub static OPTIONS: &[OptionDef] = &[
         more: "Less a tenth of DUR, so that a daily job may say 1d and begin a little earlier than the day before.\nOtherwise the \
                status is that of a lock that is taken: 75, or -E.\nA run that fails does not count, so the next host, or the next \
                try, does the job: don't use -n then.\nSee ONCE PER PERIOD.",
-        needs: needs(Need::Done, "it does not keep when a run was done"),
         conflicts: Some(Conflict {
             with: &["no-fork", "same-process-ok"],
             why: "--once-every is for a run that sees its command end, and has the lock to itself: not together with --{}",

@@ -1,4 +1,4 @@
-//! `prune`: deletes the files of locks that nobody has used for a while.
+//! `prune`: deletes the files of locks that nobody has used for a while, and that keep nothing that is needed.
 
 use super::list::with_reasons;
 use super::own_locks::{Idle, own_locks};

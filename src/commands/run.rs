@@ -157,8 +157,9 @@ impl Run<'_> {
         std::iter::once(&self.wanted).chain(&self.others)
     }
 
-    /// `--once-every`: there is nothing to do if the job has been done in this period.
-    fn check_due(&self) -> Result<(), Stop> {
+    /// `--once-every`: there is nothing to do if the job has been done in this period. `speaks`: says why it is due in spite of
+    /// a run that is said to be done.
+    fn check_due(&self, speaks: bool) -> Result<(), Stop> {
         let Some(every) = self.args.once_every else {
             return Ok(());
         };
@@ -169,7 +170,7 @@ impl Run<'_> {
         match due(last.began, last.now, every) {
             Due::Now => Ok(()),
             Due::NotByTheirClock(ahead) => {
-                if !self.common.quiet {
+                if speaks && !self.common.quiet {
                     self.say(&format!(
                         "the last run with --once-every is said to have begun {} from now, so it does not count: was a clock set \
                          back, or do the hosts' clocks differ?",

@@ -181,8 +181,6 @@ pub struct Capabilities {
     pub abandoned: bool,
     /// It keeps a history ([`Engine::history`]).
     pub history: bool,
-    /// It keeps when a run was last recorded as done ([`Guard::mark_done`]).
-    pub done: bool,
     /// It counts runs that were skipped ([`Engine::count_skip`]).
     pub skips: bool,
     /// It knows this machine's processes: holds can be bound to one, and outlive the program that acquired them as a
@@ -318,14 +316,9 @@ pub trait Engine: Sealed + Send + Sync {
     /// wait for the answer.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on an engine that keeps none; [`Error::Untrusted`] if the lock may not be used; else as
-    /// [`acquire`](Self::acquire).
-    fn last_done(&self, _name: &LockName, _cancel: &Cancel) -> Result<Option<LastDone>> {
-        Err(Error::Unsupported {
-            engine: self.kind(),
-            what: "when a run was last done: it does not keep that".to_owned(),
-        })
-    }
+    /// [`Error::Untrusted`] if the lock may not be used; [`Error::Refused`] if the engine can already tell that nothing could
+    /// be recorded; else as [`acquire`](Self::acquire).
+    fn last_done(&self, name: &LockName, cancel: &Cancel) -> Result<Option<LastDone>>;
 
     /// Counts a run of a job that was skipped because it was not granted the lock in time, and returns how many that makes
     /// in a row: since [`Guard::reset_skips`]. Of several that count at the same time, each gets a number of its own.

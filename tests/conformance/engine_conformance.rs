@@ -95,28 +95,22 @@ fn program_conforms(url: &str) {
     assert_eq!(run(&["run", "--", "/nonexistent/command"]).0, 127);
 }
 
-/// Checks `run --once-every`, or that it is refused.
+/// Checks `run --once-every` of several runs at the same time.
 fn once_conforms(url: &str) {
     let lock = Lock::new("once");
-    let command = |lock: &str, words: &[&str]| {
+    let command = |words: &[&str]| {
         let mut command = program();
-        command.args(["--backend", url, lock]).args(words);
+        command.args(["--backend", url, lock.as_str()]).args(words);
         command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
         command
     };
     let words = ["run", "--once-every", "1h", "--", "echo", "ran"];
-    let capabilities = engines::open(url).expect("a good URL").capabilities();
-    if !capabilities.done {
-        let refused = command(lock.as_str(), &words).output().expect("it can be started");
-        assert_eq!(refused.status.code(), Some(125));
-        return;
-    }
-    let failed = command(lock.as_str(), &["run", "--once-every", "1h", "--", "false"]).status();
+    let failed = command(&["run", "--once-every", "1h", "--", "false"]).status();
     assert_eq!(failed.expect("it can be started").code(), Some(1));
     let runs: Vec<_> = (0..3)
-        .map(|_| command(lock.as_str(), &words).spawn().expect("it can be started"))
+        .map(|_| command(&words).spawn().expect("it can be started"))
         .collect();
     let runs = runs.into_iter().map(|run| run.wait_with_output().expect("it ends"));
     let (done, skipped): (Vec<_>, Vec<_>) = runs.partition(|output| output.stdout == b"ran\n");
@@ -126,18 +120,10 @@ fn once_conforms(url: &str) {
         assert_eq!(output.status.code(), Some(75), "{said}");
         assert!(said.contains(": done ") && said.contains("due in"), "{said}");
     }
-    if capabilities.remote {
-        // What is kept beside the locks is none.
-        let listed = program()
-            .args(["--backend", url, "list"])
-            .output()
-            .expect("it can be started");
-        assert!(!String::from_utf8_lossy(&listed.stdout).contains(".done"));
-        let refused = command(".done", &["run", "--", "true"])
-            .output()
-            .expect("it can be started");
-        assert_eq!(refused.status.code(), Some(125));
-    }
+    // What is kept beside the locks is none.
+    let listed = program().args(["--backend", url, "list"]).output();
+    let listed = listed.expect("it can be started").stdout;
+    assert!(!String::from_utf8_lossy(&listed).contains("done"));
 }
 
 /// Checks `run --max-skips`, or that it is refused.
@@ -366,6 +352,7 @@ fn local() {
     program_conforms("local:");
     several_conform("local:");
     once_conforms("local:");
+    a_week_conforms("local:", Clock::True, &|lock, ago| age_here(lock, ago));
     skips_conform("local:");
     stop_conforms("local:");
 }
@@ -378,11 +365,22 @@ fn etcd() {
         program_conforms(&server.url());
         several_conform(&server.url());
         once_conforms(&server.url());
+        let refused = program()
+            .args(["--backend", &server.url(), ".done", "run", "--", "true"])
+            .output();
+        assert_eq!(refused.expect("it can be started").status.code(), Some(125));
+        a_week_conforms(&server.url(), Clock::Hosts, &|lock, ago| {
+            let key = format!(".done/{lock}");
+            let stored = server.ctl(&["get", "--print-value-only", &key]);
+            let mut stored: serde_json::Value = serde_json::from_str(&stored).expect("JSON");
+            stored["began"] = (micros_since_1970() - ago * 1_000_000).into();
+            server.ctl(&["put", &key, &stored.to_string()]);
+        });
         skips_conform(&server.url());
         stop_conforms(&server.url());
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
-        assert_eq!(done.trim(), "1");
+        assert_eq!(done.trim(), "2");
         handle_conforms(&server.url());
         conforms(engines::open(&server.url()).expect("a good URL"));
         conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
@@ -412,6 +410,11 @@ fn postgres() {
     program_conforms(&server.url());
     several_conform(&server.url());
     once_conforms(&server.url());
+    a_week_conforms(&server.url(), Clock::True, &|lock, ago| {
+        let began = format!("clock_timestamp() - {ago} * interval '1 second'");
+        let age = format!("UPDATE resourcelock_done SET began = {began} WHERE name = '{lock}' RETURNING 1");
+        assert_eq!(server.sql(&age), "1");
+    });
     skips_conform(&server.url());
     stop_conforms(&server.url());
     handle_conforms(&server.url());
@@ -422,6 +425,117 @@ fn postgres() {
         server.sql("SELECT count(*) FROM resourcelock_session WHERE backend <> 0 AND token = 0"),
         "0"
     );
+}
+
+/// By which clock an engine compares times of several hosts.
+#[derive(Clone, Copy, PartialEq)]
+enum Clock {
+    /// One for all.
+    True,
+    /// Each host's own.
+    Hosts,
+}
+
+fn micros_since_1970() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.expect("it is later").as_micros()).expect("it is no end of time")
+}
+
+/// Has the last run that was done under a lock of this machine begun so many seconds ago, by the wall clock: it is told as
+/// from another time namespace, as this machine may not have been running that long.
+fn age_here(lock: &str, ago: i64) {
+    const ONCE_WALL_US: u64 = 280;
+    const ONCE_TIME_NAMESPACE: u64 = 292;
+    let name = LockName::new(lock).expect("a good name");
+    let table = std::fs::OpenOptions::new().write(true).open(name.table_path());
+    let table = table.expect("it can be opened");
+    let began = micros_since_1970() - ago * 1_000_000;
+    let put = |bytes: &[u8], at| std::os::unix::fs::FileExt::write_all_at(&table, bytes, at).expect("it is written");
+    put(&began.to_ne_bytes(), ONCE_WALL_US);
+    put(&1_u32.to_ne_bytes(), ONCE_TIME_NAMESPACE);
+}
+
+/// Checks that of ten hosts whose clocks differ by up to a minute, and whose cron is late by up to 30 s, one does a daily
+/// job on each of some days, and another one if it fails or is killed. `age` has the last run that was done begun so many
+/// seconds ago: so the days pass, and each host sees what its clock would show it.
+fn a_week_conforms(url: &str, clock: Clock, age: &dyn Fn(&str, i64)) {
+    const DAY: i64 = 86_400;
+    let lock = Lock::new("week");
+    let command = |words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock.as_str(), "run", "--once-every", "1d"]);
+        if url.contains("://") {
+            command.args(["--ttl", "5s"]);
+        }
+        command.args(words);
+        command
+    };
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        i64::try_from(state % n).expect("it is small")
+    };
+    let ahead: Vec<i64> = (0..10).map(|_| below(61)).collect();
+    // When the last run that was done began, by the clock that counts.
+    let mut last: Option<i64> = None;
+    // Of each day: how many fail before one succeeds.
+    for (day, fail) in [0, 2, 0, 1].into_iter().enumerate() {
+        let day = i64::try_from(day).expect("it is small");
+        let mut starts: Vec<(i64, i64)> = ahead
+            .iter()
+            .map(|ahead| {
+                let own = day * DAY + below(31);
+                (own - ahead, own)
+            })
+            .collect();
+        starts.sort_unstable();
+        let mut failed = 0;
+        let mut done = 0;
+        for (true_time, own) in starts {
+            let now = if clock == Clock::True { true_time } else { own };
+            if let Some(last) = last {
+                age(lock.as_str(), now - last);
+            }
+            if done == 0 && failed < fail {
+                failed += 1;
+                if failed == 1 {
+                    let output = command(&["--", "false"]).output().expect("it can be started");
+                    assert_eq!(output.status.code(), Some(1), "day {day}: {output:?}");
+                } else {
+                    killed_in_the_middle(command(&["--", "sh", "-c", "echo $$; exec sleep 1000"]));
+                }
+                continue;
+            }
+            let output = command(&["--", "echo", "ran"]).output().expect("it can be started");
+            if output.stdout == b"ran\n" {
+                done += 1;
+                last = Some(now);
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(75), "day {day}: {output:?}");
+            assert!(
+                String::from_utf8_lossy(&output.stderr).contains(": done "),
+                "day {day}: {output:?}"
+            );
+        }
+        assert_eq!((failed, done), (fail, 1), "day {day}");
+    }
+}
+
+/// Starts it, and kills it (SIGKILL) and the command, which prints its PID, in the middle.
+fn killed_in_the_middle(mut command: std::process::Command) {
+    let mut run = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let mut pid = String::new();
+    let mut output = std::io::BufReader::new(run.stdout.take().expect("it is connected"));
+    std::io::BufRead::read_line(&mut output, &mut pid).expect("it prints a line");
+    crate::engine_common::signal(run.id(), "KILL");
+    run.wait().expect("it ends");
+    crate::engine_common::signal(pid.trim().parse().expect("a PID"), "KILL");
 }
 
 /// A lock for one check alone. If it is on this machine, its files are removed on drop.

@@ -205,3 +205,39 @@ fn a_table_of_another_form() {
         assert!(!stderr(&refused).contains("panicked"), "{}", stderr(&refused));
     }
 }
+
+/// What keeps when a run was done: nobody else's table, nor one that runs something.
+#[test]
+fn what_they_made_for_once_every_is_refused() {
+    let server = Postgres::shared();
+    let shared = Shared::new(&server, "onces");
+    let once = ["run", "--once-every", "1h", "true"];
+    let refused = |why: &str| {
+        let refused = shared.ask(&once);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(125), "{said}");
+        assert!(said.contains(why) && said.trim_end().lines().count() == 1, "{said}");
+    };
+    let table = "CREATE TABLE public.resourcelock_done
+        (name text PRIMARY KEY, began timestamptz NOT NULL, who text NOT NULL)";
+    let trigger = "CREATE TRIGGER t BEFORE INSERT OR UPDATE ON public.resourcelock_done
+        EXECUTE FUNCTION public.trigger()";
+    shared.other(&format!(
+        "{table}; {trigger}; GRANT ALL ON public.resourcelock_done TO PUBLIC"
+    ));
+    refused("onces_other");
+    // Nobody else is kept from working by it.
+    assert_eq!(shared.ask(&["run", "true"]).status.code(), Some(0));
+    shared.other("DROP TABLE public.resourcelock_done");
+    shared.other("CREATE VIEW public.resourcelock_done AS SELECT FROM public.trap");
+    refused("onces_other");
+    shared.other("DROP VIEW public.resourcelock_done");
+    assert_eq!(shared.ask(&once).status.code(), Some(0));
+    shared.own("GRANT TRIGGER ON public.resourcelock_done TO PUBLIC");
+    shared.other(trigger);
+    refused("triggers");
+    shared.own("DROP TRIGGER t ON public.resourcelock_done; DROP TABLE public.resourcelock_done");
+    shared.own("CREATE TABLE public.resourcelock_done (name text PRIMARY KEY)");
+    refused("column \"began\" does not exist");
+    assert_eq!(shared.trapped(), "");
+}

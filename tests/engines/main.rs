@@ -32,6 +32,8 @@ mod engine_names;
 #[cfg(feature = "postgres")]
 mod engine_postgres;
 #[cfg(feature = "postgres")]
+mod engine_postgres_done;
+#[cfg(feature = "postgres")]
 mod engine_postgres_faults;
 #[cfg(feature = "postgres")]
 mod engine_postgres_others;

@@ -247,6 +247,35 @@ fn remove_takes_names_and_patterns() {
     });
 }
 
+/// A lock that keeps when a job was done stays until the job's period is over.
+#[test]
+fn what_once_every_needs_stays() {
+    Machine::run(|machine| {
+        let run = |words: &[&str]| {
+            let output = finished(machine.command(ALICE).args(words));
+            assert!(output.status.success(), "{output:?}");
+        };
+        run(&["nightly", "run", "--once-every", "1d", "--", "true"]);
+        run(&["often", "run", "--once-every", "1ms", "--", "true"]);
+        run(&["other", "run", "--", "true"]);
+        let prune = |user: User, words: &[&str]| finished(machine.command(user).arg("prune").args(words));
+        wait_until("the short period is over", || {
+            named(&prune(ROOT, &["--idle", "0", "--dry-run"])) == ["often", "other", "2"]
+        });
+        assert_eq!(named(&prune(ALICE, &["--idle", "0"])), ["often", "other", "2"]);
+        assert_eq!(named(&prune(ROOT, &["--idle", "0", "nightly"])), ["nothing"]);
+        assert_eq!(locks(), ["nightly"]);
+        let again = finished(
+            machine
+                .command(ALICE)
+                .args(["nightly", "run", "--once-every", "1d", "--", "true"]),
+        );
+        assert_eq!(again.status.code(), Some(75), "{again:?}");
+        run(&["nightly", "remove"]);
+        assert_eq!(locks(), [""; 0]);
+    });
+}
+
 /// Where /dev/shm is full, the message counts the idle locks, and its command makes space.
 #[test]
 fn a_full_directory_names_the_command() {

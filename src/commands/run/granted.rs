@@ -63,10 +63,10 @@ impl<'r> Granted<'r> {
 
     /// `--once-every`: the command, which began this long ago, has succeeded.
     pub(super) fn mark_done(&self, began_ago: Duration) {
-        if self.run().args.once_every.is_none() {
+        let Some(every) = self.run().args.once_every else {
             return;
-        }
-        match self.holds.first().map(|hold| hold.mark_done(began_ago)) {
+        };
+        match self.holds.first().map(|hold| hold.mark_done(began_ago, every)) {
             None | Some(Ok(()) | Err(Error::NotHeld)) => {} // the release tells
             Some(Err(error)) => self.run().say(&format!(
                 "the command has succeeded, but that could not be recorded, so the next run is due as before: {}",
@@ -103,7 +103,7 @@ impl<'r> Granted<'r> {
             // It came when the lock was being granted.
             return Err(self.give_up(Stop::With(Exit::Signal(signal))));
         }
-        if let Err(stop) = run.check_due() {
+        if let Err(stop) = run.check_due(true) {
             // Somebody has done it while this run waited.
             return Err(self.give_up(stop));
         }

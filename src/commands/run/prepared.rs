@@ -114,7 +114,7 @@ impl<'r> Prepared<'r> {
     pub(super) fn acquire(self) -> Result<Granted<'r>, Stop> {
         let run = self.run;
         let args = run.args;
-        run.check_due()?;
+        run.check_due(false)?;
         let command = self.program.name();
         let note = run.note(&command);
         let asked = match args.replace {

@@ -40,7 +40,6 @@ fn has(can: Capabilities, need: Need) -> bool {
         Need::Slots => can.slots,
         Need::Abandoned => can.abandoned,
         Need::History => can.history,
-        Need::Done => can.done,
         Need::Skips => can.skips,
     }
 }

@@ -217,11 +217,11 @@ impl Share {
     }
 
     /// See [`Guard::mark_done`](crate::Guard::mark_done).
-    pub(crate) fn mark_done(&self, began_ago: Duration) -> Result<()> {
+    pub(crate) fn mark_done(&self, began_ago: Duration, every: Duration) -> Result<()> {
         process::look_up_namespaces();
         self.with_held(|hold| {
             let header = &hold.objects.table.header;
-            let changed = hold.change(RELEASE_LATCH_NS, |_, _| done::record(header, began_ago))?;
+            let changed = hold.change(RELEASE_LATCH_NS, |_, _| done::record(header, began_ago, every))?;
             Ok(changed.then_some(()))
         })
     }

@@ -270,7 +270,6 @@ impl Engine for Etcd {
             slots: true,
             abandoned: false,
             history: false,
-            done: true,
             skips: true,
             processes: false,
             files: false,

@@ -152,17 +152,17 @@ impl Guard {
         }
     }
 
-    /// Records that a job which began this long ago under the hold, and is not to run again for a time, is done: from now
-    /// on [`Engine::last_done`](super::Engine::last_done) tells when it began. Waits up to 1 s for the table, or some seconds
-    /// for an engine's answer.
+    /// Records that a job which began this long ago under the hold, and is to be done once in `every`, is done: from now on
+    /// [`Engine::last_done`](super::Engine::last_done) tells when it began. Until `every` is over, the lock is in use for
+    /// [`unused`](crate::unused). Waits up to 1 s for the table, or some seconds for an engine's answer.
     ///
     /// # Errors
     /// [`Error::NotHeld`](crate::Error::NotHeld) if the hold was lost; [`Error::Busy`](crate::Error::Busy) if the table
-    /// stayed busy; [`Error::Unsupported`](crate::Error::Unsupported) on an engine that cannot keep it; else as
+    /// stayed busy; [`Error::Refused`](crate::Error::Refused) if the engine does not let it be kept; else as
     /// [`confirm`](Self::confirm).
-    pub fn mark_done(&self, began_ago: Duration) -> Result<()> {
+    pub fn mark_done(&self, began_ago: Duration, every: Duration) -> Result<()> {
         match &self.hold {
-            Hold::Local(share) => share.mark_done(began_ago),
+            Hold::Local(share) => share.mark_done(began_ago, every),
             #[cfg(feature = "remote")]
             Hold::Remote(_, held) => held.mark_done(began_ago),
         }

@@ -36,12 +36,7 @@ pub(crate) trait Held: Send + Sync {
     fn engine(&self) -> &'static str;
 
     /// See [`Guard::mark_done`](super::Guard::mark_done).
-    fn mark_done(&self, _began_ago: Duration) -> Result<()> {
-        Err(Error::Unsupported {
-            engine: self.engine(),
-            what: "when a run was done: it does not keep that".to_owned(),
-        })
-    }
+    fn mark_done(&self, began_ago: Duration) -> Result<()>;
 
     /// See [`Guard::reset_skips`](super::Guard::reset_skips).
     fn reset_skips(&self) -> Result<()> {

@@ -165,7 +165,6 @@ impl Engine for Local {
             slots: true,
             abandoned: true,
             history: true,
-            done: true,
             skips: true,
             processes: true,
             files: true,

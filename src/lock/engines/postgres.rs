@@ -18,7 +18,8 @@
 //! role may not create them, the token is the server's transaction counter, and each grant waits until that is on the
 //! disk. Once they exist, a role that may not use them is refused: two counts would not go together.
 //!
-//! The table also tells others who holds and who waits, one row for each request.
+//! The table also tells others who holds and who waits, one row for each request. Another one, which is logged, keeps when a
+//! run was recorded as done (`done.rs`).
 //!
 //! # Losing it
 //! The holder asks the server every third of the TTL. Without an answer the hold counts as certain until the TTL is
@@ -46,6 +47,8 @@
 //! | `settings.rs`, `libpq_options.rs`, `encryption.rs`, `password.rs` | what the URL and the environment say |
 //! | `target.rs`, `connect.rs`, `socket.rs`, `tls.rs`, `channel_binding.rs`, `pooler.rs` | connecting to the right server, and to nothing else |
 //! | `sql.rs`, `advisory.rs`, `grant.rs`, `token_objects.rs` | the statements |
+//! | `objects.rs` | whose our tables and our sequence are, and whether they are used |
+//! | `done.rs` | when a run was recorded as done |
 //! | `request_handle.rs`, `request_thread.rs` | a request and its hold: here, and in the thread that keeps the connection |
 //! | `views.rs`, `polling.rs` | viewing locks, and following one |
 
@@ -53,9 +56,11 @@ mod advisory;
 #[cfg(feature = "tls")]
 mod channel_binding;
 mod connect;
+mod done;
 mod encryption;
 mod grant;
 mod libpq_options;
+mod objects;
 mod password;
 mod polling;
 mod pooler;
@@ -76,7 +81,7 @@ mod views;
 
 use super::stored_request::StoredRequest;
 use super::{Capabilities, DetachedHold, Engine, Guard, Listing, SHORTEST_TTL, Sealed, USUAL_TTL, Watch};
-use crate::lock::types::{Cancel, Detached, Error, GetOptions, LockName, Mode, Result, State, UngetOptions};
+use crate::lock::types::{Cancel, Detached, Error, GetOptions, LastDone, LockName, Mode, Result, State, UngetOptions};
 use polling::Following;
 use request_handle::RequestHandle;
 use request_thread::Request;
@@ -114,7 +119,6 @@ impl Engine for Postgres {
             slots: false,
             abandoned: false,
             history: false,
-            done: false,
             skips: false,
             processes: false,
             files: false,
@@ -177,6 +181,10 @@ impl Engine for Postgres {
             states: views::block_on(views::list(&self.target))?,
             unreadable: Vec::new(),
         })
+    }
+
+    fn last_done(&self, name: &LockName, cancel: &Cancel) -> Result<Option<LastDone>> {
+        views::block_on(views::or_cancelled(done::recorded(&self.target, name), cancel))
     }
 
     fn watch(&self, name: &LockName, cancel: &Cancel) -> Result<Watch> {

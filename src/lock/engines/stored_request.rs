@@ -4,6 +4,8 @@ use crate::lock::shm::clock::NoteClock;
 use crate::lock::shm::process;
 use crate::lock::sys;
 use crate::lock::system::{self, printable};
+#[cfg(feature = "postgres")]
+use crate::lock::types::LastDone;
 use crate::lock::types::{GetOptions, Holder, Host, LockName, Mode, Requester, State, Waiter};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
@@ -138,6 +140,13 @@ impl StoredRequest {
             stalled: false,
             alive: true,
         }
+    }
+
+    /// A run that this request recorded as done; the times are the engine's.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn last_done(&self, began: Duration, now: Duration) -> LastDone {
+        let Requester { pid, host, .. } = self.requester();
+        LastDone { began, now, pid, host }
     }
 
     fn requester(&self) -> Requester {

@@ -7,9 +7,12 @@ use crate::lock::types::{Host, LastDone};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Records a run that began this long ago. In the latch; the namespaces have been looked up.
-pub(crate) fn record(header: &Header, began_ago: Duration) {
-    let ago = u64::try_from(began_ago.as_nanos()).unwrap_or(u64::MAX);
+/// Records a run that began this long ago, and is to be done once in `every`. In the latch; the namespaces have been looked
+/// up.
+pub(crate) fn record(header: &Header, began_ago: Duration, every: Duration) {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let ago = ns(began_ago);
+    header.once_every_ns.store(ns(every), Relaxed);
     header.once_boot_ns.store(sys::boottime().saturating_sub(ago), Relaxed);
     header.once_time_namespace.store(process::time_namespace(), Relaxed);
     // At least 1, as 0 means that there was none.
@@ -37,4 +40,10 @@ pub(crate) fn recorded(header: &Header) -> Option<LastDone> {
         pid: (pid != 0).then_some(pid),
         host: Host::Local,
     })
+}
+
+/// True if the period of what was recorded is not over: whoever asks should still find it.
+pub(crate) fn is_recent(header: &Header) -> bool {
+    let every = Duration::from_nanos(header.once_every_ns.load(Relaxed));
+    recorded(header).is_some_and(|last| last.now.abs_diff(last.began) < every)
 }

@@ -107,7 +107,9 @@ sys::shared! {
         pub(crate) once_time_namespace: AtomicU32,
         /// Token of the last death that people were told of.
         pub(crate) abandoned_reported: AtomicU64,
-        _line4: [AtomicU64; 2],
+        /// How long after its beginning the next one is due.
+        pub(crate) once_every_ns: AtomicU64,
+        _line4: [AtomicU64; 1],
     }
 }
 

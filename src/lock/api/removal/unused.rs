@@ -9,6 +9,7 @@ use super::remains::may_delete;
 use super::{Condition, Removed, remove_if};
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot;
+use crate::lock::shm::done;
 use crate::lock::shm::files;
 use crate::lock::shm::found::Retry;
 use crate::lock::shm::note::Note;
@@ -39,8 +40,9 @@ pub struct Unused {
 /// Returns since when a lock has not been used. `None` = it is in use, or not the caller's to remove, or does not exist.
 ///
 /// It is in use if somebody holds it or waits for it, if its last holder died and nobody has said that what was left is in
-/// order, and if a process has it open, in whatever container: through this library or the Python module. Root may
-/// remove everybody's locks, others their own.
+/// order, if it keeps when a job was done whose period is not over ([`Guard::mark_done`](crate::Guard::mark_done)), and if a
+/// process has it open, in whatever container: through this library or the Python module. Root may remove everybody's
+/// locks, others their own.
 ///
 /// Disturbs nobody; blocks for the file system, and for up to 100 ms if the lock is half made.
 ///
@@ -54,10 +56,11 @@ pub fn unused(name: impl AsRef<str>) -> Result<Option<Unused>> {
         sight => sight?,
     };
     let owner = sight.owner();
-    if !may_delete(owner) || !is_idle(&sight.state()) || is_open(&sight)? {
+    let table = sight.objects().map(|objects| &objects.table);
+    let is_needed = table.is_some_and(|table| done::is_recent(&table.header));
+    if !may_delete(owner) || !is_idle(&sight.state()) || is_needed || is_open(&sight)? {
         return Ok(None);
     }
-    let table = sight.objects().map(|objects| &objects.table);
     let since = last_use(&name, sight.note(), table);
     Ok(Some(Unused {
         since,
@@ -136,9 +139,12 @@ pub(super) fn is_unused(name: &LockName, note: &Note, table: Option<&Table>, tim
     time_since(last_use(name, note, table)) >= time
 }
 
-/// The same by the table of a lock that has been taken since to be removed; and the last holder left nothing behind.
+/// The same by the table of a lock that has been taken since to be removed; and the last holder left nothing behind, nor
+/// anything that is still needed.
 pub(super) fn is_still_unused(table: &Table, time: Duration) -> bool {
-    table.header.abandoned.load(Relaxed) == 0 && snapshot::last_end(table).is_none_or(|end| time_since(end) >= time)
+    table.header.abandoned.load(Relaxed) == 0
+        && !done::is_recent(&table.header)
+        && snapshot::last_end(table).is_none_or(|end| time_since(end) >= time)
 }
 
 /// The bytes that the lock's files occupy.
@@ -186,8 +192,23 @@ mod tests {
         let table = &sight.objects().unwrap().table;
         table.look();
         assert!(!is_still_unused(table, Duration::from_secs(3600)) && is_still_unused(table, Duration::ZERO));
+        // A job was done whose period is not over.
+        let (hour, moment) = (Duration::from_secs(3600), Duration::from_nanos(1));
+        let done = |every| {
+            let guard = lock.try_acquire().unwrap().unwrap();
+            guard.mark_done(Duration::ZERO, every).unwrap();
+        };
+        done(hour);
+        table.look();
+        assert!(!is_still_unused(table, Duration::ZERO));
+        done(moment);
+        table.look();
+        assert!(is_still_unused(table, Duration::ZERO));
+        done(hour);
         drop(lock);
-        assert_eq!(remove_unused(&name, Duration::ZERO).unwrap(), Removed::Lock);
+        assert_eq!(unused(&name).unwrap(), None);
+        assert_eq!(remove_unused(&name, Duration::ZERO).unwrap(), Removed::Nothing);
+        assert_eq!(crate::remove(&name, false).unwrap(), Removed::Lock);
     }
 
     /// Somebody else removes it after it was opened to be removed: it is looked for once more, and then is not there.

@@ -1,6 +1,6 @@
 //! One request, from its connection to its end: the handle to the thread that keeps the connection.
 
-use super::request_thread::{PARTING_TIMEOUT, Request};
+use super::request_thread::{Done, PARTING_TIMEOUT, Request};
 use super::target::Target;
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::validity::TrackedValidity;
@@ -9,6 +9,7 @@ use crate::lock::sys;
 use crate::lock::types::{Cancel, Error, GetOptions, Result, State};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -82,8 +83,8 @@ impl Drop for LastWord {
 
 /// The handle. Dropping it releases, or gives up.
 pub(super) struct RequestHandle {
-    /// Dropped: the thread comes to its end. `None`: it has been told.
-    orders: Option<UnboundedSender<()>>,
+    /// What is to be recorded. Dropped: the thread comes to its end. `None`: it has been told.
+    orders: Option<UnboundedSender<Done>>,
     shared: Arc<Shared>,
     target: Arc<Target>,
 }
@@ -167,6 +168,21 @@ impl RequestHandle {
         }
     }
 
+    /// Has the thread record a run as done, and waits for that at most for `time`.
+    fn record_done(&self, began_ago: Duration, time: Duration) -> Result<()> {
+        let (answer, answered) = channel();
+        let done = Done { began_ago, answer };
+        // If the thread has come to its end, the hold has been lost.
+        match self.orders.as_ref().map(|orders| orders.send(done)) {
+            Some(Ok(())) => match answered.recv_timeout(time) {
+                Ok(recorded) => recorded,
+                Err(RecvTimeoutError::Disconnected) => Err(Error::NotHeld),
+                Err(RecvTimeoutError::Timeout) => Err(self.target.no_answer()),
+            },
+            Some(Err(_)) | None => Err(Error::NotHeld),
+        }
+    }
+
     /// Has the thread come to its end, and waits for that at most for `time`. Returns true if the lock was held until
     /// then.
     fn end(&mut self, time: Duration) -> Result<bool> {
@@ -234,6 +250,10 @@ impl Held for PostgresHold {
 
     fn engine(&self) -> &'static str {
         "postgres"
+    }
+
+    fn mark_done(&self, began_ago: Duration) -> Result<()> {
+        self.request.record_done(began_ago, self.release_timeout)
     }
 
     fn release(mut self: Box<Self>) -> Result<bool> {

@@ -14,6 +14,7 @@ use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Mode, Result, Wait};
 use log::Level;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -45,6 +46,12 @@ pub(super) struct Request {
     pub(super) has_table: bool,
 }
 
+/// A run that is to be recorded as done.
+pub(super) struct Done {
+    pub(super) began_ago: Duration,
+    pub(super) answer: Sender<Result<()>>,
+}
+
 /// How a request ends without a hold.
 enum NoHold {
     /// The time is up, or it was cancelled.
@@ -59,8 +66,8 @@ impl From<Error> for NoHold {
 }
 
 impl Request {
-    /// What the thread does. Anything that comes from `orders`, or its end, ends the request or the hold.
-    pub(super) async fn run(mut self, shared: &Shared, mut orders: UnboundedReceiver<()>) {
+    /// What the thread does. The end of `orders` ends the request or the hold.
+    pub(super) async fn run(mut self, shared: &Shared, mut orders: UnboundedReceiver<Done>) {
         let end = match self.acquire(shared, &mut orders).await {
             Ok((link, validity)) => Phase::Ended(self.hold(link, &validity, &mut orders).await),
             Err(NoHold::NotGranted) => Phase::NotGranted,
@@ -73,7 +80,7 @@ impl Request {
     async fn acquire(
         &mut self,
         shared: &Shared,
-        orders: &mut UnboundedReceiver<()>,
+        orders: &mut UnboundedReceiver<Done>,
     ) -> Result<(Link, Arc<TrackedValidity>), NoHold> {
         let asked = Instant::now();
         let (link, ready) = tokio::select! {
@@ -148,7 +155,7 @@ impl Request {
         link: &Link,
         asked: Instant,
         shared: &Shared,
-        orders: &mut UnboundedReceiver<()>,
+        orders: &mut UnboundedReceiver<Done>,
     ) -> Result<bool> {
         let left = |time: Duration| time.saturating_sub(asked.elapsed());
         let time = match self.wait {
@@ -252,7 +259,7 @@ impl Request {
         &self,
         mut link: Link,
         validity: &TrackedValidity,
-        orders: &mut UnboundedReceiver<()>,
+        orders: &mut UnboundedReceiver<Done>,
     ) -> Result<bool> {
         let third = self.ttl / 3;
         let key = sql::key(&self.name);
@@ -260,22 +267,26 @@ impl Request {
         // The server did not answer the last time, and that was logged.
         let mut outage = false;
         loop {
-            tokio::select! {
-                biased;
-                _ = orders.recv() => return self.release(link).await,
-                _ = &mut link.ended => return self.lost(validity, "the connection has ended, and the lock with it"),
-                () = sleep_until(due) => {}
-            }
-            let begun = sys::boottime();
-            let sql = Sql {
-                target: &self.target,
-                client: &link.client,
+            let ask = async {
+                sleep_until(due).await;
+                let begun = sys::boottime();
+                let sql = Sql {
+                    target: &self.target,
+                    client: &link.client,
+                };
+                (begun, timeout(third, sql.still_held(key)).await)
             };
-            let answer = tokio::select! {
+            let (begun, answer) = tokio::select! {
                 biased;
-                _ = orders.recv() => return self.release(link).await,
+                order = orders.recv() => {
+                    let Some(done) = order else {
+                        return self.release(link).await;
+                    };
+                    self.record_done(&link, validity, done).await;
+                    continue;
+                }
                 _ = &mut link.ended => return self.lost(validity, "the connection has ended, and the lock with it"),
-                answer = timeout(third, sql.still_held(key)) => answer,
+                asked = ask => asked,
             };
             match answer.unwrap_or_else(|_| Err(self.target.no_answer())) {
                 Ok(true) => {
@@ -296,6 +307,20 @@ impl Request {
                 return Ok(false);
             }
         }
+    }
+
+    async fn record_done(&self, link: &Link, validity: &TrackedValidity, done: Done) {
+        let begun = sys::boottime();
+        let sql = link.sql(&self.target);
+        let recorded = match sql.record_done(&self.name, done.began_ago, &self.stored).await {
+            Ok(true) => {
+                validity.renewed(begun);
+                Ok(())
+            }
+            Ok(false) => Err(Error::NotHeld),
+            Err(error) => Err(error),
+        };
+        let _ = done.answer.send(recorded);
     }
 
     fn lost(&self, validity: &TrackedValidity, why: &str) -> Result<bool> {

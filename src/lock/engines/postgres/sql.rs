@@ -2,8 +2,8 @@
 //!
 //! In the schema public others may create functions, operators and tables that fit better than the server's own, and
 //! would run as this role. So names are not looked for there: the first thing that a session is told is where to look
-//! ([`NOWHERE_ELSE`]); what is sent before that has no operators and full names; and our own table and sequence are used
-//! only if nobody else can have them run something (`token_objects.rs`).
+//! ([`NOWHERE_ELSE`]); what is sent before that has no operators and full names; and our own tables and sequence are used
+//! only if nobody else can have them run something (`objects.rs`).
 
 use super::target::Target;
 use crate::lock::engines::stored_request::StoredRequest;
@@ -71,12 +71,18 @@ impl Sql<'_> {
         begun.and(rows)
     }
 
-    /// Runs a statement that is only for others to see, and gives up soon if somebody has locked the table. Whatever is
-    /// sent after it has to set the limit itself if it waits for locks.
-    async fn briefly(self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
-        let limit = "SELECT set_config('lock_timeout', '500', false)";
-        let (limited, rows) = tokio::join!(biased; self.query(limit, &[]), self.query(text, values));
+    /// Runs a statement that gives up if somebody has locked the table for so many ms. Whatever is sent after it has to set
+    /// the limit itself if it waits for locks.
+    pub(super) async fn with_lock_timeout(self, millis: &str, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+        let limit = "SELECT set_config('lock_timeout', $1, false)";
+        let limit_values: [Value<'_>; 1] = [(&millis, Type::TEXT)];
+        let (limited, rows) = tokio::join!(biased; self.query(limit, &limit_values), self.query(text, values));
         limited.and(rows)
+    }
+
+    /// Runs a statement that is only for others to see, and gives up soon if somebody has locked the table.
+    async fn briefly(self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.with_lock_timeout("500", text, values).await
     }
 
     /// Lets others see that a request waits; removes the rows of waiters that have gone. Without a table others see a

@@ -72,6 +72,11 @@ impl Target {
         self.config.get_user().unwrap_or_default()
     }
 
+    /// The same as a name in a statement for somebody to paste.
+    pub(super) fn quoted_role(&self) -> String {
+        format!("\"{}\"", printable(&self.role().replace('"', "\"\"")))
+    }
+
     pub(super) fn unreachable(&self, what: impl Into<String>) -> Error {
         Error::Unreachable {
             engine: self.place.clone(),

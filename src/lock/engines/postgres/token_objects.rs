@@ -1,12 +1,14 @@
 //! The table that tells others of requests, and the sequence that tokens are drawn from.
 
+use super::objects::is_there_now;
 use super::sql::Sql;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::system::printable;
 use crate::lock::types::{Error, Result};
 use tokio::time::timeout;
-use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
+
+const SESSION: &str = "resourcelock_session";
+const TOKEN: &str = "resourcelock_token";
 
 /// Creates both.
 ///
@@ -30,66 +32,22 @@ pub(super) const OUR_OWN: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_
     AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhastriggers)
     AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) current_user";
 
-/// What is there in their place: its name and owner, whether it is of the right kind, whether the owner may be trusted,
-/// whether something is run when it is used, whether this role may read it.
-const FOUND: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text,
-        c.relkind = CASE c.relname WHEN 'resourcelock_token' THEN 'S'::\"char\" ELSE 'r'::\"char\" END,
-        EXISTS (SELECT FROM pg_roles o WHERE o.oid = c.relowner AND (o.rolsuper OR o.rolname = current_user
-            OR o.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))),
-        c.relhasrules OR c.relrowsecurity
-            OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
-        coalesce(has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false)
-    FROM pg_class c WHERE c.relname IN ('resourcelock_session', 'resourcelock_token')
-        AND c.relnamespace = to_regnamespace('public')";
-
 impl Sql<'_> {
     /// True if the table and the sequence are both there.
     ///
     /// # Errors
-    /// [`Error::Refused`] if another role than this one could have something run through them: whoever may create tables
-    /// in the schema public could have been the first.
+    /// As [`find`](Self::find).
     pub(super) async fn has_objects(self) -> Result<bool> {
-        let found = self.query(FOUND, &[]).await?;
-        self.check_objects(&found)?;
-        Ok(found.len() == 2)
+        Ok(self.find(&[SESSION, TOKEN]).await?.len() == 2)
     }
 
     /// True if the table is there and this role may read it, for one that only reads.
     ///
     /// # Errors
-    /// As [`has_objects`](Self::has_objects).
+    /// As [`find`](Self::find).
     pub(super) async fn has_readable_table(self) -> Result<bool> {
-        let found = self.view(FOUND, &[]).await?;
-        self.check_objects(&found)?;
-        for row in &found {
-            if self.target.value::<&str>(row, 0)? == "resourcelock_session" {
-                return self.target.value(row, 5);
-            }
-        }
-        Ok(false)
-    }
-
-    fn check_objects(self, found: &[Row]) -> Result<()> {
-        let target = self.target;
-        for row in found {
-            let (name, owner): (&str, &str) = (target.value(row, 0)?, target.value(row, 1)?);
-            let (fits, trusted, acts): (bool, bool, bool) =
-                (target.value(row, 2)?, target.value(row, 3)?, target.value(row, 4)?);
-            if !trusted {
-                return Err(target.refused(format!(
-                    "public.{name} belongs to the role {}, who could use it to do what only this role may: have it \
-                     dropped, and have the schema's owner run: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-                    printable(owner)
-                )));
-            }
-            if !fits || acts {
-                return Err(target.refused(format!(
-                    "public.{name} is not as this program creates it (it is something else, or has triggers, rules or \
-                     row security): have it dropped, and it is created again"
-                )));
-            }
-        }
-        Ok(())
+        let found = self.find_to_view(&[SESSION, TOKEN]).await?;
+        Ok(found.iter().any(|found| found.name == SESSION && found.may_read))
     }
 
     /// Creates both; true if they are there now.
@@ -98,20 +56,17 @@ impl Sql<'_> {
         match timeout(ANSWER_TIMEOUT, self.client.batch_execute(OBJECTS)).await {
             Ok(Ok(())) => true,
             // Another session has created them in the same instant.
-            Ok(Err(error)) => matches!(
-                error.code(),
-                Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_TABLE | &SqlState::DUPLICATE_OBJECT)
-            ),
+            Ok(Err(error)) => is_there_now(&error),
             Err(_) => false,
         }
     }
 
     /// What to run to give this role its rights.
     pub(super) fn grants(self) -> String {
-        let role = printable(&self.target.role().replace('"', "\"\""));
+        let role = self.target.quoted_role();
         format!(
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO \"{role}\"; \
-             GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO \"{role}\";"
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON public.resourcelock_session TO {role}; \
+             GRANT USAGE, UPDATE ON SEQUENCE public.resourcelock_token TO {role};"
         )
     }
 
