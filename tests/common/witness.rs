@@ -92,6 +92,28 @@ impl Witness {
         }
     }
 
+    /// Enters under `token` beside others that share it, looks twice with `work` done in between, and leaves.
+    pub fn visit_shared(&self, token: u64, work: impl FnOnce()) -> Visit {
+        let at = monotonic();
+        let mut wrong = None;
+        if !self.mark(nix::libc::F_RDLCK) {
+            wrong = Some("somebody who does not share it was inside".to_owned());
+        }
+        let before = self.read();
+        if before.token >= token {
+            wrong = Some(format!("token {token} after {}", before.token));
+        }
+        work();
+        if self.read() != before {
+            wrong = Some(format!("{before:?} became {:?} beside one that shares it", self.read()));
+        }
+        self.mark(nix::libc::F_UNLCK);
+        Visit {
+            wrong,
+            gap: at.saturating_sub(before.at),
+        }
+    }
+
     /// The counter as last written.
     pub fn read(&self) -> Count {
         let mut bytes = [0; 24];
