@@ -30,6 +30,7 @@ impl Place {
             "check-disk",
             "reader",
             "make",
+            "build-site",
             "rsync",
         ] {
             place.program(name, "exit 0");
@@ -136,19 +137,72 @@ fn users_and_groups() {
 #[test]
 fn cron() {
     try_out("cron.md");
-    // A crontab's lines: five fields, then a command for /bin/sh.
-    let mut script = String::new();
-    for (_, lines) in blocks("cron.md", "crontab") {
-        for line in lines.lines() {
-            let command = line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
-            let command = command.replace("cd /srv", "cd /");
-            assert!(command.starts_with("resourcelock "), "{line}");
-            let quoted = command.replace('\'', r"'\''");
-            script.push_str(&format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n"));
-        }
-    }
+    let crontabs = blocks("cron.md", "crontab");
+    let script: String = crontabs.iter().map(|(_, crontab)| as_cron(crontab)).collect();
     assert_eq!(script.lines().count(), 10, "{script}");
     Place::new().run(&script);
+}
+
+/// A crontab's jobs as a script: after five fields comes a command for /bin/sh.
+fn as_cron(crontab: &str) -> String {
+    let jobs = crontab.lines().filter(|line| !line.starts_with("PATH="));
+    jobs.map(|line| {
+        let command = line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+        let command = command.replace("cd /srv", "cd /");
+        assert!(command.starts_with("resourcelock "), "{line}");
+        let quoted = command.replace('\'', r"'\''");
+        format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n")
+    })
+    .collect()
+}
+
+/// The block of the recipes with this name.
+fn recipe(language: &str, name: &str) -> String {
+    let found = blocks("recipes.md", language)
+        .into_iter()
+        .find(|(head, _)| head == name);
+    found.unwrap_or_else(|| panic!("{name}")).1
+}
+
+/// The sessions, with the recipes' scripts as they are. (Those for several hosts: `tests/engines/engine_guide.rs`.)
+#[test]
+fn recipes() {
+    let steps = steps("recipes.md");
+    let place = Place::new();
+    for name in ["drain", "post-receive"] {
+        install_script(&place.path("work").join(name), &recipe("sh", name));
+    }
+    place.program("systemctl", "[ \"$*\" = reboot ] && echo rebooting");
+    place.program(
+        "build-site",
+        "echo begun >> builds; touch building; if [ -e quick ]; then touch built; else exec sleep 1000; fi",
+    );
+    check(&steps, &place.run(&script(&steps)));
+}
+
+/// The recipes' crontabs and the service, as cron and systemd start them.
+#[test]
+fn recipes_as_they_are_started() {
+    let place = Place::new();
+    let log = place.path("log");
+    place.program("backup", &format!("echo ran >> {}", log.display()));
+    let unit = recipe("systemd", "site-backup.service");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let start = start.replace("/usr/bin/", "").replace("/usr/local/bin/", "");
+    let jobs = as_cron(&recipe("crontab", "jobs"));
+    assert_eq!(jobs.lines().count(), 2);
+    place.run(&jobs);
+    assert_eq!(read(log.to_str().unwrap()), "ran\n");
+    // The backup once, however often it is started, and not while another job has one of its locks.
+    let others = as_cron(&recipe("crontab", "others"));
+    let brief = start.replace("-t 1h", "-t 0.1");
+    assert_ne!(brief, start);
+    place.run(&format!(
+        "resourcelock disk get -q; {brief}; resourcelock disk unget -q; grep -c . {0} | grep -x 1 || exit 97
+        {start} || exit 97; {start} || exit 97; {others}",
+        log.display()
+    ));
+    assert_eq!(read(log.to_str().unwrap()), "ran\nran\n");
 }
 
 #[test]
@@ -158,7 +212,7 @@ fn units_are_valid() {
     symlink(crate::common::binary().get_program(), place.path("bin/resourcelock")).unwrap();
     let bin = format!("{}/", place.path("bin").display());
     let mut names = Vec::new();
-    for guide in ["systemd.md", "users-and-groups.md", "hosts.md"] {
+    for guide in ["systemd.md", "users-and-groups.md", "hosts.md", "recipes.md"] {
         for (name, unit) in blocks(guide, "systemd") {
             let unit = unit.replace("/usr/bin/resourcelock", &format!("{bin}resourcelock"));
             let unit = unit
@@ -168,7 +222,7 @@ fn units_are_valid() {
             names.push(name);
         }
     }
-    assert_eq!(names.len(), 6, "{names:?}");
+    assert_eq!(names.len(), 8, "{names:?}");
     let output = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=no"])
         .args(names.iter().map(|name| folder.join(name)))
