@@ -60,17 +60,23 @@ impl Witness {
         fcntl(&self.inside, FcntlArg::F_SETLK(&byte)).is_ok()
     }
 
-    /// Enters under `token`, adds 1 with `work` done between reading and writing, and leaves.
-    pub fn visit(&self, token: u64, work: impl FnOnce()) -> Visit {
+    /// Enters; returns when, and what the counter says.
+    fn enter(&self, kind: i32, token: u64, wrong: &mut Option<String>) -> (u64, Count) {
         let at = monotonic();
-        let mut wrong = None;
-        if !self.mark(nix::libc::F_WRLCK) {
-            wrong = Some("somebody else was inside".to_owned());
+        if !self.mark(kind) {
+            *wrong = Some("somebody else was inside".to_owned());
         }
         let before = self.read();
         if before.token >= token {
-            wrong = Some(format!("token {token} after {}", before.token));
+            *wrong = Some(format!("token {token} after {}", before.token));
         }
+        (at, before)
+    }
+
+    /// Enters under `token`, adds 1 with `work` done between reading and writing, and leaves.
+    pub fn visit(&self, token: u64, work: impl FnOnce()) -> Visit {
+        let mut wrong = None;
+        let (at, before) = self.enter(nix::libc::F_WRLCK, token, &mut wrong);
         work();
         let mine = Count {
             value: before.value + 1,
@@ -94,15 +100,8 @@ impl Witness {
 
     /// Enters under `token` beside others that share it, looks twice with `work` done in between, and leaves.
     pub fn visit_shared(&self, token: u64, work: impl FnOnce()) -> Visit {
-        let at = monotonic();
         let mut wrong = None;
-        if !self.mark(nix::libc::F_RDLCK) {
-            wrong = Some("somebody who does not share it was inside".to_owned());
-        }
-        let before = self.read();
-        if before.token >= token {
-            wrong = Some(format!("token {token} after {}", before.token));
-        }
+        let (at, before) = self.enter(nix::libc::F_RDLCK, token, &mut wrong);
         work();
         if self.read() != before {
             wrong = Some(format!("{before:?} became {:?} beside one that shares it", self.read()));

@@ -234,7 +234,10 @@ fn recipes(island: &Island, place: &Place, variables: &[(String, String)]) {
         assert!(job.starts_with("resourcelock nightly "), "{job}");
         job.replace("resourcelock nightly", "resourcelock recipe")
     };
-    let (nightly, alert) = (line("once-a-night"), line("alert"));
+    let (nightly, mut alert) = (line("once-a-night"), line("alert"));
+    if variables.iter().any(|(_, value)| value.starts_with("postgres:")) {
+        alert = alert.replace(" --max-skips 1", "");
+    }
     let asks = || {
         let mut started = everywhere(island, place, variables, &alert).into_iter();
         let output = started.next().map(|child| child.wait_with_output().expect("it ends"));
