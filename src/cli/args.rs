@@ -204,6 +204,8 @@ pub struct RunArgs {
     pub until: Until,
     /// `--once-every`.
     pub once_every: Option<Duration>,
+    /// `--hold-at-least`.
+    pub hold_at_least: Option<Duration>,
     /// `--max-skips`.
     pub max_skips: Option<u32>,
     /// `--replace`.

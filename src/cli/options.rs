@@ -531,6 +531,25 @@ pub static OPTIONS: &[OptionDef] = &[
         ..OPTION
     },
     OptionDef {
+        name: "hold-at-least",
+        commands: &[Run],
+        value: Some(("DUR", Kind::Time)),
+        help: "Keep the lock taken until DUR after it was acquired",
+        more: "Also if the command ends sooner, or fails: this program exits with its status at once, and the lock is released when \
+               the time is over, or by unget.\nIf the command cannot be started, or this program is killed, it is not kept.\n\
+               The locks of --with are released with the command's end.",
+        needs: needs(
+            Need::Detached,
+            "the lock ends with the connection; for a job that is to run once, see --once-every",
+        ),
+        conflicts: Some(Conflict {
+            with: &["no-fork", "same-process-ok"],
+            why: "--hold-at-least is for a run that releases its own lock: not together with --{}",
+        }),
+        set: Set::Run(|run, value| put(&mut run.hold_at_least, Some(value.positive_time()?))),
+        ..OPTION
+    },
+    OptionDef {
         name: "replace",
         commands: &[Run],
         help: "Ask the holder to terminate, then wait",

@@ -97,7 +97,8 @@ pub fn held(how: &str, time: Option<Duration>) -> String {
     time.map_or_else(String::new, |time| format!("{how} {}", duration(time)))
 }
 
-/// Who holds the lock: `4711 (read_sensor.sh, alice)`, or `'get' from 4711 (bash, alice)` if no process does.
+/// Who holds the lock: `4711 (read_sensor.sh, alice)`, or `'get' from 4711 (bash, alice)` (or `'run --hold-at-least' from …`) if
+/// no process does.
 /// After the requester's death, who keeps the hold: `4712 (sleep), left behind by 4711 (bash, alice)`.
 pub fn holder(holder: &Holder) -> String {
     let mut requester = holder.requester.clone();
@@ -115,7 +116,9 @@ pub fn holder(holder: &Holder) -> String {
         return format!("{kept_by}, left behind by {}", names::requester(&requester));
     }
     let requester = names::requester(&requester);
-    if holder.detached && holder.bound_pid.is_none() {
+    if holder.lingers {
+        format!("'run --hold-at-least' from {requester}")
+    } else if holder.detached && holder.bound_pid.is_none() {
         format!("'get' from {requester}")
     } else {
         requester

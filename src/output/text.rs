@@ -118,8 +118,8 @@ fn holder_line(holder: &Holder) -> String {
             let _ = write!(text, ", command {pid}");
         }
         (Some(_), true) => text.push_str(", until it ends"),
-        (None, true) => text.push_str(", until released"),
-        (_, false) => {}
+        (None, true) if !holder.lingers => text.push_str(", until released"),
+        _ => {}
     }
     if let Some(left) = holder.expires_in {
         let _ = write!(text, ", expires in {}", duration(left));

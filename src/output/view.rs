@@ -81,6 +81,8 @@ pub struct HolderView {
     pub requester: RequesterView,
     pub bound_pid: Option<u32>,
     pub detached: bool,
+    /// The command has ended, and the hold lasts until it expires.
+    pub lingers: bool,
     pub alive: bool,
     /// It counts as alive, since it cannot be found out from here.
     pub presumed: bool,
@@ -473,6 +475,7 @@ impl From<&Holder> for HolderView {
             requester: RequesterView::from(&holder.requester),
             bound_pid: holder.bound_pid,
             detached: holder.detached,
+            lingers: holder.lingers,
             alive: holder.alive,
             presumed: holder.presumed,
             kept_by: holder.kept_by.as_ref().map(|survivor| SurvivorView {

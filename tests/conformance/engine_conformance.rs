@@ -176,6 +176,56 @@ fn skips_conform(url: &str) {
     }
 }
 
+/// Checks `run --hold-at-least`, or that it is refused.
+fn least_conforms(url: &str) {
+    let lock = Lock::new("least");
+    let run = |words: &[&str]| {
+        let mut command = program();
+        command.args(["--backend", url, lock.as_str()]).args(words);
+        let output = command.output().expect("it can be started");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let engine = engines::open(url).expect("a good URL");
+    if !engine.capabilities().detached {
+        let (status, said) = run(&["run", "--hold-at-least", "1m", "true"]);
+        assert_eq!(status, Some(125));
+        assert!(said.contains("--hold-at-least: the lock ends with"), "{said}");
+        return;
+    }
+    let (status, said) = run(&["run", "--hold-at-least", "1h", "sh", "-c", "exit 3"]);
+    assert_eq!((status, said.as_str()), (Some(3), ""));
+    let state = engine
+        .state(&lock, &Cancel::new())
+        .expect("it answers")
+        .expect("it exists");
+    let [holder] = state.holders.as_slice() else {
+        panic!("{state:?}")
+    };
+    assert!(
+        state.locked && holder.lingers && holder.detached && holder.alive,
+        "{state:?}"
+    );
+    assert!(holder.expires_in > Some(Duration::from_secs(3000)), "{state:?}");
+    let (status, said) = run(&["run", "-n", "true"]);
+    assert_eq!(status, Some(75));
+    assert!(said.contains("held by 'run --hold-at-least' from "), "{said}");
+    assert_eq!(run(&["unget"]).0, Some(0));
+    assert_eq!(run(&["state", "-q"]).0, Some(1), "free");
+    // What remains is less than the shortest lease that is renewed.
+    let begun = Instant::now();
+    assert_eq!(run(&["run", "--hold-at-least", "2", "true"]).0, Some(0));
+    assert_eq!(run(&["run", "true"]).0, Some(0));
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(
+        run(&["run", "--hold-at-least", "1h", "/nonexistent/command"]).0,
+        Some(127)
+    );
+    assert_eq!(run(&["state", "-q"]).0, Some(1), "it has not been started");
+}
+
 /// Checks `stop`: it ends the command that runs under the lock, and no other.
 fn stop_conforms(url: &str) {
     let lock = Lock::new("stop");
@@ -354,6 +404,7 @@ fn local() {
     once_conforms("local:");
     a_week_conforms("local:", Clock::True, &|lock, ago| age_here(lock, ago));
     skips_conform("local:");
+    least_conforms("local:");
     stop_conforms("local:");
 }
 
@@ -377,6 +428,7 @@ fn etcd() {
             server.ctl(&["put", &key, &stored.to_string()]);
         });
         skips_conform(&server.url());
+        least_conforms(&server.url());
         stop_conforms(&server.url());
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
@@ -416,6 +468,7 @@ fn postgres() {
         assert_eq!(server.sql(&age), "1");
     });
     skips_conform(&server.url());
+    least_conforms(&server.url());
     stop_conforms(&server.url());
     handle_conforms(&server.url());
     conforms(engines::open(&server.url()).expect("a good URL"));

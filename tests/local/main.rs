@@ -49,6 +49,7 @@ mod guides;
 mod help_first_minutes;
 mod history_of_all;
 mod history_records;
+mod hold_at_least;
 mod man_page;
 mod max_skips;
 mod messages;

@@ -7,7 +7,7 @@ use crate::common::printed_in_private_shm;
 use std::path::Path;
 
 /// What happens first, and the command that fails; each begins with no lock at all.
-const CASES: [(&str, &str); 46] = [
+const CASES: [(&str, &str); 48] = [
     ("resourcelock bus get -q", "resourcelock bus run -n -- true"),
     (
         "resourcelock bus get -q -m 'a scan'",
@@ -17,6 +17,14 @@ const CASES: [(&str, &str); 46] = [
     ("resourcelock bus get -q -s", "resourcelock bus get -n"),
     ("resourcelock bus get -q -j 3", "resourcelock bus get -n -j 2"),
     ("resourcelock bus get -q", "resourcelock bus get -n -E 7"),
+    (
+        "resourcelock bus get -q; resourcelock bus run -n -E 0 --max-skips 2 -- true",
+        "resourcelock bus run -n -E 0 --max-skips 2 -- true",
+    ),
+    (
+        "resourcelock bus run --hold-at-least 1h -- true",
+        "resourcelock bus run -n -- true",
+    ),
     ("resourcelock bus get -q", "resourcelock bus remove"),
     ("", "resourcelock bus remove"),
     ("", "resourcelock bus state"),

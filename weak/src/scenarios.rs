@@ -725,7 +725,7 @@ fn ring_entries_in_order() {
         spawn(a, record),
         spawn(b, record),
         spawn(reader, |reader| {
-            let found = snapshot::history(&reader.objects.table);
+            let found = snapshot::history_from(&reader.objects.table, 0);
             let complete = found.last().map_or(0, |last| last.sequence + 1);
             assert_eq!(
                 found.len() as u64,

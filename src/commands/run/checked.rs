@@ -30,7 +30,7 @@ impl<'r> Checked<'r> {
         let prepared = &mut self.granted.prepared;
         if run.args.no_fork {
             let not_run = exec::exec_here(&prepared.signals, &prepared.program, &self.granted.environment);
-            self.release(Left::AsFound);
+            self.release(Left::AsFound, None);
             return Ok(run.not_run(&not_run));
         }
         let mut plan = run.plan(&prepared.program, &self.granted.environment);
@@ -52,7 +52,7 @@ impl<'r> Checked<'r> {
             }
             Err(not_run) => {
                 let barred = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
-                self.release(Left::AsFound);
+                self.release(Left::AsFound, None);
                 let exit = if barred {
                     run.say(LOST_BEFORE);
                     Exit::Lost
@@ -81,13 +81,16 @@ impl<'r> Checked<'r> {
             hold.command_ended(command_end(ended.how), ended.limit_reached);
         }
         let remote = run.engine.capabilities().remote;
-        let released = self.release(if ended.crashed() {
+        let left = if ended.crashed() {
             Left::Crashed
         } else if ended.well() {
             Left::InOrder
         } else {
             Left::AsFound
-        });
+        };
+        let is_lost = asked || lost_before.is_some();
+        let until = self.granted.held_until().filter(|_| !is_lost);
+        let released = self.release(left, until);
         if asked {
             let kept = lost_before.is_none() && released.lost.is_none() && !released.unknown;
             let which = lost_before.map(|(lock, ..)| lock).or(released.lost);
@@ -111,7 +114,8 @@ impl<'r> Checked<'r> {
         }
     }
 
-    fn release(self, left: Left) -> Released {
+    /// `until`: see [`Holds::release`].
+    fn release(self, left: Left, until: Option<u64>) -> Released {
         let holds = self.granted.holds;
         for hold in holds.iter() {
             match left {
@@ -123,7 +127,7 @@ impl<'r> Checked<'r> {
                 Left::Crashed => hold.mark_crashed(),
             }
         }
-        holds.release()
+        holds.release(until)
     }
 }
 

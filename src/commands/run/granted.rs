@@ -10,6 +10,7 @@ use crate::exec::{self, GuardProcess, How, Mark, Plan, Program, Rules};
 use crate::exit::Exit;
 use crate::output::names;
 use resourcelock::engines::{Lease, Validity};
+use resourcelock::system::boottime;
 use resourcelock::{Error, Guard, LockName, PREVIOUS_HOLDER_DIED};
 use std::ffi::{CStr, OsStr, OsString};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,8 @@ const GUARD: &CStr = c"lock-guard";
 pub(super) struct Granted<'r> {
     pub(super) prepared: Prepared<'r>,
     pub(super) holds: Holds,
+    /// Since when: CLOCK_BOOTTIME in nanoseconds.
+    since: u64,
     /// The previous holder of one of them died, and nobody has cleared the mark of that.
     abandoned: bool,
     pub(super) environment: Vec<Variable>,
@@ -47,6 +50,7 @@ impl<'r> Granted<'r> {
         Self {
             prepared,
             holds,
+            since: boottime(),
             abandoned,
             environment,
             mark,
@@ -59,6 +63,13 @@ impl<'r> Granted<'r> {
             Ok(()) => Ok(self),
             Err((lock, error)) => Err(self.not_kept(&lock, error)),
         }
+    }
+
+    /// `--hold-at-least`: until when NAME's lock stays taken in any case (CLOCK_BOOTTIME, ns).
+    pub(super) fn held_until(&self) -> Option<u64> {
+        let least = self.run().args.hold_at_least?;
+        let ns = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+        Some(self.since.saturating_add(ns))
     }
 
     /// `--once-every`: the command, which began this long ago, has succeeded.
@@ -147,7 +158,7 @@ impl<'r> Granted<'r> {
 
     /// Releases without a command having run, so the mark of a dead holder stays.
     fn give_up(self, stop: Stop) -> Stop {
-        self.holds.release();
+        self.holds.release(None);
         stop
     }
 

@@ -1,8 +1,10 @@
 //! The holds that the command runs under: that of NAME, and those of `--with`.
 
 use crate::output;
+use resourcelock::system::boottime;
 use resourcelock::{Error, Guard, LockName, Lost};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// The holds of one run; NAME's is the first. What is asked of them is true if it is of any, and what is done is done to all.
 pub(super) struct Holds(Vec<Guard>);
@@ -73,10 +75,15 @@ impl Holds {
         self.0.iter_mut()
     }
 
-    /// Releases all of them. That the engine may not have heard of it is said.
-    pub(super) fn release(self) -> Released {
+    /// Releases all of them, but leaves NAME's taken `until` then (CLOCK_BOOTTIME, ns). That the engine may not have heard of
+    /// it is said.
+    pub(super) fn release(self, until: Option<u64>) -> Released {
         let mut released = Released::default();
-        for hold in self.0 {
+        let mut until = until;
+        for mut hold in self.0 {
+            if until.take().is_some_and(|until| stays(&mut hold, until)) {
+                continue;
+            }
             let name = hold.name().clone();
             match hold.release() {
                 Ok(true) => {}
@@ -91,6 +98,33 @@ impl Holds {
             }
         }
         released
+    }
+}
+
+/// Leaves a hold to its time: false = that is over, or it has to be released all the same.
+fn stays(hold: &mut Guard, until: u64) -> bool {
+    loop {
+        let left = Duration::from_nanos(until.saturating_sub(boottime()));
+        if left.is_zero() {
+            return false;
+        }
+        match hold.linger(left) {
+            Ok(()) => return true,
+            // A process is stopped in the middle of changing the table: until that goes on, this one keeps the lock.
+            Err(Error::Busy { .. }) => {}
+            Err(Error::NotHeld) => return false, // the release tells
+            Err(error) => {
+                say(
+                    hold.name(),
+                    &format!(
+                        "released {} too early, as it cannot be kept: {}",
+                        output::duration(left),
+                        error.with_source()
+                    ),
+                );
+                return false;
+            }
+        }
     }
 }
 

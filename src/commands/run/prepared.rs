@@ -42,6 +42,10 @@ impl<'r> Prepared<'r> {
             );
             return Err(Failure::about(&run.args.name, what).into());
         }
+        if run.args.hold_at_least.is_some() && run.engine.capabilities().processes && !exec::processes_are_seen() {
+            let what = "--hold-at-least: when the time of a lock is over is seen in /proc, which is not mounted";
+            return Err(Failure::about(&run.args.name, what).into());
+        }
         let program = match &run.args.payload {
             Payload::Words(words) => exec::resolve(words.clone()),
             Payload::Shell(text) => Program::shell(text.clone()),

@@ -49,7 +49,8 @@ impl Job {
             let mut holders = state
                 .holders
                 .iter()
-                .filter(|holder| holder.alive && holder.token == Some(token));
+                // One under which the command has ended is no longer this job's.
+                .filter(|holder| holder.alive && !holder.lingers && holder.token == Some(token));
             holders.any(|holder| match process {
                 None => !remote,
                 Some(process) => {

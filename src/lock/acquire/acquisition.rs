@@ -1,7 +1,7 @@
 //! Acquiring the lock: a try in the latch, a short spin outside the queue, then the queue.
 
 use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, Locked, visit_now};
-use crate::lock::acquire::hold::{Hold, User};
+use crate::lock::acquire::hold::{self, Hold, User};
 use crate::lock::acquire::queued::{Queued, Waited};
 use crate::lock::acquire::share::Share;
 use crate::lock::acquire::spin::Spin;
@@ -463,13 +463,8 @@ fn can_detach(detached: Detached) -> Result<u64> {
         Some(pid) => process::start_of_living(pid).map_err(|source| Error::NoProcess { pid, source })?,
         None => 0,
     };
-    // Nobody could tell when its time is over.
-    if detached.ttl.is_some() && process::time_namespace() == 0 {
-        return Err(Error::Os {
-            doing: "tell the time namespace, which a hold that expires needs, from",
-            path: "/proc/self/ns/time".into(),
-            source: std::io::Error::other("/proc is not mounted"),
-        });
+    if detached.ttl.is_some() {
+        hold::can_expire()?;
     }
     Ok(start)
 }

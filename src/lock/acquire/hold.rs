@@ -4,17 +4,18 @@ use crate::lock::protocol::orderings::WORD_LOAD;
 use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
-use crate::lock::shm::ending::Ending;
+use crate::lock::shm::ending::{self, Ending};
 use crate::lock::shm::latched::NotDone;
-use crate::lock::shm::layout::{Record, pack_end, pack_what};
+use crate::lock::shm::layout::{Record, pack_end, pack_outcome, pack_what};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::process;
 use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::{Request, kind_of};
 use crate::lock::sys;
-use crate::lock::types::{CommandEnd, Detached, Ended, Mode, Result};
+use crate::lock::types::{CommandEnd, Detached, Ended, Error, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How long a release may wait for the table. (The holder's own word is what counts; others can repair the rest.)
 pub(crate) const RELEASE_LATCH_NS: u64 = 1_000_000_000;
@@ -55,6 +56,18 @@ pub(crate) struct Hold {
     pub(crate) guards: u32,
     /// ...and the handle itself, as in the Python module. The last of them releases it.
     pub(crate) by_handle: bool,
+}
+
+/// Fails if nobody could tell when the time of a hold is over. The namespaces have been looked up.
+pub(crate) fn can_expire() -> Result<()> {
+    if process::time_namespace() == 0 {
+        return Err(Error::Os {
+            doing: "tell the time namespace, which a hold that expires needs, from",
+            path: "/proc/self/ns/time".into(),
+            source: std::io::Error::other("/proc is not mounted"),
+        });
+    }
+    Ok(())
 }
 
 impl Hold {
@@ -150,6 +163,52 @@ impl Hold {
         self.change(RELEASE_LATCH_NS, |real, _| real.detach(self.i, detached, bound_start))
     }
 
+    /// Leaves it to its time: see [`Guard::linger`](crate::Guard::linger). What else the end of a command leaves in the
+    /// table is left now. False = it was no longer held.
+    pub(crate) fn linger(&self, time: Duration, wall_us: u64) -> Result<bool> {
+        let now = sys::monotonic();
+        let real = Real::new(&self.objects, now, now.saturating_add(RELEASE_LATCH_NS));
+        let done = real.in_latch(|real, wakes| {
+            // What was released by force is over.
+            let owned = queue::settle(real)?;
+            if !self.is_held() {
+                queue::dispatch(real, None, owned, false, wakes)?;
+                return Ok(false);
+            }
+            if self.crashed {
+                queue::mark(real, self.i)?;
+            }
+            self.count_end(wall_us);
+            let end = self.command_end.map(|(end, _)| end);
+            real.linger(self.i, time, pack_outcome(self.outcome(), end));
+            Ok(true)
+        });
+        match done {
+            Ok(held) => Ok(held),
+            // The files were deleted or damaged: the release tells.
+            Err(NotDone::Gone(_) | NotDone::Stale) => Ok(false),
+            Err(not_done) => Err(not_done.error(&self.objects)),
+        }
+    }
+
+    /// In the latch. Adds what has ended under it to the sums of the table.
+    pub(crate) fn count_end(&self, wall_us: u64) {
+        let header = &self.objects.table.header;
+        ending::add(&header.crashes, self.crashed.into());
+        if self.command_end == Some((CommandEnd::Exited(0), false)) {
+            header.success_wall_us.store(wall_us, Relaxed);
+        }
+    }
+
+    /// How its release counts.
+    fn outcome(&self) -> Ended {
+        match self.command_end {
+            Some((_, true)) => Ended::Limit,
+            _ if self.crashed => Ended::Crashed,
+            _ => Ended::Released,
+        }
+    }
+
     /// Binds it to a process as well.
     pub(crate) fn bind(&self, pid: u32, start: u64) -> Result<bool> {
         process::look_up_namespaces();
@@ -170,11 +229,7 @@ impl Hold {
     /// What the history keeps of it, if it is released at `now`. In the latch, before the record is another request's.
     pub(crate) fn ending(&self, now: u64, ended_wall_us: u64) -> Ending {
         let (kind, slots) = kind_of(self.request.mode);
-        let how = match self.command_end {
-            Some((_, true)) => Ended::Limit,
-            _ if self.crashed => Ended::Crashed,
-            _ => Ended::Released,
-        };
+        let how = self.outcome();
         Ending {
             ticket: self.record().map_or(0, |record| record.ticket.load(Relaxed)),
             token: self.token,

@@ -119,7 +119,6 @@ impl Handle {
     /// See [`ResourceLock::history`](crate::ResourceLock::history).
     pub(crate) fn history(&self) -> Result<Vec<HistoryRecord>> {
         let seen = self.seen()?;
-        let table = seen.objects().map(|objects| &objects.table);
-        Ok(table.map(snapshot::history).unwrap_or_default())
+        Ok(seen.objects().map(snapshot::history).unwrap_or_default())
     }
 }

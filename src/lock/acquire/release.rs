@@ -6,7 +6,6 @@ use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Sweep, Which};
 use crate::lock::shm::deferred_log::log_unlocked;
-use crate::lock::shm::ending;
 use crate::lock::shm::latched::NotDone;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::real_world::Real;
@@ -14,7 +13,7 @@ use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::system::Stat;
 use crate::lock::types::get_options::Target;
-use crate::lock::types::{CommandEnd, Detached, Ended, Holder, Result, UngetOptions};
+use crate::lock::types::{Detached, Ended, Holder, Result, UngetOptions};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -162,10 +161,7 @@ impl Handle {
             };
             if released {
                 table.record_end(&hold.ending(now, wall_us));
-                ending::add(&table.header.crashes, hold.crashed.into());
-                if hold.command_end == Some((CommandEnd::Exited(0), false)) {
-                    table.header.success_wall_us.store(wall_us, Relaxed);
-                }
+                hold.count_end(wall_us);
             }
             queue::dispatch(real, None, owned, false, wakes)?;
             Ok(released)

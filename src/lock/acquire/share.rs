@@ -1,7 +1,7 @@
 //! A user's share of a hold.
 
 use crate::lock::acquire::handle::Handle;
-use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
+use crate::lock::acquire::hold::{self, Hold, RELEASE_LATCH_NS, User};
 use crate::lock::shm::beacon::{self, Keeper};
 use crate::lock::shm::done;
 use crate::lock::shm::layout::LAPSES;
@@ -236,6 +236,25 @@ impl Share {
             }
             Ok(held.then_some(()))
         })
+    }
+
+    /// See [`Guard::linger`](crate::Guard::linger).
+    pub(crate) fn linger(&self, time: Duration) -> Result<()> {
+        self.handle.check_fork()?;
+        process::look_up_namespaces();
+        hold::can_expire()?;
+        let mut current = self.handle.current();
+        let current = &mut *current;
+        let hold = current.holds.iter_mut().find(|hold| hold.token == self.token);
+        // What others share is theirs, too.
+        let hold = hold.filter(|hold| hold.guards == 1 && !hold.by_handle);
+        let hold = hold.ok_or(Error::NotHeld)?;
+        let wall_us = current.clock.wall_us(sys::monotonic());
+        if !hold.linger(time, wall_us)? {
+            return Err(Error::NotHeld);
+        }
+        hold.detached = true;
+        Ok(())
     }
 
     /// The user needs it no longer. Now a detached hold is released, too. False = the hold was no longer held.

@@ -332,6 +332,24 @@ impl Guard {
         }
     }
 
+    /// Leaves the hold to its time: it stands for so long, whether or not this process lives, and then ends as if it were
+    /// released now. Nothing is to run under it any more; the guard can be dropped. What
+    /// [`command_ended`](Self::command_ended) and [`mark_crashed`](Self::mark_crashed) have said is recorded now. Waits up to
+    /// 1 s for the table, or some seconds for an engine's answer; an engine rounds the time up.
+    ///
+    /// # Errors
+    /// Then the hold is this guard's as before. [`Error::NotHeld`](crate::Error::NotHeld) if it was lost, or other guards
+    /// share it; [`Error::Busy`](crate::Error::Busy) if the table stayed busy; [`Error::Os`](crate::Error::Os) without /proc;
+    /// [`Error::Forked`](crate::Error::Forked); on an engine, [`Error::Unreachable`](crate::Error::Unreachable) if it is not
+    /// known if it has heard of it, and [`Error::Unsupported`](crate::Error::Unsupported) if its holds end with this process.
+    pub fn linger(&mut self, time: Duration) -> Result<()> {
+        match &mut self.hold {
+            Hold::Local(share) => share.linger(time),
+            #[cfg(feature = "remote")]
+            Hold::Remote(_, held) => held.linger(time),
+        }
+    }
+
     /// From now on no answer of an engine is waited for longer than a second: this program was asked to end. Where that is
     /// too short, the hold ends with its lease.
     pub fn shorten_release(&mut self) {

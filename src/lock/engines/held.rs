@@ -46,6 +46,14 @@ pub(crate) trait Held: Send + Sync {
         })
     }
 
+    /// See [`Guard::linger`](super::Guard::linger).
+    fn linger(&mut self, _time: Duration) -> Result<()> {
+        Err(Error::Unsupported {
+            engine: self.engine(),
+            what: "a hold that outlasts its process".to_owned(),
+        })
+    }
+
     /// From now on no answer is waited for longer than a second.
     fn shorten_release(&mut self);
 

@@ -41,6 +41,8 @@ pub(crate) struct StoredRequest {
     pub(crate) detached: bool,
     /// When a detached hold ends by itself, likewise; 0 = never.
     pub(crate) expires: u64,
+    /// What ran under a detached hold has ended.
+    pub(crate) lingers: bool,
 }
 
 impl StoredRequest {
@@ -89,6 +91,15 @@ impl StoredRequest {
         }
     }
 
+    /// The same request, left to this time now.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn lingering_now(&self, time: Duration) -> Self {
+        Self {
+            lingers: true,
+            ..self.detached_now(Some(time))
+        }
+    }
+
     /// The same request, granted now.
     pub(crate) fn granted_now(&self) -> Self {
         Self {
@@ -118,6 +129,7 @@ impl StoredRequest {
             bound_pid: None,
             bound_start: None,
             detached: self.detached,
+            lingers: self.detached && self.lingers,
             alive: true,
             presumed: false,
             kept_by: None,

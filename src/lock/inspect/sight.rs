@@ -165,7 +165,7 @@ impl Sight {
     /// See [`Viewer::history`](crate::Viewer::history).
     pub(crate) fn history(&self) -> Vec<HistoryRecord> {
         match &self.seen {
-            Seen::Whole(objects) => snapshot::history(&objects.table),
+            Seen::Whole(objects) => snapshot::history(objects),
             Seen::SemaphoreOnly(..) => Vec::new(),
         }
     }

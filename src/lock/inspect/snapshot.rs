@@ -6,7 +6,8 @@ use crate::lock::protocol::orderings::{BOUND_LOAD, COPIED, ENTRY_LOAD, HOLDER_LO
 use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
-use crate::lock::shm::layout::{Past, REQUESTS, Record, unpack_end, unpack_text, unpack_what};
+use crate::lock::shm::ending::Ending;
+use crate::lock::shm::layout::{LINGERS, Past, REQUESTS, Record, unpack_end, unpack_text, unpack_what};
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
@@ -58,6 +59,7 @@ struct Seen {
     bound_pid: u32,
     bound_start: u64,
     detached: bool,
+    lingers: bool,
     kept: Kept,
     kept_by: Option<Survivor>,
     expires: u64,
@@ -188,6 +190,7 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
                 bound_start: record.bound_start.load(Relaxed),
                 bound_pid,
                 detached,
+                lingers: detached && record.flags.load(Relaxed) & LINGERS != 0,
                 kept,
                 kept_by: (thorough && held && !detached)
                     .then(|| survivor(objects, record, kept))
@@ -239,6 +242,7 @@ fn holder(seen: Seen) -> (usize, Word, Holder) {
         bound_pid: (seen.bound_pid != 0).then_some(seen.bound_pid),
         bound_start: (seen.bound_pid != 0).then_some(seen.bound_start),
         detached: seen.detached,
+        lingers: seen.lingers,
         alive,
         presumed: seen.kept == Kept::Unknown,
         kept_by: seen.kept_by,
@@ -428,30 +432,67 @@ fn past(table: &Table, past: &Past, number: u64) -> Option<HistoryRecord> {
             return None; // overwritten, or not written yet
         }
         table.renew(past);
-        let (kind, how, slots) = unpack_what(past.what.load(Relaxed));
-        let token = known_token(past.token.load(Relaxed));
-        let held = Duration::from_nanos(past.held_ns.load(Relaxed));
-        let record = HistoryRecord {
-            sequence: number,
+        let copy = Ending {
             ticket: past.ticket.load(Relaxed),
-            token,
-            mode: mode_of(kind, slots),
-            requester: past.requester().unpack(true),
-            queued: known(past.queued_wall_us.load(Relaxed)),
-            waited: Some(Duration::from_nanos(past.waited_ns.load(Relaxed))),
-            held: token.map(|_| held),
-            ended: wall(past.ended_wall_us.load(Relaxed)),
-            how,
-            command_end: unpack_end(past.command_end.load(Relaxed)),
-            note: unpack_text(&past.note.each_ref().map(|word| word.load(Relaxed))),
+            token: past.token.load(Relaxed),
+            queued_wall_us: past.queued_wall_us.load(Relaxed),
+            waited_ns: past.waited_ns.load(Relaxed),
+            held_ns: past.held_ns.load(Relaxed),
+            ended_wall_us: past.ended_wall_us.load(Relaxed),
+            requester: past.requester(),
+            what: past.what.load(Relaxed),
+            command_end: past.command_end.load(Relaxed),
+            note: past.note.each_ref().map(|word| word.load(Relaxed)),
         };
         fence(COPIED);
         table.renew(&past.sequence);
         if past.sequence.load(Relaxed) == sequence {
-            return Some(record);
+            return Some(told(&copy, number));
         }
     }
     None
+}
+
+/// An entry of the history, with its number.
+fn told(end: &Ending, sequence: u64) -> HistoryRecord {
+    let (kind, how, slots) = unpack_what(end.what);
+    let token = known_token(end.token);
+    HistoryRecord {
+        sequence,
+        ticket: end.ticket,
+        token,
+        mode: mode_of(kind, slots),
+        requester: end.requester.unpack(true),
+        queued: known(end.queued_wall_us),
+        waited: Some(Duration::from_nanos(end.waited_ns)),
+        held: token.map(|_| Duration::from_nanos(end.held_ns)),
+        ended: wall(end.ended_wall_us),
+        how,
+        command_end: unpack_end(end.command_end),
+        note: unpack_text(&end.note),
+    }
+}
+
+/// The holds that have expired, and that nobody has dropped yet.
+fn expired(objects: &Objects) -> Vec<Ending> {
+    let table = &objects.table;
+    let now = sys::monotonic();
+    let real = Real::new(objects, now, now);
+    let top = usize::try_from(table.header.high_water.load(Relaxed)).unwrap_or(REQUESTS);
+    let top = top.min(REQUESTS);
+    table.renew(&table.words[..top]);
+    table.renew(&table.kinds[..top]);
+    table.renew(&table.requests[..top]);
+    let one = |i: usize| {
+        let word = Word(table.words[i].load(WORD_LOAD));
+        let over = word.stage() == Stage::Held && real.is_expired(i) == Ok(true);
+        let ending = over.then(|| real.ending(i, &table.requests[i], Ended::Expired))?;
+        fence(COPIED);
+        table.renew(&table.words[i]);
+        // If it has changed, somebody has just dropped it.
+        (table.words[i].load(Relaxed) == word.0).then_some(ending)
+    };
+    (0..top).filter_map(one).collect()
 }
 
 fn ring(table: &Table, records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
@@ -462,11 +503,19 @@ fn ring(table: &Table, records: &[Past], next: u64, from: u64) -> Vec<HistoryRec
 }
 
 /// The ended requests that the table remembers, in the order in which they ended.
-pub(crate) fn history(table: &Table) -> Vec<HistoryRecord> {
+pub(crate) fn history(objects: &Objects) -> Vec<HistoryRecord> {
+    let table = &objects.table;
+    // Before the history: what is dropped meanwhile is in that.
+    let expired = expired(objects);
+    let mut holds = history_from(table, 0);
+    let next = holds.last().map_or(0, |last| last.sequence + 1);
+    let dropped = |end: &&Ending| holds.iter().any(|hold| hold.token == known_token(end.token));
+    let expired: Vec<&Ending> = expired.iter().filter(|end| !dropped(end)).collect();
+    holds.extend(expired.iter().zip(next..).map(|(end, sequence)| told(end, sequence)));
     let mut gave_up = gave_up_from(table, 0).into_iter().peekable();
     let mut merged = Vec::new();
     // Each ring is in order, whatever the wall clock did.
-    for hold in history_from(table, 0) {
+    for hold in holds {
         while let Some(record) = gave_up.next_if(|record| record.ended <= hold.ended) {
             merged.push(record);
         }

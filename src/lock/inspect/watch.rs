@@ -266,6 +266,7 @@ impl Watch {
                 bound_pid: None,
                 bound_start: None,
                 detached: false,
+                lingers: false,
                 alive: true,
                 presumed: false,
                 kept_by: None,

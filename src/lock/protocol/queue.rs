@@ -22,6 +22,9 @@
 //! | Held | Vacant | anyone, in the latch | its holder is gone; it has expired; it was released by force |
 //! | any | Vacant | anyone, in the latch | its owner is gone |
 //!
+//! A word that is Held may change whose life keeps it, in the latch: its owner leaves it to its time (a detached hold that
+//! expires). If what ran under it has crashed, the mark is set before that, while it is held.
+//!
 //! # State table of the semaphore
 //! | value, mark | meaning | what we change it to |
 //! |---|---|---|
@@ -69,7 +72,7 @@ use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
 
-pub(crate) use repair::{Sweep, Which, force, let_go_crashed, mark_recovered, visit};
+pub(crate) use repair::{Sweep, Which, force, let_go_crashed, mark, mark_recovered, visit};
 pub(crate) use waiters::{
     Check, Place, Poll, any_gone, check, check_from_outside, is_superseded, let_go, poll, withdraw,
 };

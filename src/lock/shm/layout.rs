@@ -42,6 +42,9 @@ const NOTE_WORDS: usize = 10;
 pub(crate) const LAPSES: u32 = 1;
 /// In [`Record::flags`]: the request came to replace others.
 pub(crate) const REPLACES: u32 = 2;
+/// In [`Record::flags`]: what ran under the hold has ended as [`Record::outcome`] says. Nobody's life keeps it, and it ends
+/// in order when it expires.
+pub(crate) const LINGERS: u32 = 8;
 
 sys::shared! {
     /// The head of the table. What is written once, what the latch guards, and what different processes write often lie
@@ -139,12 +142,14 @@ sys::shared! {
         pub(crate) slots: AtomicU32,
         pub(crate) command: [AtomicU64; 2],
         /// Bit 0: [`LAPSES`]. Bit 1: [`REPLACES`]. Bit 2 is for holds whose process
-        /// has to release them before it ends.
+        /// has to release them before it ends. Bit 3: [`LINGERS`].
         pub(crate) flags: AtomicU32,
         /// Inode of the time namespace in which `expires` and `bound_start` were read; 0 = unknown. Stored before them.
         pub(crate) time_namespace: AtomicU32,
         /// When it was last known to be kept, by its owner or by somebody who checked; 0: not since it was granted.
         pub(crate) seen_alive: AtomicU64,
+        /// With [`LINGERS`]: see [`pack_outcome`].
+        pub(crate) outcome: AtomicU64,
     }
 }
 
@@ -297,8 +302,27 @@ fn store_requester(requester: PackedRequester, pid: &AtomicU32, uid: &AtomicU32,
 
 /// What a history record says besides times and names.
 pub(crate) fn pack_what(kind: u8, how: Ended, slots: u32) -> u64 {
-    let how = match how {
-        Ended::Released => 0u64,
+    u64::from(kind) | number_of(how) << 8 | u64::from(slots) << 16
+}
+
+/// The reverse of [`pack_what`]; hostile values become the nearest meaning.
+pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
+    (what as u8, numbered(what >> 8), (what >> 16) as u32)
+}
+
+/// How a hold is to end that lasts for a time after its command, and how that command has ended.
+pub(crate) fn pack_outcome(how: Ended, end: Option<CommandEnd>) -> u64 {
+    number_of(how) << 56 | pack_end(end)
+}
+
+/// The reverse of [`pack_outcome`], the command's end as it is stored.
+pub(crate) fn unpack_outcome(outcome: u64) -> (Ended, u64) {
+    (numbered(outcome >> 56), outcome & !(0xff << 56))
+}
+
+fn number_of(how: Ended) -> u64 {
+    match how {
+        Ended::Released => 0,
         Ended::Abandoned => 1,
         Ended::Expired => 2,
         Ended::Forced => 3,
@@ -308,13 +332,12 @@ pub(crate) fn pack_what(kind: u8, how: Ended, slots: u32) -> u64 {
         Ended::Crashed => 7,
         Ended::WithProcess => 8,
         Ended::Limit => 9,
-    };
-    u64::from(kind) | how << 8 | u64::from(slots) << 16
+    }
 }
 
-/// The reverse of [`pack_what`]; hostile values become the nearest meaning.
-pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
-    let how = match what >> 8 & 0xff {
+/// By the lowest byte.
+fn numbered(number: u64) -> Ended {
+    match number & 0xff {
         1 => Ended::Abandoned,
         2 => Ended::Expired,
         3 => Ended::Forced,
@@ -325,8 +348,7 @@ pub(crate) fn unpack_what(what: u64) -> (u8, Ended, u32) {
         8 => Ended::WithProcess,
         9 => Ended::Limit,
         _ => Ended::Released,
-    };
-    (what as u8, how, (what >> 16) as u32)
+    }
 }
 
 /// A command's name as it is stored: up to 15 bytes, padded with zeros to 16.
@@ -426,6 +448,8 @@ mod tests {
             Ended::Limit,
         ] {
             assert_eq!(unpack_what(pack_what(2, how, 77)), (2, how, 77));
+            let end = Some(CommandEnd::Exited(3));
+            assert_eq!(unpack_outcome(pack_outcome(how, end)), (how, pack_end(end)));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::{self, Ending};
 use crate::lock::shm::layout::{
-    KEEPER_LEFT_BEHIND, LAPSES, PackedNote, REPLACES, REQUESTS, Record, pack_bytes, pack_what,
+    KEEPER_LEFT_BEHIND, LAPSES, LINGERS, PackedNote, REPLACES, REQUESTS, Record, pack_bytes, pack_what, unpack_outcome,
 };
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
@@ -20,6 +20,7 @@ use crate::lock::sys;
 use crate::lock::sys::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, fence};
 use crate::lock::types::{Detached, Ended};
 use std::cell::Cell;
+use std::time::Duration;
 
 /// How long the owner of an offer has to accept it.
 const OFFER_NS: u64 = 100_000_000;
@@ -43,6 +44,13 @@ pub(crate) struct Real<'a> {
 /// the semaphore stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
+
+/// Has a hold end after this time.
+fn expire(record: &Record, time: Duration) {
+    let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    record.time_namespace.store(process::time_namespace(), Relaxed);
+    record.expires.store(sys::boottime().saturating_add(ns), EXPIRES_STORE);
+}
 
 impl<'a> Real<'a> {
     /// `now` and `deadline` (for the latch) are monotonic ns.
@@ -132,9 +140,7 @@ impl<'a> Real<'a> {
             return;
         };
         if let Some(ttl) = detached.ttl {
-            let ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-            record.time_namespace.store(process::time_namespace(), Relaxed);
-            record.expires.store(sys::boottime().saturating_add(ns), EXPIRES_STORE);
+            expire(record, ttl);
         }
         if !detached.must_unget {
             record.flags.fetch_or(LAPSES, Relaxed);
@@ -142,6 +148,25 @@ impl<'a> Real<'a> {
         if let Some(pid) = detached.pid {
             self.bind(i, pid, bound_start);
         }
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
+    }
+
+    /// Has the caller's hold, under which nothing runs any more, last for this time, whoever lives. `outcome`: see
+    /// [`Record::outcome`].
+    pub(crate) fn linger(&self, i: usize, time: Duration, outcome: u64) {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        let Some(record) = self.record(i) else {
+            return;
+        };
+        expire(record, time);
+        record.outcome.store(outcome, Relaxed);
+        // Should this process be killed here, the hold ends with it.
+        record.flags.fetch_or(LAPSES | LINGERS, Relaxed);
+        record.keeper.store(0, Relaxed);
+        record.bound_pid.store(0, BOUND_STORE);
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
         record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
@@ -166,6 +191,43 @@ impl<'a> Real<'a> {
         message
             .flatten()
             .map_or_else(PackedNote::default, |message| pack_bytes(&message))
+    }
+
+    /// What the history keeps of the hold in this record, which ends so without its owner.
+    pub(crate) fn ending(&self, i: usize, record: &Record, how: Ended) -> Ending {
+        let granted = record.granted.load(Relaxed);
+        let now = self.now.get();
+        let (mut held_ns, mut ended_wall_us) = (now.saturating_sub(granted), sys::realtime() / 1000);
+        match how {
+            Ended::Expired => {
+                let late = sys::boottime().saturating_sub(record.expires.load(Relaxed));
+                held_ns = held_ns.saturating_sub(late);
+                ended_wall_us = ended_wall_us.saturating_sub(late / 1000);
+            }
+            // Nobody knows when it ended: what is known is how long it lasted at least, and when it is noticed.
+            Ended::Abandoned | Ended::WithProcess => held_ns = record.known_to_last(now),
+            _ => {}
+        }
+        let (how, command_end) = match how {
+            // That is what it was left to.
+            Ended::Expired | Ended::Released if record.flags.load(Relaxed) & LINGERS != 0 => {
+                unpack_outcome(record.outcome.load(Relaxed))
+            }
+            how => (how, 0),
+        };
+        let kind = self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed));
+        Ending {
+            ticket: record.ticket.load(Relaxed),
+            token: record.token.load(Relaxed),
+            queued_wall_us: record.queued_wall_us.load(Relaxed),
+            waited_ns: granted.saturating_sub(record.queued.load(Relaxed)),
+            held_ns,
+            ended_wall_us,
+            requester: record.requester(),
+            what: pack_what(kind, how, record.slots.load(Relaxed)),
+            command_end,
+            note: self.note_of(record),
+        }
     }
 
     fn header_field(&self, field: Field) -> &'a AtomicU64 {
@@ -335,32 +397,7 @@ impl World for Real<'_> {
             Ended::Forced => ending::add(&header.forced, 1),
             _ => {}
         }
-        let granted = record.granted.load(Relaxed);
-        let now = self.now.get();
-        let (mut held_ns, mut ended_wall_us) = (now.saturating_sub(granted), sys::realtime() / 1000);
-        match how {
-            Ended::Expired => {
-                let late = sys::boottime().saturating_sub(record.expires.load(Relaxed));
-                held_ns = held_ns.saturating_sub(late);
-                ended_wall_us = ended_wall_us.saturating_sub(late / 1000);
-            }
-            // Nobody knows when it ended: what is known is how long it lasted at least, and when it is noticed.
-            Ended::Abandoned | Ended::WithProcess => held_ns = record.known_to_last(now),
-            _ => {}
-        }
-        let kind = self.table().kinds.get(i).map_or(0, |kind| kind.load(Relaxed));
-        self.table().record_end(&Ending {
-            ticket: record.ticket.load(Relaxed),
-            token: record.token.load(Relaxed),
-            queued_wall_us: record.queued_wall_us.load(Relaxed),
-            waited_ns: granted.saturating_sub(record.queued.load(Relaxed)),
-            held_ns,
-            ended_wall_us,
-            requester: record.requester(),
-            what: pack_what(kind, how, record.slots.load(Relaxed)),
-            command_end: 0,
-            note: self.note_of(record),
-        });
+        self.table().record_end(&self.ending(i, record, how));
         Ok(())
     }
 

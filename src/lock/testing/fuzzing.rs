@@ -63,7 +63,7 @@ fn objects(name: &LockName, bytes: &[u8]) -> Option<Objects> {
 fn inspect(name: &LockName, objects: &Objects) -> (State, Vec<HistoryRecord>) {
     let semaphore = &objects.semaphore;
     let state = snapshot::state(name, Owned::used(semaphore), semaphore, &objects.note, Some(objects));
-    (state, snapshot::history(&objects.table))
+    (state, snapshot::history(objects))
 }
 
 /// What is seen of a lock with `bytes` as its table's content, after the semaphore's word: its state and its history.

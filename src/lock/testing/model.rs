@@ -109,6 +109,8 @@ enum Action {
     ChildEnds(usize),
     /// It detaches its hold.
     Detach(usize),
+    /// What ran under its hold has crashed, and it leaves that to its time.
+    Leave(usize),
     Ages(usize),
     Expires(usize),
     Tick,
@@ -216,6 +218,9 @@ impl Rules {
                 }
                 if state.left.detaches > 0 {
                     actions.push(Action::Detach(p));
+                    if self.marks {
+                        actions.push(Action::Leave(p));
+                    }
                 }
             }
             _ => actions.push(Action::Step(p)),
@@ -340,6 +345,13 @@ impl Model for Rules {
                     return None;
                 };
                 self.begin(&state, p, Phase::Crashed(mine), far)?
+            }
+            Action::Leave(p) => {
+                let Phase::Holding(mine) = last.processes[p].phase else {
+                    return None;
+                };
+                state.left.detaches -= 1;
+                self.begin(&state, p, Phase::Leave(mine), far)?
             }
             Action::Recover(p) => {
                 let Phase::Holding(mine) = last.processes[p].phase else {
@@ -599,6 +611,17 @@ fn marks_of_deaths() {
         ..plain(Rules::new(kinds, 1, left(crashes, 0, 0, 0)))
     };
     verify("marks of deaths", rules(&[E, S, S], 2));
+    let leaves = |kinds: &[Kind], crashes| Rules {
+        left: Budget {
+            detaches: 1,
+            ..left(crashes, 0, 0, 0)
+        },
+        ..rules(kinds, crashes)
+    };
+    verify(
+        "marks of deaths, and of what is left to its time",
+        leaves(&[E, S, S], 1),
+    );
     if long() {
         verify("marks of deaths, four", rules(&[S, S, S, E], 2));
     }

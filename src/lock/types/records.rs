@@ -140,6 +140,9 @@ pub struct Holder {
     /// True if no process keeps the hold alive: it lasts until it is released, until `bound_pid` ends, or until it
     /// expires.
     pub detached: bool,
+    /// True if what ran under it has ended, and it stands until it expires all the same
+    /// ([`Guard::linger`](crate::Guard::linger)).
+    pub lingers: bool,
     /// False if the holder has died; the next process that checks will release the hold.
     pub alive: bool,
     /// True if it cannot be found out from here if the holder lives: all that its hold depends on is a process of another

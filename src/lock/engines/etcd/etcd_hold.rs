@@ -183,6 +183,25 @@ impl Held for EtcdHold {
         self.change(skips::reset(&request.lease.gateway, &request.name))
     }
 
+    fn linger(&mut self, time: Duration) -> Result<()> {
+        let timeouts = Timeouts::within(self.request.parting_timeout);
+        let lasting = OwnLease::begin(&self.request.lease.gateway, time, timeouts);
+        let mut lasting = lasting.map_err(|fault| self.request.error(fault))?;
+        self.request.stored = self.request.stored.lingering_now(time);
+        let put = Transaction::if_still(&self.request.key, self.token, self.request.put(lasting.id));
+        // If the answer is lost, it may have been made: then the key stays for that time, as it should.
+        let answer = self.request.lease.gateway.call(&put, timeouts);
+        let answer = answer.map_err(|fault| self.request.error(fault))?;
+        let certain = self.validity().is_certain();
+        if !answer.value.succeeded {
+            let _ = lasting.end(self.request.parting_timeout);
+            return Err(Error::NotHeld);
+        }
+        self.request.given_up = true;
+        let _ = self.request.lease.end(self.request.parting_timeout);
+        if certain { Ok(()) } else { Err(Error::NotHeld) }
+    }
+
     fn on_change(&mut self, tell: Box<dyn Fn(Validity) + Send>) {
         self.request.lease.validity.on_change(tell);
     }

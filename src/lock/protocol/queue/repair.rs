@@ -53,9 +53,14 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
 /// In the latch. Ends a hold that leaves its mark for the next holder: true = it was still this one.
 fn abandon<W: World>(w: &W, i: usize, held: Word) -> Result<bool, W::Stop> {
     // Before the word, so that the next holder is told at least once.
-    let token = w.token(i)?;
-    w.set_field(Field::Abandoned, token)?;
+    mark(w, i)?;
     w.swap_word(i, held, Word::VACANT)
+}
+
+/// In the latch. Marks the lock for the next holder of the hold in this record, which stands.
+pub(crate) fn mark<W: World>(w: &W, i: usize) -> Result<(), W::Stop> {
+    let token = w.token(i)?;
+    w.set_field(Field::Abandoned, token)
 }
 
 /// In the latch. Releases the holder's own request, under which a command crashed: the next holder is told as of a death.

@@ -182,6 +182,15 @@ fn operations() -> Vec<Operation> {
             ..PLAIN
         },
         Operation {
+            name: "linger",
+            perform: |lock| {
+                let mut guard = lock.acquire_with(&now()).unwrap().unwrap();
+                guard.mark_crashed();
+                guard.linger(Duration::from_secs(3600)).unwrap();
+            },
+            ..PLAIN
+        },
+        Operation {
             name: "remove",
             perform: |lock| {
                 crate::remove(lock.name().as_str(), false).unwrap();

@@ -34,6 +34,8 @@ pub(super) enum Phase {
     Release(Mine),
     /// Releases it in the latch after a crash of what ran under it.
     Crashed(Mine),
+    /// Leaves it to its time after a crash of what ran under it.
+    Leave(Mine),
     /// Releases it without the latch, which stayed taken, or (`visit`) because it was granted after it had been
     /// cancelled.
     LetGo { mine: Mine, visit: bool },
@@ -116,6 +118,18 @@ pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
                 queue::dispatch(w, None, owned, false, wakes)
             })?;
             Phase::Idle
+        }
+        Phase::Leave((i, word)) => {
+            // If the latch stays taken, nothing changes.
+            let done = in_latch(w, |wakes| {
+                let owned = queue::settle(w)?;
+                if w.word(i)? == word.at(Stage::Held) {
+                    queue::mark(w, i)
+                } else {
+                    queue::dispatch(w, None, owned, false, wakes)
+                }
+            })?;
+            done.map_or(Phase::Holding((i, word)), |()| Phase::Idle)
         }
         Phase::LetGo { mine, visit } => {
             queue::let_go(w, mine.0, mine.1.at(Stage::Held))?;

@@ -123,6 +123,7 @@ fn trace(property: &str, path: Vec<(State, Option<Action>)>) -> String {
                 format!("{} dies {changes} on{child}", of(p))
             }
             Some(Action::ChildEnds(p)) => format!("{}'s command ends", of(p)),
+            Some(Action::Leave(p)) => format!("{} leaves its hold to its time", of(p)),
             Some(Action::Detach(p)) => format!("{} detaches", of(p)),
             Some(other) => format!("{other:?}"),
         };

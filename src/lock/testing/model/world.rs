@@ -83,10 +83,11 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
             let marked = *mark as u8;
             match (&phase, &next) {
                 (Phase::Recover { .. }, _) | (_, Phase::Idle) => process.told = 0,
+                (Phase::Leave(_), _) => {}
                 (_, Phase::Holding(_)) => process.told = marked,
                 _ => {}
             }
-            let untold = matches!(next, Phase::Holding(_)) && !matches!(phase, Phase::Recover { .. });
+            let untold = matches!(next, Phase::Holding(_)) && !matches!(phase, Phase::Recover { .. } | Phase::Leave(_));
             let untold = untold && marked == 0 && state.unrepaired != 0;
             process.waiting = 0;
             let checked = matches!((&phase, &next), (Phase::Poll(_), Phase::Holding(_)));
@@ -100,6 +101,11 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
                 && state.words[*i] == word.at(Stage::Held)
             {
                 process.hold = Some((*i, word.at(Stage::Held)));
+            }
+            if let (Phase::Leave((i, word)), Phase::Idle) = (&phase, &next)
+                && state.words[*i] == word.at(Stage::Held)
+            {
+                state.records[*i].owner = 0;
             }
             process.phase = next;
             if checked && rules.replaces {
@@ -234,6 +240,9 @@ impl Replay<'_> {
             if token != 0 {
                 state.deaths += 1;
                 mark = state.deaths.into();
+                if let Phase::Leave(_) = state.processes[self.me].phase {
+                    state.unrepaired = state.deaths;
+                }
             } else if let Phase::Recover { told, .. } = state.processes[self.me].phase {
                 state.recovered(told);
             }
