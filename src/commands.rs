@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use resourcelock::{Error, LockName};
 use std::fmt;
 use std::mem::ManuallyDrop;
-use support::{access, advice, backend, job, own_locks, refusals, waiting};
+use support::{access, advice, backend, cycles, job, own_locks, refusals, waiting};
 
 /// Carries out one command, on the engine that it asks for.
 pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {

@@ -1,7 +1,6 @@
 //! `doctor`: finds problems, says why they matter and which command solves them; `--fix` solves those that are safe to
 //! solve. What a person should know, and is no problem, is a note.
 
-mod cycles;
 mod dev_shm;
 mod objects;
 mod programs;
@@ -9,6 +8,7 @@ mod stopped;
 
 use super::Failure;
 use super::access::Access;
+use super::cycles::{self, Cycle};
 use crate::cli::{Common, DoctorArgs, shell_word};
 use crate::exit::Exit;
 use crate::output::view::{self, Level};
@@ -56,7 +56,7 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     for state in &states {
         findings.extend(of_lock(state));
     }
-    findings.extend(cycles::findings(&states));
+    findings.extend(cycles::of_all(&states).into_iter().map(of_cycle));
     findings.extend(stopped::findings(engine, &states));
     findings.sort_by_key(|finding| finding.level == Level::Note); // stable
     let owners: HashMap<&str, Option<u32>> = states.iter().map(|state| (state.name.as_str(), state.owner)).collect();
@@ -79,6 +79,18 @@ pub fn perform(engine: &dyn Engine, common: &Common, args: &DoctorArgs) -> Resul
     }
     show(common, args, views, &others)?;
     Ok(if left == 0 { Exit::Done } else { Exit::No })
+}
+
+fn of_cycle(cycle: Cycle) -> Finding {
+    Finding {
+        level: Level::Problem,
+        kind: "cycle",
+        lock: None,
+        what: cycle.what,
+        why: cycles::WHY,
+        mend: cycle.mend,
+        remedy: Remedy::None,
+    }
 }
 
 /// True if it is solved now. That one cannot be solved does not keep the others from it.

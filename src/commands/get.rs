@@ -176,7 +176,7 @@ impl Get<'_> {
         if let Some(command) = &command {
             options = options.command(command);
         }
-        let options = self.waiting.told_by(options, capabilities.remote);
+        let options = self.waiting.told_by(options, self.engine, args.request.wait);
         if detached {
             let detached = Detached {
                 pid: args.pid,

@@ -5,6 +5,7 @@ pub mod access;
 pub mod advice;
 pub mod ask_to_end;
 pub mod backend;
+pub mod cycles;
 pub mod job;
 pub mod own_locks;
 pub mod refusals;

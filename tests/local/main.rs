@@ -18,6 +18,7 @@ mod completions_fish;
 mod completions_zsh;
 mod crash_fork;
 mod crash_waiters;
+mod deadlock;
 mod deleted;
 mod detached;
 mod example_accept;

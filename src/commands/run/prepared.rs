@@ -145,7 +145,7 @@ impl<'r> Prepared<'r> {
         let holds = acquire_all(&names, args.request.wait, |i, wait, before| {
             let Wanted { lock, mode, waiting } = wanted[i];
             let mut options = waiting
-                .told_by(options.clone(), run.engine.capabilities().remote)
+                .told_by(options.clone(), run.engine, wait)
                 .wait(wait)
                 .mode(*mode);
             if !before.is_empty() {

@@ -1,11 +1,14 @@
 //! What `get` and `run` say about a wait: that it would never end, that it lasts, that it timed out.
 
+use super::cycles::{self, Cycle};
 use super::{advice, job, stopped_inside};
 use crate::cli::Common;
 use crate::commands::{Failure, bare};
+use crate::exec;
 use crate::exit::Exit;
 use crate::output;
 use crate::syslog;
+use resourcelock::engines::{Engine, Listing};
 use resourcelock::{Error, GetOptions, LockName, Mode, State, Wait};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// After this, a wait says that it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// When a wait for each other has lasted so long, a request that is part of it says so.
+const DEADLOCK: Duration = Duration::from_secs(60);
 
 /// What is made of a request that was not granted in time.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,7 @@ pub struct Waiting<'a> {
     common: &'a Common,
     since: Instant,
     said: AtomicBool,
+    said_deadlock: AtomicBool,
 }
 
 impl<'a> Waiting<'a> {
@@ -41,6 +47,7 @@ impl<'a> Waiting<'a> {
             common,
             since: Instant::now(),
             said: AtomicBool::new(false),
+            said_deadlock: AtomicBool::new(false),
         }
     }
 
@@ -69,11 +76,19 @@ impl<'a> Waiting<'a> {
     }
 
     /// Makes the request say, once, that the wait lasts: on a terminal, or with -v. Where viewing the lock costs a
-    /// request (`remote`), none is made unless it would be shown.
-    pub fn told_by<'o>(&'o self, options: GetOptions<'o>, remote: bool) -> GetOptions<'o> {
+    /// request, none is made unless it would be shown. One that has no time limit (`wait`) says in any case if it is part of
+    /// a deadlock.
+    pub fn told_by<'o>(&'o self, options: GetOptions<'o>, engine: &'o dyn Engine, wait: Wait) -> GetOptions<'o> {
+        let remote = engine.capabilities().remote;
         if remote && !self.is_read() {
             return options;
         }
+        let options = if remote || wait != Wait::Forever || self.common.quiet {
+            options
+        } else {
+            let stands = deadlock();
+            options.on_wait_every(stands, move |state| self.look_for_deadlock(engine, state, stands))
+        };
         options.on_wait(PATIENCE, |state| {
             // Only now is it worth a system call to find out if standard error is a terminal.
             if self.is_read() {
@@ -81,6 +96,25 @@ impl<'a> Waiting<'a> {
                 self.said.store(true, Ordering::Relaxed);
             }
         })
+    }
+
+    /// Says, once, if this process is part of a wait for each other that has lasted for so long.
+    fn look_for_deadlock(&self, engine: &dyn Engine, own: &State, stands: Duration) {
+        if self.said_deadlock.load(Ordering::Relaxed) {
+            return;
+        }
+        // It is no matter if the others cannot be listed now.
+        let Ok(Listing { mut states, .. }) = engine.list() else {
+            return;
+        };
+        states.retain(|state| state.trusted && state.name != own.name);
+        states.push(own.clone());
+        let cycle = cycles::of_request(&states, &own.name, std::process::id());
+        if let Some(cycle) = cycle.filter(|cycle| cycle.stands >= stands) {
+            self.said_deadlock.store(true, Ordering::Relaxed);
+            let Cycle { what, mend, .. } = cycle;
+            self.say(&format!("deadlock: {what}; {}: {mend}", cycles::WHY));
+        }
     }
 
     /// True if messages about the wait are wanted.
@@ -185,6 +219,13 @@ impl<'a> Waiting<'a> {
         self.say(&format!("not acquired: {what}; {mend}"));
         self.refused(|| what, conflict_exit_code)
     }
+}
+
+/// See [`DEADLOCK`]. The program's tests cannot wait for so long.
+fn deadlock() -> Duration {
+    let asked = cfg!(debug_assertions).then(|| exec::variable("RESOURCELOCK_TEST_DEADLOCK_MS"));
+    let millis = asked.flatten().and_then(|text| text.to_str()?.parse().ok());
+    millis.map_or(DEADLOCK, Duration::from_millis)
 }
 
 /// In a word or more, who holds a lock that was not acquired in time.

@@ -309,8 +309,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         drop(current);
         self.note_conflict(&objects);
         let queued = Queued::new(self.handle, &objects, &self.request, (i, word), self.deadline);
-        let on_signal = self.options.on_signal.as_ref();
-        match queued.wait((self.options.cancel, on_signal), &mut self.on_wait) {
+        let stops = (self.options.cancel, self.options.on_signal.as_ref());
+        match queued.wait(stops, &mut self.on_wait, self.options.on_wait_every.as_ref()) {
             Waited::Granted => match granted_in_queue(&objects, i, word, self.request)? {
                 Some(hold) => self.granted(self.handle.current(), hold),
                 None => Ok(Next::Again), // released by force at once

@@ -13,7 +13,7 @@ use crate::lock::shm::real_world::{Gone, Real};
 use crate::lock::shm::request::Request;
 use crate::lock::sys::{self, Watched};
 use crate::lock::types::get_options::{OnSignal, OnWait};
-use crate::lock::types::{Cancel, Ended};
+use crate::lock::types::{Cancel, Ended, State};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -131,19 +131,26 @@ impl<'a> Queued<'a> {
 
     /// Sleeps in the queue until the request is granted, the deadline passes, or the wait is cancelled. If that panics (in
     /// what the program wants to be called), the request leaves the queue.
-    pub(crate) fn wait(mut self, stops: Stops<'_>, on_wait: &mut &[OnWait<'_>]) -> Waited {
-        let waited = self.wait_for_end(stops, on_wait);
+    pub(crate) fn wait(mut self, stops: Stops<'_>, on_wait: &mut &[OnWait<'_>], every: Option<&OnWait<'_>>) -> Waited {
+        let waited = self.wait_for_end(stops, on_wait, every);
         self.over = true;
         waited
     }
 
-    fn wait_for_end(&mut self, (cancel, on_signal): Stops<'_>, on_wait: &mut &[OnWait<'_>]) -> Waited {
+    fn wait_for_end(
+        &mut self,
+        (cancel, on_signal): Stops<'_>,
+        on_wait: &mut &[OnWait<'_>],
+        every: Option<&OnWait<'_>>,
+    ) -> Waited {
         let queued = self.request.queued;
-        let tell_at = |on_wait: &[OnWait<'_>]| {
-            on_wait.first().map_or(u64::MAX, |(after, _)| {
-                queued.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+        let due = |since: u64, on_wait: Option<&OnWait<'_>>| {
+            on_wait.map_or(u64::MAX, |(after, _)| {
+                since.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
             })
         };
+        let tell_at = |on_wait: &[OnWait<'_>]| due(queued, on_wait.first());
+        let mut tell_again_at = due(queued, every);
         // There is time for it now; a request that is granted at once may do so later, if at all.
         Real::new(self.objects, self.request.queued, self.request.queued).name_namespace(self.i);
         loop {
@@ -173,21 +180,18 @@ impl<'a> Queued<'a> {
                 && let Some(((_, tell), later)) = on_wait.split_first()
             {
                 *on_wait = later;
-                let objects = self.handle.current().objects.clone();
-                let (semaphore, note) = (&objects.semaphore, &objects.note);
-                let owned = Owned::used(semaphore);
-                tell(&snapshot::state(
-                    self.handle.name(),
-                    owned,
-                    semaphore,
-                    note,
-                    Some(&objects),
-                ));
+                tell(&self.seen());
+            }
+            if now >= tell_again_at
+                && let Some((_, tell)) = every
+            {
+                tell(&self.seen());
+                tell_again_at = due(sys::monotonic(), every);
             }
             let Some(check) = self.check(&real, now) else {
                 continue;
             };
-            let mut latest = self.deadline.min(tell_at(on_wait));
+            let mut latest = self.deadline.min(tell_at(on_wait)).min(tell_again_at);
             if on_signal.is_some() {
                 // It may come between the question and the sleep.
                 latest = latest.min(now.saturating_add(SIGNAL_NS));
@@ -196,6 +200,14 @@ impl<'a> Queued<'a> {
             let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
             self.sleep(&check, cancel, next, foreign);
         }
+    }
+
+    /// What can be seen of the lock.
+    fn seen(&self) -> State {
+        let objects = self.handle.current().objects.clone();
+        let (semaphore, note) = (&objects.semaphore, &objects.note);
+        let owned = Owned::used(semaphore);
+        snapshot::state(self.handle.name(), owned, semaphore, note, Some(&objects))
     }
 
     fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64) -> Option<Leave> {

@@ -158,6 +158,7 @@ pub struct GetOptions<'a> {
     pub(crate) cancel: Option<&'a Cancel>,
     /// In the order of their times.
     pub(crate) on_wait: Vec<OnWait<'a>>,
+    pub(crate) on_wait_every: Option<OnWait<'a>>,
     pub(crate) on_signal: Option<OnSignal<'a>>,
     pub(crate) queue_at_once: bool,
     pub(crate) replaces: bool,
@@ -194,6 +195,7 @@ impl<'a> GetOptions<'a> {
             command: None,
             cancel: None,
             on_wait: Vec::new(),
+            on_wait_every: None,
             on_signal: None,
             queue_at_once: false,
             replaces: false,
@@ -265,6 +267,13 @@ impl<'a> GetOptions<'a> {
     pub fn on_wait(mut self, after: Duration, tell: impl Fn(&State) + Send + Sync + 'a) -> Self {
         self.on_wait.push((after, Arc::new(tell)));
         self.on_wait.sort_by_key(|(after, _)| *after);
+        self
+    }
+
+    /// Calls `tell` again and again during the wait, each time after so long, with what is known about holders and waiters. On
+    /// an engine it is not called.
+    pub fn on_wait_every(mut self, interval: Duration, tell: impl Fn(&State) + Send + Sync + 'a) -> Self {
+        self.on_wait_every = Some((interval, Arc::new(tell)));
         self
     }
 

@@ -1,13 +1,25 @@
 //! Holders that wait for each other: A waits for B's holder, B for A's.
 
-use super::{Finding, Remedy};
 use crate::cli::shell_word;
 use crate::output;
-use crate::output::view::Level;
 use resourcelock::system::Stat;
-use resourcelock::{Holder, State};
+use resourcelock::{Holder, LockName, State};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// Why that is a problem.
+pub const WHY: &str = "none of them can continue";
+
+/// Locks whose holders wait for each other, around in a circle.
+pub struct Cycle {
+    /// Who has which lock, and waits for which.
+    pub what: String,
+    /// What to do about it.
+    pub mend: String,
+    /// For how long all of them have waited.
+    pub stands: Duration,
+}
 
 /// How many locks one process is taken to hold. More are left out: what a table says of processes is what its owner
 /// claims, and must not make this slow.
@@ -15,16 +27,24 @@ const MOST_HOLDS: usize = 64;
 /// How many processes are followed from a waiter to its ancestors.
 const MOST_ANCESTORS: usize = 64;
 
-/// Locks whose holders wait for each other: of those that hang together, the shortest cycle.
-pub fn findings(states: &[State]) -> Vec<Finding> {
-    let waits = Waits::new(states);
+/// Of the locks that hang together, the shortest cycle.
+pub fn of_all(states: &[State]) -> Vec<Cycle> {
+    let waits = Waits::new(states, None);
     let cycles = components(&waits.next).into_iter().filter_map(|component| {
         let within: HashSet<usize> = component.iter().copied().collect();
         component
             .iter()
             .find_map(|start| cycle_through(*start, &waits.next, &within))
     });
-    cycles.map(|cycle| waits.finding(&cycle)).collect()
+    cycles.map(|cycle| waits.told(&cycle)).collect()
+}
+
+/// The shortest cycle in which process `pid` waits for `lock`.
+pub fn of_request(states: &[State], lock: &LockName, pid: u32) -> Option<Cycle> {
+    let wanted = states.iter().position(|state| state.name == *lock)?;
+    let waits = Waits::new(states, Some((wanted, pid)));
+    let all = (0..states.len()).collect();
+    Some(waits.told(&cycle_through(wanted, &waits.next, &all)?))
 }
 
 /// Which lock's holders wait for which lock.
@@ -32,12 +52,13 @@ struct Waits<'a> {
     states: &'a [State],
     /// For each lock: those that its holders wait for.
     next: Vec<Vec<usize>>,
-    /// A holder of the first lock who waits for the second.
-    who: HashMap<(usize, usize), &'a Holder>,
+    /// A holder of the first lock who waits for the second, of several the one that has done so longest, and for how long.
+    who: HashMap<(usize, usize), (&'a Holder, Duration)>,
 }
 
 impl<'a> Waits<'a> {
-    fn new(states: &'a [State]) -> Self {
+    /// `of`: for this lock, only this process counts as waiting.
+    fn new(states: &'a [State], of: Option<(usize, u32)>) -> Self {
         let holds = Holds::new(states);
         let mut parents = Parents::default();
         let mut waits = Self {
@@ -46,12 +67,27 @@ impl<'a> Waits<'a> {
             who: HashMap::new(),
         };
         for (wanted, state) in states.iter().enumerate() {
-            let requesters = state.waiters.iter().map(|waiter| &waiter.requester);
-            for requester in requesters.filter(|requester| requester.same_pid_namespace) {
-                for pid in parents.line(requester.pid) {
+            for waiter in state
+                .waiters
+                .iter()
+                .filter(|waiter| waiter.requester.same_pid_namespace)
+            {
+                let pid = waiter.requester.pid;
+                if of.is_some_and(|(lock, only)| lock == wanted && pid != Some(only)) {
+                    continue;
+                }
+                for pid in parents.line(pid) {
                     for (held, holder) in holds.of(pid) {
-                        if waits.who.insert((*held, wanted), holder).is_none() {
-                            waits.next[*held].push(wanted);
+                        let both = waiter.waited.min(holder.held).unwrap_or_default();
+                        match waits.who.entry((*held, wanted)) {
+                            Entry::Vacant(entry) => {
+                                entry.insert((*holder, both));
+                                waits.next[*held].push(wanted);
+                            }
+                            Entry::Occupied(mut entry) if entry.get().1 < both => {
+                                entry.insert((*holder, both));
+                            }
+                            Entry::Occupied(_) => {}
                         }
                     }
                 }
@@ -60,32 +96,27 @@ impl<'a> Waits<'a> {
         waits
     }
 
-    fn finding(&self, cycle: &[usize]) -> Finding {
+    fn told(&self, cycle: &[usize]) -> Cycle {
         let name = |at: usize| &self.states[at].name;
         let next = cycle.iter().cycle().skip(1);
-        let chain: Vec<String> = cycle
-            .iter()
-            .zip(next)
-            .filter_map(|(held, wanted)| {
-                let holder = self.who.get(&(*held, *wanted))?;
+        let (mut chain, mut stands) = (Vec::new(), Duration::MAX);
+        for (held, wanted) in cycle.iter().zip(next) {
+            if let Some((holder, both)) = self.who.get(&(*held, *wanted)) {
                 let (held, wanted) = (name(*held), name(*wanted));
-                Some(format!(
+                chain.push(format!(
                     "{} holds {held} and waits for {wanted}",
                     output::holder(holder)
-                ))
-            })
-            .collect();
-        Finding {
-            level: Level::Problem,
-            kind: "cycle",
-            lock: None,
+                ));
+                stands = stands.min(*both);
+            }
+        }
+        Cycle {
             what: chain.join("; "),
-            why: "none of them can continue",
             mend: format!(
                 "have all of them acquire the locks in the same order; now end one of them, or: resourcelock {} unget",
                 shell_word(name(cycle[0]).as_str())
             ),
-            remedy: Remedy::None,
+            stands,
         }
     }
 }
@@ -100,7 +131,7 @@ impl<'a> Holds<'a> {
             for holder in state
                 .holders
                 .iter()
-                .filter(|holder| holder.requester.same_pid_namespace)
+                .filter(|holder| holder.requester.same_pid_namespace && !holder.lingers)
             {
                 for pid in [holder.requester.pid, holder.bound_pid].into_iter().flatten() {
                     let of_pid = holds.entry(pid).or_default();
