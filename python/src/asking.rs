@@ -1,6 +1,7 @@
 //! What a request asks for, and waiting for the answer: without the GIL, and until a signal's handler raises something.
 
 use crate::raised::{exception, invalid, raised};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use resourcelock::{GetOptions, Guard, ResourceLock, Result, Wait};
 use std::io::{ErrorKind, Read, Write};
@@ -32,12 +33,23 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Timeout {
         if given.is_none() {
             return Ok(Self::Given(Wait::Forever));
         }
-        let seconds: f64 = given.extract().map_err(|_| {
-            let class = given.get_type();
-            pyo3::exceptions::PyTypeError::new_err(format!(
-                "timeout must be a number of seconds, or None for no limit, not {class}"
-            ))
-        })?;
+        let seconds = match given.extract::<f64>() {
+            Ok(seconds) => seconds,
+            // An integer that no float can hold.
+            Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                if given.lt(0)? {
+                    f64::NEG_INFINITY
+                } else {
+                    f64::MAX
+                }
+            }
+            Err(_) => {
+                let class = given.get_type();
+                return Err(PyTypeError::new_err(format!(
+                    "timeout must be a number of seconds, or None for no limit, not {class}"
+                )));
+            }
+        };
         if !(seconds >= 0.0 && seconds.is_finite()) {
             return Err(invalid(
                 py,
@@ -140,16 +152,20 @@ pub fn doorbell(py: Python<'_>) -> PyResult<(UnixStream, Waker)> {
     Ok((door, Waker::from(Arc::new(Doorbell(bell)))))
 }
 
+/// A signal may come between the question and the sleep. (The library looks as often: `GetOptions::on_signal`.)
+const SIGNAL: Duration = Duration::from_secs(5);
+
 /// Waits for an engine's answer as [`interruptible`] does. Dropping the request leaves the queue.
 pub fn wait_for_engine(py: Python<'_>, mut asking: Asking) -> PyResult<Option<Guard>> {
     let (mut door, waker) = doorbell(py)?;
+    let _ = door.set_read_timeout(Some(SIGNAL));
     loop {
         let polled = py.detach(|| asking.as_mut().poll(&mut Context::from_waker(&waker)));
         if let Poll::Ready(result) = polled {
             return or_raise(py, result);
         }
         let woken = py.detach(|| door.read(&mut [0]));
-        if woken.is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+        if woken.is_err_and(|error| [ErrorKind::Interrupted, ErrorKind::WouldBlock].contains(&error.kind())) {
             py.check_signals()?;
         }
     }

@@ -7,9 +7,12 @@ import logging
 import signal
 import subprocess
 import sys
+from decimal import Decimal
+from typing import Any
 
 import cjnfuncs.resourcelock
-from resourcelock import LockClosed, resource_lock
+import posix_ipc
+from resourcelock import InvalidRequest, LockClosed, resource_lock
 
 from .support import LockCase
 
@@ -65,6 +68,57 @@ class DropIn(LockCase):
         ours.set_lock_info("for others")
         self.assertEqual(theirs.get_lock_info(), "for others")
         theirs.close()
+
+    def test_odd_timeouts_mean_the_same_or_are_refused_by_both(self) -> None:
+        theirs, ours = cjnfuncs.resourcelock.resource_lock(self.name), resource_lock(self.name)
+
+        def answers(timeout: Any) -> tuple[object, object]:
+            said: list[object] = []
+            for lock in (theirs, ours):
+                try:
+                    said.append(lock.get_lock(timeout))
+                    lock.unget_lock()
+                except Exception as error:
+                    said.append(type(error))
+            return said[0], said[1]
+
+        at_once: list[Any] = [0, 0.0, -0.0, False, 1e-9, 5e-324]
+        for timeout in [*at_once, None, True, 1, 0.5, 2**31, 2**62, 1e18, 1e300]:
+            self.assertEqual(answers(timeout), (True, True), timeout)
+        # A ValueError here; to the module, nan and inf are a lock that does not exist.
+        for timeout in (-1, -0.5, float("-inf"), -(10**400)):
+            self.assertEqual(answers(timeout), (TypeError, InvalidRequest), timeout)
+        for timeout in (float("nan"), float("inf")):
+            self.assertEqual(answers(timeout), (posix_ipc.ExistentialError, InvalidRequest), timeout)
+        wrong: list[Any] = ["1", b"1", [], object(), 1j]
+        for timeout in wrong:
+            self.assertEqual(answers(timeout), (TypeError, TypeError), timeout)
+        # Longer than anybody waits; whatever can be a float.
+        for timeout in (2**63, 10**400, Decimal("0.01")):
+            self.assertEqual(answers(timeout), (TypeError, True), timeout)
+        holder = resource_lock(self.name)
+        self.assertTrue(holder.get_lock())
+        for timeout in [*at_once, 0.01]:
+            self.assertEqual(answers(timeout), (False, False), timeout)
+        theirs.close()
+
+    def test_the_other_command_is_still_there(self) -> None:
+        def theirs(*words: str) -> str:
+            call = "from cjnfuncs.resourcelock import cli; cli()"
+            return subprocess.run(
+                [sys.executable, "-c", call, self.name, *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=True,
+            ).stdout
+
+        theirs("get", "-m", "theirs")
+        self.assertIn(" - theirs", self.command("state").stdout)
+        self.assertEqual(self.command("get", "-t", "0").returncode, 75)
+        theirs("unget")
+        self.assertEqual(self.command("get", "-t", "0", "-m", "ours").returncode, 0)
+        self.assertIn(" - ours", theirs("state"))
 
     def test_what_is_said_of_the_attribute_counts(self) -> None:
         lock = resource_lock(self.name)

@@ -20,9 +20,10 @@ from resourcelock import (
     SlotsDiffer,
     Unreachable,
     WouldDeadlock,
+    resource_lock,
 )
 
-from .support import LockCase
+from .support import LockCase, until
 
 
 class Waiting(LockCase):
@@ -90,6 +91,20 @@ class Waiting(LockCase):
         self.assertEqual(waiter.rest(), ("", 0))
         holder.say()
         self.assertEqual([each.how for each in lock.history()].count("cancelled"), 2)
+
+    def test_ctrl_c_beside_a_thread_that_waits_ends_the_program(self) -> None:
+        program = (
+            "import sys, threading; from resourcelock import Lock\n"
+            "thread = threading.Thread(target=Lock(sys.argv[1]).acquire, daemon=True); thread.start()\n"
+            "try: thread.join()\n"
+            "except KeyboardInterrupt: print('interrupted')"
+        )
+        with Lock(self.name) as lock:
+            waiter = self.child(program)
+            self.until_waiting(lock)
+            waiter.kill(signal.SIGINT)
+            self.assertEqual(waiter.rest(), ("interrupted\n", 0))
+            until(lambda: not any(each.alive for each in lock.state().waiters))
 
     def test_a_handler_that_raises_nothing_does_not_end_a_wait(self) -> None:
         program = (
@@ -179,8 +194,13 @@ class BadInput(LockCase):
             with self.assertRaises(InvalidRequest):
                 Lock(self.name, **terms)
         for number in (-1, 2**32):
-            with self.assertRaises(OverflowError):
-                Lock(self.name, slots=number)
+            for what in ("slots", "mode", "owner", "group"):
+                terms = {what: number}
+                with self.assertRaisesRegex(InvalidRequest, f"{what} must be from 0 to 4294967295, but is {number}"):
+                    Lock(self.name, **terms)
+                if what != "slots":
+                    with self.assertRaises(InvalidRequest):
+                        resource_lock(self.name, **terms)
         with self.assertRaises(InvalidRequest):
             Lock(self.name, backend="ftp://here")
 

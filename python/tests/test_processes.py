@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from resourcelock import Forked, Lock, resource_lock
 
-from .support import COMMAND, PATIENCE, Child, LockCase, until
-
-# How many of the users are killed; `RESOURCELOCK_KILLS=500` for the long form.
-KILLS = int(os.environ.get("RESOURCELOCK_KILLS", "20"))
+from .support import PATIENCE, LockCase, until
 
 
 def increment(lock: Lock, path: str) -> None:
@@ -139,36 +132,23 @@ class TheEnd(LockCase):
         self.assertEqual(self.child(program).rest(), ("", 0))
 
 
-# Each of them works under the lock: two files must agree, and nobody else may be inside.
-WORK = """
-import os, sys
-def work(folder):
-    try: os.close(os.open(folder + "/inside-" + str(os.getpid()), os.O_CREAT | os.O_EXCL))
-    except FileExistsError: pass
-    others = [n for n in os.listdir(folder) if n.startswith("inside-") and n != "inside-" + str(os.getpid())]
-    for other in others:
-        pid = int(other.split("-")[1])
-        try: os.kill(pid, 0); alive = open("/proc/%d/stat" % pid).read().rsplit(") ", 1)[1][0] not in "ZX"
-        except OSError: alive = False
-        if alive: open(folder + "/OVERLAP", "w").close()
-        try: os.unlink(folder + "/" + other)
-        except FileNotFoundError: pass
-    with open(folder + "/count", "a") as count: count.write("x")
-    os.unlink(folder + "/inside-" + str(os.getpid()))
-name, folder = sys.argv[1:3]
-"""
-USERS = {
-    "Lock": "from resourcelock import Lock\nlock = Lock(name)\nwhile True:\n    with lock: work(folder)\n",
-    "resource_lock": (
-        "from resourcelock import resource_lock\nlock = resource_lock(name)\n"
-        "while True:\n    lock.get_lock(None); work(folder); lock.unget_lock()\n"
-    ),
-    # Killed while it holds, the original keeps the lock: so it is not, and says when it is outside.
-    "the module": (
-        "from cjnfuncs.resourcelock import resource_lock\nlock = resource_lock(name)\n"
-        "while True:\n    lock.get_lock(None); work(folder); lock.unget_lock()\n"
-    ),
-}
+class Interpreters(LockCase):
+    def test_a_second_interpreter_is_told_what_to_do(self) -> None:
+        program = (
+            "import sys\n"
+            "try: import _interpreters as interpreters\n"
+            "except ImportError: import _xxsubinterpreters as interpreters\n"
+            "from resourcelock import Lock\n"
+            "lock = Lock(sys.argv[1]); lock.acquire()\n"
+            "interpreters.run_string(interpreters.create(), '''\n"
+            "try: import resourcelock\n"
+            "except ImportError as error: print(error, flush=True)\n"
+            "''')\n"
+            "print(lock.locked)"
+        )
+        said, status = self.child(program).rest()
+        self.assertRegex(said, "(?s)subinterpreter.*True\n$")
+        self.assertEqual(status, 0)
 
 
 class Kills(LockCase):
@@ -185,47 +165,6 @@ class Kills(LockCase):
         lock.release()
         with lock:
             self.assertFalse(lock.abandoned)
-
-    def test_a_mixed_load_with_kills_neither_overlaps_nor_stops(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            self.load(folder)
-
-    def load(self, folder: str) -> None:
-        count = Path(folder) / "count"
-        count.touch()
-
-        def start(user: str) -> Child:
-            return self.child(WORK + USERS[user], folder)
-
-        def command() -> subprocess.Popen[bytes]:
-            words = [COMMAND, self.name, "run", "--", sys.executable, "-S", "-c", WORK + "work(folder)"]
-            return subprocess.Popen([*words, self.name, folder], stderr=subprocess.DEVNULL)
-
-        def progress() -> None:
-            before = count.stat().st_size
-            until(lambda: count.stat().st_size > before + 3)
-
-        children = {user: start(user) for user in USERS}
-        try:
-            runs = [command()]
-            dice = random.Random(os.getpid())
-            for kill in range(KILLS):
-                progress()
-                time.sleep(dice.random() / 200)
-                if kill % 5 == 4:
-                    runs.append(command())
-                    runs[-2].kill()
-                else:
-                    user = dice.choice(["Lock", "resource_lock"])
-                    children[user].end()
-                    children[user] = start(user)
-            progress()
-            for run in runs:
-                run.wait()
-        finally:
-            for child in children.values():
-                child.end()
-        self.assertFalse((Path(folder) / "OVERLAP").exists())
 
 
 class Threads(LockCase):

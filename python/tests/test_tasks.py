@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 from resourcelock import Lock, LockTimeout
 
@@ -54,6 +55,21 @@ class Tasks(LockCase):
 
         asyncio.run(main())
         self.assertFalse(Lock(self.name).state().locked)
+
+    def test_ctrl_c_ends_the_wait_of_a_task(self) -> None:
+        program = (
+            "import asyncio, sys; from resourcelock import Lock\n"
+            "lock = Lock(sys.argv[1])\n"
+            "async def main(): await lock.acquire_async()\n"
+            "try: asyncio.run(main())\n"
+            "except KeyboardInterrupt: print('interrupted')\n"
+            "while lock.state().waiters: pass"
+        )
+        with Lock(self.name) as lock:
+            waiter = self.child(program)
+            self.until_waiting(lock)
+            waiter.kill(signal.SIGINT)
+            self.assertEqual(waiter.rest(), ("interrupted\n", 0))
 
     def test_a_grant_to_a_task_that_was_cancelled_is_released(self) -> None:
         async def main() -> None:

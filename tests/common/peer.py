@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 
+import counting
 from cjnfuncs.resourcelock import resource_lock
 
 lock = None
@@ -26,44 +27,13 @@ def hold(rounds, length):
 
 
 def work(folder, rounds):
-    """Adds 1 to folder/counter in each round, under the lock, as examples/count.rs does. Returns the numbers."""
-    pid = str(os.getpid())
-    own, inside, counter = (os.path.join(folder, name) for name in ["pid." + pid, "inside", "counter"])
-    write(own, pid)
+    """Adds 1 to folder/counter in each round, under the lock. Returns the numbers."""
     numbers = []
     for _ in range(rounds):
         lock.get_lock(timeout=None, lock_info="python worker")
-        mark(own, inside)
-        with open(counter) as file:
-            number = int(file.read()) + 1
-        write(counter + "." + pid, str(number))
-        os.rename(counter + "." + pid, counter)
-        with open(inside) as file:
-            assert file.read() == pid, "somebody has taken over"
-        os.unlink(inside)
+        numbers.append(counting.increment(folder))
         lock.unget_lock()
-        numbers.append(number)
     return numbers
-
-
-def mark(own, inside):
-    """Fails if a living process is at work."""
-    while True:
-        try:
-            return os.link(own, inside)
-        except FileExistsError:
-            with open(inside) as file:
-                pid = file.read()
-        assert not exists(pid), f"process {pid} is at work as well"
-        os.unlink(inside)
-
-
-def exists(pid):
-    """False for a process that is exiting: it drops its memory, and so its program, before it releases its locks."""
-    try:
-        return bool(os.readlink(f"/proc/{pid}/exe"))
-    except OSError:
-        return False
 
 
 def visit(name, folder, timeout, length):
@@ -126,11 +96,6 @@ def force_anew(name):
         return own.unget_lock(force=True)
     finally:
         own.close()
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
 
 
 REQUESTS = {

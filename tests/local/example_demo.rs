@@ -44,7 +44,7 @@ fn our_demo(lock: &TestLock) -> String {
 }
 
 fn their_demo(lock: &TestLock) -> String {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/local/demo/seed_demo.py");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/local/demo/by_the_module.py");
     printed(Command::new(peer::python()).arg(program).arg(lock.name()))
 }
 

@@ -2,9 +2,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../engine_common/mod.rs"]
+mod engine_common;
 
 mod package_cargo;
 mod package_deb;
+#[cfg(all(feature = "etcd", feature = "postgres"))]
 mod package_python;
 mod package_release;
 mod public_interface;

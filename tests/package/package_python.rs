@@ -1,6 +1,8 @@
 //! The Python package: built and installed with pip into an environment of its own, where `python/tests/` runs.
 
-use crate::common::{binary, peer, printed};
+use crate::common::{binary, example, peer, printed};
+use crate::engine_common::etcd::Etcd;
+use crate::engine_common::postgres::Postgres;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -25,7 +27,7 @@ fn python() -> Command {
     // Cargo has said them of this test. Some crates are built anew if they differ.
     for (name, _) in env::vars_os() {
         let said = name.to_string_lossy();
-        if said.starts_with("CARGO_PKG_") || said.starts_with("CARGO_MANIFEST_") {
+        if said.starts_with("CARGO_PKG_") || said.starts_with("CARGO_MANIFEST_") || said == "OUT_DIR" {
             command.env_remove(&name);
         }
     }
@@ -39,16 +41,13 @@ fn python() -> Command {
     command
 }
 
-/// Runs `command`, and shows what it says if it fails.
-fn run(command: &mut Command) {
+/// What `command` says; it must succeed.
+fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}\n{said}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout)
-    );
+    let said = [output.stderr, output.stdout].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let said = said.concat();
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
 }
 
 /// The wheel that pip builds from `source`.
@@ -97,18 +96,28 @@ fn environment(wheel: &Path) -> PathBuf {
 #[test]
 fn the_package_is_installed_by_pip_and_its_tests_pass() {
     let installed = environment(&wheel(Path::new(ROOT)));
-    run(Command::new(installed)
-        .current_dir(ROOT)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args([
-            "-m",
-            "unittest",
-            "discover",
-            "--start-directory",
-            "python",
-            "--top-level-directory",
-            "python",
-        ]));
+    let tests = |pattern| {
+        let mut python = Command::new(&installed);
+        python.current_dir(ROOT).args(["-m", "unittest", "discover"]);
+        python.args(["--start-directory", "python", "--top-level-directory", "python"]);
+        python.args(["--pattern", pattern]).env("PYTHONDONTWRITEBYTECODE", "1");
+        python
+    };
+    std::thread::scope(|scope| {
+        // They wait for a lease most of the time.
+        scope.spawn(|| {
+            let (etcd, postgres) = (Etcd::one(), Postgres::start());
+            let mut python = tests("engines_*.py");
+            python.env("RESOURCELOCK_TEST_ETCD", etcd.url());
+            python.env("RESOURCELOCK_TEST_POSTGRES", postgres.url());
+            println!("{}", run(&mut python));
+        });
+        let mut python = tests("test_*.py");
+        println!(
+            "{}",
+            run(python.env("RESOURCELOCK_TEST_COUNT", example("count").get_program()))
+        );
+    });
 }
 
 /// The source archive has what a build needs. (With `RESOURCELOCK_ALL_CASES=1`, it is built.)

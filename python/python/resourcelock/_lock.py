@@ -21,10 +21,17 @@ def command_name() -> str | None:
     return None if script in ("", "-", "-c", "-m") else script
 
 
+def in_range(what: str, number: int | None) -> int | None:
+    """A number as the system has them; which of the arguments it was is said."""
+    if isinstance(number, int) and not 0 <= number < 2**32:
+        raise InvalidRequest(f"{what} must be from 0 to {2**32 - 1}, but is {number}")
+    return number
+
+
 def user_id(owner: int | str | None) -> int | None:
     """The number of a user who is named."""
     if not isinstance(owner, str):
-        return owner
+        return in_range("owner", owner)
     import pwd  # noqa: PLC0415
 
     try:
@@ -36,7 +43,7 @@ def user_id(owner: int | str | None) -> int | None:
 def group_id(group: int | str | None) -> int | None:
     """The number of a group that is named."""
     if not isinstance(group, str):
-        return group
+        return in_range("group", group)
     import grp  # noqa: PLC0415
 
     try:
@@ -78,17 +85,40 @@ class Lock(_native.Lock):
             name,
             timeout=timeout,
             shared=shared,
-            slots=slots,
+            slots=in_range("slots", slots),
             message=message,
             backend=backend,
-            mode=mode,
+            mode=in_range("mode", mode),
             group=group_id(group),
             owner=user_id(owner),
             command=command_name(),
         )
 
-    def __init__(self, name: str, **terms: Any) -> None:
-        self._terms = (name, terms)
+    # `__new__` has opened it. Type checkers look at both.
+    def __init__(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        shared: bool = False,
+        slots: int | None = None,
+        message: str | None = None,
+        backend: str | None = None,
+        mode: int | None = None,
+        group: int | str | None = None,
+        owner: int | str | None = None,
+    ) -> None:
+        self._name = name
+        self._terms = {
+            "timeout": timeout,
+            "shared": shared,
+            "slots": slots,
+            "message": message,
+            "backend": backend,
+            "mode": mode,
+            "group": group,
+            "owner": owner,
+        }
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "held" if self.locked else "not held"
@@ -96,8 +126,7 @@ class Lock(_native.Lock):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process that it is sent to opens it anew; what is held here is held here."""
-        name, terms = self._terms
-        return (_open, (type(self), name, terms))
+        return (_open, (type(self), self._name, self._terms))
 
     async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> bool:
         """As `acquire`, without blocking the event loop. A task that is cancelled leaves the queue."""

@@ -10,7 +10,7 @@ import logging
 
 from . import _native
 from ._errors import InvalidRequest
-from ._lock import command_name, group_id, user_id
+from ._lock import command_name, group_id, in_range, user_id
 
 __all__ = ["resource_lock"]
 
@@ -42,7 +42,7 @@ class resource_lock:
         self._handle = _native.Handle(
             lockname,
             shared_mem_size,
-            mode=mode,
+            mode=in_range("mode", mode),
             group=group_id(group),
             owner=user_id(owner),
             command=command_name(),

@@ -32,7 +32,7 @@ const FURTHER_NS: u64 = 1_000 * MS;
 const FOREIGN_NS: u64 = 100 * MS;
 
 /// How often a program is asked if a signal has come, if none has ended the sleep.
-const SIGNAL_NS: u64 = 1_000 * MS;
+const SIGNAL_NS: u64 = 5_000 * MS;
 
 /// How a wait in the queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

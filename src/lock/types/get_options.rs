@@ -278,8 +278,9 @@ impl<'a> GetOptions<'a> {
     }
 
     /// For programs whose signal handlers only take a note, as those of interpreters do: calls `stop` in the waiting thread
-    /// each time before it sleeps in the queue, so also when a signal handler has run in it; at least once a second. True
-    /// ends the wait as [`cancel`](Self::cancel) does. On an engine it is not called.
+    /// each time before it sleeps in the queue, so also when a signal handler has run in it; at least every 5 s, since a
+    /// signal may come just before the sleep. True ends the wait as [`cancel`](Self::cancel) does. On an engine it is not
+    /// called.
     pub fn on_signal(mut self, stop: impl Fn() -> bool + Send + Sync + 'a) -> Self {
         self.on_signal = Some(Arc::new(stop));
         self

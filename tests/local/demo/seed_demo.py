@@ -1,27 +1,33 @@
-"""The demo program of cjnfuncs.resourcelock (Chris Nelson, MIT licence), for version 3.2.3 of the module.
+#!/usr/bin/env python3
+"""Demo/test for cjnfuncs resourcelock functions
 
-Adapted: the lock's name is an argument; log events are shown through the loggers that this version has, in the format
-of the published listing; what the constructor logs of its objects is left out, and opening a lock is followed by
-is_locked(), which the constructor of version 2.4 called.
+Produce / compare to golden results:
+    ./demo-resourcelock.py | diff demo-resourcelock-initial-unlocked-golden.txt -
+        (Test comments are for this case)
+
+    resourcelock test_lock get
+    ./demo-resourcelock.py | diff demo-resourcelock-initial-locked-golden.txt -
 """
 
-import logging
-import sys
+#==========================================================
+#
+#  Chris Nelson, 2024
+#
+#==========================================================
 
+__version__ = "1.3"
+
+from cjnfuncs.core import set_toolname, setuplogging, logging
 from cjnfuncs.resourcelock import resource_lock
 
-console = logging.StreamHandler(sys.stdout)
-console.addFilter(lambda event: event.funcName != "__init__")
-console.setFormatter(logging.Formatter("{module:>15}.{funcName:20} - {levelname:>8}:  {message}", style="{"))
-for name in ["cjnfuncs.resourcelock", "cjnfuncs.resourcelock_islocked"]:
-    logging.getLogger(name).addHandler(console)
-    logging.getLogger(name).setLevel(logging.DEBUG)
+set_toolname("demo-resourcelock")
+setuplogging()
+logging.getLogger().setLevel(logging.DEBUG)
 
-LOCK_NAME = sys.argv[1]
+LOCK_NAME = 'test_lock'
 
 print ("\n***** 0 - Lock instantiation")
 my_lock = resource_lock(LOCK_NAME)
-my_lock.is_locked()
 
 print ("\n***** 1 - Check the initial lock state")
 print (f"is_lock returned    <{my_lock.is_locked()}> - Expecting <False> for initial unlocked test case, and <True> for initial locked test case")
@@ -75,3 +81,4 @@ my_lock.close()
 
 print ()
 print (f"Using the cli, get the lock ('resourcelock {LOCK_NAME} get') and run the test again")
+
