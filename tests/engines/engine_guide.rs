@@ -211,9 +211,25 @@ fn failing(island: &Island, place: &Place, variables: &[(String, String)], night
     let output = place.on(&island.hosts[0], &nobody(), nightly);
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert_eq!(place.log().lines().count(), 3);
+    once_in_any_case(island, place, variables);
+    std::fs::write(place.path("log"), "ran\nran\nran\n").expect("a file");
     let output = place.on(&island.hosts[0], &nobody(), &double);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     assert_eq!(place.log().lines().count(), 4, "without the lock");
+}
+
+/// The line for a job that is started once, even if it fails, where there is such a thing; here it does fail.
+fn once_in_any_case(island: &Island, place: &Place, variables: &[(String, String)]) {
+    const LINE: &str = "run -n -E 0 --hold-at-least 1m -- nightly";
+    assert!(include_str!("../../docs/hosts.md").contains(&format!("`{LINE}`")));
+    let refused = variables.iter().any(|(_, value)| value.starts_with("postgres:"));
+    let (first, second) = if refused { (125, 125) } else { (7, 0) };
+    std::fs::write(place.path("log"), "").expect("a file");
+    for (host, status) in island.hosts.iter().zip([first, second]) {
+        let output = place.on(host, variables, &format!("resourcelock once {LINE}"));
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+    }
+    assert_eq!(place.log().lines().count(), usize::from(!refused));
 }
 
 /// Carries out the recipes for several hosts: the job, which fails on the first one, and the alert for when nothing succeeds.
