@@ -27,6 +27,7 @@ command -v zsh                                    | zsh          | completes com
 command -v fish                                   | fish         | completes command lines
 test -e /usr/share/bash-completion/bash_completion | bash-completion | completes the command of run
 command -v sem                                    | parallel     | the peer of counting locks (sem)
+command -v tmux                                   | tmux         | shows the live view as people see it
 command -v ts                                     | moreutils    | stamps the lines of a job's output
 command -v mandoc                                 | mandoc       | checks the man page
 command -v groff                                  | groff-base   | shows the man page as man(1) does

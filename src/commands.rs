@@ -11,6 +11,7 @@ mod run;
 mod state;
 mod stop;
 pub mod support;
+mod top;
 mod trace;
 mod unget;
 
@@ -19,7 +20,6 @@ use crate::exec;
 use crate::exit::Exit;
 use resourcelock::{Error, LockName};
 use std::fmt;
-use std::mem::ManuallyDrop;
 use support::{access, advice, backend, cycles, job, own_locks, refusals, waiting};
 
 /// Carries out one command, on the engine that it asks for.
@@ -28,8 +28,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         return completions::perform(args);
     }
     // The end of the process closes it, which is faster and follows at once.
-    let engine = ManuallyDrop::new(backend::open(&invocation.common)?);
-    let engine = &**engine;
+    let engine = &*Box::leak(backend::open(&invocation.common)?);
     refusals::check(engine, &invocation)?;
     let common = &invocation.common;
     match invocation.task {
@@ -43,6 +42,7 @@ pub fn perform(invocation: Invocation) -> Result<Exit, Failure> {
         Task::Remove(args) => remove::perform(engine, common, &args),
         Task::Prune(args) => prune::perform(common, &args),
         Task::List(args) => list::perform(engine, &args),
+        Task::Top => top::perform(engine),
         Task::Doctor(args) => doctor::perform(engine, common, &args),
         Task::Completions(args) => completions::perform(&args),
     }

@@ -63,12 +63,13 @@ fn take_words() -> Vec<OsString> {
 
 /// Runs in the signal handler: it writes, and [`OnceLock::get`] is a load.
 fn report_bus_error() {
+    exec::give_back();
     streams::write_error(prefix().as_bytes());
     streams::write_error(b"a file of the lock in /dev/shm was truncated while in use; remove the lock and try again\n");
 }
 
 /// Runs `body`; a panic in it unwinds, is reported in one line, and becomes status 125.
-fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
+pub fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
     panic::set_hook(Box::new(|info| {
         let place = info
             .location()
@@ -84,17 +85,23 @@ fn unless_panicking(body: impl FnOnce() -> c_int) -> c_int {
             prefix(),
             printable(what)
         );
+        exec::give_back();
         streams::write_error(line.as_bytes());
     }));
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(Exit::Failed.status().into())
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use std::sync::Mutex;
+
+    /// Whoever tests what a panic does: there is one hook in a process.
+    pub static HOOK: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_panic_unwinds_and_becomes_125() {
+        let _alone = HOOK.lock();
         struct Releases<'a>(&'a mut bool);
         impl Drop for Releases<'_> {
             fn drop(&mut self) {

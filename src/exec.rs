@@ -12,6 +12,8 @@
 mod guard_process;
 mod processes;
 mod resolve;
+mod screen;
+mod signal_queue;
 mod signals;
 mod supervise;
 pub mod sys;
@@ -22,6 +24,8 @@ mod variables;
 pub use guard_process::{GuardProcess, Mark, Rules};
 pub use processes::{are_seen as processes_are_seen, marked as processes_marked};
 pub use resolve::{NotRun, Program, resolve};
+pub use screen::{Screen, give_back};
+pub use signal_queue::SignalQueue;
 pub use signals::{
     Signals, asks_to_end, catch_interrupts, die_of, ignore_broken_pipes, ignore_file_limit, interrupt, pause,
 };

@@ -5,7 +5,7 @@
 use crate::cli::{self, Invocation, Offer, Parsed, Task};
 use crate::commands::support::job::{HELD, Job};
 use crate::output::past::Past;
-use crate::output::{self, Style, metrics, text, timeline::Timeline, view};
+use crate::output::{self, Style, metrics, text, timeline::Timeline, top, view};
 use chrono::DateTime;
 use resourcelock::system::{disturbs, printable};
 use resourcelock::{Change, HistoryRecord, LockName, State, Wait};
@@ -185,8 +185,31 @@ pub fn shown_as_text(bytes: &[u8]) {
     ];
     let waiters = state.waiters.iter().cloned().map(Change::Queued);
     let holders = state.holders.iter().cloned().map(Change::Granted);
-    let ended = history.into_iter().map(Change::Ended);
-    texts.extend(waiters.chain(holders).chain(ended).map(|change| text::event(&change)));
+    let ends = history.iter().cloned().map(Change::Ended);
+    texts.extend(waiters.chain(holders).chain(ends).map(|change| text::event(&change)));
+    let now = Instant::now();
+    let board = top::Board {
+        place: "this machine".to_owned(),
+        rows: vec![top::Row::new(&state, now).into()],
+        trouble: None,
+        detail: None,
+    };
+    let rows: Vec<&top::Row> = board.rows.iter().map(|row| &**row).collect();
+    let choice = top::Choice {
+        filter: "",
+        typing: false,
+        chosen: 0,
+        first: 0,
+    };
+    let detail = top::Detail::new(state.name.as_str(), Some(&state), history.clone(), None);
+    for size in [(80, 24), (200, 400), (9, 3)] {
+        let lines = top::overview(&board, &rows, choice, size, now).into_iter();
+        texts.extend(
+            lines
+                .chain(top::one_lock(&board, &detail, 0, size))
+                .map(|line| line.text),
+        );
+    }
     texts.push(text::list(&[state], &[], Some(80)));
     for text in texts {
         assert!(!text.replace('\n', "").contains(disturbs), "{text:?}");

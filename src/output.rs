@@ -7,6 +7,7 @@ pub mod past;
 mod sentence;
 pub mod text;
 pub mod timeline;
+pub mod top;
 pub mod view;
 
 pub use sentence::{brief, duration, holder, refusal, waiting};
@@ -54,7 +55,7 @@ pub fn width() -> Option<usize> {
     }
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     from_environment
-        .or_else(|| crate::exec::sys::terminal_columns(&out))
+        .or_else(|| crate::exec::sys::terminal_size(&out).map(|size| size.columns))
         .filter(|&columns| columns > 0)
 }
 

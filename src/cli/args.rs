@@ -70,6 +70,8 @@ pub enum Task {
     Prune(PruneArgs),
     /// `list`.
     List(ListArgs),
+    /// `top`.
+    Top,
     /// `doctor`.
     Doctor(DoctorArgs),
     /// `completions`.
@@ -343,7 +345,7 @@ impl Task {
             Self::Run(args) => Some(&args.name),
             Self::History(args) => args.name.as_ref(),
             Self::Remove(args) => args.names.first(),
-            Self::Prune(_) | Self::List(_) | Self::Doctor(_) | Self::Completions(_) => None,
+            Self::Prune(_) | Self::List(_) | Self::Top | Self::Doctor(_) | Self::Completions(_) => None,
         }
     }
 
@@ -391,6 +393,7 @@ impl Task {
             }),
             Command::Prune => Self::Prune(PruneArgs::default()),
             Command::List => Self::List(ListArgs::default()),
+            Command::Top => Self::Top,
             Command::Doctor => Self::Doctor(DoctorArgs::default()),
             Command::Completions => Self::Completions(CompletionsArgs::default()),
         }

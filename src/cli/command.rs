@@ -26,6 +26,8 @@ pub enum Command {
     Prune,
     /// All locks.
     List,
+    /// All locks, as they change.
+    Top,
     /// What could cause trouble.
     Doctor,
     /// Print a completion script.
@@ -60,7 +62,7 @@ pub struct CommandDef {
 }
 
 /// In the order of [`Command`].
-static COMMANDS: [CommandDef; 12] = [
+static COMMANDS: [CommandDef; 13] = [
     CommandDef {
         word: "run",
         name: Named::One,
@@ -188,6 +190,17 @@ static COMMANDS: [CommandDef; 12] = [
         needs: None,
     },
     CommandDef {
+        word: "top",
+        name: Named::None,
+        operands: "[OPTIONS]",
+        about: "Watch all locks: who holds them, who waits",
+        examples: [
+            "resourcelock top                            arrows select, Enter shows one, q quits",
+            "ssh -t pi resourcelock top                  another machine's locks",
+        ],
+        needs: None,
+    },
+    CommandDef {
         word: "doctor",
         name: Named::None,
         operands: "[OPTIONS]",
@@ -214,7 +227,7 @@ static COMMANDS: [CommandDef; 12] = [
 
 impl Command {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Run,
         Self::Get,
         Self::Unget,
@@ -225,6 +238,7 @@ impl Command {
         Self::Remove,
         Self::Prune,
         Self::List,
+        Self::Top,
         Self::Doctor,
         Self::Completions,
     ];

@@ -10,13 +10,13 @@ pub const ABOUT: &str = "Named locks for processes: run a command under a lock, 
 
 const USAGE: &str = "resourcelock [OPTIONS] NAME COMMAND [OPTIONS]
        resourcelock [OPTIONS] NAME run [OPTIONS] [--] COMMAND [ARG...]
-       resourcelock list | history | prune | doctor | completions SHELL | help COMMAND";
+       resourcelock list | top | history | prune | doctor | completions SHELL | help COMMAND";
 
 const TEMPLATE: &str = "{about}
 
 Usage: {usage}
 
-Commands (prune, list, doctor and completions take no NAME, history may; a lock of that name: /list):
+Commands (prune, list, top, doctor and completions take no NAME, history may; a lock of that name: /list):
 {subcommands}
 
 Options:

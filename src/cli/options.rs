@@ -7,7 +7,7 @@ use super::args::{
     Common, DoctorArgs, GetArgs, HistoryArgs, ListArgs, Name, OnAbandoned, Payload, PruneArgs, RemoveArgs, Request,
     RunArgs, StateArgs, StopArgs, Task, TraceArgs, UngetArgs, Until,
 };
-use super::command::Command::{self, Doctor, Get, History, List, Prune, Remove, Run, State, Stop, Trace, Unget};
+use super::command::Command::{self, Doctor, Get, History, List, Prune, Remove, Run, State, Stop, Top, Trace, Unget};
 use super::values::Value;
 use resourcelock::{Mode, Wait};
 use std::num::NonZeroU32;
@@ -228,9 +228,9 @@ fn add_lock(run: &mut RunArgs, value: &Value<'_>, mode: Mode) -> Stored {
 }
 
 /// Commands for locks of this machine.
-pub const LOCAL: &[Command] = &[Run, Get, Unget, Stop, State, Trace, History, Remove, List, Doctor];
+pub const LOCAL: &[Command] = &[Run, Get, Unget, Stop, State, Trace, History, Remove, List, Top, Doctor];
 /// Those of them that create no lock.
-pub const CREATE_NOTHING: &[Command] = &[Unget, Stop, State, Trace, History, Remove, List, Doctor];
+pub const CREATE_NOTHING: &[Command] = &[Unget, Stop, State, Trace, History, Remove, List, Top, Doctor];
 
 /// All options, in the order in which help lists them.
 pub static OPTIONS: &[OptionDef] = &[

@@ -192,7 +192,7 @@ fn all_commands() -> String {
 }
 
 /// What other tools call the same commands.
-const SYNONYMS: [(&str, Command); 31] = [
+const SYNONYMS: [(&str, Command); 33] = [
     ("exec", Command::Run),
     ("execute", Command::Run),
     ("lock", Command::Get),
@@ -222,6 +222,8 @@ const SYNONYMS: [(&str, Command); 31] = [
     ("purge", Command::Prune),
     ("ls", Command::List),
     ("locks", Command::List),
+    ("htop", Command::Top),
+    ("live", Command::Top),
     ("check", Command::Doctor),
     ("completion", Command::Completions),
 ];

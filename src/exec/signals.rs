@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::time::Duration;
 
 /// Signals that ask a program to end, or kill it unless it handles them. They end a wait.
-const INTERRUPTS: [c_int; 7] = [
+pub(super) const INTERRUPTS: [c_int; 7] = [
     libc::SIGINT,
     libc::SIGTERM,
     libc::SIGHUP,

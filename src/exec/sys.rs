@@ -9,7 +9,7 @@
 //! - [`daemon`]: fork, and a process of its own
 //! - [`rights`]: whether the caller has the same
 //! - [`shared_page`]: memory shared with such a process
-//! - [`terminal_columns`]: the width of a terminal
+//! - [`terminal_size`]: the size of a terminal
 
 #![allow(unsafe_code)]
 
@@ -24,4 +24,4 @@ pub mod spawn;
 pub mod streams;
 mod window;
 
-pub use window::terminal_columns;
+pub use window::{Size, terminal_size};

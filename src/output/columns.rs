@@ -23,10 +23,10 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Renders the table as text. Lines are cut to `width`, that of the terminal; `None`: nothing is cut.
-    pub fn render(&self, width: Option<usize>) -> String {
+    /// How wide each column's widest cell is.
+    fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
+        (0..columns)
             .map(|column| {
                 self.rows
                     .iter()
@@ -35,7 +35,12 @@ impl Table {
                     .max()
                     .unwrap_or(0)
             })
-            .collect();
+            .collect()
+    }
+
+    /// Renders the table as text. Lines are cut to `width`, that of the terminal; `None`: nothing is cut.
+    pub fn render(&self, width: Option<usize>) -> String {
+        let widths = self.widths();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
@@ -48,10 +53,60 @@ impl Table {
         }
         text
     }
+
+    /// Renders the table as lines that are `width` wide at most: where there is no room, the widest of the columns that
+    /// may be cut is made narrower, one after the other, and shown with an ellipsis.
+    pub fn fit(&self, shapes: &[Shape], width: usize) -> Vec<String> {
+        let gap = if width < ROOMY { 1 } else { GAP };
+        let mut widths = self.widths();
+        for (width, shape) in widths.iter_mut().zip(shapes) {
+            *width = (*width).max(shape.least);
+        }
+        let whole = |widths: &[usize]| widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1);
+        while whole(&widths) > width {
+            let wide = (0..widths.len()).filter(|&column| {
+                let shape = shapes.get(column).copied().unwrap_or_default();
+                shape.cut && widths[column] > shape.least.max(NARROWEST)
+            });
+            // The last of equals: what stands in front is what a reader looks for.
+            let Some(widest) = wide.max_by_key(|&column| widths[column]) else {
+                break;
+            };
+            widths[widest] -= 1;
+        }
+        let line = |row: &Vec<String>| {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let cell = cut(cell, Some(widths[column]));
+                let spaces = " ".repeat(widths[column] - cell.width().min(widths[column]));
+                let right = shapes.get(column).is_some_and(|shape| shape.right);
+                let (before, after) = if right { (&*spaces, "") } else { ("", &*spaces) };
+                line.extend([before, &cell, after, &" ".repeat(gap)]);
+            }
+            cut(line.trim_end(), Some(width))
+        };
+        self.rows.iter().map(line).collect()
+    }
 }
 
+/// How a column looks that has to fit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shape {
+    /// It may be made narrower.
+    pub cut: bool,
+    /// Its cells end below each other: numbers.
+    pub right: bool,
+    /// It is at least as wide, so that it does not move when its content changes.
+    pub least: usize,
+}
+
+/// A terminal that has room for wide gaps.
+const ROOMY: usize = 100;
+/// No column is made narrower.
+const NARROWEST: usize = 4;
+
 /// Not wider than `width`; an ellipsis shows that something was cut.
-fn cut(line: &str, width: Option<usize>) -> String {
+pub fn cut(line: &str, width: Option<usize>) -> String {
     match width {
         Some(width) if width > 0 && line.width() > width => {
             let ends = line.char_indices().map(|(end, _)| end);
@@ -74,6 +129,42 @@ mod tests {
         assert_eq!(table.render(None), "A      NOTE\ngröße  one two\nx\n");
         assert_eq!(table.render(Some(10)), "A      NO…\ngröße  on…\nx\n");
         assert_eq!(Table::new(&["A"]).render(Some(1)), "A\n");
+    }
+
+    #[test]
+    fn columns_that_fit() {
+        let mut table = Table::new(&["LOCK", "AGE", "NOTE"]);
+        table.push(["a-long-name".to_owned(), "12s".to_owned(), "what it is for".to_owned()]);
+        table.push(["備份".to_owned(), "3m05s".to_owned(), String::new()]);
+        let cut = Shape {
+            cut: true,
+            ..Shape::default()
+        };
+        let age = Shape {
+            right: true,
+            least: 6,
+            ..Shape::default()
+        };
+        assert_eq!(
+            table.fit(&[cut, age, cut], 100),
+            [
+                "LOCK            AGE  NOTE",
+                "a-long-name     12s  what it is for",
+                "備份          3m05s"
+            ]
+        );
+        assert_eq!(
+            table.fit(&[cut, age, cut], 24),
+            ["LOCK        AGE NOTE", "a-long-…    12s what it…", "備份      3m05s"]
+        );
+        for width in 1..40 {
+            assert!(
+                table
+                    .fit(&[cut, age, cut], width)
+                    .iter()
+                    .all(|line| line.width() <= width)
+            );
+        }
     }
 
     /// Letters of East Asian scripts take two columns, combining marks none.

@@ -147,9 +147,36 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// The same in up to six letters, for a column: `12s`, `3m05s`, `2h10m`, `3d04h`.
+pub fn short_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..100 => format!("{seconds}s"),
+        100..6000 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        6000..172_800 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        172_800..8_640_000 => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_for_a_column() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (99, "99s"),
+            (185, "3m05s"),
+            (5_999, "99m59s"),
+            (7_800, "2h10m"),
+            (273_600, "3d04h"),
+            (40_000_000, "462d"),
+        ] {
+            assert_eq!(short_duration(Duration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn times_for_the_eyes() {

@@ -5,7 +5,7 @@ use super::past::Past;
 use super::sentence::{self, duration, held, note_text};
 use super::{Style, names, shown, view};
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta};
-use resourcelock::{Change, CommandEnd, Holder, Host, LockName, Mode, State, Waiter};
+use resourcelock::{Change, CommandEnd, HistoryRecord, Holder, Host, LockName, Mode, Requester, State, Waiter};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -99,7 +99,7 @@ fn headline(state: &State, style: Style) -> String {
 }
 
 /// How long it has been held by holders that are alive, as far as that is known.
-fn longest(state: &State) -> Option<Duration> {
+pub(super) fn longest(state: &State) -> Option<Duration> {
     let living = state.holders.iter().filter(|holder| holder.alive);
     living.filter_map(|holder| holder.held).max()
 }
@@ -177,7 +177,7 @@ pub fn trace(state: &State) -> String {
 }
 
 /// The owner, in a table; whether what stands beside it is what he claims.
-fn owner_cell(state: &State) -> String {
+pub(super) fn owner_cell(state: &State) -> String {
     match (names::owner(state), state.trusted) {
         (owner, true) => owner.unwrap_or_default(),
         (owner, false) => format!("{} (claims)", owner.unwrap_or_else(|| "?".to_owned())),
@@ -292,7 +292,7 @@ pub fn list(states: &[State], unreadable: &[Unreadable], width: Option<usize>) -
     table.render(width)
 }
 
-fn word(state: &State) -> &'static str {
+pub(super) fn word(state: &State) -> &'static str {
     match state.holders.first().map(|holder| holder.mode) {
         _ if !state.locked => "free",
         Some(Mode::Shared) => "shared",
@@ -341,32 +341,47 @@ pub fn history(past: &Past, of_all: bool, chosen: bool, width: Option<usize>) ->
         }
         cells.extend([
             record.how.as_str().to_owned(),
-            match record.command_end {
-                Some(CommandEnd::Exited(status)) => status.to_string(),
-                Some(CommandEnd::Killed(signal)) => names::signal(signal),
-                _ => "-".to_owned(),
-            },
+            status_cell(record),
             time(record.waited),
-            match (record.last_alive(), record.held) {
-                // When it ended is not known.
-                (Some(_), Some(Duration::ZERO)) => "?".to_owned(),
-                (Some(_), Some(least)) => format!("≥ {}", duration(least)),
-                (_, held) => time(held),
-            },
+            held_cell(record, duration),
             names::pid(&record.requester),
             names::user_of(&record.requester).unwrap_or_default(),
             view::mode(record.mode).to_owned(),
             record.token.map_or_else(|| "-".to_owned(), |token| token.to_string()),
             lock.state.as_ref().map(owner_cell).unwrap_or_default(),
             record.requester.command.clone().unwrap_or_default(),
-            match &record.requester.command {
-                Some(command) if *command == record.note => String::new(), // what it is if nothing else was said
-                _ => record.note.clone(),
-            },
+            note_cell(&record.note, &record.requester).to_owned(),
         ]);
         table.push(cells);
     }
     table.render(width)
+}
+
+/// How the command of an ended hold ended.
+pub(super) fn status_cell(record: &HistoryRecord) -> String {
+    match record.command_end {
+        Some(CommandEnd::Exited(status)) => status.to_string(),
+        Some(CommandEnd::Killed(signal)) => names::signal(signal),
+        _ => "-".to_owned(),
+    }
+}
+
+/// How long it lasted.
+pub(super) fn held_cell(record: &HistoryRecord, duration: fn(Duration) -> String) -> String {
+    match (record.last_alive(), record.held) {
+        // When it ended is not known.
+        (Some(_), Some(Duration::ZERO)) => "?".to_owned(),
+        (Some(_), Some(least)) => format!("≥ {}", duration(least)),
+        (_, held) => held.map_or_else(|| "-".to_owned(), duration),
+    }
+}
+
+/// What it was for, unless that is the command, which it is if nothing else was said.
+pub(super) fn note_cell<'a>(note: &'a str, requester: &Requester) -> &'a str {
+    match &requester.command {
+        Some(command) if *command == note => "",
+        _ => note,
+    }
 }
 
 /// A time today, or with its date.

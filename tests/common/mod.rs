@@ -18,6 +18,7 @@ pub mod pty;
 pub mod run;
 pub mod sandbox;
 pub mod schema;
+pub mod tmux;
 pub mod witness;
 pub mod worker;
 
@@ -34,6 +35,7 @@ pub use lock::{FlagWord, TestLock, binary};
 pub use peer::Peer;
 pub use private::{in_private_shm, printed_in_private_shm, private_shm};
 pub use pty::Pty;
+pub use tmux::Tmux;
 pub use witness::Witness;
 pub use worker::{Ask, Grant, Worker};
 

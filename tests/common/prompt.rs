@@ -16,7 +16,7 @@ PATH=${RL%/*}:$PATH
 "#;
 
 /// All commands, each with the words that must precede its options.
-pub const COMMANDS: [&str; 11] = [
+pub const COMMANDS: [&str; 12] = [
     "i2c run",
     "i2c get",
     "i2c unget",
@@ -26,6 +26,7 @@ pub const COMMANDS: [&str; 11] = [
     "i2c remove",
     "prune",
     "list",
+    "top",
     "doctor",
     "completions bash",
 ];

@@ -145,7 +145,7 @@ impl Pty {
 
 /// Both sides of a new terminal, close-on-exec from the start: a copy in another test's child would keep the terminal
 /// from hanging up.
-fn open_terminal() -> (File, File) {
+pub fn open_terminal() -> (File, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal can be made");
     grantpt(&master)
         .and_then(|()| unlockpt(&master))

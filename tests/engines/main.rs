@@ -52,4 +52,6 @@ mod engine_soak;
 #[cfg(all(feature = "etcd", feature = "postgres"))]
 mod engine_start;
 #[cfg(all(feature = "etcd", feature = "postgres"))]
+mod engine_top;
+#[cfg(all(feature = "etcd", feature = "postgres"))]
 mod island;

@@ -83,6 +83,8 @@ mod taken_anew;
 mod timeline_page;
 #[cfg(feature = "tokio")]
 mod tokio_tasks;
+mod top;
+mod top_endings;
 mod trust_claims;
 mod trust_t1;
 mod trust_t10;

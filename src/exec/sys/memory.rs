@@ -10,6 +10,7 @@ pub struct OrEnd<const STATUS: i32>;
 impl<const STATUS: i32> OrEnd<STATUS> {
     fn checked(memory: *mut u8) -> *mut u8 {
         if memory.is_null() {
+            crate::exec::give_back();
             streams::write_error(b"resourcelock: out of memory (see ulimit -v)\n");
             // SAFETY: does not return. No destructor runs: a lock is released by the end of the process.
             unsafe { libc::_exit(STATUS) };

@@ -237,7 +237,7 @@ pub fn restore_file_limit() {
 }
 
 /// True if the signal is ignored.
-fn is_ignored(signal: c_int) -> bool {
+pub fn is_ignored(signal: c_int) -> bool {
     // SAFETY: an all-zero sigaction is valid, and the kernel only writes to it.
     unsafe {
         let mut now: libc::sigaction = mem::zeroed();
