@@ -74,7 +74,11 @@ fn stopped_and_continued() {
 #[test]
 fn a_stopped_job_is_ended() {
     let tmux = terminal();
-    for end in ["kill %1", "bg; kill %1"] {
+    // In the background it is stopped once more. Only when the shell knows that does it continue what it ends.
+    for end in [
+        "kill %1",
+        "bg; until jobs | grep -q Stopped; do sleep 0.01; done; kill %1",
+    ] {
         tmux.line("\"$RL\" top");
         tmux.see_row(&["i2c", "bus", "scan"]);
         let top = tmux.process();
