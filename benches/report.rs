@@ -5,6 +5,7 @@
 //! ```sh
 //! cargo bench --bench report -- pair loops             # these parts
 //! cargo bench --bench report -- --quick startup        # with few repetitions
+//! cargo bench --bench report -- --write python         # and its section of the page; this part alone has one
 //! ```
 //! The environment names what the script has prepared: `RESOURCELOCK_BENCH_PROGRAM`, the program with the default
 //! features; `RESOURCELOCK_BENCH_PYTHON`, a Python with the modules that are compared; `RESOURCELOCK_BENCH_CRATES`, the
@@ -41,6 +42,8 @@ mod page;
 mod pair;
 #[path = "report/programs.rs"]
 mod programs;
+#[path = "report/python.rs"]
+mod python;
 #[path = "report/sleepers.rs"]
 mod sleepers;
 #[path = "report/startup.rs"]
@@ -56,7 +59,7 @@ use std::path::Path;
 type Part = fn(&Place, &mut Report);
 
 /// In the order of the page.
-const PARTS: [(&str, Part); 13] = [
+const PARTS: [(&str, Part); 14] = [
     ("startup", startup::measure),
     ("pair", pair::measure),
     ("loops", loops::throughput),
@@ -68,6 +71,7 @@ const PARTS: [(&str, Part); 13] = [
     ("reader", loops::reader),
     ("growth", growth::measure),
     ("engines", ENGINES),
+    ("python", python::measure),
     ("build", machine::measure),
     ("calls", calls::measure),
 ];
@@ -97,6 +101,11 @@ fn main() {
         }
     }
     if has("--write") {
-        page::write(&report, Path::new(env!("CARGO_MANIFEST_DIR")));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        if PARTS.iter().any(|(part, _)| has(part)) {
+            page::update_python(&report, root);
+        } else {
+            page::write(&report, root);
+        }
     }
 }

@@ -7,6 +7,7 @@
 #   scripts/benchmarks.sh --quick             with few repetitions: a minute
 #   scripts/benchmarks.sh --suite             before that, scripts/test.sh from a fresh clone
 #   scripts/benchmarks.sh startup pair ...    only these parts (benches/report.rs lists them): printed, nothing is written
+#   scripts/benchmarks.sh --write python      and the section of the page that this part alone has
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,7 +49,7 @@ unpack_peers() {
 prepare_python() {
     local list=benches/requirements.txt venv
     venv=$cache/peers-python-$(sha256sum "$list" | cut -c1-16)
-    if ! "$venv/bin/python" -c 'import cjnfuncs.resourcelock, filelock' 2>/dev/null; then
+    if ! "$venv/bin/python" -c 'import cjnfuncs.resourcelock, fasteners, filelock, maturin, portalocker' 2>/dev/null; then
         say "installing $(grep -v '^#' "$list" | tr '\n' ' ')into $venv"
         rm -rf "$venv"
         python3 -m venv "$venv" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$list" >&2
@@ -69,12 +70,13 @@ suite='' options=() parts=()
 for word; do
     case $word in
         --suite) suite=1 ;;
-        --quick) options+=("$word") ;;
+        --quick | --write) options+=("$word") ;;
         -*) say "unknown option $word"; exit 1 ;;
         *) parts+=("$word") ;;
     esac
 done
 [ ${#parts[@]} -gt 0 ] || options+=(--write)
+wanted() { [ ${#parts[@]} = 0 ] || [[ " ${parts[*]} " = *" $1 "* ]]; }
 
 find_cargo
 work=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-benchmarks.XXXXXX")
@@ -92,5 +94,11 @@ cp "$target/release/resourcelock" "$work/resourcelock"
 export RESOURCELOCK_BENCH_PROGRAM=$work/resourcelock
 if cargo build --quiet --release --manifest-path benches/crates/Cargo.toml --target-dir "$target/bench-crates"; then
     export RESOURCELOCK_BENCH_CRATES=$target/bench-crates/release/resourcelock-bench-crates
+fi
+# As users install it.
+if wanted python && [ -n "${RESOURCELOCK_BENCH_PYTHON:-}" ]; then
+    PATH=${RESOURCELOCK_BENCH_PYTHON%/*}:$PATH CARGO_TARGET_DIR=$target "$RESOURCELOCK_BENCH_PYTHON" -m pip install --quiet \
+        --disable-pip-version-check --no-index --no-deps --no-build-isolation --force-reinstall . ||
+        say 'measuring without the Python package'
 fi
 cargo bench --quiet --features etcd,postgres --bench report -- "${options[@]}" "${parts[@]}"

@@ -17,6 +17,8 @@ pub enum Target {
 
 /// One figure, beside a peer's if there is one.
 pub struct Row {
+    /// What part of the report it belongs to.
+    pub part: &'static str,
     pub what: String,
     pub unit: &'static str,
     pub ours: f64,
@@ -114,6 +116,8 @@ pub struct Call {
 pub struct Report {
     pub quick: bool,
     pub begun: Instant,
+    /// The part that is being measured.
+    part: &'static str,
     pub rows: Vec<Row>,
     /// What could not be measured, and why.
     pub left_out: Vec<(String, String)>,
@@ -126,6 +130,7 @@ impl Report {
         Self {
             quick,
             begun: Instant::now(),
+            part: "",
             rows: Vec::new(),
             left_out: Vec::new(),
             pictures: Vec::new(),
@@ -133,7 +138,8 @@ impl Report {
         }
     }
 
-    pub fn begin(&self, part: &str) {
+    pub fn begin(&mut self, part: &'static str) {
+        self.part = part;
         println!("\n{part} ({:.0} s)", self.begun.elapsed().as_secs_f64());
     }
 
@@ -154,6 +160,7 @@ impl Report {
         let (middle, peer) = (median(ours), median(theirs));
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         self.add(Row {
+            part: self.part,
             what: what.to_owned(),
             unit,
             ours: middle,
@@ -170,6 +177,7 @@ impl Report {
     /// A figure without a peer.
     pub fn alone(&mut self, what: &str, unit: &'static str, ours: f64, target: Target) {
         self.add(Row {
+            part: self.part,
             what: what.to_owned(),
             unit,
             ours,

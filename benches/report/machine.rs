@@ -73,6 +73,8 @@ pub fn facts() -> Vec<(&'static str, String)> {
                 module("cjnfuncs"),
                 module("posix_ipc"),
                 module("filelock"),
+                module("fasteners"),
+                module("portalocker"),
             ]),
         ),
         ("crates", joined(&[of_crate("fd-lock"), of_crate("named-lock")])),

@@ -42,8 +42,12 @@ fn table(page: &mut String, rows: &[&Row]) {
 /// Writes both; what cannot be written is said.
 pub fn write(report: &Report, root: &Path) {
     let mut page = HEAD.to_owned();
-    let (aimed, others): (Vec<&Row>, Vec<&Row>) =
-        report.rows.iter().partition(|row| !matches!(row.target, Target::None));
+    let elsewhere = |row: &&Row| row.part != PYTHON;
+    let (aimed, others): (Vec<&Row>, Vec<&Row>) = report
+        .rows
+        .iter()
+        .filter(elsewhere)
+        .partition(|row| !matches!(row.target, Target::None));
     let missed = aimed.iter().filter(|row| row.is_met() == Some(false)).count();
     let _ = write!(
         page,
@@ -61,6 +65,7 @@ pub fn write(report: &Report, root: &Path) {
         }
         page.push('\n');
     }
+    page.push_str(&python(report));
     page.push_str("## How cost grows\n\n");
     for picture in &report.pictures {
         let _ = write!(
@@ -89,6 +94,63 @@ pub fn write(report: &Report, root: &Path) {
         }
     );
     save(&root.join("docs/benchmarks.md"), &page);
+}
+
+/// The part with a section of its own.
+const PYTHON: &str = "python";
+const PYTHON_TITLE: &str = "## Python packages\n";
+
+/// A fact about the machine, which says how busy it was.
+const LOAD: &str = "load average, processes";
+
+/// The section about Python; empty if that was not measured.
+fn python(report: &Report) -> String {
+    let rows: Vec<&Row> = report.rows.iter().filter(|row| row.part == PYTHON).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let facts: Vec<String> = machine::facts()
+        .into_iter()
+        .filter(|(what, _)| ["date", "processor", LOAD, "Python"].contains(what))
+        .map(|(what, fact)| match what {
+            LOAD => format!("load average {}", fact.split(' ').take(3).collect::<Vec<_>>().join(" ")),
+            _ => fact,
+        })
+        .collect();
+    let mut section = format!(
+        "{PYTHON_TITLE}\nThe Python package ([python.md](python.md)) beside others, each with its defaults. Only ours serves requests in \
+         order and knows who holds the lock. filelock, fasteners and portalocker ask again and again while they wait; cjnfuncs \
+         and posix_ipc keep the lock of a process that was killed. Measured: {}.\n\n",
+        facts.join("; ")
+    );
+    table(&mut section, &rows);
+    section
+}
+
+/// Replaces the section about Python, or adds it.
+pub fn update_python(report: &Report, root: &Path) {
+    let (path, section) = (root.join("docs/benchmarks.md"), python(report));
+    if section.is_empty() {
+        return println!("{}: nothing that was measured has a section of its own", path.display());
+    }
+    let page = match std::fs::read_to_string(&path) {
+        Ok(page) => page,
+        Err(error) => return println!("cannot read {}: {error}", path.display()),
+    };
+    // Without one, it comes before the pictures.
+    let title = [PYTHON_TITLE, "## How cost grows\n"]
+        .into_iter()
+        .find_map(|title| Some((page.find(title)?, title == PYTHON_TITLE)));
+    let (at, replaces) = title.unwrap_or((page.len(), false));
+    let (before, rest) = page.split_at(at);
+    let after = if replaces {
+        rest[PYTHON_TITLE.len()..]
+            .find("\n## ")
+            .map_or("", |end| &rest[PYTHON_TITLE.len() + end + 1..])
+    } else {
+        rest
+    };
+    save(&path, &format!("{before}{section}{after}"));
 }
 
 fn calls(page: &mut String, report: &Report) {

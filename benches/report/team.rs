@@ -46,7 +46,23 @@ impl Worker {
 
     /// Lets it begin.
     pub fn go(&mut self) {
-        writeln!(self.child.stdin.as_mut().expect("its input is open"), "go").expect("it reads");
+        self.tell("go");
+    }
+
+    /// Lets it do something.
+    pub fn tell(&mut self, order: &str) {
+        writeln!(self.child.stdin.as_mut().expect("its input is open"), "{order}").expect("it reads");
+    }
+
+    /// The only number of the next line.
+    pub fn number(&mut self) -> f64 {
+        self.numbers()[0]
+    }
+
+    /// What it prints when it has done that.
+    pub fn answer(&mut self, order: &str) -> f64 {
+        self.tell(order);
+        self.number()
     }
 
     /// The next line it prints.
