@@ -28,7 +28,10 @@ find_cargo
 export RESOURCELOCK_TEST_PYTHON=$python
 # Tests send INT, QUIT and HUP, which a script in the background has inherited as ignored.
 soak() { own_shm env --default-signal=INT,QUIT,HUP cargo test --all-features --test "$1" "$2" -- --nocapture; }
-soak engines engine_soak &
+export -f soak own_shm
+# In a session of its own: where processors are shared among sessions (autogroup), fifty processes would leave the engines'
+# servers so little that they elect no leader.
+setsid --wait bash -c 'soak engines engine_soak' &
 engines=$!
 status=0
 soak isolated stress::everything || status=$?

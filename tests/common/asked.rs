@@ -1,4 +1,4 @@
-//! How long the tests go on that do so for any time (`scripts/soak.sh`), and with what choices.
+//! How long the tests go on that do so for any time (`scripts/soak.sh`), and with what choices; how long all of them wait.
 
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ pub fn time() -> Option<Duration> {
     Some(Duration::from_secs(
         number.parse::<u64>().expect("a number in RESOURCELOCK_STRESS") * unit,
     ))
+}
+
+/// How long a test waits before it fails: far longer than anything takes, so that no test fails on a slow machine. (Where
+/// fifty processes share a processor with others, and have the least right to it, one may get none for minutes.)
+pub fn patience() -> Duration {
+    Duration::from_secs(if time().is_some() { 1800 } else { 120 })
 }
 
 /// RESOURCELOCK_STRESS_SEED.

@@ -1,6 +1,6 @@
 //! A child process that the test talks to line by line.
 
-use super::PATIENCE;
+use super::patience;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -54,7 +54,7 @@ impl LineChild {
 
     /// The next line it prints.
     pub fn line(&mut self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the child prints a line")
+        self.lines.recv_timeout(patience()).expect("the child prints a line")
     }
 
     /// Reads lines until one is `wanted`.
@@ -94,7 +94,7 @@ impl LineChild {
             if let Some(status) = self.try_wait() {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "the child does not exit");
+            assert!(start.elapsed() < patience(), "the child does not exit");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }

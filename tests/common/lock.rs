@@ -6,6 +6,7 @@ use assert_cmd::cargo::cargo_bin;
 use nix::sys::signal::Signal;
 use resourcelock::{LockName, ResourceLock, State};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -123,8 +124,19 @@ impl Drop for TestLock {
 /// The real binary, or the one that RESOURCELOCK_TEST_PROGRAM names, such as another machine's (`scripts/cross.sh`);
 /// without the environment variables that it would read.
 pub fn binary() -> Command {
-    let program = std::env::var_os("RESOURCELOCK_TEST_PROGRAM");
-    let mut command = Command::new(program.unwrap_or_else(|| cargo_bin!("resourcelock").into()));
+    match std::env::var_os("RESOURCELOCK_TEST_PROGRAM") {
+        Some(program) => undisturbed(Path::new(&program)),
+        None => own_binary(),
+    }
+}
+
+/// The real binary, whatever RESOURCELOCK_TEST_PROGRAM names.
+pub fn own_binary() -> Command {
+    undisturbed(cargo_bin!("resourcelock"))
+}
+
+fn undisturbed(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
         command.env_remove(format!("RESOURCELOCK_{name}"));
     }

@@ -1,8 +1,8 @@
 //! A machine with users of its own: real users, who are known by name, and a /dev/shm of their own. A test that needs
 //! it runs once more there: as root, in a mount namespace.
 
-use super::PATIENCE;
 use super::lock::binary;
+use super::patience;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -184,7 +184,7 @@ fn run(command: &mut Command, follow: impl FnOnce(Child) -> io::Result<Output>) 
     let pid = pid(&child);
     let (over, is_over) = channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        let hangs = is_over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        let hangs = is_over.recv_timeout(patience()) == Err(RecvTimeoutError::Timeout);
         if hangs {
             let _ = kill(pid, Signal::SIGKILL);
         }

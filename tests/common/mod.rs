@@ -28,6 +28,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use asked::patience;
 pub use child::LineChild;
 pub use dice::Dice;
 pub use inside::Inside;
@@ -39,17 +40,14 @@ pub use tmux::Tmux;
 pub use witness::Witness;
 pub use worker::{Ask, Grant, Worker};
 
-/// How long a test waits before it fails: far longer than anything takes, so that no test fails on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Polls until `condition` holds.
 ///
 /// # Panics
-/// If it does not hold within [`PATIENCE`]; the message names `what` was waited for.
+/// If it does not hold within [`patience`]; the message names `what` was waited for.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < patience(), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -80,19 +78,36 @@ pub fn process_state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// The program of `examples/NAME.rs`, of the same build as `lock::binary`.
+pub fn example(name: &'static str) -> Command {
+    match std::env::var_os("RESOURCELOCK_TEST_PROGRAM") {
+        // Beside another machine's program, its examples stand built.
+        Some(program) => example_beside(Path::new(&program), name),
+        None => own_example(name),
+    }
+}
+
 /// The program of `examples/NAME.rs`, built like the test itself. (Cargo tells a test where the package's binaries are,
 /// but not where its examples are, and builds examples only when all tests are requested.)
-pub fn example(name: &'static str) -> Command {
+pub fn own_example(name: &'static str) -> Command {
     static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    let binary = PathBuf::from(lock::binary().get_program());
-    let folder = binary.parent().expect("the binary lies in a folder");
+    let program = lock::own_binary();
+    let example = example_beside(Path::new(program.get_program()), name);
     // Ignore poisoning: one test that failed during the build must not fail the others.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    // Beside another machine's program, its examples stand built.
-    if std::env::var_os("RESOURCELOCK_TEST_PROGRAM").is_none() && !built.contains(name) {
-        build_example(name, folder.ends_with("release"));
+    if !built.contains(name) {
+        let is_release = Path::new(program.get_program())
+            .parent()
+            .is_some_and(|folder| folder.ends_with("release"));
+        build_example(name, is_release);
         built.insert(name);
     }
+    example
+}
+
+/// An example in the folder that Cargo makes beside a program.
+fn example_beside(program: &Path, name: &str) -> Command {
+    let folder = program.parent().expect("the binary lies in a folder");
     Command::new(folder.join("examples").join(name))
 }
 

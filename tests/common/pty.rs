@@ -1,6 +1,6 @@
 //! A pseudo-terminal: stands in for a person who types at a terminal and reads it.
 
-use super::PATIENCE;
+use super::patience;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -113,7 +113,7 @@ impl Pty {
                 return;
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < patience(),
                 "'{text}' does not appear after {:?}",
                 &screen[self.seen..]
             );
@@ -134,7 +134,7 @@ impl Pty {
                 return status;
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < patience(),
                 "it does not exit; on its screen: {}",
                 self.screen()
             );

@@ -1,6 +1,6 @@
 //! A terminal whose screen can be read, as people see it: tmux with one shell in it, and a private /dev/shm.
 
-use super::{PATIENCE, private_shm, wait_until};
+use super::{patience, private_shm, wait_until};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -73,7 +73,7 @@ impl Tmux {
             if is_so(&screen) {
                 return screen;
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain until {what}:\n{screen}");
+            assert!(start.elapsed() < patience(), "waited in vain until {what}:\n{screen}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

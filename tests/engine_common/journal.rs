@@ -209,7 +209,7 @@ impl Run {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
                 return status;
             }
-            assert!(start.elapsed() < super::PATIENCE, "it does not exit");
+            assert!(start.elapsed() < super::patience(), "it does not exit");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }

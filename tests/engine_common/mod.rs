@@ -3,6 +3,10 @@
 // Every test program compiles this module and uses only part of it.
 #![allow(dead_code, unused_imports)]
 
+// Some programs have `common` beside this module, others not.
+#[allow(clippy::duplicate_mod)]
+#[path = "../common/asked.rs"]
+mod asked;
 #[cfg(feature = "tls")]
 pub mod certificates;
 #[cfg(feature = "etcd")]
@@ -16,24 +20,22 @@ pub mod postgres;
 #[cfg(feature = "etcd")]
 pub mod relay;
 
+use asked::patience;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a test waits before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Polls until `condition` holds.
 ///
 /// # Panics
-/// If it does not hold within [`PATIENCE`].
+/// If it does not hold within [`patience`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     // Poll less and less often: many conditions start a process.
     let mut pause = Duration::from_millis(2);
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < patience(), "waited in vain until {what}");
         std::thread::sleep(pause);
         pause = (pause * 3 / 2).min(Duration::from_millis(50));
     }

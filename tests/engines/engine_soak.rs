@@ -7,7 +7,7 @@ use crate::common::{Dice, asked};
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::Journal;
 use crate::engine_common::postgres::Postgres;
-use crate::engine_common::{signal, wait_until};
+use crate::engine_common::signal;
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -17,11 +17,28 @@ use std::time::{Duration, Instant};
 /// How long a server is stopped at most: longer than a lease.
 const LONGEST_STOP: u64 = 9000;
 
+/// The lock is stuck if no command has run for so long, though the engine has served others at once all that time.
+const STUCK: Duration = Duration::from_secs(120);
+/// What "at once" means: as long as the holds last that nobody renews.
+const TTL: Duration = Duration::from_secs(5);
+/// An engine that has not served anybody else for so long is given up, and with it the soak.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(900);
+
 /// How long it goes on, and with what choices.
 struct Soak {
     time: Duration,
     runners: u64,
     dice: Dice,
+}
+
+/// What its servers can be asked for.
+struct Servers<E> {
+    name: &'static str,
+    servers: E,
+    /// Makes something happen to them, and begins to heal it; returns its name.
+    fault: fn(&mut E, &mut Dice) -> &'static str,
+    /// True if they serve another client than us: a write.
+    serve: fn(&E) -> bool,
 }
 
 impl Soak {
@@ -34,10 +51,13 @@ impl Soak {
         }
     }
 
-    /// Runs commands, and `fault` again and again, until the time is over.
-    fn run(mut self, engine: &str, journal: &Journal, mut fault: impl FnMut(&mut Dice) -> &'static str) {
+    /// Runs commands, and makes one fault after the other, until the time is over.
+    fn run<E>(mut self, mut engine: Servers<E>, journal: &Journal) {
+        let name = engine.name;
         let commands = Commands::default();
         let (mut faults, mut longest) = (BTreeMap::<_, usize>::new(), Duration::ZERO);
+        let mut outage = Duration::ZERO;
+        let mut stuck = None;
         std::thread::scope(|scope| {
             for runner in 0..self.runners {
                 let (commands, mut dice) = (&commands, Dice::new(self.dice.below(1 << 40) + runner));
@@ -49,16 +69,23 @@ impl Soak {
             }
             let stop = StopAtEnd(&commands.stop);
             let start = Instant::now();
-            commands.go_on();
             loop {
-                *faults.entry(fault(&mut self.dice)).or_default() += 1;
-                let healed = Instant::now();
-                commands.go_on();
-                longest = longest.max(healed.elapsed());
-                if start.elapsed() >= self.time {
+                match commands.go_on(|| (engine.serve)(&engine.servers)) {
+                    Ok(waited) => {
+                        longest = longest.max(waited.served);
+                        outage += waited.outage;
+                    }
+                    Err(why) => stuck = Some(why),
+                }
+                if stuck.is_some() || start.elapsed() >= self.time && !faults.is_empty() {
                     break;
                 }
-                std::thread::sleep(Duration::from_millis(self.dice.below(3000)));
+                if !faults.is_empty() {
+                    std::thread::sleep(Duration::from_millis(self.dice.below(3000)));
+                }
+                *faults
+                    .entry((engine.fault)(&mut engine.servers, &mut self.dice))
+                    .or_default() += 1;
             }
             drop(stop);
         });
@@ -78,18 +105,20 @@ impl Soak {
             commands.stops.load(SeqCst),
         );
         println!(
-            "soak: {engine}: {grants} grants, {kills} kills, {stops} stops; faults: {faults:?}; {} overlaps, {} inversions; \
-             the longest time until a grant after a fault {longest:.2?}",
+            "soak: {name}: {grants} grants, {kills} kills, {stops} stops; faults: {faults:?}; {} overlaps, {} inversions, \
+             stuck: {stuck:?}; the longest time until a command has run after a fault {longest:.2?}, not counted {outage:.2?} \
+             in which the servers, once healed, did not serve others either",
             overlaps.len(),
             inversions.len(),
         );
-        println!("soak: {engine}: ends: {:?}", commands.ends.lock().unwrap());
+        println!("soak: {name}: ends: {:?}", commands.ends.lock().unwrap());
         assert!(
             overlaps.is_empty() && inversions.is_empty(),
             "{overlaps:#?}\n{inversions:#?}"
         );
         let wrong = commands.wrong.lock().unwrap();
         assert!(wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(stuck, None);
     }
 }
 
@@ -155,11 +184,48 @@ impl Commands {
         }
     }
 
-    /// Waits until another command has run from beginning to end.
-    fn go_on(&self) {
+    /// Waits until another command has run from beginning to end. Only the time counts in which the engine serves another
+    /// client at once. On a busy machine its servers may get a processor too rarely to elect a leader, or to renew a lease.
+    fn go_on(&self, serves: impl Fn() -> bool) -> Result<Waited, String> {
         let before = self.successes.load(SeqCst);
-        wait_until("another command has run", || self.successes.load(SeqCst) > before);
+        let mut waited = Waited::default();
+        let mut served_since = Instant::now();
+        let mut since_served = Instant::now();
+        while self.successes.load(SeqCst) == before {
+            let asked = Instant::now();
+            let at_once = serves() && asked.elapsed() < TTL;
+            std::thread::sleep(Duration::from_millis(200));
+            if at_once {
+                since_served = Instant::now();
+            } else {
+                waited.outage += asked.elapsed();
+                served_since = Instant::now();
+            }
+            waited.served = waited.served.max(served_since.elapsed());
+            if waited.served > STUCK {
+                return Err(format!(
+                    "no command has run for {:?}, though the engine serves others",
+                    waited.served
+                ));
+            }
+            if since_served.elapsed() > LONGEST_OUTAGE {
+                return Err(format!(
+                    "the engine has not served others for {:?} either",
+                    since_served.elapsed()
+                ));
+            }
+        }
+        Ok(waited)
     }
+}
+
+/// Until a command has run.
+#[derive(Default)]
+struct Waited {
+    /// The longest time in which the engine served others without interruption.
+    served: Duration,
+    /// While it did not.
+    outage: Duration,
 }
 
 fn exit_status(status: std::process::ExitStatus) -> i32 {
@@ -173,18 +239,13 @@ fn stopped_time(dice: &mut Dice) -> Duration {
     Duration::from_millis(dice.below(LONGEST_STOP))
 }
 
-#[test]
-fn etcd_servers_come_and_go() {
-    let soak = Soak::asked();
-    let mut etcd = Etcd::three();
-    let journal = Journal::new(&etcd.url(), "soak");
-    soak.run("etcd", &journal, |dice| match dice.below(6) {
+fn etcd_fault(etcd: &mut Etcd, dice: &mut Dice) -> &'static str {
+    match dice.below(6) {
         0 | 1 => {
             let leader = etcd.leader();
             etcd.kill(leader);
             std::thread::sleep(stopped_time(dice));
             etcd.start(leader);
-            etcd.wait_ready();
             "leader killed"
         }
         2 => {
@@ -199,7 +260,6 @@ fn etcd_servers_come_and_go() {
             etcd.signal(member, "TERM");
             etcd.wait_end(member);
             etcd.start(member);
-            etcd.wait_ready();
             "member restarted"
         }
         4 => {
@@ -212,18 +272,29 @@ fn etcd_servers_come_and_go() {
             etcd.kill_all();
             std::thread::sleep(stopped_time(dice));
             (0..3).for_each(|member| etcd.start(member));
-            etcd.wait_ready();
             "all killed"
         }
-    });
+    }
 }
 
 #[test]
-fn a_postgresql_server_comes_and_goes() {
-    let soak = Soak::asked();
-    let mut server = Postgres::start();
-    let journal = Journal::new(&server.url(), "soak");
-    soak.run("PostgreSQL", &journal, |dice| match dice.below(3) {
+fn etcd_servers_come_and_go() {
+    let servers = Etcd::three();
+    let journal = Journal::new(&servers.url(), "soak");
+    let engine = Servers {
+        name: "etcd",
+        servers,
+        fault: etcd_fault,
+        serve: |etcd| {
+            let put = etcd.etcdctl(&["put", "soak", "served"]).output();
+            put.is_ok_and(|output| output.status.success())
+        },
+    };
+    Soak::asked().run(engine, &journal);
+}
+
+fn postgres_fault(server: &mut Postgres, dice: &mut Dice) -> &'static str {
+    match dice.below(3) {
         0 => {
             server.signal_all("STOP");
             std::thread::sleep(stopped_time(dice));
@@ -241,5 +312,23 @@ fn a_postgresql_server_comes_and_goes() {
             server.restart();
             "killed"
         }
-    });
+    }
+}
+
+#[test]
+fn a_postgresql_server_comes_and_goes() {
+    let servers = Postgres::start();
+    let journal = Journal::new(&servers.url(), "soak");
+    let engine = Servers {
+        name: "PostgreSQL",
+        servers,
+        fault: postgres_fault,
+        serve: |server| {
+            server
+                .try_sql("postgres", "SELECT pg_current_xact_id()")
+                .status
+                .success()
+        },
+    };
+    Soak::asked().run(engine, &journal);
 }

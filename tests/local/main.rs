@@ -61,6 +61,7 @@ mod no_proc;
 mod on_signal;
 mod once_every;
 mod order;
+mod other_builds;
 mod peer_load;
 mod peer_sees;
 mod peer_waits;

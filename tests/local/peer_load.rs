@@ -67,16 +67,7 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
     for worker in &mut ours {
         numbers.add_lines_of_killed(worker);
     }
-    // A worker that was killed may have written a number without printing it.
-    let counter: usize = fs::read_to_string(folder.path().join("counter"))
-        .unwrap()
-        .parse()
-        .unwrap();
-    let unsaid = counter - numbers.0.len();
-    assert!(
-        unsaid <= KILLS + 3,
-        "{unsaid} numbers of {counter} were written by nobody"
-    );
+    let counter = numbers.assert_complete(folder.path(), KILLS + 3);
     let abandoned = lock.state().counters.unwrap().abandoned;
     println!("{counter} rounds, {KILLS} kills, {abandoned} of them while holding");
     let last = lock.open();
@@ -87,11 +78,21 @@ fn with_rust_workers_killed_nothing_is_lost_and_nobody_is_stuck() {
 
 /// The numbers that workers have written: none may appear twice.
 #[derive(Default)]
-struct Numbers(HashSet<u64>);
+pub struct Numbers(HashSet<u64>);
 
 impl Numbers {
-    fn add(&mut self, number: u64) {
+    pub fn add(&mut self, number: u64) {
         assert!(self.0.insert(number), "{number} was written twice: an update was lost");
+    }
+
+    /// Asserts that nearly all up to the counter are there, and returns it: a worker that was killed may have written a
+    /// number without printing it.
+    pub fn assert_complete(&self, folder: &Path, killed: usize) -> usize {
+        let counter = fs::read_to_string(folder.join("counter")).unwrap();
+        let counter: usize = counter.parse().unwrap();
+        let unsaid = counter - self.0.len();
+        assert!(unsaid <= killed, "{unsaid} numbers of {counter} were written by nobody");
+        counter
     }
 
     fn add_answer(&mut self, answer: &Value) {
@@ -107,7 +108,7 @@ impl Numbers {
         worker.rest().iter().for_each(|line| self.add(line.parse().unwrap()));
     }
 
-    fn add_lines_of_killed(&mut self, worker: &mut LineChild) {
+    pub fn add_lines_of_killed(&mut self, worker: &mut LineChild) {
         worker.kill();
         assert_eq!(worker.wait().signal(), Some(9), "it had not failed");
         self.add_lines(worker);

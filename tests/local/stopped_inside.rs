@@ -2,7 +2,7 @@
 //! recorded later, or refused; it is never silently left out.
 
 use crate::common::run::{Running, hold, lives, signal};
-use crate::common::{Ask, Inside, PATIENCE, TestLock, Worker, wait_until};
+use crate::common::{Ask, Inside, TestLock, Worker, patience, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::Detached;
 use std::process::{Child, Output, Stdio};
@@ -37,7 +37,7 @@ impl Offered {
     fn end(mut self) -> Output {
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            if start.elapsed() >= PATIENCE {
+            if start.elapsed() >= patience() {
                 let _ = self.child.kill();
                 panic!("it does not exit");
             }

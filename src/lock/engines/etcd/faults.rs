@@ -231,7 +231,9 @@ fn fault(code: i64, message: String) -> ServerFault {
         code::UNKNOWN | code::INTERNAL => says(&["closing", "transport", "stopped"]),
         _ => false,
     };
-    if passing || says(&["leader changed", "no leader", "timed out"]) {
+    // Of a server that gets no processor, or no answer from the others: with whatever code.
+    let late = ["timed out", "deadline exceeded"];
+    if passing || says(&["leader changed", "no leader"]) || says(&late) {
         ServerFault::Passing(Passing {
             reason: message,
             ..Passing::default()
@@ -279,6 +281,7 @@ mod tests {
             (503, r#"{"code":14,"message":"etcdserver: leader changed"}"#),
             (500, r#"{"code":2,"message":"grpc: the client connection is closing"}"#),
             (429, r#"{"code":8,"message":"etcdserver: too many requests"}"#),
+            (500, r#"{"code":2,"message":"context deadline exceeded"}"#),
         ] {
             assert!(matches!(check(status, text), Err(ServerFault::Passing(_))), "{text}");
         }
