@@ -115,16 +115,6 @@ release() {
     scripts/release.sh artefacts "$1" -Z build-std --target "$arm"
 }
 
-# Has the kernel start aarch64's programs with qemu, until this script ends.
-register_qemu() {
-    local handlers=/proc/sys/fs/binfmt_misc
-    [ -e $handlers/register ] || mount -t binfmt_misc binfmt_misc $handlers
-    "$program" --version >/dev/null 2>&1 && return
-    sed -n 's/^:qemu-aarch64:/:resourcelock-cross:/p' /usr/lib/binfmt.d/qemu-aarch64.conf >$handlers/register
-    trap "echo -1 >$handlers/resourcelock-cross" EXIT
-    "$program" --version >/dev/null
-}
-
 # aarch64's Python with the module, as a command.
 prepare_arm_python() {
     local root=$cache/cross-python packages
@@ -153,13 +143,13 @@ WRAPPER
 
 # The end-to-end tests of the lock itself. The others are about what does not depend on the processor, or about limits and
 # sandboxes, which qemu itself would run into.
-chosen=(order:: crash_waiters:: run_abandoned:: modes:: versions:: deleted:: removal:: cli_get:: peer_)
+chosen=(order:: crash_waiters:: run_abandoned:: modes:: versions:: deleted:: removal:: cli_get:: other_builds:: peer_)
 
 prepare_end_to_end() {
     python=$PWD/.venv/bin/python
     test -x "$python" || { echo "$self: run scripts/test.sh first: it installs the Python module" >&2; exit 1; }
     build
-    register_qemu
+    register_qemu "$program"
     prepare_arm_python
 }
 

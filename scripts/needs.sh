@@ -55,3 +55,13 @@ cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-te
 
 # Runs a command with an empty /dev/shm of its own; as root.
 own_shm() { unshare --mount sh -c 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec "$@"' sh "$@"; }
+
+# Has the kernel start aarch64's programs, of which this is one, with qemu until this process ends; as root.
+register_qemu() {
+    local program=$1 handlers=/proc/sys/fs/binfmt_misc
+    [ -e $handlers/register ] || mount -t binfmt_misc binfmt_misc $handlers
+    "$program" --version >/dev/null 2>&1 && return
+    sed -n 's/^:qemu-aarch64:/:resourcelock-cross:/p' /usr/lib/binfmt.d/qemu-aarch64.conf >$handlers/register
+    trap "echo -1 >$handlers/resourcelock-cross" EXIT
+    "$program" --version >/dev/null
+}

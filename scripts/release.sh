@@ -6,10 +6,14 @@
 #   scripts/release.sh --features etcd,postgres,tls     cargo build with these arguments
 #   RESOURCELOCK_DYNAMIC=1 scripts/release.sh           linked dynamically
 #   scripts/release.sh artefacts FOLDER [ARGUMENTS]     builds, and puts into FOLDER what is handed out: archive, Debian
-#                                                       package, source crate, list of parts, checksums
+#                                                       package, source crate, list of parts, checksums; if built
+#                                                       for this machine, the Python package, too
 #   scripts/release.sh wheel FOLDER                     the Python package, with the program in it (docs/python.md)
+#   scripts/release.sh twice FOLDER [ARGUMENTS]         artefacts of the last commit, made in two folders, each from nothing;
+#                                                       fails if a byte differs
 #
-# Artefacts have the same bytes wherever and whenever the same commit is built with the same compiler and libc. Needs cargo-deb.
+# Artefacts have the same bytes wherever and whenever the same commit is built with the same compiler, libc and cargo-deb (of
+# the wheel, this has not been shown yet). cargo-deb and maturin are those of the tests, if scripts/test.sh has installed them.
 # For aarch64: scripts/cross.sh release FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +26,9 @@ paths=(
     "${CARGO_HOME:-$HOME/.cargo}=/cargo"
     "$("${RUSTC:-rustc}" --print sysroot)=/rust"
 )
+
+# What was given, for those who begin anew.
+given=("CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS-}" "RUSTFLAGS=${RUSTFLAGS-}" "CFLAGS=${CFLAGS-}")
 
 # A path may contain blanks, so the flags are passed in Cargo's own encoding. They replace those of RUSTFLAGS.
 separator=$'\x1f'
@@ -40,9 +47,10 @@ export CFLAGS
 
 build() { cargo build --release --locked "$@"; }
 
-# What is inside the program, as SPDX: the crates, and what is linked from this machine.
+# What is inside the program, or the Python package, as SPDX: the crates, and what is linked from this machine.
 list_parts() {
-    local name version license rest id checksum
+    local label=$1 package=$2 name version license rest checksum
+    shift 2
     cat <<HEAD
 SPDXVersion: SPDX-2.3
 DataLicense: CC0-1.0
@@ -51,7 +59,7 @@ DocumentName: $label
 DocumentNamespace: https://docs.rs/resourcelock/$version_here/spdx/$label
 Creator: Tool: resourcelock-release
 Created: $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
-Relationship: SPDXRef-DOCUMENT DESCRIBES SPDXRef-resourcelock-$version_here
+Relationship: SPDXRef-DOCUMENT DESCRIBES SPDXRef-$package-$version_here
 HEAD
     part() {
         printf '\nPackageName: %s\nSPDXID: SPDXRef-%s\nPackageVersion: %s\nPackageDownloadLocation: NOASSERTION\n' \
@@ -59,8 +67,8 @@ HEAD
         printf 'FilesAnalyzed: false\nPackageLicenseDeclared: %s\n' "$3"
         [ -z "${4-}" ] || printf 'PackageChecksum: SHA256: %s\n' "$4"
         [ -z "${5-}" ] || printf 'ExternalRef: PACKAGE-MANAGER purl pkg:%s\n' "$5"
-        [ "$1" = resourcelock ] ||
-            printf 'Relationship: SPDXRef-resourcelock-%s CONTAINS SPDXRef-%s\n' "$version_here" "$1-${2//[^0-9A-Za-z.-]/-}"
+        [ "$1" = "$package" ] ||
+            printf 'Relationship: SPDXRef-%s-%s CONTAINS SPDXRef-%s\n' "$package" "$version_here" "$1-${2//[^0-9A-Za-z.-]/-}"
     }
     while IFS='|' read -r name license; do
         read -r name version rest <<<"$name"
@@ -69,14 +77,14 @@ HEAD
             sed -n 's/^checksum = "\(.*\)"/\1/p')
         # Old crates write MIT/Apache-2.0.
         part "$name" "$version" "${license//\// OR }" "$checksum" "cargo/$name@$version"
-    done < <(cargo tree --locked --edges normal --prefix none --no-dedupe --target "$target" --format '{p}|{l}' "${features[@]}" |
+    done < <(cargo tree --locked --package "$package" --edges normal --prefix none --no-dedupe --target "$target" --format '{p}|{l}' "$@" |
         LC_ALL=C sort -u)
     part rust-std "$("${RUSTC:-rustc}" --version | cut -d' ' -f2)" "MIT OR Apache-2.0"
     [ -n "${RESOURCELOCK_DYNAMIC-}" ] || part glibc "$libc_version" "LGPL-2.1-or-later"
 }
 
 artefacts() {
-    local folder=$1 features=() target='' argument staged
+    local folder=$1 features=() target='' argument staged host
     shift
     local arguments=("$@")
     while [ $# -gt 0 ]; do
@@ -86,7 +94,8 @@ artefacts() {
         esac
         shift
     done
-    [ -n "$target" ] || { target=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p'); arguments+=(--target "$target"); }
+    host=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
+    [ -n "$target" ] || { target=$host; arguments+=(--target "$target"); }
     local version_here label built=${CARGO_TARGET_DIR:-$PWD/target}/$target/release
     version_here=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     label=resourcelock-$version_here-${target%%-*}-linux
@@ -114,19 +123,54 @@ artefacts() {
     rm -r "$staged"
 
     cargo deb --no-build --no-strip --locked --target "$target" --output "$folder/"
-    list_parts >"$folder/$label.spdx"
-    (cd "$folder" && sha256sum -- *.tar.xz *.deb *.crate *.spdx >SHA256SUMS)
+    list_parts "$label" resourcelock "${features[@]}" >"$folder/$label.spdx"
+    if [ "$target" = "$host" ]; then
+        CARGO_BUILD_TARGET=$target wheel "$folder"
+        # glibc is not in its extension, but in its program.
+        label=${label/resourcelock/resourcelock-python}
+        list_parts "$label" resourcelock-python >"$folder/$label.spdx"
+    fi
+    (cd "$folder" && sha256sum -- resourcelock* >SHA256SUMS)
     ls -l "$folder"
 }
 
-if [ "${1-}" = artefacts ]; then
-    [ $# -ge 2 ] || { echo "release.sh: artefacts FOLDER [ARGUMENTS OF cargo build]" >&2; exit 2; }
-    command -v cargo-deb >/dev/null || PATH=$PWD/.tools/bin:$PATH
+# The Python package, built by the tests' maturin, or by the one that pip gets for it.
+wheel() {
+    local options=()
+    ! command -v maturin >/dev/null || options=(--no-build-isolation)
+    python3 -m pip wheel --quiet --disable-pip-version-check --no-deps "${options[@]}" --wheel-dir "$1" .
+}
+
+twice() {
+    local folder=$1 clone
+    mkdir -p "$folder"
+    folder=$(cd "$folder" && pwd)
     shift
-    artefacts "$@"
-elif [ "${1-}" = wheel ]; then
+    for clone in once "once more"; do
+        git clone --quiet . "$folder/$clone"
+        # What the tests have installed, if they have.
+        cp -P .venv .tools "$folder/$clone" 2>/dev/null || true
+        (cd "$folder/$clone" && env "${given[@]}" CARGO_TARGET_DIR="$folder/$clone/target" \
+            scripts/release.sh artefacts "$folder/made $clone" "$@")
+        rm -rf "${folder:?}/$clone"
+    done
+    cat "$folder/made once/SHA256SUMS"
+    diff "$folder/made once/SHA256SUMS" "$folder/made once more/SHA256SUMS"
+    echo "release.sh: the same bytes from both folders"
+}
+
+for tools in "$PWD/.venv/bin" "$PWD/.tools/bin"; do
+    [ ! -d "$tools" ] || PATH=$tools:$PATH
+done
+case ${1-} in
+artefacts | twice)
+    [ $# -ge 2 ] || { echo "release.sh: $1 FOLDER [ARGUMENTS OF cargo build]" >&2; exit 2; }
+    "$@"
+    ;;
+wheel)
     [ $# = 2 ] || { echo "release.sh: wheel FOLDER" >&2; exit 2; }
-    python3 -m pip wheel --no-deps --wheel-dir "$2" .
-else
-    build "$@"
-fi
+    export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+    wheel "$2"
+    ;;
+*) build "$@" ;;
+esac
