@@ -50,6 +50,9 @@ mod sleepers;
 mod startup;
 #[path = "report/team.rs"]
 mod team;
+#[cfg(all(feature = "etcd", feature = "postgres"))]
+#[path = "../tests/common/tested.rs"]
+mod tested;
 
 use contenders::Place;
 use figures::Report;

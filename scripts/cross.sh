@@ -158,7 +158,7 @@ tests() {
     echo "$self: unit tests for aarch64"
     # Tests and examples are linked dynamically.
     export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
-    cross test --locked --lib --target "$arm" -- --skip model::
+    cross test --locked --lib --target "$arm"
     export RESOURCELOCK_TEST_PROGRAM=$program
     # Tests send INT, QUIT and HUP, which a script in the background has inherited as ignored.
     end_to_end() { env -u RUSTC --default-signal=INT,QUIT,HUP cargo test --all-features --test local -- "$@"; }

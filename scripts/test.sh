@@ -98,50 +98,63 @@ prepare_python
 prepare_cargo_deb
 prepare_promtool
 # When started in the background, this inherits INT and QUIT ignored, and HUP under nohup; the tests send them.
-tests() { env --default-signal=INT,QUIT,HUP cargo test "$@"; }
 if [ $# -gt 0 ]; then
-    tests "$@"
+    env --default-signal=INT,QUIT,HUP cargo test "$@"
     exit
 fi
 
 outputs=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
-declare -A beside=()
-trap 'for pid in "${!beside[@]}"; do kill -- "-$pid" 2>/dev/null; done; rm -rf "$outputs"' EXIT
-times='' failed=()
+lanes=()
+trap 'for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null; done; rm -rf "$outputs"' EXIT
 
-# Shows what a part of the suite prints until it ends, and notes how long it took. What it left behind may hold its
-# output open: so that is a file, not a pipe, which would be waited for.
-follow() {
-    local name=$1 pid=$2 start=$3
-    printf '\ntest.sh: %s\n' "$name"
-    tail --lines=+1 --follow --sleep-interval=0.2 --pid="$pid" "$outputs/$name"
-    wait "$pid" || failed+=("$name")
-    times+=$(printf '%5d s  %s' $((SECONDS - start)) "$name")$'\n'
-}
-
-# Runs a part, even if an earlier one failed.
+# Runs a part of the suite, even if an earlier one failed, and shows what it printed once it has ended. What it left
+# behind may hold its output open: so that is a file, not a pipe, which would be waited for.
 part() {
-    local start=$SECONDS
-    # It is there before anything writes to it, since `follow` opens it at once.
-    true >"$outputs/$1"
-    tests --no-fail-fast "${@:2}" >"$outputs/$1" 2>&1 &
-    follow "$1" "$!" "$start"
+    local name=$1 start=$SECONDS status=0
+    shift
+    env --default-signal=INT,QUIT,HUP "$@" >"$outputs/$name" 2>&1 </dev/null || status=$?
+    {
+        flock 9
+        printf '\ntest.sh: %s\n' "$name"
+        cat "$outputs/$name"
+        printf '%5d s  %s\n' "$((SECONDS - start))" "$name" >>"$outputs/times"
+        [ "$status" = 0 ] || printf '%s\n' "$name" >>"$outputs/failed"
+    } 9>"$outputs/turn"
 }
 
-# Runs a part in the background, on the CPU time that the parts after it leave over.
-part_beside() {
-    setsid env --default-signal=INT,QUIT,HUP nice -n 19 cargo test "${@:2}" >"$outputs/$1" 2>&1 &
-    beside[$!]=$1
+# Where the program of a build is kept for the tests, since others take its place.
+kept() { realpath -m "${CARGO_TARGET_DIR:-target}/kept/${1// /-}"; }
+
+# Keeps the program that was just built, and its examples.
+keep() {
+    local built=${CARGO_TARGET_DIR:-target}/debug folder
+    folder=$(kept "$1")
+    rm -rf "$folder" && mkdir -p "$folder/examples"
+    cp "$built/resourcelock" "$folder/"
+    [ ! -d "$built/examples" ] || find "$built/examples" -maxdepth 1 -type f -executable ! -name '*-*' \
+        -exec cp -t "$folder/examples" {} +
 }
 
-# Waits for these parts, and shows what they printed.
-join_beside() {
-    local pid
-    for pid in "${!beside[@]}"; do
-        follow "${beside[$pid]}" "$pid" "$beside_start"
-        unset "beside[$pid]"
-    done
+# Builds the program with another choice of features, and the suite for all engines with the library so built.
+build_alone() {
+    part "build: $1" cargo test --features "$2" --test conformance --no-run
+    [ -e "$outputs/failed" ] || keep "$1"
 }
+
+# The test programs called $2 that the build $1 made.
+built() { sed -n "s|^ *Executable .* (\(.*/deps/$2-[0-9a-f]*\))\$|\1|p" "$outputs/build: $1"; }
+
+# Runs a test program that was built with all features.
+all() { part "$1" "$(built 'all features' "$2")" "${@:3}"; }
+
+# Tests a program that was kept: it does what an engine must, and what the tests of $3 do that are named after it. What
+# is not built in is refused.
+alone() (
+    RESOURCELOCK_TEST_PROGRAM=$(kept "$1")/resourcelock
+    export RESOURCELOCK_TEST_PROGRAM RESOURCELOCK_TEST_FEATURES=$2
+    part "$1: every engine" "$(built "$1" conformance)"
+    all "$1: as users meet it" "${@:3}"
+)
 
 # The errors of a part and the messages of its failed tests, without most of what these printed before they failed.
 messages() {
@@ -165,9 +178,12 @@ names() {
 
 # The last that is printed: whoever looks for what failed finds it at the end.
 finish() {
-    printf '\n%s' "$times"
-    [ ${#failed[@]} -gt 0 ] || exit 0
-    local name
+    local name failed=()
+    printf '\n'
+    cat "$outputs/times"
+    printf '%5d s  in all\n' "$SECONDS"
+    [ -e "$outputs/failed" ] || exit 0
+    mapfile -t failed <"$outputs/failed"
     for name in "${failed[@]}"; do
         printf '\ntest.sh: messages of the part "%s":\n' "$name"
         messages "$name"
@@ -182,23 +198,48 @@ finish() {
 # In a fresh checkout each thing is compiled once: then what would serve the next compilation costs more than it saves.
 [ -e "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0
 
-# Everything once with all features, and the model in its own profile. Many tests wait most of the time, so several run at
-# once, along with what only computes.
-part 'build with all features' --all-features --no-run
-[ ${#failed[@]} = 0 ] || finish
-beside_start=$SECONDS
-part_beside 'the model, beside others' --profile model --no-default-features --lib model::
-part_beside 'release builds, beside others' --all-features --test package package_release
-part 'unit tests' --all-features --lib --bins -- --skip model:: --test-threads 4
-part 'documentation' --all-features --doc
-part 'locks of this machine' --all-features --test local -- --test-threads 4
-part 'storms' --all-features --test isolated
-part 'packages' --all-features --test package -- --skip package_release
-part 'engines' --all-features --test conformance --test engines -- --test-threads 10
-# The other feature sets build and work: the default one does what users meet first, each engine alone does what an
-# engine must, and what is not built in is refused.
-part 'default build' --test local --test conformance -- cli_ run_status bad_input engine_
-part 'etcd alone' --features etcd --test conformance --test engines -- engine_conformance engine_etcd_cli --test-threads 8
-part 'PostgreSQL alone' --features postgres --test conformance --test engines -- engine_conformance engine_postgres:: engine_postgres_tls --test-threads 8
-join_beside
+build_alone 'default' ''
+build_alone 'etcd alone' etcd
+build_alone 'PostgreSQL alone' postgres
+# The model explores millions of states: it is optimized, or it would take eight times as long. (In Cargo.toml, this would
+# be a warning for whoever builds the packaged crate.)
+packages=(--package resourcelock --package resourcelock-model)
+packages+=(--config profile.dev.package.resourcelock-model.opt-level=3)
+part 'build: all features' cargo test --all-features "${packages[@]}" --no-run
+[ ! -e "$outputs/failed" ] || finish
+keep 'all features'
+RESOURCELOCK_TEST_PROGRAM=$(kept 'all features')/resourcelock
+export RESOURCELOCK_TEST_PROGRAM
+
+# Lanes that run at once, since many tests wait most of the time.
+locks_of_this_machine() {
+    local program
+    for program in $(built 'all features' resourcelock); do
+        part "unit tests: ${program##*/}" "$program" --test-threads 4
+    done
+    all 'locks of this machine' local --test-threads 3
+    all 'storms' isolated
+    alone 'default' '' local cli_ run_status bad_input
+}
+engines() {
+    all 'engines' engines --test-threads 6
+    all 'every engine' conformance
+    alone 'etcd alone' etcd engines engine_etcd_cli --test-threads 8
+    alone 'PostgreSQL alone' postgres engines engine_postgres:: tls_that_is_not_there --test-threads 8
+}
+# On the CPU time that the others leave over.
+what_only_computes() {
+    renice --priority 19 --pid "$BASHPID" >/dev/null
+    part 'documentation' cargo test --all-features "${packages[@]}" --doc
+    all 'packages' package
+    all 'the model' resourcelock_model
+}
+# Each is a process group, so that nothing of it outlives this script.
+set -m
+for lane in locks_of_this_machine engines what_only_computes; do
+    "$lane" &
+    lanes+=("$!")
+done
+set +m
+wait
 finish

@@ -11,7 +11,7 @@
 //! | `acquire` | the state of a handle; from asking to holding, and the release | all of the above |
 //! | `engines` | the same lock, kept by this machine, by etcd, or by PostgreSQL; the guard of a hold | all of the above |
 //! | `api` | what a user of the library does with a lock: handle, viewer, removal | all of the above |
-//! | `testing` | the model, failpoints, interleavings, entry points for fuzzing | everything |
+//! | `testing` | failpoints, interleavings, entry points for fuzzing | everything |
 //!
 //! The dependencies run one way, from the bottom of this list to its top. `testing/modules.rs` holds the imports to it.
 

@@ -8,6 +8,4 @@ pub mod fuzzing;
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod modules;

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod done;
+mod ended;
 mod error;
 pub(crate) mod get_options;
 pub(crate) mod name;
@@ -9,6 +10,7 @@ mod records;
 
 pub use cancel::Cancel;
 pub use done::LastDone;
+pub use ended::Ended;
 pub use error::{Error, Result};
 pub use get_options::{Detached, GetOptions, Mode, UngetOptions, Wait};
 pub use name::LockName;
@@ -17,5 +19,5 @@ pub const PREVIOUS_HOLDER_DIED: &str =
     "the previous holder died while holding the lock; the protected resource may be inconsistent";
 
 pub use records::{
-    CommandEnd, Counters, Ended, HistoryRecord, Holder, Host, Inside, Lost, Requester, State, Survivor, Waiter,
+    CommandEnd, Counters, HistoryRecord, Holder, Host, Inside, Lost, Requester, State, Survivor, Waiter,
 };

@@ -2,11 +2,11 @@
 
 use super::run::signal;
 use super::{process_state, wait_until};
-use assert_cmd::cargo::cargo_bin;
+use crate::tested;
 use nix::sys::signal::Signal;
 use resourcelock::{LockName, ResourceLock, State};
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -121,21 +121,17 @@ impl Drop for TestLock {
     }
 }
 
-/// The real binary, or the one that RESOURCELOCK_TEST_PROGRAM names, such as another machine's (`scripts/cross.sh`);
-/// without the environment variables that it would read.
+/// The real binary, or another one ([`tested::program`]), without the environment variables that it would read.
 pub fn binary() -> Command {
-    match std::env::var_os("RESOURCELOCK_TEST_PROGRAM") {
-        Some(program) => undisturbed(Path::new(&program)),
-        None => own_binary(),
-    }
+    undisturbed(&tested::program())
 }
 
 /// The real binary, whatever RESOURCELOCK_TEST_PROGRAM names.
 pub fn own_binary() -> Command {
-    undisturbed(cargo_bin!("resourcelock"))
+    undisturbed(&tested::own())
 }
 
-fn undisturbed(program: &Path) -> Command {
+fn undisturbed(program: &OsStr) -> Command {
     let mut command = Command::new(program);
     for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
         command.env_remove(format!("RESOURCELOCK_{name}"));

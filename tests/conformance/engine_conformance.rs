@@ -3,6 +3,7 @@
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::{lock_name, wait_until};
+use crate::tested;
 use resourcelock::engines::{self, Engine, Validity};
 use resourcelock::{
     Cancel, Change, Detached, Error, GetOptions, Guard, LockName, Mode, ResourceLock, State, UngetOptions, Wait,
@@ -47,7 +48,7 @@ fn conforms(engine: Box<dyn Engine>) {
 
 /// The program, in an environment that says nothing about locks.
 fn program() -> std::process::Command {
-    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin_cmd!("resourcelock").get_program());
+    let mut command = std::process::Command::new(tested::program());
     for variable in ["BACKEND", "HELD", "NAME", "TOKEN", "ABANDONED", "LOG"] {
         command.env_remove(format!("RESOURCELOCK_{variable}"));
     }
@@ -486,6 +487,7 @@ enum Clock {
     /// One for all.
     True,
     /// Each host's own.
+    #[cfg(feature = "etcd")]
     Hosts,
 }
 

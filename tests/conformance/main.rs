@@ -4,6 +4,8 @@
 mod common;
 #[path = "../engine_common/mod.rs"]
 mod engine_common;
+#[path = "../common/tested.rs"]
+mod tested;
 
 mod deadlocks;
 mod engine_conformance;

@@ -1,9 +1,10 @@
 //! An etcd cluster of one or more servers.
 
-use super::{Process, free_port, signal, wait_until};
+use super::{Process, free_port, remove_at_the_end, signal, wait_until};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// The versions tested.
@@ -101,17 +102,19 @@ impl Etcd {
         etcd
     }
 
-    /// A server shared by tests that leave it as it is; it is stopped when the last of them ends.
-    pub fn shared(version: Version) -> Arc<Self> {
-        static SERVERS: Mutex<Vec<(Version, Weak<Etcd>)>> = Mutex::new(Vec::new());
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = servers.iter().filter(|(v, _)| *v == version);
-        if let Some(etcd) = running.filter_map(|(_, etcd)| etcd.upgrade()).next() {
-            return etcd;
-        }
-        let etcd = Arc::new(Self::of(version, 1));
-        servers.push((version, Arc::downgrade(&etcd)));
-        etcd
+    /// A server shared by tests that leave it as it is; it ends with this program.
+    pub fn shared(version: Version) -> &'static Self {
+        static SYSTEM: OnceLock<Etcd> = OnceLock::new();
+        static NEWER: OnceLock<Etcd> = OnceLock::new();
+        let server = match version {
+            Version::System => &SYSTEM,
+            Version::Newer => &NEWER,
+        };
+        server.get_or_init(|| {
+            let etcd = Self::of(version, 1);
+            remove_at_the_end(etcd.folder.path(), etcd.members[0].process.as_ref().map(Process::id));
+            etcd
+        })
     }
 
     /// Restarts a server that was killed.
@@ -165,6 +168,11 @@ impl Etcd {
                     let log = self.folder.path().join(format!("m{i}.log"));
                     panic!("etcd has exited: {}", std::fs::read_to_string(log).unwrap_or_default());
                 }
+            }
+            // Asking whether it listens costs next to nothing, starting etcdctl does not.
+            let listens = |i| TcpStream::connect(self.endpoint(i)).is_ok();
+            if !(0..self.members.len()).all(|i| self.members[i].process.is_none() || listens(i)) {
+                return false;
             }
             let mut command = self.etcdctl(&["endpoint", "health"]);
             command.output().is_ok_and(|output| output.status.success())

@@ -1,7 +1,7 @@
 //! A journal in which commands themselves record when they ran. The tests of faults judge by it.
 
 use super::{signal, wait_until};
-use assert_cmd::cargo::cargo_bin_cmd;
+use crate::tested;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -169,7 +169,7 @@ impl Journal {
 
 /// `resourcelock --backend URL`, without the environment variables that it would read.
 pub fn binary(url: &str) -> Command {
-    let mut command = Command::new(cargo_bin_cmd!("resourcelock").get_program());
+    let mut command = Command::new(tested::program());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("RESOURCELOCK_") || name.starts_with("ETCDCTL_") || name.starts_with("PG") {

@@ -68,6 +68,28 @@ pub fn lock_name(subject: &str) -> String {
     format!("test-engine-{subject}-{}-{number}", std::process::id())
 }
 
+/// Removes a folder once this program has ended, however it ends, and the process `pid`, a server that ends with it, is
+/// gone, too: what a static variable owns is not dropped.
+pub fn remove_at_the_end(folder: &std::path::Path, pid: Option<u32>) {
+    static JANITORS: std::sync::Mutex<Vec<Child>> = std::sync::Mutex::new(Vec::new());
+    let script = "cat; while [ \"$1\" != 0 ] && kill -0 \"$1\"; do sleep 0.1; done; rm -rf \"$0\"";
+    let mut janitor = Command::new("setsid");
+    janitor
+        .args(["sh", "-c", script])
+        .arg(folder)
+        .arg(pid.unwrap_or(0).to_string());
+    janitor
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let janitor = janitor.spawn().expect("setsid runs");
+    // Its input ends with this program, which alone has the other end.
+    JANITORS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .push(janitor);
+}
+
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")

@@ -1,11 +1,11 @@
 //! A PostgreSQL server. When the tests run as root, it runs as the user postgres.
 
-use super::{Process, free_port, signal, wait_until};
+use super::{Process, free_port, remove_at_the_end, signal, wait_until};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, Weak};
 use tempfile::TempDir;
 
 pub struct Postgres {
@@ -20,19 +20,16 @@ pub struct Postgres {
     settings: Vec<String>,
 }
 
-/// The server shared by tests that leave it as it was.
-static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
-
 impl Postgres {
-    /// A server that other tests use as well: a test must not kill or stop it, nor touch any sessions but its own.
-    pub fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return server;
-        }
-        let server = Arc::new(Self::start());
-        *shared = Arc::downgrade(&server);
-        server
+    /// A server that other tests use as well: a test must not kill or stop it, nor touch any sessions but its own. It
+    /// ends with this program.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let server = Self::start();
+            remove_at_the_end(server.folder.path(), Some(server.pid()));
+            server
+        })
     }
 
     /// Creates and starts a server on loopback; returns once it serves. Connections over TCP need a password
@@ -44,14 +41,7 @@ impl Postgres {
     /// The same on `addresses` (the server's `listen_addresses`; empty = as configured in the server), for clients from
     /// `network`.
     pub fn listening(addresses: &str, network: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("resourcelock-pg-")
-            .tempdir()
-            .expect("a folder");
-        if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(folder.path()).status();
-            assert!(owned.is_ok_and(|status| status.success()), "there is a user postgres");
-        }
+        let folder = folder_of_postgres();
         let mut postgres = Self {
             folder,
             port: free_port(),
@@ -60,21 +50,13 @@ impl Postgres {
             addresses: addresses.to_owned(),
             settings: Vec::new(),
         };
-        let secret = postgres.folder.path().join("password");
-        std::fs::write(&secret, "postgres\n").expect("a file");
-        let mut initdb = as_postgres("initdb");
-        initdb.arg("--pgdata").arg(postgres.data());
-        initdb.args([
-            "--no-sync",
-            "--auth-local=trust",
-            "--auth-host=scram-sha-256",
-            "--username=postgres",
-        ]);
-        initdb.arg("--pwfile").arg(&secret);
-        let made = initdb
-            .output()
-            .expect("initdb runs; scripts/test.sh installs what these tests need");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // Copying an empty cluster is much quicker than creating one.
+        let copied = by_postgres(Path::new("cp"))
+            .arg("-a")
+            .arg(empty_cluster())
+            .arg(postgres.data())
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
         let trusting =
             format!("local all all trust\nhost all trusted {network} trust\nhost all all {network} scram-sha-256\n");
         std::fs::write(postgres.data().join("pg_hba.conf"), trusting).expect("a file");
@@ -117,8 +99,10 @@ impl Postgres {
         });
         self.process = Some(told.recv().expect("it is started"));
         self.parent = Some(parent);
+        let socket = self.folder.path().join(format!(".s.PGSQL.{}", self.port));
         wait_until("PostgreSQL serves", || {
-            self.try_sql("postgres", "SELECT 1").status.success()
+            // Looking for its socket costs next to nothing, starting psql does not.
+            socket.exists() && self.try_sql("postgres", "SELECT 1").status.success()
         });
     }
 
@@ -337,6 +321,46 @@ impl Pooler {
     }
 }
 
+/// A cluster as it is after its creation; made once, and removed when this program has ended.
+fn empty_cluster() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = folder_of_postgres();
+        remove_at_the_end(folder.path(), None);
+        let folder = folder.keep();
+        let secret = folder.join("password");
+        std::fs::write(&secret, "postgres\n").expect("a file");
+        let mut initdb = as_postgres("initdb");
+        initdb.arg("--pgdata").arg(folder.join("data"));
+        initdb.args([
+            "--no-sync",
+            "--wal-segsize=1",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--username=postgres",
+        ]);
+        initdb.arg("--pwfile").arg(&secret);
+        let made = initdb
+            .output()
+            .expect("initdb runs; scripts/test.sh installs what these tests need");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        folder.join("data")
+    })
+}
+
+/// A new folder of the user postgres.
+fn folder_of_postgres() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("resourcelock-pg-")
+        .tempdir()
+        .expect("a folder");
+    if is_root() {
+        let owned = Command::new("chown").arg("postgres").arg(folder.path()).status();
+        assert!(owned.is_ok_and(|status| status.success()), "there is a user postgres");
+    }
+    folder
+}
+
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -350,11 +374,17 @@ fn as_postgres(program: &str) -> Command {
         .map(PathBuf::from)
         .or(newest);
     let path = folder.map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
+    by_postgres(&path)
+}
+
+/// A program that runs as the server's user. With this one it ends at once, but a server in such a way that its processes
+/// and shared memory go with it.
+fn by_postgres(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=QUIT");
     if is_root() {
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
-    command.arg(path);
+    command.arg(program);
     command
 }

@@ -88,7 +88,7 @@ fn while_it_keeps_the_lock() {
 #[test]
 fn while_it_leaves_the_lock_taken() {
     let etcd = Etcd::shared(Version::System);
-    let (relay, journal) = by_relay(&etcd, "leaves");
+    let (relay, journal) = by_relay(etcd, "leaves");
     // The request is in the queue; the one that would leave the lock taken gets no answer.
     relay.hold_all_after("kv/txn", 1);
     relay.hold_all_after("kv/range", 0);
@@ -114,7 +114,7 @@ fn while_it_looks() {
         (&["run", "-n", "true"], Some(2)),
     ];
     for (words, signal) in cases {
-        let (relay, journal) = by_relay(&etcd, "looks");
+        let (relay, journal) = by_relay(etcd, "looks");
         relay.hold_all_after("kv/range", 0);
         let mut command = journal.command(words);
         command.env("RESOURCELOCK_HELD", format!("1@1@host:{}", journal.name()));
@@ -130,7 +130,7 @@ fn while_it_looks() {
 #[test]
 fn while_it_renews_what_was_granted() {
     let etcd = Etcd::shared(Version::System);
-    let (relay, journal) = by_relay(&etcd, "renews");
+    let (relay, journal) = by_relay(etcd, "renews");
     relay.hold("kv/txn");
     relay.hold("kv/txn");
     relay.hold_all_after("lease/keepalive", 0);
@@ -164,7 +164,7 @@ fn a_kept_lock_that_cannot_be_renewed() {
 #[test]
 fn time_is_up_in_a_look() {
     let etcd = Etcd::shared(Version::System);
-    let (relay, journal) = by_relay(&etcd, "up");
+    let (relay, journal) = by_relay(etcd, "up");
     let mut holder = Run::start(&mut journal.command_by(&etcd.url(), &["run", "--", "sleep", "600"]));
     let state = |words: &[&str]| journal.command_by(&etcd.url(), words).output().expect("it runs");
     wait_until("it holds", || state(&["state", "-q"]).status.success());

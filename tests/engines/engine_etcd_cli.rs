@@ -491,14 +491,6 @@ fn a_detached_hold_leaves_no_lease() {
     assert!(leases.contains("found 0 leases"), "{leases}");
 }
 
-#[cfg(not(feature = "tls"))]
-#[test]
-fn tls_that_is_not_built_in() {
-    let said = output(binary("etcds://127.0.0.1:1").args(["x", "run", "true"]));
-    assert_eq!(said.status.code(), Some(125));
-    assert!(stderr(&said).contains("--features etcd,tls"), "{}", stderr(&said));
-}
-
 #[test]
 fn mistakes_in_the_url() {
     for (url, status, why) in [

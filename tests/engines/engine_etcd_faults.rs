@@ -25,7 +25,7 @@ fn try_it(subject: &str, fault: impl Fn(&Etcd, &Journal, &Figures) + Sync) {
             for _ in 0..3 {
                 scope.spawn(move || {
                     let etcd = Etcd::shared(version);
-                    fault(&etcd, &Journal::new(&etcd.url(), subject), figures);
+                    fault(etcd, &Journal::new(&etcd.url(), subject), figures);
                 });
             }
         }
@@ -425,7 +425,7 @@ fn lease_over_before_the_request() {
     let journal = Journal::new(&etcd.url(), "over");
     let relay = Relay::to(&etcd.endpoint(0));
     relay.hold("kv/txn");
-    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "60", "--"]);
     let mut run = Run::start(command.args(journal.beat(0, &[])));
     relay.wait_held();
     let leases = etcd.ctl(&["lease", "list"]);

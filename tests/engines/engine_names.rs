@@ -6,7 +6,7 @@ use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::binary;
 use crate::engine_common::postgres::{Postgres, stderr};
 use crate::engine_common::{lock_name, wait_until};
-use assert_cmd::cargo::cargo_bin;
+use crate::tested;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -51,7 +51,7 @@ fn urls(etcd: &Etcd, postgres: &Postgres, host: &str) -> [String; 2] {
 fn the_program_is_linked_statically_with_every_choice_of_features() {
     let headers = Command::new("readelf")
         .arg("-lW")
-        .arg(cargo_bin!("resourcelock"))
+        .arg(tested::program())
         .output()
         .expect("readelf runs");
     let headers = String::from_utf8_lossy(&headers.stdout);
@@ -63,7 +63,7 @@ fn hosts_are_known_by_their_names() {
     let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
     let folder = tempfile::tempdir().expect("a folder");
     let others = getent("echo '127.99.0.1 STREAM localhost'");
-    for (i, url) in urls(&etcd, &postgres, "localhost").iter().enumerate() {
+    for (i, url) in urls(etcd, postgres, "localhost").iter().enumerate() {
         // Even if PATH does not lead to getent, or to somebody else's.
         for path in [Path::new("/usr/bin:/bin"), Path::new("/nonexistent"), others.path()] {
             let mark = folder.path().join(format!("{i}{}", path.as_os_str().len()));
@@ -78,7 +78,7 @@ fn the_first_address_need_not_be_the_right_one() {
     let (etcd, postgres) = (Etcd::shared(Version::System), Postgres::shared());
     let script = "echo 'nonsense'; echo '127.99.0.1 STREAM one'; echo '127.0.0.1 STREAM'; echo '127.0.0.1 DGRAM'";
     let path = getent(script);
-    for url in urls(&etcd, &postgres, "one") {
+    for url in urls(etcd, postgres, "one") {
         let mark = path.path().join("mark");
         let output = run_by(path.path(), &url, &mark);
         assert!(output.status.success() && mark.exists(), "{url}: {}", stderr(&output));

@@ -67,7 +67,7 @@ fn the_commands() {
 #[test]
 fn a_pooler_in_between() {
     let server = Postgres::shared();
-    let transactions = Pooler::start(&server, "transaction");
+    let transactions = Pooler::start(server, "transaction");
     let name = lock_name("pooler");
     for url in [transactions.url(), transactions.local_url()] {
         let refused = output(binary(&url).args([&name, "run", "echo", "ran"]));
@@ -75,7 +75,7 @@ fn a_pooler_in_between() {
         assert!(stderr(&refused).contains("pooler"), "{}", stderr(&refused));
         assert_eq!(stdout(&refused), "");
     }
-    let sessions = Pooler::start(&server, "session");
+    let sessions = Pooler::start(server, "session");
     let journal = Journal::new(&sessions.url(), "pooler");
     let mut one = journal.run(&[], 60, &[]);
     let token = journal.wait_for(1).token;
@@ -109,7 +109,7 @@ fn a_pooler_that_takes_sessions_in_turn() {
     let server = Postgres::shared();
     for sessions in [1, 2, 3] {
         let more = format!("server_round_robin = 1\nmin_pool_size = {sessions}\ndefault_pool_size = 4\n");
-        let pooler = Pooler::with(&server, "transaction", &more);
+        let pooler = Pooler::with(server, "transaction", &more);
         let name = lock_name("round-robin");
         for _ in 0..3 {
             let refused = output(binary(&pooler.url()).args([&name, "run", "echo", "ran"]));
@@ -117,7 +117,7 @@ fn a_pooler_that_takes_sessions_in_turn() {
             assert_eq!(stdout(&refused), "");
         }
     }
-    let pooler = Pooler::start(&server, "statement");
+    let pooler = Pooler::start(server, "statement");
     let refused = output(binary(&pooler.url()).args([&lock_name("statement"), "run", "echo", "ran"]));
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
 }

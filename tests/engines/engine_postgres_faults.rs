@@ -121,7 +121,7 @@ fn terminated(subject: &str, before: &[&str], status: Option<i32>) {
         for signal in before {
             holder.signal(signal);
         }
-        terminate(&server, &journal);
+        terminate(server, &journal);
         assert_eq!(next.status(), 0);
         if let Some(status) = status {
             if before.contains(&"STOP") {

@@ -68,7 +68,7 @@ impl<'a> Shared<'a> {
 #[test]
 fn nothing_of_theirs_is_run() {
     let server = Postgres::shared();
-    let shared = Shared::new(&server, "everybodys");
+    let shared = Shared::new(server, "everybodys");
     let function = |name: &str, kinds: &str, result: &str, value: &str| {
         format!(
             "CREATE FUNCTION public.{name}({kinds}) RETURNS {result} LANGUAGE plpgsql AS $$ BEGIN
@@ -117,7 +117,7 @@ fn nothing_of_theirs_is_run() {
 #[test]
 fn what_they_made_is_refused() {
     let server = Postgres::shared();
-    let shared = Shared::new(&server, "firsts");
+    let shared = Shared::new(server, "firsts");
     let columns = "(name text NOT NULL, backend integer NOT NULL, token bigint NOT NULL, who text NOT NULL,
         PRIMARY KEY (name, backend))";
     let table = format!("CREATE TABLE public.resourcelock_session {columns}");
@@ -210,7 +210,7 @@ fn a_table_of_another_form() {
 #[test]
 fn what_they_made_for_once_every_is_refused() {
     let server = Postgres::shared();
-    let shared = Shared::new(&server, "onces");
+    let shared = Shared::new(server, "onces");
     let once = ["run", "--once-every", "1h", "true"];
     let refused = |why: &str| {
         let refused = shared.ask(&once);

@@ -67,7 +67,7 @@ fn a_pooler_that_resets_nothing() {
 #[test]
 fn looking_leaves_nothing_behind() {
     let server = Postgres::shared();
-    let pooler = Pooler::with(&server, "transaction", "default_pool_size = 1\n");
+    let pooler = Pooler::with(server, "transaction", "default_pool_size = 1\n");
     let name = lock_name("looked");
     let own = binary(&server.url()).args([&name, "run", "true"]).output();
     assert!(own.expect("it runs").status.success());

@@ -19,7 +19,7 @@ fn user(server: &Postgres, name: &str) {
 #[test]
 fn it_is_shown_nowhere() {
     let server = Postgres::shared();
-    user(&server, "cat");
+    user(server, "cat");
     let with = server.url_as(&format!("cat:{SECRET}"), "jobs");
     let option = format!(
         "{}&sslmode=disable",
@@ -104,7 +104,7 @@ fn it_is_shown_nowhere() {
 #[test]
 fn ps_does_not_show_it() {
     let server = Postgres::shared();
-    user(&server, "dan");
+    user(server, "dan");
     let holder = Journal::new(&server.url(), "ps");
     let held = holder.run(&[], 60, &[]);
     holder.wait_for(1);
@@ -142,7 +142,7 @@ fn ps_does_not_show_it() {
 #[test]
 fn the_command_inherits_the_variable_and_nothing_more() {
     let server = Postgres::shared();
-    user(&server, "eve");
+    user(server, "eve");
     let url = server.url_as(&format!("eve:{SECRET}"), "jobs");
     let print = &["run", "sh", "-c", "echo backend=$RESOURCELOCK_BACKEND"];
     let had = output(binary(&url).arg(lock_name("inherit")).args(print));

@@ -155,7 +155,7 @@ fn a_table_that_is_locked() {
 #[test]
 fn a_job_without_a_table_knows_its_hold() {
     let server = Postgres::shared();
-    let url = bare(&server, "bareown");
+    let url = bare(server, "bareown");
     let journal = Journal::new(&url, "own");
     let program = binary("").get_program().to_string_lossy().into_owned();
     let script = r#""$0" "$1" run true 2>/dev/null; echo $?; "$0" "$1" run --same-process-ok echo in; "$0" "$1" state -q --mine; echo $?

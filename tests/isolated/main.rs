@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/tested.rs"]
+mod tested;
 
 mod full_table;
 mod storm_commands;

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/tested.rs"]
+mod tested;
 
 mod alerts;
 mod bad_input;

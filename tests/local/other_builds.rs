@@ -62,14 +62,15 @@ fn each_follows_the_other_that_was_killed_and_is_told() {
         let (command, _) = begun(&mut holder);
         let mut waiter = LineChild::spawn(second.arg(lock.name()).args(HOLD));
         wait_for_waiters(&lock, 1);
+        let is_named = || {
+            let state = lock.state();
+            state.holders.iter().any(|holder| holder.bound_pid == Some(command))
+        };
+        // The command may be quicker than the note of its PID.
+        wait_until("the table names the command", is_named);
         signal(holder.id(), Signal::SIGKILL);
         holder.wait();
-        wait_until("what is left is seen to hold it", || {
-            lock.state()
-                .holders
-                .iter()
-                .any(|holder| holder.bound_pid == Some(command))
-        });
+        assert!(is_named(), "what is left holds it");
         assert_eq!(waiter.try_line(), None, "the command still runs");
         signal(command, Signal::SIGKILL);
         assert_eq!(begun(&mut waiter).1, "[1]");

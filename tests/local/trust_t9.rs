@@ -86,7 +86,7 @@ rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 const ADVICE: [(&str, usize); 12] = [
     ("src/cli/usage.rs", 2),
     ("src/commands/doctor.rs", 1),
-    ("src/commands/doctor/cycles.rs", 1),
+    ("src/commands/support/cycles.rs", 1),
     ("src/commands/doctor/dev_shm.rs", 1),
     ("src/commands/doctor/objects.rs", 3),
     ("src/commands/get.rs", 1),

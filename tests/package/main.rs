@@ -4,6 +4,8 @@
 mod common;
 #[path = "../engine_common/mod.rs"]
 mod engine_common;
+#[path = "../common/tested.rs"]
+mod tested;
 
 mod package_cargo;
 mod package_deb;

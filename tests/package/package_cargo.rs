@@ -1,12 +1,13 @@
 //! `cargo install --path .`, and the crate that `cargo package` makes.
 
-use crate::common::{TestLock, binary, printed};
+use crate::common::lock::own_binary;
+use crate::common::{TestLock, printed};
 use std::path::Path;
 use std::process::Command;
 
 /// Cargo in this package, offline, reusing what has already been built.
 pub fn cargo(arguments: &[&str]) -> Command {
-    let target = Path::new(binary().get_program())
+    let target = Path::new(own_binary().get_program())
         .parent()
         .unwrap()
         .parent()

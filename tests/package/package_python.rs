@@ -1,6 +1,7 @@
 //! The Python package: built and installed with pip into an environment of its own, where `python/tests/` runs.
 
-use crate::common::{binary, example, peer, printed};
+use crate::common::lock::own_binary;
+use crate::common::{example, peer, printed};
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::postgres::Postgres;
 use std::env;
@@ -22,7 +23,11 @@ fn python() -> Command {
     // With maturin.
     let mut path = vec![python.parent().unwrap().to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let target = Path::new(binary().get_program()).ancestors().nth(2).unwrap().to_owned();
+    let target = Path::new(own_binary().get_program())
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned();
     let mut command = Command::new(python);
     // Cargo has said them of this test. Some crates are built anew if they differ.
     for (name, _) in env::vars_os() {

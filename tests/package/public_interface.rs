@@ -3,7 +3,7 @@
 //! `BLESS=1 cargo test --all-features --test package public_interface` rewrites the list.
 
 use super::package_cargo::cargo;
-use crate::common::binary;
+use crate::common::lock::own_binary;
 use std::fs;
 use std::path::Path;
 
@@ -76,7 +76,7 @@ fn lines(page: &str) -> Vec<String> {
 fn public_interface_is_the_committed_one() {
     let output = cargo(&["doc", "--no-deps", "--all-features"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let target = Path::new(binary().get_program())
+    let target = Path::new(own_binary().get_program())
         .parent()
         .and_then(Path::parent)
         .unwrap()

@@ -46,24 +46,19 @@ mod lock {
     pub mod inspect {
         pub mod snapshot;
     }
-
-    pub mod testing {
-        pub mod model {
-            mod actor;
-            #[path = "../../../../weak/src/scenarios.rs"]
-            pub mod scenarios;
-        }
-    }
 }
 
+#[path = "../../model/src/actor.rs"]
+#[allow(dead_code, unused_imports)]
+mod actor;
 mod armv8;
 mod mutant;
 mod mutants;
+mod scenarios;
 mod suite;
 mod trace;
 mod world;
 
-use lock::testing::model::scenarios;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -1,6 +1,6 @@
 //! The protocol: who gets the lock next, and what is repaired after a crash. Pure: every access to the shared objects,
 //! the clock and other processes goes through [`World`], so that the same code runs on the real table and under the
-//! model checker (`src/lock/testing/model.rs`), which stops or kills a process between any two actions.
+//! model checker (`model/`), which stops or kills a process between any two actions.
 //!
 //! # Objects
 //! The *semaphore* is glibc's semaphore word, shared with users of the Python module. The *table* is the latch, a few

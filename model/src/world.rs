@@ -6,17 +6,17 @@
 //! next visible one (on fields and descriptions, which the latch guards, and on words of the dead) belong to the same
 //! step; a crash may come after any of them.
 
-use super::actor::{self, Phase, SLOTS};
-use super::states::{MARK, State};
-use super::{Mutant, Rules};
+use crate::actor::{self, Phase, SLOTS};
 use crate::lock::protocol::queue::{Field, Kind, World};
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::types::Ended;
+use crate::states::{MARK, State};
+use crate::{Mutant, Rules};
 use std::cell::{Cell, RefCell};
 
 /// Why a run ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The step is over.
     Cut,
     /// The latch is taken.
@@ -25,36 +25,36 @@ pub(super) enum Stop {
 
 /// How far to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Far {
+pub(crate) struct Far {
     /// Visible actions.
-    pub(super) visible: u32,
+    pub(crate) visible: u32,
     /// Changes, visible or not.
-    pub(super) changes: u32,
+    pub(crate) changes: u32,
     /// Give up on a latch that is taken.
-    pub(super) give_up: bool,
+    pub(crate) give_up: bool,
 }
 
 impl Far {
-    pub(super) const STEP: Far = Far {
+    pub(crate) const STEP: Far = Far {
         visible: 1,
         changes: u32::MAX,
         give_up: false,
     };
-    pub(super) const END: Far = Far {
+    pub(crate) const END: Far = Far {
         visible: u32::MAX,
         ..Far::STEP
     };
 }
 
 /// The outcome of one run.
-pub(super) struct Ran {
-    pub(super) state: State,
+pub(crate) struct Ran {
+    pub(crate) state: State,
     /// How many changes it made.
-    pub(super) changes: u32,
+    pub(crate) changes: u32,
 }
 
 /// Runs process `me` on; `None` = it cannot.
-pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> Option<Ran> {
+pub(crate) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> Option<Ran> {
     let process = &mut state.processes[me];
     let phase = process.phase.clone();
     let kind = process.kind;
@@ -121,7 +121,7 @@ pub(super) fn advance(rules: &Rules, mut state: State, me: usize, far: Far) -> O
 }
 
 /// Runs one of the protocol's functions to its end, outside the phases.
-pub(super) fn whole<R>(
+pub(crate) fn whole<R>(
     rules: &Rules,
     state: &State,
     me: usize,
@@ -140,34 +140,34 @@ pub(super) fn whole<R>(
 }
 
 /// See the module.
-pub(super) struct Replay<'a> {
-    pub(super) rules: &'a Rules,
-    pub(super) me: usize,
+pub(crate) struct Replay<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) me: usize,
     state: RefCell<State>,
     log: RefCell<Vec<u32>>,
     at: Cell<usize>,
-    pub(super) left: Cell<Far>,
+    pub(crate) left: Cell<Far>,
     changes: Cell<u32>,
 }
 
 /// Whether other processes can notice or disturb an action.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Hidden,
     Visible,
 }
 
 impl Replay<'_> {
-    pub(super) fn number(&self) -> u8 {
+    pub(crate) fn number(&self) -> u8 {
         self.me as u8 + 1
     }
 
-    pub(super) fn mutant(&self, mutant: Mutant) -> bool {
+    pub(crate) fn mutant(&self, mutant: Mutant) -> bool {
         self.rules.mutant == Some(mutant)
     }
 
     /// One action: answered from the log, or done now.
-    pub(super) fn act(
+    pub(crate) fn act(
         &self,
         seen: impl FnOnce(&State) -> Seen,
         change: bool,
@@ -486,7 +486,7 @@ fn unit(field: Field) -> u64 {
 }
 
 /// The number of slots, as the table stores it.
-pub(super) fn slots(state: &State) -> u32 {
+pub(crate) fn slots(state: &State) -> u32 {
     match state.fields[Field::Slots as usize] {
         0 => SLOTS,
         stored => stored as u32,

@@ -1,10 +1,10 @@
 //! What others than the protocol do to the state (foreign users of the semaphore, SIGKILL), and the ghost state that
 //! goes with the protocol's changes: is each of them allowed?
 
-use super::actor::Phase;
-use super::states::{Foreign, MARK, RECORDS, State};
+use crate::actor::Phase;
 use crate::lock::protocol::queue::Field;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
+use crate::states::{Foreign, MARK, RECORDS, State};
 
 impl State {
     /// Somebody else has raised the semaphore from 0 to 1 (or higher).
@@ -23,7 +23,7 @@ impl State {
     }
 
     /// A foreign process takes the free semaphore, as sem_wait(3) does.
-    pub(super) fn foreign_take(&mut self) {
+    pub(crate) fn foreign_take(&mut self) {
         let value = self.semaphore.value();
         self.foreign.holds = true;
         // (1, ours) → (0, ours) before any process of ours could check cannot be told from a hold of ours, and a value
@@ -34,7 +34,7 @@ impl State {
     }
 
     /// The foreign holder releases it.
-    pub(super) fn foreign_release(&mut self) {
+    pub(crate) fn foreign_release(&mut self) {
         self.foreign = Foreign {
             posting: self.foreign.posting,
             ..Foreign::default()
@@ -43,7 +43,7 @@ impl State {
     }
 
     /// sem_post(3).
-    pub(super) fn post(&mut self) {
+    pub(crate) fn post(&mut self) {
         let closed = self.semaphore.value() == 0;
         self.semaphore = self.semaphore.with(self.semaphore.value() + 1, self.semaphore.mark());
         if closed {
@@ -52,7 +52,7 @@ impl State {
     }
 
     /// SIGKILL. `child`: the command that it runs lives on.
-    pub(super) fn crash(&mut self, p: usize, child: bool) {
+    pub(crate) fn crash(&mut self, p: usize, child: bool) {
         let process = &mut self.processes[p];
         if process.saw_force && self.latch == p as u8 + 1 && self.semaphore.mark() == MARK {
             // No living process has seen it.
@@ -76,7 +76,7 @@ impl State {
     }
 
     /// Process `p` is about to check its request, `own`.
-    pub(super) fn checks(&mut self, p: usize, own: Word) {
+    pub(crate) fn checks(&mut self, p: usize, own: Word) {
         let is_newer = |k: &usize| {
             let other = self.words[*k];
             matches!(other.stage(), Stage::Waiting | Stage::Stalled) && own.is_before(other)
@@ -85,7 +85,7 @@ impl State {
     }
 
     /// Process `p` has accepted an offer. Did none of those wait that came to replace it, and were there before?
-    pub(super) fn accepted(&mut self, p: usize) {
+    pub(crate) fn accepted(&mut self, p: usize) {
         let newer = self.processes[p].newer;
         if (0..RECORDS).any(|k| newer & 1 << k != 0 && !self.is_gone(k)) {
             self.break_invariant(9);
@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Process `me` reads the semaphore. The first time in a latch section, what it reads has been seen.
-    pub(super) fn semaphore_read(&mut self, me: usize) {
+    pub(crate) fn semaphore_read(&mut self, me: usize) {
         let process = &mut self.processes[me];
         if !process.read {
             process.read = true;
@@ -103,7 +103,7 @@ impl State {
     }
 
     /// Process `me` changes the semaphore.
-    pub(super) fn semaphore_changed(&mut self, me: usize, to: SemaphoreWord) {
+    pub(crate) fn semaphore_changed(&mut self, me: usize, to: SemaphoreWord) {
         if to.value() > 1 {
             self.break_invariant(8);
         }
@@ -117,7 +117,7 @@ impl State {
     }
 
     /// Process `me` has changed a request's word.
-    pub(super) fn word_changed(&mut self, me: usize, i: usize, from: Word, to: Word) {
+    pub(crate) fn word_changed(&mut self, me: usize, i: usize, from: Word, to: Word) {
         let owner = self.records[i].owner;
         let own = usize::from(owner) == me + 1;
         let gone = self.is_gone(i);
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// A holder that was told of a death clears the mark: it has repaired what that one left.
-    pub(super) fn recovered(&mut self, told: u8) {
+    pub(crate) fn recovered(&mut self, told: u8) {
         if told == self.unrepaired {
             self.unrepaired = 0;
         }

@@ -1,8 +1,8 @@
 //! Runs the checker, reports what it explored, and prints a counter-example for people.
 
-use super::states::State;
-use super::{Action, Mutant, Rules};
 use crate::lock::protocol::word::Stage;
+use crate::states::State;
+use crate::{Action, Mutant, Rules};
 use stateright::{Checker, HasDiscoveries, Model};
 use std::io::Write;
 
@@ -12,7 +12,7 @@ fn say(text: &str) {
 }
 
 /// Explores everything. No property may be violated.
-pub(super) fn verify(name: &str, rules: Rules) {
+pub(crate) fn verify(name: &str, rules: Rules) {
     let start = std::time::Instant::now();
     let checker = rules
         .clone()
@@ -44,7 +44,7 @@ pub(super) fn verify(name: &str, rules: Rules) {
 }
 
 /// The mutant must violate `property`.
-pub(super) fn refute(name: &str, rules: Rules, mutant: Mutant, property: &'static str) {
+pub(crate) fn refute(name: &str, rules: Rules, mutant: Mutant, property: &'static str) {
     let rules = Rules {
         mutant: Some(mutant),
         ..rules

@@ -1,31 +1,31 @@
 //! The model's state: the shared objects, the processes, and what only the checker knows (*ghost* state: who believes
 //! that it holds the lock, and which beliefs a forced release excuses).
 
-use super::actor::Phase;
+use crate::actor::Phase;
 use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind};
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use std::hash::{Hash, Hasher};
 
 /// At most so many processes...
-pub(super) const PROCESSES: usize = 5;
+pub(crate) const PROCESSES: usize = 5;
 /// ...and request records.
-pub(super) const RECORDS: usize = 5;
+pub(crate) const RECORDS: usize = 5;
 /// The table's mark on the semaphore.
-pub(super) const MARK: u16 = 0xbeef;
+pub(crate) const MARK: u16 = 0xbeef;
 
 /// What one request's record says besides its word.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Record {
-    pub(super) kind: Kind,
+pub(crate) struct Record {
+    pub(crate) kind: Kind,
     /// The number, from 1, of the process on whose life it depends; 0 = none (a detached hold).
-    pub(super) owner: u8,
-    pub(super) token: u64,
+    pub(crate) owner: u8,
+    pub(crate) token: u64,
     /// The offer was made a while ago.
-    pub(super) overdue: bool,
+    pub(crate) overdue: bool,
     /// The detached hold has expired.
-    pub(super) expired: bool,
+    pub(crate) expired: bool,
     /// Ghost: the semaphore has been released by force since this was granted.
-    pub(super) forced: bool,
+    pub(crate) forced: bool,
 }
 
 impl Record {
@@ -41,34 +41,34 @@ impl Record {
 
 /// One process of ours.
 #[derive(Debug, Clone)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// For reading counter-examples. It does not change when processes are sorted, and is not part of the state.
-    pub(super) name: u8,
-    pub(super) alive: bool,
+    pub(crate) name: u8,
+    pub(crate) alive: bool,
     /// The command that it ran lives on without it.
-    pub(super) child: bool,
-    pub(super) kind: Kind,
-    pub(super) phase: Phase,
+    pub(crate) child: bool,
+    pub(crate) kind: Kind,
+    pub(crate) phase: Phase,
     /// The answers of the phase's actions so far.
-    pub(super) log: Vec<u32>,
+    pub(crate) log: Vec<u32>,
     /// Requests that it may still make.
-    pub(super) rounds: u8,
+    pub(crate) rounds: u8,
     /// Ghost: the hold that it believes it has.
-    pub(super) hold: Option<(usize, Word)>,
+    pub(crate) hold: Option<(usize, Word)>,
     /// Ghost: that hold was ended, or the semaphore was released, by force.
-    pub(super) excused: bool,
+    pub(crate) excused: bool,
     /// Ghost: who was waiting when its latch section began, and has been since (one bit per record).
-    pub(super) waiting: u8,
+    pub(crate) waiting: u8,
     /// Ghost: the later requests that were waiting when it began to check its own, and are so still (one bit per record).
-    pub(super) newer: u8,
+    pub(crate) newer: u8,
     /// Ghost: it is in the latch.
-    pub(super) inside: bool,
+    pub(crate) inside: bool,
     /// Ghost: it has read the semaphore in its latch section...
-    pub(super) read: bool,
+    pub(crate) read: bool,
     /// ...and was the first to see a forced release.
-    pub(super) saw_force: bool,
+    pub(crate) saw_force: bool,
     /// The death that it was told of when it was granted the lock, and has not repaired; 0 = none.
-    pub(super) told: u8,
+    pub(crate) told: u8,
 }
 
 impl Process {
@@ -87,7 +87,7 @@ impl Process {
     }
 
     /// True if it, or the command that it runs, is alive and believes that it holds the lock.
-    pub(super) fn believes(&self) -> bool {
+    pub(crate) fn believes(&self) -> bool {
         self.hold.is_some() && (self.alive || self.child)
     }
 }
@@ -108,51 +108,51 @@ impl Hash for Process {
 
 /// Users of the Python module, as far as they matter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     /// One of them believes that it holds the lock.
-    pub(super) holds: bool,
+    pub(crate) holds: bool,
     /// That belief does not count: the lock was released by force, or taken when no process of ours could know.
-    pub(super) excused: bool,
+    pub(crate) excused: bool,
     /// One has seen the value 0 and is about to post.
-    pub(super) posting: bool,
+    pub(crate) posting: bool,
 }
 
 /// What may still happen in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Budget {
-    pub(super) crashes: u8,
-    pub(super) forces: u8,
-    pub(super) takes: u8,
-    pub(super) posts: u8,
-    pub(super) detaches: u8,
-    pub(super) ticks: u8,
+pub(crate) struct Budget {
+    pub(crate) crashes: u8,
+    pub(crate) forces: u8,
+    pub(crate) takes: u8,
+    pub(crate) posts: u8,
+    pub(crate) detaches: u8,
+    pub(crate) ticks: u8,
 }
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Number of the process inside, from 1.
-    pub(super) latch: u8,
-    pub(super) latch_sleepers: bool,
-    pub(super) semaphore: SemaphoreWord,
-    pub(super) words: [Word; RECORDS],
-    pub(super) records: [Record; RECORDS],
+    pub(crate) latch: u8,
+    pub(crate) latch_sleepers: bool,
+    pub(crate) semaphore: SemaphoreWord,
+    pub(crate) words: [Word; RECORDS],
+    pub(crate) records: [Record; RECORDS],
     /// Indexed by [`Field`](crate::lock::protocol::queue::Field).
-    pub(super) fields: [u64; 8],
-    pub(super) processes: [Process; PROCESSES],
-    pub(super) foreign: Foreign,
-    pub(super) left: Budget,
-    pub(super) clock: u64,
+    pub(crate) fields: [u64; 8],
+    pub(crate) processes: [Process; PROCESSES],
+    pub(crate) foreign: Foreign,
+    pub(crate) left: Budget,
+    pub(crate) clock: u64,
     /// Ghost: the semaphore has been released by force, and no latch section has read it since.
-    pub(super) force_unseen: bool,
+    pub(crate) force_unseen: bool,
     /// Ghost: the last token that was granted.
-    pub(super) last_token: u64,
+    pub(crate) last_token: u64,
     /// The deaths that were marked so far; each is a number in place of the token. Counted only where that is explored.
-    pub(super) deaths: u8,
+    pub(crate) deaths: u8,
     /// Ghost: the last holder that died and whose mark stands for damage that nobody has repaired; 0 = none.
-    pub(super) unrepaired: u8,
+    pub(crate) unrepaired: u8,
     /// The invariants that an action has broken, one bit each.
-    pub(super) broken: u16,
+    pub(crate) broken: u16,
 }
 
 impl Hash for State {
@@ -210,7 +210,7 @@ impl Hasher for Fold {
 }
 
 impl State {
-    pub(super) fn new(kinds: &[Kind], rounds: u8, left: Budget) -> Self {
+    pub(crate) fn new(kinds: &[Kind], rounds: u8, left: Budget) -> Self {
         let process = |p: usize| Process {
             name: p as u8,
             alive: p < kinds.len(),
@@ -247,27 +247,27 @@ impl State {
         }
     }
 
-    pub(super) fn break_invariant(&mut self, number: u16) {
+    pub(crate) fn break_invariant(&mut self, number: u16) {
         self.broken |= 1 << number;
     }
 
     /// True if the process with this number (from 1) runs or could run again.
-    pub(super) fn is_alive(&self, number: u8) -> bool {
+    pub(crate) fn is_alive(&self, number: u8) -> bool {
         self.process(number).is_some_and(|process| process.alive)
     }
 
-    pub(super) fn process(&self, number: u8) -> Option<&Process> {
+    pub(crate) fn process(&self, number: u8) -> Option<&Process> {
         self.processes.get(usize::from(number).checked_sub(1)?)
     }
 
     /// True if all that keeps this request alive is gone.
-    pub(super) fn is_gone(&self, i: usize) -> bool {
+    pub(crate) fn is_gone(&self, i: usize) -> bool {
         let owner = self.records[i].owner;
         owner != 0 && self.process(owner).is_none_or(|p| !p.alive && !p.child)
     }
 
     /// Forgets what no longer matters, and sorts the processes: states that differ only in their names are one state.
-    pub(super) fn canonical(mut self, sort: bool) -> Self {
+    pub(crate) fn canonical(mut self, sort: bool) -> Self {
         if self.latch == 0 {
             for (word, record) in self.words.iter().zip(&mut self.records) {
                 if word.stage() == Stage::Vacant {

@@ -1,14 +1,14 @@
 //! What has to be true in each state: which holds are compatible, and that nobody is forgotten.
 
-use super::actor::Phase;
-use super::states::{MARK, Process, State};
-use super::world::{Far, Ran, advance, slots, whole};
-use super::{Mutant, Rules};
+use crate::actor::Phase;
 use crate::lock::protocol::queue::{Kind, Sweep, check};
 use crate::lock::protocol::word::Stage;
+use crate::states::{MARK, Process, State};
+use crate::world::{Far, Ran, advance, slots, whole};
+use crate::{Mutant, Rules};
 
 /// Invariant 1.
-pub(super) fn exclusive(rules: &Rules, state: &State) -> bool {
+pub(crate) fn exclusive(rules: &Rules, state: &State) -> bool {
     let words = state.words.iter().zip(&state.records);
     let active = words
         .filter(|(word, _)| word.is_active())
@@ -34,7 +34,7 @@ fn compatible(kinds: impl Iterator<Item = Kind> + Clone, slots: u32) -> bool {
 }
 
 /// Invariant 2.
-pub(super) fn semaphore_taken(state: &State) -> bool {
+pub(crate) fn semaphore_taken(state: &State) -> bool {
     let owned = state.semaphore.value() == 0 && state.semaphore.mark() == MARK;
     let words = state.words.iter().zip(&state.records);
     owned
@@ -46,7 +46,7 @@ pub(super) fn semaphore_taken(state: &State) -> bool {
 
 /// Invariant 5: if nobody holds the lock, or only holders that it can be shared with, each running waiter gets it
 /// although all others sleep for ever; and so does a process that requests it only now.
-pub(super) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
+pub(crate) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
     if state.is_alive(state.latch) {
         return true; // it will leave; or it is stopped inside: then the waiters time out
     }
@@ -118,7 +118,7 @@ fn served_alone(rules: &Rules, state: &State, me: usize) -> bool {
 }
 
 /// Invariant 9: after a crash in the latch, a second repair finds nothing more to do.
-pub(super) fn repair_settles(rules: &Rules, state: &State) -> bool {
+pub(crate) fn repair_settles(rules: &Rules, state: &State) -> bool {
     if state.latch == 0 || state.is_alive(state.latch) || rules.latch_alone {
         return true;
     }

@@ -1,5 +1,5 @@
 //! What a process of ours does, as phases: the compositions of the protocol's functions in `acquire/acquisition.rs`,
-//! `acquire/queued.rs`, `acquire/release.rs`, and [`Real::in_latch`](crate::lock::shm::real_world::Real::in_latch). Between
+//! `acquire/queued.rs`, `acquire/release.rs`, and `Real::in_latch`. Between
 //! two phases only the request's place and word are remembered.
 
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};
@@ -8,14 +8,14 @@ use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::types::Ended;
 
 /// A process's request: its record, and its word when it was made.
-pub(super) type Mine = (usize, Word);
+pub(crate) type Mine = (usize, Word);
 
 /// The number of slots of all slot requests.
-pub(super) const SLOTS: u32 = 2;
+pub(crate) const SLOTS: u32 = 2;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Between two requests.
     Idle,
     /// Requests the lock in the latch; `queue`: joins the queue if need be.
@@ -50,7 +50,7 @@ pub(super) enum Phase {
 }
 
 /// Runs a phase from its beginning; returns the next one.
-pub(super) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Phase, W::Stop> {
+pub(crate) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Phase, W::Stop> {
     Ok(match *phase {
         Phase::Ask { queue } => {
             let ask = Ask {

@@ -1,10 +1,10 @@
 //! The latch under the checker: in one step with what follows, or (where it is explored by itself) by single actions.
 
-use super::Mutant;
-use super::states::State;
-use super::world::{Replay, Seen, Stop};
+use crate::Mutant;
 use crate::lock::protocol::latch::{LatchWorld, SLEEPERS, Slept};
 use crate::lock::protocol::word::Stage;
+use crate::states::State;
+use crate::world::{Replay, Seen, Stop};
 
 /// The id of any other process in a log: processes are sorted, so it keeps no numbers.
 const OTHER: u32 = 99;
