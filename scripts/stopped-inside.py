@@ -19,7 +19,7 @@ LATCH = 64  # see `Header` in src/lock/shm/layout.rs
 
 def main(program, tries):
     name = f"stopped-inside-{os.getpid()}"
-    table = f"/dev/shm/resourcelock2.{name}"
+    table = f"/dev/shm/resourcelock3.{name}"
     environment = {word: value for word, value in os.environ.items() if not word.startswith("RESOURCELOCK_")}
     start = lambda: os.posix_spawnp(program, [program, name, "run", "-n", "true"], environment)
     lives = []

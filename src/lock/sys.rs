@@ -6,7 +6,7 @@ use nix::NixPath;
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -175,10 +175,12 @@ impl<T: ?Sized> Mapping<T> {
 }
 
 impl<T: Shared> Mapping<T> {
-    /// Has every page ready: a later access, whose value this is not about, does not have to wait for the kernel.
-    pub(crate) fn touch(&self) {
+    /// Has the pages with these bytes ready: a later access, whose value this is not about, does not have to wait for the
+    /// kernel.
+    pub(crate) fn touch(&self, bytes: &Range<u64>) {
         const PAGE: usize = 4096;
-        for at in (0..self.len).step_by(PAGE) {
+        let [start, end] = [bytes.start, bytes.end].map(|at| usize::try_from(at).unwrap_or(self.len).min(self.len));
+        for at in (start..end).step_by(PAGE) {
             // SAFETY: within the mapping; `T` consists of atomics, so that a byte of it can be read at any time.
             unsafe { self.at.as_ptr().cast::<u8>().add(at).read_volatile() };
         }

@@ -18,6 +18,8 @@ pub const STALLED: u32 = 4;
 
 /// Fields of the header of 64 bits.
 pub const SEMAPHORE_INODE: usize = 16;
+/// How many pages of both histories have their space, of 32 bits each.
+pub const ROOM: usize = 24;
 pub const NEXT_TICKET: usize = 72;
 pub const NEXT_TOKEN: usize = 80;
 pub const HIGH_WATER: usize = 88;
@@ -108,7 +110,8 @@ impl Forged {
                 self.put(at + 80, &what.to_ne_bytes());
             }
         }
-        self.header(HISTORY_NEXT, HISTORY as u64)
+        self.header(ROOM, 11 | 3 << 32)
+            .header(HISTORY_NEXT, HISTORY as u64)
             .header(GAVE_UP_NEXT, GAVE_UP as u64)
     }
 

@@ -55,7 +55,7 @@ fn names_that_cannot_be() {
         }
     }
     for name in [&own, &of_a_flag, &of_a_table, &of_a_later_table] {
-        for file in [name.clone(), format!("sem.{name}"), format!("resourcelock2.{name}")] {
+        for file in [name.clone(), format!("sem.{name}"), format!("resourcelock3.{name}")] {
             assert!(!Path::new("/dev/shm").join(&file).exists(), "{file} was created");
         }
     }

@@ -379,7 +379,7 @@ fn doctor_finds_and_mends() {
          {python} -c \"import posix_ipc; posix_ipc.Semaphore('/high').release()\"
          $RL fine get -q; $RL fine unget -q
          $RL open get -q; chmod 644 /dev/shm/sem.open
-         cp /dev/shm/resourcelock2.fine /dev/shm/resourcelock7.other; cp /dev/shm/resourcelock2.fine \"/dev/shm/resourcelock.first one\"
+         cp /dev/shm/resourcelock3.fine /dev/shm/resourcelock7.other; cp /dev/shm/resourcelock3.fine \"/dev/shm/resourcelock.first one\"
          $RL doctor; echo status $?; echo ------; $RL doctor --fix; echo status $?; echo ------; $RL doctor
          $RL dead state -q || echo dead is free; $RL high state | grep value || echo value is right",
         python = python.display()

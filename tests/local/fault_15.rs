@@ -26,7 +26,7 @@ fn findings(lock: &TestLock, options: &[&str]) -> (Option<i32>, Vec<Value>) {
 fn a_note_is_no_problem() {
     let output = in_private_shm(
         "$RL a run -- true; $RL doctor && $RL doctor -q && $RL doctor --json
-         cp /dev/shm/resourcelock2.a /dev/shm/resourcelock7.a; $RL doctor; echo status $?
+         cp /dev/shm/resourcelock3.a /dev/shm/resourcelock7.a; $RL doctor; echo status $?
          $RL b get -q; chmod 640 /dev/shm/sem.b; $RL doctor; echo status $?",
     );
     let text = text(&output);

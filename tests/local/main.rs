@@ -78,6 +78,7 @@ mod run_signals;
 mod run_status;
 mod run_terminal;
 mod several_locks;
+mod size;
 mod stop;
 mod stop_command;
 mod stopped_inside;

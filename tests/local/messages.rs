@@ -62,7 +62,7 @@ const CASES: [(&str, &str); 48] = [
     ),
     ("", "resourcelock a/b get"),
     ("", "resourcelock '' get"),
-    ("", "resourcelock resourcelock2.bus get"),
+    ("", "resourcelock resourcelock3.bus get"),
     ("", "resourcelock bus get --group nonexistent-group"),
     ("", "resourcelock bus get --owner nonexistent-user"),
     ("", "resourcelock bus get --backend ''"),
@@ -76,7 +76,7 @@ const CASES: [(&str, &str); 48] = [
     ("head -c 7 /dev/zero > /dev/shm/sem.bus", "resourcelock bus get"),
     ("head -c 16 /dev/zero > /dev/shm/sem.bus", "resourcelock bus get"),
     (
-        "resourcelock bus get -q; : > /dev/shm/resourcelock2.bus",
+        "resourcelock bus get -q; : > /dev/shm/resourcelock3.bus",
         "resourcelock bus unget",
     ),
     (

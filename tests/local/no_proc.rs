@@ -20,7 +20,7 @@ fn a_lock_is_made_and_used() {
     );
     assert_eq!(
         said,
-        "inside\nagain\nlocked\n7\nfree\nbus\nresourcelock2.bus\nsem.bus\n"
+        "inside\nagain\nlocked\n7\nfree\nbus\nresourcelock3.bus\nsem.bus\n"
     );
 }
 

@@ -60,7 +60,7 @@ fn forge(name: &str, owner: User, semaphore: &[u8], taken: bool, table: &Forged)
     put(&path, &word);
     let inode = fs::metadata(&path).unwrap().ino();
     put(
-        &shm.join(format!("resourcelock2.{name}")),
+        &shm.join(format!("resourcelock3.{name}")),
         &table.clone().for_semaphore(inode),
     );
     put(&shm.join(name), b"2026-01-01 00:00:00.000000 - forged\0");
@@ -370,7 +370,7 @@ fn a_member_of_a_group_against_another() {
         fs::write("/dev/shm/garbage", vec![7; 200_000]).unwrap();
         let mut write = machine.program(BOB, "sh");
         std::os::unix::process::CommandExt::gid(&mut write, I2C);
-        write.args(["-c", "cat /dev/shm/garbage > /dev/shm/resourcelock2.scan"]);
+        write.args(["-c", "cat /dev/shm/garbage > /dev/shm/resourcelock3.scan"]);
         assert!(finished(&mut write).status.success());
         for user in [ALICE, BOB] {
             assert_eq!(status(&mut by(user, &["run", "-n", "-E", "0", "--", "true"])), 125);

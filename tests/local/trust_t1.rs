@@ -239,7 +239,7 @@ fn whose_a_new_lock_is() {
             let mut run = machine.command(caller);
             run.args(options).args([&name, "run", "--", "true"]);
             assert_eq!(answer(&mut run), (Some(0), String::new(), String::new()), "{options:?}");
-            for part in ["sem.", "", "resourcelock2."] {
+            for part in ["sem.", "", "resourcelock3."] {
                 let file = fs::metadata(Path::new("/dev/shm").join(format!("{part}{name}"))).unwrap();
                 assert_eq!(
                     (file.uid(), file.gid(), file.mode() & 0o777),
@@ -495,7 +495,7 @@ fn what_is_shared_with_everybody_under_another_name() {
     Machine::run(|machine| {
         for owner in [ROOT, ALICE] {
             make_for_everybody(machine, owner, "shared");
-            let own = ["sem.", "", "resourcelock2."].map(|part| format!("/dev/shm/{part}shared"));
+            let own = ["sem.", "", "resourcelock3."].map(|part| format!("/dev/shm/{part}shared"));
             for path in &own {
                 let link = path.replace("shared", "nightly");
                 let linked = answer(machine.program(MALLORY, "ln").args([path, &link]));

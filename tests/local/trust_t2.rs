@@ -170,6 +170,11 @@ impl Cell {
         LockName::new(format!("cell-{}", self.number)).unwrap()
     }
 
+    /// A table that an older version has made for the caller's lock.
+    fn is_older_table(&self) -> bool {
+        matches!(self.kind, Kind::Table | Kind::ShortTable) && self.owner() == self.caller
+    }
+
     fn owner(&self) -> User {
         match self.whose {
             Whose::Stranger => MALLORY,
@@ -619,8 +624,10 @@ impl Tried<'_> {
         let (cell, what) = (self.cell, self.what());
         let object = cell.path();
         let may_change = |path: &PathBuf| match self.words {
-            // A table of another version is only read.
-            _ if cell.place == Place::OlderTable && *path == object => false,
+            // A table of another version is only read, and goes with the lock.
+            _ if cell.place == Place::OlderTable && *path == object => {
+                self.words[0] == "remove" && cell.is_older_table()
+            }
             ["run" | "get", ..] => cell.is_used(),
             ["unget"] => cell.is_lock(),
             ["remove", ..] if cell.is_lock() => true,
@@ -633,7 +640,7 @@ impl Tried<'_> {
                 continue;
             }
             assert!(
-                cell.paths().contains(path) && may_change(path),
+                (cell.paths().contains(path) || *path == object) && may_change(path),
                 "{} has changed: {what}",
                 path.display()
             );
@@ -839,7 +846,7 @@ fn a_second_name_that_others_may_have_made() {
                 }
                 fs::remove_file(&link).unwrap();
                 let delete_others = |lock: &str| {
-                    for part in [lock.to_owned(), format!("resourcelock2.{lock}")] {
+                    for part in [lock.to_owned(), format!("resourcelock3.{lock}")] {
                         fs::remove_file(Path::new("/dev/shm").join(part)).unwrap();
                     }
                 };
@@ -876,7 +883,7 @@ fn a_second_name_that_others_may_have_made() {
 fn a_lock_that_is_half_made() {
     Machine::run(|machine| {
         for (owner, user) in [(ROOT, ALICE), (PI, ALICE), (PI, ROOT)] {
-            for part in ["", "resourcelock2."] {
+            for part in ["", "resourcelock3."] {
                 let name = format!("{}{part}", owner.name());
                 let name = name.trim_end_matches('.');
                 let run = |user: User| {

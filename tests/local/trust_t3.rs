@@ -47,7 +47,7 @@ fn where_a_note_ends() {
                     .status
                     .success()
             );
-            fs::remove_file(shm("resourcelock2.bus")).unwrap();
+            fs::remove_file(shm("resourcelock3.bus")).unwrap();
             fs::write(shm("bus"), &content).unwrap();
             let what = format!("{} bytes, a note: {is_note}", content.len());
             let output = finished(machine.command(ROOT).args(["bus", "run", "-n", "--", "echo", "ran"]));
@@ -110,7 +110,7 @@ fn what_remove_leaves() {
             fs::hard_link(shm("bus"), shm("backup")).unwrap();
             let output = finished(machine.command(ROOT).arg("bus").args(words));
             assert_eq!(output.status.code(), Some(125), "{words:?}: {output:?}");
-            assert_eq!(listed(), ["backup", "bus", "resourcelock2.bus", "sem.bus"]);
+            assert_eq!(listed(), ["backup", "bus", "resourcelock3.bus", "sem.bus"]);
             for file in listed() {
                 fs::remove_file(shm(&file)).unwrap();
             }

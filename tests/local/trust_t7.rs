@@ -152,7 +152,7 @@ fn forge(name: &str, owner: User, semaphore: &[u8], table: Forged) {
     let path = shm.join(format!("sem.{name}"));
     put(&path, semaphore);
     let inode = fs::metadata(&path).unwrap().ino();
-    put(&shm.join(format!("resourcelock2.{name}")), &table.for_semaphore(inode));
+    put(&shm.join(format!("resourcelock3.{name}")), &table.for_semaphore(inode));
     put(&shm.join(name), b"2026-01-01 00:00:00.000000 - forged\0");
 }
 

@@ -64,10 +64,10 @@ $RL "$NAME" history; $RL "$NAME" history --svg -; $RL "$NAME" history --html -; 
 $RL "$NAME" run -- sh -c 'kill -SEGV $$'; $RL "$NAME" run --recover false -- true; $RL "$NAME" unget
 $RL get "$NAME"; $RL "$NAME" frobnicate; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
 chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
-chmod 640 "/dev/shm/resourcelock2.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
-echo short > "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
-rm "/dev/shm/resourcelock2.${NAME#/}"; mkdir "/dev/shm/resourcelock2.${NAME#/}"; $RL "$NAME" get; $RL doctor
-rmdir "/dev/shm/resourcelock2.${NAME#/}"; rm /dev/shm/*
+chmod 640 "/dev/shm/resourcelock3.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
+echo short > "/dev/shm/resourcelock3.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
+rm "/dev/shm/resourcelock3.${NAME#/}"; mkdir "/dev/shm/resourcelock3.${NAME#/}"; $RL "$NAME" get; $RL doctor
+rmdir "/dev/shm/resourcelock3.${NAME#/}"; rm /dev/shm/*
 touch /dev/shm/"resourcelock.${NAME#/}"; $RL "$NAME" run -- true; $RL doctor; rm "/dev/shm/resourcelock.${NAME#/}"
 chown 4321:4321 /dev/shm/*; $RL "$NAME" run -- true; $RL "$NAME" state --mine; chgrp 0 /dev/shm/*; chmod 660 /dev/shm/*
 $RL "$NAME" run -- true; chown 0:0 /dev/shm/*; chmod 666 /dev/shm/*; $RL "$NAME" run -- true; chmod 755 .; touch program
@@ -76,7 +76,7 @@ setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user 
 chown 1234 /dev/shm/*; setpriv --reuid 4321 --regid 4321 --clear-groups unshare --user --map-root-user ./program "$NAME" get
 chown 0:0 /dev/shm/*; chmod 777 /dev/shm; $RL "$NAME" run -- true; $RL doctor; chmod 1777 /dev/shm
 ln "/dev/shm/sem.${NAME#/}" /dev/shm/other; $RL "$NAME" get; rm /dev/shm/other
-rm "/dev/shm/resourcelock2.${NAME#/}"; printf '\1\2' > "/dev/shm/${NAME#/}"; $RL "$NAME" get; $RL doctor
+rm "/dev/shm/resourcelock3.${NAME#/}"; printf '\1\2' > "/dev/shm/${NAME#/}"; $RL "$NAME" get; $RL doctor
 rm /dev/shm/*; mkfifo "/dev/shm/sem.${NAME#/}"; $RL "$NAME" get
 "#;
 
@@ -114,7 +114,7 @@ const MENDED: [&str; 9] = [
     "resourcelock --owner 4321 ",
     "resourcelock --group ",
     "resourcelock --mode 666 ",
-    "rm -r /dev/shm/resourcelock2.",
+    "rm -r /dev/shm/resourcelock3.",
     "rm /dev/shm/resourcelock.",
     "rm /dev/shm/sem.",
     "rm /dev/shm/",
@@ -245,7 +245,7 @@ fn advice_is_pasted_into_real_shells() {
             assert_eq!(executed.len(), lines.len(), "{shell:?}: {lines:#?}: {executed:?}");
             for (line, words) in lines.iter().zip(&executed) {
                 assert!(line.starts_with(&words[0]), "{shell:?}: {line}: {words:?}");
-                let files = ["sem.", "", "resourcelock2.", "resourcelock."];
+                let files = ["sem.", "", "resourcelock3.", "resourcelock."];
                 let meant = files.map(|prefix| format!("/dev/shm/{prefix}{name}")).to_vec();
                 let meant = [meant, vec![(*name).to_owned(), format!("/{name}")]].concat();
                 let named = words.iter().filter(|word| meant.contains(word)).count();

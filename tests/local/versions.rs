@@ -1,7 +1,7 @@
 //! Another version of this program, whose table has another layout, runs beside this one: each sees the other as a user
 //! of the semaphore.
 
-use crate::common::{LineChild, TestLock, printed, printed_in_private_shm, wait_until};
+use crate::common::{LineChild, TestLock, in_private_shm, printed, printed_in_private_shm, wait_until};
 use std::fs::{self, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
@@ -144,13 +144,42 @@ fn they_take_turns() {
     assert!(rounds > 0);
 }
 
-/// If there already is a table of the first version, ours gets another mark.
+/// If there already are tables of older versions, ours gets another mark.
 #[test]
 fn marks_differ() {
-    // Both versions keep the mark in the same place.
-    let script = "$RL a run -- true; mark=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock2.a)
-         cp /dev/shm/resourcelock2.a /dev/shm/resourcelock.b
-         $RL b run -- true; other=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock2.b)
-         [ $mark != $other ] && echo differ";
-    assert_eq!(printed_in_private_shm(script), "differ\n");
+    // All versions keep the mark in the same place.
+    let script = r#"
+        older() { printf "reslock$1$2\0\0\0\0\0\0" > "$3"; }
+        $RL a run -- true; mark=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock3.a)
+        for i in 1 2 3 4 5 6 7 8; do
+            older '\001' "$(printf '\\%03o\\%03o' $((mark % 256)) $((mark / 256)))" /dev/shm/resourcelock.b
+            older '\002' "$(printf '\\%03o\\%03o' $i 1)" /dev/shm/resourcelock2.b
+            $RL b run -- true; other=$(od -An -tu2 -j8 -N2 /dev/shm/resourcelock3.b)
+            [ $mark != $other ] && [ $other != $((256 + i)) ] || echo the same
+            $RL b remove > /dev/null
+        done
+        ls /dev/shm"#;
+    assert_eq!(printed_in_private_shm(script), "a\nresourcelock3.a\nsem.a\n");
+}
+
+/// The table of an older version goes with its lock, whoever has used that last; another program's file, or another user's,
+/// stays.
+#[test]
+fn older_tables_are_removed_with_the_lock() {
+    let script = r#"
+        older() { { printf "reslock\00$1"; head -c 196600 /dev/zero; } > "/dev/shm/resourcelock$2.$3"; }
+        for lock in a b c d; do $RL $lock run -q -- true; older 2 2 $lock; done
+        older 1 '' a; rm /dev/shm/resourcelock3.b; chown 1 /dev/shm/resourcelock2.c
+        echo other > /dev/shm/resourcelock2.d; $RL prune --idle 0 | sed 's/last used [0-9:]*, //'
+        ls /dev/shm; rm /dev/shm/*
+        $RL held get -q; older 2 2 held; $RL held remove 2> /dev/null; echo "status $?"; ls /dev/shm; $RL held remove --force; ls /dev/shm"#;
+    let output = in_private_shm(script);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "a: removed, 404 KiB\nb: removed, 200 KiB\nc: removed, 20 KiB\nd: removed, 20 KiB\n4 locks removed, 644 KiB\n\
+         resourcelock2.c\nresourcelock2.d\nstatus 125\nheld\nresourcelock2.held\nresourcelock3.held\nsem.held\n\
+         held: removed\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

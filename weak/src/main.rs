@@ -18,11 +18,13 @@ mod lock {
         pub mod deferred_log;
         pub mod ending;
         pub mod events;
+        pub mod growth;
         pub mod latched;
         pub mod layout;
         pub mod lifelines;
         pub mod real_world;
         pub mod request;
+        pub mod room;
         pub mod semaphore_word;
 
         pub mod beacon {

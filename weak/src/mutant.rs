@@ -1,4 +1,4 @@
-//! What is changed in this run: orderings weaker than the shipped ones, or one of two faults that have nothing to do
+//! What is changed in this run: orderings weaker than the shipped ones, or one of three faults that have nothing to do
 //! with orderings.
 
 use crate::lock::protocol::latch::SLEEPERS;

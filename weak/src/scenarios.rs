@@ -3,11 +3,12 @@
 use super::actor::{Mine, Phase, run};
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::latch::{Entry, enter, leave};
-use crate::lock::protocol::queue::{self, Field, Sweep, World as _};
+use crate::lock::protocol::queue::{self, Ask, Asked, Field, Sweep, World as _};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::events::watch;
 use crate::lock::shm::layout::pack_what;
+use crate::lock::shm::room::Part;
 use crate::lock::sys::atomic::Ordering::Relaxed;
 use crate::lock::sys::{self, Watched, life};
 use crate::lock::types::{Detached, Ended};
@@ -64,6 +65,9 @@ scenarios! {
     token_after_force 4 6;
     ring_entry_overwritten 1 2;
     ring_entries_in_order 2 3;
+    grow_in_two_threads 4 6;
+    grow_the_queue 2 3;
+    grow_the_history 2 3;
     detach_and_die 4 6;
     snapshot_of_a_detached_hold 4 6;
     expiry_of_another_clock 4 6;
@@ -732,6 +736,103 @@ fn ring_entries_in_order() {
                 complete,
                 "an end that is recorded would be reported as missed"
             );
+        }),
+    ]);
+}
+
+fn small_world() -> Arc<World> {
+    World::new(Form {
+        rings: true,
+        small: true,
+        ..Form::default()
+    })
+}
+
+/// One thread of a process makes room for a record; another one touches what is in reach.
+fn grow_in_two_threads() {
+    let world = small_world();
+    let process = Arc::new(Process::new(&world, 1));
+    let other = process.clone();
+    finish([
+        thread::spawn(move || assert!(other.objects.table.add_records().is_ok_and(|added| added))),
+        thread::spawn(move || process.objects.table.touch(Part::Records)),
+    ]);
+}
+
+/// The first page has two records: of A, who reads twice. B, who is to write, makes room and queues there; A, who has not
+/// made sure of B's page, releases.
+fn grow_the_queue() {
+    let world = World::new(Form {
+        small: true,
+        ..Form::default()
+    });
+    let a = Process::new(&world, 1).shared().patient();
+    let b = Process::new(&world, 2).patient();
+    let holds = [prepared(&a), prepared(&a)];
+    finish([
+        spawn(a, move |a| {
+            holds.map(|mine| release_as_shipped(a, mine)).into_iter().collect()
+        }),
+        spawn(b, grow_and_take),
+    ]);
+}
+
+/// As `Phase::Release`, in the latch as it is shipped.
+fn release_as_shipped(process: &Process, (i, word): Mine) {
+    process.world().read();
+    let done = process.real().in_latch(|real, wakes| {
+        let owned = queue::settle(real)?;
+        queue::let_go(real, i, word)?;
+        queue::dispatch(real, None, owned, false, wakes)
+    });
+    assert_eq!(done, Ok(()));
+}
+
+fn grow_and_take(process: &Process) {
+    let table = &process.objects.table;
+    let ask = Ask {
+        kind: process.kind(),
+        slots: 0,
+        queue: true,
+    };
+    let (i, word) = loop {
+        match process.real().in_latch(|real, wakes| queue::request(real, ask, wakes)) {
+            Ok(Asked::Full) => assert!(table.add_records().is_ok_and(|added| added)),
+            Ok(Asked::Queued { i, word } | Asked::Granted { i, word, .. }) => break (i, word),
+            other => panic!("{other:?}"),
+        }
+    };
+    table.touch(Part::Records);
+    for _ in 0..=NAPS {
+        if let Some(token) = process.real().own_token(i, word) {
+            assert!(token > TOKEN + 1, "granted without a token");
+            return process.world().touch();
+        }
+        let _ = queue::poll(&process.real(), i, word);
+        thread::yield_now();
+    }
+}
+
+/// Two holds end; the history has room for one at first, which a reader finds whether or not it has grown.
+fn grow_the_history() {
+    let world = small_world();
+    let [a, b, reader] = [1, 2, 3].map(|id| Process::new(&world, id).patient());
+    let record = |process: &Process| {
+        let done = process.real().in_latch(|real, _| {
+            let table = &real.objects.table;
+            table.record_end(&ending(table.header.history_next.load(Relaxed) + 1));
+            Ok(())
+        });
+        assert_eq!(done, Ok(()));
+    };
+    record(&a);
+    finish([
+        spawn(b, record),
+        spawn(reader, |reader| {
+            let found = snapshot::history_from(&reader.objects.table, 0);
+            reader.objects.table.touch(Part::History);
+            let first = found.first().map(|first| first.sequence);
+            assert_eq!(first, Some(0), "nothing was overwritten, but the first end is missing");
         }),
     ]);
 }

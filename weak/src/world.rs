@@ -5,10 +5,12 @@ use crate::lock::protocol::word::SemaphoreWord;
 use crate::lock::shm::layout::{Layout, PackedRequester};
 use crate::lock::shm::real_world::Real;
 use crate::lock::shm::request::Request;
+use crate::lock::shm::room::{Part, Reach};
 use crate::lock::shm::semaphore_word::Count;
-use crate::lock::sys::atomic::{AtomicU8, AtomicU32, AtomicU64, Fill, orderings};
+use crate::lock::sys::atomic::{AtomicU8, AtomicU32, AtomicU64, Fill, Ordering::Relaxed as Plain, orderings};
 use crate::lock::sys::life;
 use crate::lock::types::Mode;
+use crate::mutant;
 use crate::trace;
 use loom::cell::UnsafeCell;
 use std::ops::Deref;
@@ -49,6 +51,8 @@ pub(crate) struct Form {
     pub(crate) lifelines: bool,
     /// The rings of what has ended.
     pub(crate) rings: bool,
+    /// Only the table's first pages have space. Otherwise all have.
+    pub(crate) small: bool,
 }
 
 /// See the module.
@@ -57,6 +61,8 @@ pub(crate) struct World {
     count: Count,
     /// By id: 1 if that process's beacon is out.
     out: Vec<AtomicU32>,
+    /// By page of the table: 1 if the kernel has allocated it.
+    space: Vec<AtomicU32>,
     /// What the lock protects.
     payload: UnsafeCell<u64>,
 }
@@ -93,7 +99,7 @@ impl World {
         for kind in &mut layout.kinds {
             *kind = AtomicU8::modelled("kind", 0);
         }
-        for record in &mut layout.requests {
+        for record in &mut layout.all_records {
             record.ticket = AtomicU64::modelled("ticket", 0);
             record.token = AtomicU64::modelled("token", 0);
             record.holder = AtomicU32::modelled("holder", 0);
@@ -108,12 +114,21 @@ impl World {
         if form.rings {
             layout.header.history_next = AtomicU64::modelled("next end", 0);
             layout.header.gave_up_next = AtomicU64::modelled("next that gave up", 0);
-            for past in layout.history.iter_mut().chain(&mut layout.gave_up) {
+            for past in layout.all_history.iter_mut().chain(&mut layout.all_gave_up) {
                 past.sequence = AtomicU64::modelled("sequence", 0);
                 past.ticket = AtomicU64::modelled("ticket of the past", 0);
                 past.token = AtomicU64::modelled("token of the past", 0);
             }
         }
+        let room = |part: Part| {
+            if form.small {
+                part.at_first()
+            } else {
+                part.pages().len() as u32
+            }
+        };
+        layout.header.history_room = AtomicU32::modelled("room of the history", room(Part::History));
+        layout.header.gave_up_room = AtomicU32::modelled("room of those that gave up", room(Part::GaveUp));
         let word = AtomicU64::modelled("semaphore", SemaphoreWord::new(1, 0, 0).0);
         Arc::new(Self {
             layout,
@@ -121,6 +136,17 @@ impl World {
                 word: if form.futexes { word.with_futex() } else { word },
             },
             out: (0..PROCESSES).map(|_| AtomicU32::modelled("beacon out", 0)).collect(),
+            space: (0..Part::GaveUp.pages().end)
+                .map(|page| {
+                    let has_space = |part: Part| {
+                        (part.pages().start..)
+                            .take(part.at_first() as usize)
+                            .any(|at| at == page)
+                    };
+                    let is_first = Part::ALL.into_iter().any(has_space);
+                    AtomicU32::modelled("space", (is_first || !form.small).into())
+                })
+                .collect(),
             payload: UnsafeCell::new(0),
         })
     }
@@ -175,10 +201,7 @@ impl Process {
                     ownership: Ownership { uid: None },
                 },
                 note: Note,
-                table: Table {
-                    world: world.clone(),
-                    path: PathBuf::new(),
-                },
+                table: Table::new(world),
                 id,
             },
             request: Request {
@@ -291,9 +314,47 @@ impl Deref for Semaphore {
 pub(crate) struct Table {
     world: Arc<World>,
     pub(crate) path: PathBuf,
+    pub(crate) reach: Reach,
 }
 
 impl Table {
+    /// Opens it.
+    fn new(world: &Arc<World>) -> Self {
+        let reach = Part::ALL.map(|part| {
+            let pages = part.pages();
+            let has_space = |page: &u32| world.space[*page as usize].load(Plain) != 0;
+            let known = pages.take_while(has_space).count();
+            AtomicU32::modelled("reach", part.fit(known as u32) as u32)
+        });
+        Self {
+            world: world.clone(),
+            path: PathBuf::new(),
+            reach: Reach(reach),
+        }
+    }
+
+    /// Has the kernel allocate these pages.
+    /// Fault `no reach`: what others have allocated does not come into reach.
+    pub(crate) fn assure(&self, part: Part, pages: u32) -> std::io::Result<()> {
+        let last = part.pages().take(pages as usize).last();
+        if mutant::is("no reach") && last.is_some_and(|page| self.world.space[page as usize].load(Plain) != 0) {
+            return Ok(());
+        }
+        for page in part.pages().take(pages as usize) {
+            self.world.space[page as usize].store(1, Plain);
+        }
+        self.reach.extend(part, pages);
+        Ok(())
+    }
+
+    /// Touches all that is in reach. Without space that would be a SIGBUS.
+    pub(crate) fn touch(&self, part: Part) {
+        for page in part.pages().take(self.reach.of(part)) {
+            let has_space = self.world.space[page as usize].load(Plain) != 0;
+            assert!(has_space, "page {page} has no space");
+        }
+    }
+
     pub(crate) fn mark(&self) -> u16 {
         MARK
     }

@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// With less than this, it counts as full: a table has a few hundred KiB.
+/// With less than this, it counts as full: a lock takes up 20 KiB or more, and grows.
 const SCARCE: u64 = 4 << 20;
 /// The same of files: a lock has three.
 const SCARCE_FILES: u64 = 30;

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn the_lock_is_named_as_the_shell_wants_it() {
         let error = Error::Damaged {
-            path: "/dev/shm/resourcelock2.a b".into(),
+            path: "/dev/shm/resourcelock3.a b".into(),
             what: "it has 7 bytes where a table has more".to_owned(),
             owner: None,
         };

@@ -281,10 +281,10 @@ mod tests {
     #[test]
     fn lines_of_maps() {
         let line =
-            "7f0c8a400000-7f0c8a42b000 rw-s 00000000 00:1a 4242                       /dev/shm/resourcelock2.b us";
-        assert!(maps_file(line, 4242, "/dev/shm/resourcelock2.b us"));
-        assert!(!maps_file(line, 4243, "/dev/shm/resourcelock2.b us"));
-        assert!(!maps_file(line, 4242, "/dev/shm/resourcelock2.b"));
+            "7f0c8a400000-7f0c8a42b000 rw-s 00000000 00:1a 4242                       /dev/shm/resourcelock3.b us";
+        assert!(maps_file(line, 4242, "/dev/shm/resourcelock3.b us"));
+        assert!(!maps_file(line, 4243, "/dev/shm/resourcelock3.b us"));
+        assert!(!maps_file(line, 4242, "/dev/shm/resourcelock3.b"));
         assert!(!maps_file("", 0, ""));
     }
 }

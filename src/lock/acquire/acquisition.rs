@@ -37,7 +37,8 @@ enum Try {
     Granted(Hold),
     Queued(usize, Word),
     Busy,
-    Full,
+    /// All records are in use. With the reason why there cannot be more, unless there are as many as there can be.
+    Full(Option<Error>),
     /// In use with this other number of slots.
     SlotsDiffer(u32),
     /// The table stayed busy for a turn.
@@ -131,6 +132,8 @@ struct Acquisition<'h, 'o> {
     swept: bool,
     /// Which holders are checked next, if the table is full.
     cursor: usize,
+    /// The user was told that there is no space for more requests.
+    told_of_space: bool,
 }
 
 impl<'h, 'o> Acquisition<'h, 'o> {
@@ -171,6 +174,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             last_check: false,
             swept: false,
             cursor: 0,
+            told_of_space: false,
             on_wait: &options.on_wait,
             options,
         })
@@ -211,7 +215,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             Try::Granted(hold) => self.granted(current, hold),
             Try::Queued(i, word) => self.queued(current, i, word),
             Try::Busy => self.busy(current),
-            Try::Full => Ok(self.full(current)),
+            Try::Full(no_space) => self.full(current, no_space),
             Try::SlotsDiffer(in_use) => self.slots_differ(&current, in_use),
             Try::Latched(not_done) => self.latched(current, not_done),
         }
@@ -245,7 +249,11 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 }
                 Ok((Asked::Queued { i, word }, _)) => Try::Queued(i, word),
                 Ok((Asked::Busy, _)) => Try::Busy,
-                Ok((Asked::Full, _)) => Try::Full,
+                Ok((Asked::Full, _)) => match objects.table.add_records() {
+                    Ok(true) => continue,
+                    Ok(false) => Try::Full(None),
+                    Err(source) => Try::Full(Some(objects.table.no_space(source))),
+                },
                 Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
                 Err(not_done) if not_done.is_lasting() => {
                     if opened == REOPENS {
@@ -351,24 +359,33 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         Ok(Next::Again)
     }
 
-    /// All records are in use, perhaps by the dead.
-    fn full(&mut self, current: Locked<'h>) -> Next {
+    /// All records are in use, perhaps by the dead. If there is no space for more, that is an error when its time is up.
+    fn full(&mut self, current: Locked<'h>, no_space: Option<Error>) -> Result<Next> {
         let objects = &current.objects;
         self.note_conflict(objects);
         self.now = sys::monotonic();
         if let Some(what) = table_full::visit_due(objects, self.now, &mut self.cursor) {
             visit_now(objects, what);
             if self.now < self.deadline || !std::mem::replace(&mut self.last_check, true) {
-                return Next::Again;
+                return Ok(Next::Again);
             }
         }
         drop(current);
         if self.now >= self.deadline {
-            return self.not_in_time();
+            return no_space.map_or_else(|| Ok(self.not_in_time()), Err);
+        }
+        if let Some(error) = no_space
+            && !std::mem::replace(&mut self.told_of_space, true)
+        {
+            let name = self.handle.name();
+            log::warn!(
+                "<{name}> waits outside the queue until there is space: {}",
+                error.with_source()
+            );
         }
         self.nap(self.deadline.min(self.now.saturating_add(table_full::TRY_NS)));
         self.check_paths = Some(true);
-        Next::Again
+        Ok(Next::Again)
     }
 
     /// The lock is in use with another number of slots, perhaps by the dead.
@@ -407,6 +424,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         let table = &current.objects.table;
         let now = sys::monotonic();
         let real = Real::new(&current.objects, now, now.saturating_add(LATCH_TURN_NS));
+        table.make_room(&table.gave_up());
         // Busy, stale or gone: then the history does without it.
         let _ = real.in_latch(|_, _| {
             table.record_gave_up(&self.request.gave_up(0, now, how));

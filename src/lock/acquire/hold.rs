@@ -115,7 +115,7 @@ impl Hold {
 
     /// Its record; none in a table that is damaged.
     pub(crate) fn record(&self) -> Option<&Record> {
-        self.objects.table.requests.get(self.i)
+        self.objects.table.records().get(self.i)
     }
 
     /// True if the table still says so.

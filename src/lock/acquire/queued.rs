@@ -296,7 +296,7 @@ impl<'a> Queued<'a> {
     fn leave(&self, now: u64, why: Leave) -> Waited {
         let real = Real::new(self.objects, now, now.saturating_add(LATCH_TURN_NS));
         // Before leaving: afterwards the record may be another request's.
-        let record = self.objects.table.requests.get(self.i);
+        let record = self.objects.table.records().get(self.i);
         let ticket = record.map_or(0, |record| record.ticket.load(Relaxed));
         let left = queue::withdraw(&real, self.i, self.word).unwrap_or(Poll::Dropped);
         if left == Poll::Granted && why == Leave::TimeIsUp {
@@ -306,6 +306,9 @@ impl<'a> Queued<'a> {
             let _ = queue::let_go(&real, self.i, self.word);
         }
         let _mine = self.handle.current();
+        if why.ending().is_some() {
+            self.objects.table.make_room(&self.objects.table.gave_up());
+        }
         // Busy, stale or gone: what is left undone, the next check by another waiter will do.
         let done = real.in_latch(|real, wakes| {
             if let Some(how) = why.ending() {

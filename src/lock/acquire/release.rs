@@ -76,7 +76,7 @@ impl Handle {
             let holders = snapshot::holders(objects);
             let (i, word, holder) = holders.iter().find(|(_, _, holder)| meant(holder))?;
             // The token once more: another request may have taken the record since.
-            let record = objects.table.requests.get(*i)?;
+            let record = objects.table.records().get(*i)?;
             let same = holder.token == Some(record.token.load(Relaxed));
             same.then_some(Which::One(*i, *word))
         })?;
@@ -102,7 +102,7 @@ impl Handle {
                 return Ok(false);
             };
             let forced = Cell::new(false);
-            let how = |i: usize| match table.requests.get(i) {
+            let how = |i: usize| match table.records().get(i) {
                 Some(record) if record.holder.load(Relaxed) != 0 => {
                     forced.set(true);
                     Ended::Forced

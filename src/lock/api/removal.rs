@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// How many times a remover checks, every [`REMOVAL_CHECK`], whether a waiter of the semaphore has taken it.
 const TURN_CHECKS: u32 = 25;
 
+/// What the table of any version begins with.
+const TABLE: &[u8] = b"reslock";
+
 /// What [`remove`] has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -249,6 +252,7 @@ fn delete(handle: &Handle) -> Result<()> {
     let name = handle.name();
     let objects = handle.current().objects.clone();
     let owner = objects.semaphore.ownership.uid;
+    delete_older_tables(name, owner);
     let deleted = delete_file(&name.semaphore_path())
         .and_then(|()| delete_note(name, owner))
         .and_then(|()| delete_file(&name.table_path()));
@@ -261,6 +265,27 @@ fn delete(handle: &Handle) -> Result<()> {
     wake_everybody(&objects.table);
     handle.leave_everything();
     Ok(())
+}
+
+/// The tables that older versions of this library have made for a lock of this owner.
+fn older_tables(name: &LockName, owner: Option<u32>) -> impl Iterator<Item = PathBuf> {
+    name.older_table_paths().into_iter().filter(move |path| {
+        let table = files::open_if_there(path, false).ok().flatten();
+        table.is_some_and(|table| {
+            Some(table.facts.owner) == owner
+                && table.facts.links == 1
+                && files::beginning(&table, path, TABLE.len()).is_ok_and(|bytes| bytes == TABLE)
+        })
+    })
+}
+
+/// Deletes them. The lock is taken for its removal, so nobody holds it in them; whoever still uses such a version makes a
+/// new one.
+fn delete_older_tables(name: &LockName, owner: Option<u32>) {
+    for path in older_tables(name, owner) {
+        // If that is not possible, the lock is gone all the same.
+        let _ = delete_file(&path);
+    }
 }
 
 /// Deletes a file, if it exists.

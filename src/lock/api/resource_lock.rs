@@ -153,8 +153,8 @@ impl ResourceLock {
         }
     }
 
-    /// The ended requests, oldest first: up to the last 256 holds, and the last 64 requests that gave up. Blocks as
-    /// [`state`](Self::state).
+    /// The ended requests, oldest first: those of the last 24 hours, up to 256 holds and 64 requests that gave up, and at
+    /// least the last 23 of each, if there was space in /dev/shm. Blocks as [`state`](Self::state).
     ///
     /// # Errors
     /// [`Error::Unsupported`] on an engine, which keeps none; else as [`state`](Self::state).

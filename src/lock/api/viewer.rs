@@ -94,7 +94,7 @@ impl Viewer {
         }
     }
 
-    /// The ended requests, oldest first: up to the last 256 holds, and the last 64 requests that gave up.
+    /// The ended requests, oldest first: see [`HistoryRecord`].
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) on an engine, which keeps none; else as [`state`](Self::state).

@@ -7,6 +7,7 @@ use crate::lock::protocol::queue::World;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::Ending;
+use crate::lock::shm::growth::Ring;
 use crate::lock::shm::layout::{LINGERS, Past, REQUESTS, Record, unpack_end, unpack_text, unpack_what};
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
@@ -152,7 +153,11 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
         Some(most) => first_ones(table, top, most),
     };
     table.renew(&table.kinds[..top]);
-    table.renew(&table.requests[..top]);
+    if !table.reaches_used_records() {
+        // If it cannot, the table is damaged, and its last requests are not shown.
+        let _ = table.reach_used_records();
+    }
+    table.renew(table.used_records());
     let mut seen = Vec::new();
     for i in records {
         for _ in 0..TRIES {
@@ -160,7 +165,7 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
             if word.stage() == Stage::Vacant {
                 break;
             }
-            let record = &table.requests[i];
+            let Some(record) = table.records().get(i) else { break };
             let granted = record.granted.load(Relaxed);
             let queued = record.queued.load(Relaxed);
             let held = word.stage() == Stage::Held;
@@ -206,7 +211,7 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
                 break;
             }
             table.renew(&table.kinds[i]);
-            table.renew(&table.requests[i]);
+            table.renew(record);
         }
     }
     table.renew(&table.header.next_ticket);
@@ -482,11 +487,15 @@ fn expired(objects: &Objects) -> Vec<Ending> {
     let top = top.min(REQUESTS);
     table.renew(&table.words[..top]);
     table.renew(&table.kinds[..top]);
-    table.renew(&table.requests[..top]);
+    if !table.reaches_used_records() {
+        let _ = table.reach_used_records();
+    }
+    table.renew(table.used_records());
     let one = |i: usize| {
+        let record = table.records().get(i)?;
         let word = Word(table.words[i].load(WORD_LOAD));
         let over = word.stage() == Stage::Held && real.is_expired(i) == Ok(true);
-        let ending = over.then(|| real.ending(i, &table.requests[i], Ended::Expired))?;
+        let ending = over.then(|| real.ending(i, record, Ended::Expired))?;
         fence(COPIED);
         table.renew(&table.words[i]);
         // If it has changed, somebody has just dropped it.
@@ -495,10 +504,27 @@ fn expired(objects: &Objects) -> Vec<Ending> {
     (0..top).filter_map(one).collect()
 }
 
-fn ring(table: &Table, records: &[Past], next: u64, from: u64) -> Vec<HistoryRecord> {
-    let first = next.saturating_sub(records.len() as u64).max(from);
+/// The entry with this number, or the one where it would be. The ring may have had fewer pages when it was written.
+fn entry<'t>(table: &Table, ring: &Ring<'_>, entries: &'t [Past], number: u64) -> Option<&'t Past> {
+    let at = |pages: u32| entries.get(number.checked_rem(ring.part.fit(pages) as u64)? as usize);
+    let is_it = |entry: &&Past| {
+        table.renew(&entry.sequence);
+        entry.sequence.load(Relaxed) == number.wrapping_add(1)
+    };
+    let pages = ring.part.needed(entries.len());
+    (1..=pages).rev().filter_map(at).find(is_it).or_else(|| at(pages))
+}
+
+/// The last entries of a ring, from the one with this number on: as many as it has, and at most so many.
+fn ring(table: &Table, ring: &Ring<'_>, from: u64, most: u64) -> Vec<HistoryRecord> {
+    let next = ring.next.load(NEXT_LOAD);
+    // After that: whoever added the last entry had made room before.
+    table.renew(ring.room);
+    let entries = table.reach_ring(ring);
+    let entries = entries.get(..ring.part.fit(ring.room())).unwrap_or(entries);
+    let first = next.saturating_sub(most.min(entries.len() as u64)).max(from);
     (first..next)
-        .filter_map(|number| past(table, records.get(number as usize % records.len())?, number))
+        .filter_map(|number| past(table, entry(table, ring, entries, number)?, number))
         .collect()
 }
 
@@ -528,36 +554,25 @@ pub(crate) fn history(objects: &Objects) -> Vec<HistoryRecord> {
 /// The ended holds, from this number on, oldest first.
 pub(crate) fn history_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     table.look();
-    ring(table, &table.history, table.header.history_next.load(NEXT_LOAD), from)
+    ring(table, &table.history(), from, u64::MAX)
 }
 
 /// When the request that ended last did, with the lock or without.
 pub(crate) fn last_end(table: &Table) -> Option<SystemTime> {
-    let header = &table.header;
-    let [hold, gave_up] = [
-        (&table.history[..], &header.history_next),
-        (&table.gave_up[..], &header.gave_up_next),
-    ]
-    .map(|(records, next)| {
-        let next = next.load(NEXT_LOAD);
-        ring(table, records, next, next.saturating_sub(1))
-            .first()
-            .map(|record| record.ended)
-    });
+    let last = |ends: Ring<'_>| ring(table, &ends, 0, 1).first().map(|record| record.ended);
+    let [hold, gave_up] = [table.history(), table.gave_up()].map(last);
     hold.max(gave_up)
 }
 
 /// When the hold that ended last was granted.
 fn last_ended_grant(table: &Table) -> Option<SystemTime> {
-    let next = table.header.history_next.load(NEXT_LOAD);
-    let last = ring(table, &table.history, next, next.saturating_sub(1));
-    last.first()?.granted()
+    ring(table, &table.history(), 0, 1).first()?.granted()
 }
 
 /// The requests that gave up, from this number on, oldest first: as [`Ended::gave_up`] says, also in a damaged table.
 pub(crate) fn gave_up_from(table: &Table, from: u64) -> Vec<HistoryRecord> {
     table.look();
-    let mut records = ring(table, &table.gave_up, table.header.gave_up_next.load(NEXT_LOAD), from);
+    let mut records = ring(table, &table.gave_up(), from, u64::MAX);
     for record in records.iter_mut().filter(|record| !record.how.gave_up()) {
         record.how = Ended::TimedOut;
     }

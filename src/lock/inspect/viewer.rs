@@ -64,7 +64,7 @@ impl Viewer {
         Ok(state.unwrap_or_else(|| snapshot::state_of_none(&self.name)))
     }
 
-    /// The ended requests, oldest first: up to the last 256 holds, and the last 64 requests that gave up.
+    /// The ended requests, oldest first: see [`HistoryRecord`].
     pub(crate) fn history(&self) -> Result<Vec<HistoryRecord>> {
         Ok(self.see(Sight::history)?.unwrap_or_default())
     }

@@ -46,6 +46,12 @@ orderings! {
     /// Pairs with [`ENTRY_COMPLETE`].
     ENTRY_LOAD = Acquire;
 
+    /// Noting that pages of the table have their space, after the call that allocates them. Only a process's own threads
+    /// read it.
+    REACH_STORE = Release;
+    /// Pairs with [`REACH_STORE`]: whoever touches a page has it allocated before.
+    REACH_LOAD = Acquire;
+
     /// Between a change and the load of the watchers' bit. Either this load sees the bit, or the watcher sees the change.
     /// Pairs with [`WATCH`].
     ANNOUNCE = SeqCst;

@@ -127,6 +127,10 @@ pub(crate) trait World {
 
     /// How many request records there are.
     fn capacity(&self) -> usize;
+    /// How many of these the caller can use now.
+    fn room(&self) -> usize {
+        self.capacity()
+    }
     /// This table's mark on the semaphore, never 0.
     fn mark(&self) -> u16;
     /// Monotonic clock, nanoseconds.
@@ -244,7 +248,7 @@ pub(crate) enum Asked {
     Queued { i: usize, word: Word },
     /// Taken, and the request is not to be queued.
     Busy,
-    /// All records are in use.
+    /// All records are in use that the caller can use now.
     Full,
     /// In use with another number of slots.
     SlotsDiffer { in_use: u32 },
@@ -328,7 +332,7 @@ fn scan<W: World>(w: &W) -> Result<Scan, W::Stop> {
         }
         s.slot_users |= w.kind(i)? == Kind::Slot;
     }
-    if s.vacant.is_none() && top < w.capacity() {
+    if s.vacant.is_none() && top < w.room() {
         s.vacant = Some(top);
     }
     Ok(s)

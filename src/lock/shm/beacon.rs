@@ -22,7 +22,7 @@
 //! could be found dead. On the semaphore it can light keepers: as long as it lives, a dead command of the same lock
 //! seems alive. A probe for a write lock finds both kinds of lock.
 
-use crate::lock::shm::layout::{KEEPER_LEFT_BEHIND, REQUESTS, Record};
+use crate::lock::shm::layout::KEEPER_LEFT_BEHIND;
 use crate::lock::shm::random::random;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
@@ -33,7 +33,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32};
@@ -68,7 +68,7 @@ impl Beacon {
     pub(crate) fn light(table: &Table) -> Result<Option<Self>> {
         // Between opening and mapping there is a descriptor, which a fork in another thread would copy.
         not_during_a_fork(|| {
-            let Some(file) = open_again(&table.path, table.inode, table.writable)? else {
+            let Some(file) = files::open_again(&table.path, table.inode, table.writable)? else {
                 return Ok(None);
             };
             let open = KeptOpen::new(file.as_fd()).map_err(failed("keep open", &table.path))?;
@@ -76,7 +76,10 @@ impl Beacon {
             let id = lock_a_byte(file.as_fd(), &table.path, libc::F_WRLCK, |id| {
                 table.header.retired.load(Relaxed) == id
                     || table.header.latch.load(Relaxed) & ID_MASK == id
-                    || records(table).iter().any(|record| record.holder.load(Relaxed) == id)
+                    || table
+                        .used_records()
+                        .iter()
+                        .any(|record| record.holder.load(Relaxed) == id)
             })?;
             Ok(Some(Self { id, open }))
         })
@@ -91,22 +94,6 @@ impl Beacon {
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Os { doing, path, source }
-}
-
-/// The records that may be in use.
-fn records(table: &Table) -> &[Record] {
-    let top = usize::try_from(table.header.high_water.load(Relaxed)).unwrap_or(REQUESTS);
-    &table.requests[..top.min(REQUESTS)]
-}
-
-/// Opens a file again, as an open file of its own. `None` = its path leads elsewhere by now.
-fn open_again(path: &Path, inode: u64, writable: bool) -> Result<Option<OwnedFd>> {
-    // By name, then compared. Through /proc it would certainly be the same file, but there may be no /proc.
-    match files::open(path, writable) {
-        Ok(opened) => Ok((opened.inode == inode).then_some(opened.file)),
-        Err(Error::NotFound { .. }) => Ok(None),
-        Err(other) => Err(other),
-    }
 }
 
 /// Lights a beacon on an open file, with a lock of this type; returns its id. `in_table`: true if the table contains
@@ -166,7 +153,9 @@ pub(crate) fn is_out(table: &Table, id: u32) -> bool {
             Ok(true) if table.file.is_ours() => return true,
             Err(_) if table.file.is_ours() => return false,
             Ok(true) | Err(_) => {
-                let fresh = open_again(&table.path, table.inode, table.writable).ok().flatten();
+                let fresh = files::open_again(&table.path, table.inode, table.writable)
+                    .ok()
+                    .flatten();
                 if !fresh.is_some_and(|fresh| table.file.renew(fresh)) {
                     return false;
                 }
@@ -183,7 +172,9 @@ pub(crate) fn is_keeper_out(semaphore: &Semaphore, keeper: u32) -> bool {
         return false;
     }
     // Rarely needed, because the handle's beacon is out first. So no descriptor is kept for it.
-    let file = open_again(&semaphore.path, semaphore.inode, false).ok().flatten();
+    let file = files::open_again(&semaphore.path, semaphore.inode, false)
+        .ok()
+        .flatten();
     file.is_some_and(|file| is_unlocked(file.as_fd(), keeper).unwrap_or(false))
 }
 
@@ -209,13 +200,13 @@ impl Keeper {
     /// Opens the semaphore's file again, and lights a beacon on it. `None` = its path leads elsewhere by now.
     pub(crate) fn light(semaphore: &Semaphore, table: &Table) -> Result<Option<Self>> {
         let path = &semaphore.path;
-        let Some(opened) = open_again(path, semaphore.inode, false)? else {
+        let Some(opened) = files::open_again(path, semaphore.inode, false)? else {
             return Ok(None);
         };
         // Others may have locked the byte for reading, too: so a command that locks all of them keeps nobody from the
         // lock.
         let id = lock_a_byte(opened.as_fd(), path, libc::F_RDLCK, |id| {
-            let mut records = records(table).iter();
+            let mut records = table.used_records().iter();
             records.any(|record| record.keeper.load(Relaxed) & ID_MASK == id)
         })?;
         let high = fcntl(&opened, FcntlArg::F_DUPFD(INHERITED_FROM)).or_else(|_| fcntl(&opened, FcntlArg::F_DUPFD(3)));

@@ -1,7 +1,8 @@
 //! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants.
 
 use crate::lock::protocol::orderings::{ENTRY_BEGUN, ENTRY_COMPLETE, NEXT_STORE};
-use crate::lock::shm::layout::{GAVE_UP, HISTORY, PackedNote, PackedRequester, Past};
+use crate::lock::shm::growth::Ring;
+use crate::lock::shm::layout::{PackedNote, PackedRequester};
 use crate::lock::shm::table::Table;
 use crate::lock::sys::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
@@ -41,43 +42,46 @@ impl Table {
     /// Records the end of a hold.
     pub(crate) fn record_end(&self, hold: &Ending) {
         add(&self.header.held_ns, hold.held_ns);
-        write(&self.header.history_next, &self.history, HISTORY, hold);
+        self.write(&self.history(), hold);
     }
 
     /// Records that a request gave up.
     pub(crate) fn record_gave_up(&self, request: &Ending) {
-        write(&self.header.gave_up_next, &self.gave_up, GAVE_UP, request);
+        self.write(&self.gave_up(), request);
+    }
+
+    /// As the ring's next entry. Nothing, if it has no space at all.
+    fn write(&self, ring: &Ring<'_>, end: &Ending) {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        let entries = ring.entries(self);
+        let number = ring.next.load(Relaxed);
+        let at = number.checked_rem(entries.len() as u64);
+        let Some(past) = at.and_then(|at| entries.get(at as usize)) else {
+            return;
+        };
+        ring.next.store(number.wrapping_add(1), NEXT_STORE);
+        past.sequence.store(0, Relaxed);
+        fence(ENTRY_BEGUN);
+        past.ticket.store(end.ticket, Relaxed);
+        past.token.store(end.token, Relaxed);
+        past.queued_wall_us.store(end.queued_wall_us, Relaxed);
+        past.waited_ns.store(end.waited_ns, Relaxed);
+        past.held_ns.store(end.held_ns, Relaxed);
+        past.ended_wall_us.store(end.ended_wall_us, Relaxed);
+        past.set_requester(end.requester);
+        past.what.store(end.what, Relaxed);
+        past.command_end.store(end.command_end, Relaxed);
+        for (to, &word) in past.note.iter().zip(&end.note) {
+            to.store(word, Relaxed);
+        }
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        past.sequence.store(number.wrapping_add(1), ENTRY_COMPLETE);
     }
 }
 
 /// Adds to a sum that changes in the latch only.
 pub(crate) fn add(sum: &AtomicU64, n: u64) {
     sum.store(sum.load(Relaxed).wrapping_add(n), Relaxed);
-}
-
-fn write(next: &AtomicU64, ring: &[Past], len: usize, end: &Ending) {
-    #[cfg(test)]
-    crate::lock::testing::failpoint::here();
-    let number = next.load(Relaxed);
-    next.store(number.wrapping_add(1), NEXT_STORE);
-    let Some(past) = ring.get(number as usize % len) else {
-        return;
-    };
-    past.sequence.store(0, Relaxed);
-    fence(ENTRY_BEGUN);
-    past.ticket.store(end.ticket, Relaxed);
-    past.token.store(end.token, Relaxed);
-    past.queued_wall_us.store(end.queued_wall_us, Relaxed);
-    past.waited_ns.store(end.waited_ns, Relaxed);
-    past.held_ns.store(end.held_ns, Relaxed);
-    past.ended_wall_us.store(end.ended_wall_us, Relaxed);
-    past.set_requester(end.requester);
-    past.what.store(end.what, Relaxed);
-    past.command_end.store(end.command_end, Relaxed);
-    for (to, &word) in past.note.iter().zip(&end.note) {
-        to.store(word, Relaxed);
-    }
-    #[cfg(test)]
-    crate::lock::testing::failpoint::here();
-    past.sequence.store(number.wrapping_add(1), ENTRY_COMPLETE);
 }

@@ -11,6 +11,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) struct Opened {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
+    /// How many bytes of space it occupies.
+    pub(crate) space: u64,
     pub(crate) facts: Facts,
 }
 
@@ -60,6 +63,8 @@ impl Opened {
 pub(crate) struct NewFile<'a> {
     pub(crate) path: &'a Path,
     pub(crate) size: u64,
+    /// Which of its bytes get their space now; `None` = all.
+    pub(crate) space: Option<&'a [Range<u64>]>,
     /// Its beginning; the rest is zero.
     pub(crate) content: &'a [u8],
     pub(crate) owner: &'a Ownership,
@@ -121,6 +126,16 @@ fn open_leased(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     }
 }
 
+/// Opens a file again, as an open file of its own. `None` = its path leads elsewhere by now.
+pub(crate) fn open_again(path: &Path, inode: u64, writable: bool) -> Result<Option<OwnedFd>> {
+    // By name, then compared. Through /proc it would certainly be the same file, but there may be no /proc.
+    match open(path, writable) {
+        Ok(opened) => Ok((opened.inode == inode).then_some(opened.file)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
 /// Examines a file that is open.
 pub(crate) fn opened(file: OwnedFd, path: &Path) -> Result<Opened> {
     let stat = fstat(&file).map_err(|errno| fail("examine", path, errno))?;
@@ -131,6 +146,7 @@ pub(crate) fn opened(file: OwnedFd, path: &Path) -> Result<Opened> {
         device: stat.st_dev,
         inode: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
+        space: space(&stat),
         facts: facts(&stat),
         file,
     })
@@ -248,7 +264,12 @@ pub(crate) fn rehearse(new: &[NewFile<'_>]) -> Result<()> {
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         match nix::fcntl::open(directory, flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => {
-                fill(&file, one)?;
+                match fill(&file, one) {
+                    Err(Error::Os { source, .. }) if one.space.is_some() && is_refused(&source) => {
+                        fill(&file, &NewFile { space: None, ..*one })?;
+                    }
+                    done => done?,
+                }
                 files.push(file);
             }
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => return Err(fail("create", one.path, errno)),
@@ -291,33 +312,57 @@ fn publish_renamed(new: &NewFile<'_>, directory: &Path) -> Result<()> {
     done
 }
 
-/// Allocates space for the first `size` bytes of a file, which is at least that long.
-pub(crate) fn allocate(file: &OwnedFd, size: usize) -> io::Result<()> {
-    let size = i64::try_from(size).unwrap_or(i64::MAX);
-    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size) {
+/// True if this process may not make the system call, in a sandbox, or because the kernel has none.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// The bytes of space that a file occupies.
+fn space(stat: &FileStat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
+}
+
+/// Allocates space for these bytes of a file, which is at least that long.
+pub(crate) fn allocate(file: &OwnedFd, bytes: &Range<u64>) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, bytes) {
         // A file system without a limit (ramfs).
         Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
-        // Not allowed to ask: whoever made the file may have written all of it.
-        Err(Errno::ENOSYS | Errno::EPERM) if fstat(file)?.st_blocks.saturating_mul(512) >= size => Ok(()),
+        Err(errno @ (Errno::ENOSYS | Errno::EPERM)) => {
+            // Not allowed to ask: whoever made the file may have written all of it.
+            let stat = fstat(file)?;
+            let is_whole = i64::try_from(space(&stat)).is_ok_and(|space| space >= stat.st_size);
+            if is_whole { Ok(()) } else { Err(errno.into()) }
+        }
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Gives a new file its size, with space for every page: a full file system is an error here instead of a SIGBUS later.
-fn set_size(file: &OwnedFd, size: i64) -> std::result::Result<(), (&'static str, Errno)> {
+/// Gives a new file its size, and space for these bytes of it (`None` = all): a full file system is an error here instead of
+/// a SIGBUS later.
+fn set_size(file: &OwnedFd, size: u64, space: Option<&[Range<u64>]>) -> std::result::Result<(), (&'static str, Errno)> {
     const PAGE: usize = 4096;
     // In a program that has not ignored it, a signal would come before the error (SIGXFSZ).
     let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(RLIM_INFINITY, |(soft, _)| soft);
-    if u64::try_from(size).is_ok_and(|size| size > limit) {
+    if size > limit {
         return Err(("allocate space for", Errno::EFBIG));
     }
-    match fallocate(file, FallocateFlags::empty(), size) {
+    let to_size = || nix::unistd::ftruncate(file, signed(size)).map_err(|errno| ("size", errno));
+    if let Some(space) = space {
+        to_size()?;
+        return space.iter().try_for_each(
+            |bytes| match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, bytes) {
+                Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+                Err(errno) => Err(("allocate space for", errno)),
+            },
+        );
+    }
+    match fallocate(file, FallocateFlags::empty(), &(0..size)) {
         Ok(()) => return Ok(()),
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => {}
         Err(errno) => return Err(("allocate space for", errno)),
     }
-    nix::unistd::ftruncate(file, size).map_err(|errno| ("size", errno))?;
-    for at in (0..size).step_by(PAGE) {
+    to_size()?;
+    for at in (0..signed(size)).step_by(PAGE) {
         while let Err(errno) = nix::sys::uio::pwrite(file, &[0], at) {
             if errno != Errno::EINTR {
                 return Err(("write", errno));
@@ -327,10 +372,15 @@ fn set_size(file: &OwnedFd, size: i64) -> std::result::Result<(), (&'static str,
     Ok(())
 }
 
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// fallocate(2), again if a signal interrupts it.
-fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()> {
+fn fallocate(file: &OwnedFd, flags: FallocateFlags, bytes: &Range<u64>) -> nix::Result<()> {
+    let (start, len) = (signed(bytes.start), signed(bytes.end.saturating_sub(bytes.start)));
     loop {
-        match nix::fcntl::fallocate(file, flags, 0, size) {
+        match nix::fcntl::fallocate(file, flags, start, len) {
             Err(Errno::EINTR) => {}
             done => return done,
         }
@@ -339,8 +389,7 @@ fn fallocate(file: &OwnedFd, flags: FallocateFlags, size: i64) -> nix::Result<()
 
 fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
     let failed = |doing| move |errno| fail(doing, new.path, errno);
-    let size = i64::try_from(new.size).unwrap_or(i64::MAX);
-    set_size(file, size).map_err(|(doing, errno)| failed(doing)(errno))?;
+    set_size(file, new.size, new.space).map_err(|(doing, errno)| failed(doing)(errno))?;
     let mut written = 0;
     while let Some(rest) = new.content.get(written..).filter(|rest| !rest.is_empty()) {
         written += match nix::unistd::write(file, rest) {
@@ -387,6 +436,7 @@ mod tests {
         let new = |content| NewFile {
             path: &path,
             size: 4096,
+            space: None,
             content,
             owner: &owner,
         };

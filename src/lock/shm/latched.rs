@@ -80,11 +80,18 @@ impl Real<'_> {
         work: impl FnOnce(&Self, Entry, &mut Wakes) -> Result<R, Gone>,
     ) -> Result<R, NotDone> {
         let mut wakes = Wakes::default();
+        self.table().prepare();
         let entry = latch::enter(self)?;
         if let Entry::Busy(id) = entry {
             return Err(NotDone::Busy(id));
         }
-        let result = work(self, entry, &mut wakes);
+        // Others may have begun to use more records since.
+        let reaches = self.table().reaches_used_records() || self.table().reach_used_records().is_ok();
+        let result = if reaches {
+            work(self, entry, &mut wakes)
+        } else {
+            Err(Gone)
+        };
         latch::leave(self)?;
         wakes.deliver(self);
         let excess = self.excess.take();

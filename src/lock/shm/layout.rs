@@ -5,12 +5,12 @@
 //!
 //! | pages | what |
 //! |---|---|
-//! | 0 to 33 | header, the requests' words and kinds, the seal, then the requests' records |
-//! | 34 to 44 | the last 256 holds |
-//! | 45 to 47 | the last 64 requests that gave up |
+//! | 0 to 33 | header, the requests' words and kinds, the seal, then the requests' records: 21 in page 1, then 32 a page |
+//! | 34 to 44 | the last holds: 23 in a page, up to 256 |
+//! | 45 to 47 | the last requests that gave up: 23 in a page, up to 64 |
 //!
-//! Each part but the first begins with a page, and `room_…` in the header tells how many pages each has, so that a
-//! later version can make small tables that grow. Here all pages have their room from the beginning.
+//! The file has its full size from the beginning, but space only where it is needed: a new table in pages 0, 1 and 34.
+//! Which of the others may be touched, and when they get their space, is in `room.rs`.
 //!
 //! A table that was truncated and then extended again contains zeros from where it was cut. The magic is in its first
 //! page and the seal in its second, so that this is seen wherever it was cut before anything that decides.
@@ -23,19 +23,21 @@ use std::mem::offset_of;
 
 /// Requests (holders and waiters) at once. (In `weak/` there are a few of each: all of them cost time there.)
 pub(crate) const REQUESTS: usize = if cfg!(weak) { 4 } else { 1024 };
-/// Ended holds that are remembered.
+/// Ended holds that are remembered, at most.
 pub(crate) const HISTORY: usize = if cfg!(weak) { 2 } else { 256 };
-/// Requests that gave up that are remembered. They have a ring of their own, so that a process that polls does not push
+/// Requests that gave up that are remembered, at most. They have a ring of their own, so that a process that polls does not push
 /// out the holds.
 pub(crate) const GAVE_UP: usize = if cfg!(weak) { 1 } else { 64 };
 /// Set in a record's keeper that lies on a semaphore which is no longer the table's: it cannot be probed any more.
 pub(crate) const KEEPER_LEFT_BEHIND: u32 = 1 << 31;
 /// "reslock" and the layout's number.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x02");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"reslock\x03");
 /// How precisely it is noted when a request was last known to be kept.
 const NOTED_NS: u64 = 50_000_000;
-/// What room is counted in.
-const PAGE: usize = 4096;
+/// What space is counted in.
+pub(crate) const PAGE: usize = 4096;
+/// Pages that always have their space: all but records and past.
+pub(crate) const FIRST_PAGES: usize = 2;
 /// The part of a note's message that is remembered of an ended request, in words of 8 bytes.
 const NOTE_WORDS: usize = 10;
 /// In [`Record::flags`]: the hold is meant to end with its process.
@@ -58,11 +60,10 @@ sys::shared! {
         pub(crate) retired: AtomicU32,
         /// Inode of the semaphore that belongs to this table.
         pub(crate) semaphore_inode: AtomicU64,
-        /// Pages that have their room: from the file's beginning for records, then of each of the other parts.
-        pub(crate) room_records: AtomicU32,
-        pub(crate) room_history: AtomicU32,
-        pub(crate) room_gave_up: AtomicU32,
-        _spare0: AtomicU32,
+        /// How many pages of each ring have their space; only grows: see `room.rs`.
+        pub(crate) history_room: AtomicU32,
+        pub(crate) gave_up_room: AtomicU32,
+        _spare0: AtomicU64,
         _line0: [AtomicU64; 3],
         pub(crate) latch: AtomicU32,
         /// Bit 0: a watcher sleeps until something happens. The rest is a count.
@@ -185,10 +186,11 @@ sys::shared! {
         /// The magic once more.
         pub(crate) seal: AtomicU64,
         _seal: [AtomicU64; 7],
-        pub(crate) requests: [Record; REQUESTS],
+        /// Not all of these have space, nor of the two rings: they are reached through `room.rs` only.
+        pub(crate) all_records: [Record; REQUESTS],
         _to_history: [AtomicU64; 336],
-        pub(crate) history: [Past; HISTORY],
-        pub(crate) gave_up: [Past; GAVE_UP],
+        pub(crate) all_history: [Past; HISTORY],
+        pub(crate) all_gave_up: [Past; GAVE_UP],
         _to_end: [AtomicU64; 128],
     }
 }
@@ -198,32 +200,29 @@ const _: () = {
     assert!(size_of::<Header>() == 320 && offset_of!(Header, latch) == 64);
     assert!(size_of::<Record>() == 128 && size_of::<Past>() == 176);
     assert!(
-        offset_of!(Layout, words) == 320 && offset_of!(Layout, seal) == 5440 && offset_of!(Layout, requests) == 5504
+        offset_of!(Layout, words) == 320 && offset_of!(Layout, seal) == 5440 && offset_of!(Layout, all_records) == 5504
     );
     // The magic and the seal are in different pages; 21 records fill the rest of the second one.
     assert!(
-        offset_of!(Layout, seal) / PAGE == 1 && 2 * PAGE - offset_of!(Layout, requests) == 21 * size_of::<Record>()
+        offset_of!(Layout, seal) / PAGE == 1 && 2 * PAGE - offset_of!(Layout, all_records) == 21 * size_of::<Record>()
     );
-    assert!(offset_of!(Layout, history) == 34 * PAGE && offset_of!(Layout, gave_up) == 45 * PAGE);
+    assert!(offset_of!(Layout, all_history) == 34 * PAGE && offset_of!(Layout, all_gave_up) == 45 * PAGE);
     assert!(size_of::<Layout>() == 48 * PAGE);
 };
 
 impl Layout {
-    /// The beginning of a new table's file, for the semaphore with this inode. The rest is zero.
-    pub(crate) fn initial(mark: u16, semaphore_inode: u64, first_token: u64) -> Vec<u8> {
-        let mut bytes = vec![0u8; offset_of!(Self, requests)];
+    /// The beginning of a new table's file, for the semaphore with this inode. The rest is zero. `room`: how many pages of
+    /// each ring have their space.
+    pub(crate) fn initial(mark: u16, semaphore_inode: u64, first_token: u64, room: [u32; 2]) -> Vec<u8> {
+        let mut bytes = vec![0u8; offset_of!(Self, all_records)];
         let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
         put(offset_of!(Header, magic), &MAGIC.to_ne_bytes());
         put(offset_of!(Header, mark), &u32::from(mark).to_ne_bytes());
         put(offset_of!(Header, semaphore_inode), &semaphore_inode.to_ne_bytes());
         put(offset_of!(Header, next_ticket), &1u64.to_ne_bytes());
         put(offset_of!(Header, next_token), &first_token.to_ne_bytes());
-        let pages = |bytes: usize| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX).to_ne_bytes();
-        put(offset_of!(Header, room_records), &pages(offset_of!(Self, history)));
-        let history = offset_of!(Self, gave_up) - offset_of!(Self, history);
-        put(offset_of!(Header, room_history), &pages(history));
-        let gave_up = size_of::<Self>() - offset_of!(Self, gave_up);
-        put(offset_of!(Header, room_gave_up), &pages(gave_up));
+        put(offset_of!(Header, history_room), &room[0].to_ne_bytes());
+        put(offset_of!(Header, gave_up_room), &room[1].to_ne_bytes());
         put(offset_of!(Self, seal), &MAGIC.to_ne_bytes());
         bytes
     }

@@ -38,6 +38,7 @@ impl Note {
         match files::publish(&NewFile {
             path: &name.note_path(),
             size: size.max(1) as u64,
+            space: None,
             content: &[],
             owner,
         }) {
@@ -80,7 +81,7 @@ impl Note {
             return Ok(Self::Absent);
         }
         // The module only sizes the segment: in a full /dev/shm, a page that has no space yet would be a SIGBUS.
-        files::allocate(file, size)?;
+        files::allocate(file, &(0..size as u64))?;
         Ok(Self::Mapped(Mapping::bytes(file.as_fd(), size)?))
     }
 

@@ -235,14 +235,16 @@ impl Opening<'_> {
 
 /// Makes sure that there is enough space for all three objects.
 fn rehearse(name: &LockName, owner: &Ownership, note_size: usize) -> Result<()> {
+    let space = Table::space_at_first();
     let sizes = [
-        (name.semaphore_path(), sys::NEW_SEMAPHORE.len()),
-        (name.note_path(), note_size),
-        (name.table_path(), Table::SIZE),
+        (name.semaphore_path(), sys::NEW_SEMAPHORE.len(), None),
+        (name.note_path(), note_size, None),
+        (name.table_path(), Table::SIZE, Some(&space[..])),
     ];
-    let new = sizes.each_ref().map(|(path, size)| NewFile {
+    let new = sizes.each_ref().map(|(path, size, space)| NewFile {
         path,
         size: *size as u64,
+        space: *space,
         content: &[],
         owner,
     });
@@ -298,7 +300,7 @@ fn take_for_holds(objects: &Objects) {
 /// In the latch. The beacons that commands have inherited lie on the old semaphore, where nobody can probe them any
 /// more: what cannot be proven dead is alive.
 fn leave_keepers_behind(objects: &Objects) {
-    for record in &objects.table.requests {
+    for record in objects.table.used_records() {
         if record.keeper.load(Relaxed) != 0 {
             record.keeper.fetch_or(KEEPER_LEFT_BEHIND, Relaxed);
         }

@@ -89,7 +89,7 @@ impl<'a> Real<'a> {
     }
 
     fn record(&self, i: usize) -> Option<&'a Record> {
-        self.table().requests.get(i)
+        self.table().records().get(i)
     }
 
     /// Who keeps the request in this record.
@@ -250,6 +250,10 @@ impl World for Real<'_> {
 
     fn capacity(&self) -> usize {
         REQUESTS
+    }
+
+    fn room(&self) -> usize {
+        self.table().records().len()
     }
 
     fn mark(&self) -> u16 {

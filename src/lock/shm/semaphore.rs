@@ -30,6 +30,7 @@ impl Semaphore {
         files::publish(&NewFile {
             path: &name.semaphore_path(),
             size: sys::NEW_SEMAPHORE.len() as u64,
+            space: None,
             content: &sys::NEW_SEMAPHORE,
             owner,
         })
@@ -98,7 +99,7 @@ impl Semaphore {
             path: path.clone(),
             source,
         })?;
-        map.touch();
+        map.touch(&(0..size_of::<Count>() as u64));
         Ok(Self {
             map,
             file,

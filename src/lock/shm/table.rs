@@ -1,22 +1,24 @@
-//! The table: opening, creating and checking it. One file of fixed size per lock, `/dev/shm/resourcelock2.NAME`, laid
-//! out as [`Layout`] says.
+//! The table: opening, creating and checking it. One file per lock, `/dev/shm/resourcelock3.NAME`, laid out as [`Layout`]
+//! says. Its size is fixed; its space grows ([`growth`](crate::lock::shm::growth)).
 //!
 //! A new layout gets a new file name prefix and a new magic: then versions are foreign to each other, and exclude each
 //! other through the semaphore, where each table has its own mark.
 
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::files::{self, NewFile, Opened};
-use crate::lock::shm::layout::{Layout, MAGIC};
+use crate::lock::shm::layout::{FIRST_PAGES, Layout, MAGIC, PAGE};
 use crate::lock::shm::process;
 use crate::lock::shm::random::random;
+use crate::lock::shm::room::{Part, Reach};
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::sys::{self, Descriptor, Mapping, Shared, UntouchedWord};
 use crate::lock::types::{Error, LockName, Result};
 use std::io::{self, ErrorKind};
 use std::mem::offset_of;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, fence};
 
@@ -30,29 +32,37 @@ pub(crate) struct Table {
     /// False: it is a copy, of what was [looked at](Self::look) and [renewed](Self::renew).
     pub(crate) writable: bool,
     map: Mapping<Layout>,
+    /// What this process may touch. All of a copy.
+    pub(super) reach: Reach,
     mark: u16,
     /// Something could not be read since the last look.
     unread: AtomicBool,
 }
 
 /// Draws a mark. Not the one that the semaphore bears, nor that of an older version's table of this lock: holds of that
-/// version would look like those of this table.
+/// version would look like those of this table. (All layouts have it in the same place.)
 fn new_mark(name: &LockName, semaphore: &Semaphore) -> u16 {
-    let others = [semaphore.load().mark(), older_mark(name).unwrap_or(0)];
+    let bears = semaphore.load().mark();
+    let others = name.older_table_paths().map(|path| mark_in(&path).unwrap_or(0));
     loop {
         let mark = (random() % u64::from(u16::MAX) + 1) as u16;
-        if !others.contains(&mark) {
+        if mark != bears && !others.contains(&mark) {
             return mark;
         }
     }
 }
 
-/// The mark of the table that version 1 of this layout has made for the lock, if there is one.
-fn older_mark(name: &LockName) -> Option<u16> {
-    let opened = files::open(&name.older_table_path(), false).ok()?;
+/// The mark of the table of an older layout, if there is one.
+fn mark_in(path: &Path) -> Option<u16> {
+    let opened = files::open(path, false).ok()?;
     let mut bytes = [0; 2];
     std::fs::File::from(opened.file).read_exact_at(&mut bytes, 8).ok()?;
     Some(u16::from_ne_bytes(bytes))
+}
+
+/// Where these pages lie in the file.
+fn bytes(pages: &Range<u32>) -> Range<u64> {
+    u64::from(pages.start) * PAGE as u64..u64::from(pages.end) * PAGE as u64
 }
 
 impl std::ops::Deref for Table {
@@ -65,17 +75,39 @@ impl std::ops::Deref for Table {
 impl Table {
     /// Size of the file in bytes.
     pub(crate) const SIZE: usize = size_of::<Layout>();
+    /// How much of it has space at first.
+    pub(crate) const SIZE_AT_FIRST: usize = (FIRST_PAGES + 1) * PAGE;
+
+    /// Where in the file that is.
+    pub(crate) fn space_at_first() -> [Range<u64>; 2] {
+        [Part::Records, Part::History].map(|part| bytes(&(part.pages().start..part.pages().start + part.at_first())))
+    }
 
     /// Creates a table at `name`'s path for this semaphore, unless there is one.
     pub(crate) fn create(name: &LockName, semaphore: &Semaphore) -> Result<()> {
         // Tokens grow across reboots, too, as far as the clock does.
         let first_token = sys::realtime() / 1000;
-        files::publish(&NewFile {
-            path: &name.table_path(),
-            size: Self::SIZE as u64,
-            content: &Layout::initial(new_mark(name, semaphore), semaphore.inode, first_token),
-            owner: &semaphore.ownership,
-        })
+        let mark = new_mark(name, semaphore);
+        let publish = |space: Option<&[Range<u64>]>, room| {
+            files::publish(&NewFile {
+                path: &name.table_path(),
+                size: Self::SIZE as u64,
+                space,
+                content: &Layout::initial(mark, semaphore.inode, first_token, room),
+                owner: &semaphore.ownership,
+            })
+        };
+        match publish(
+            Some(&Self::space_at_first()),
+            [Part::History, Part::GaveUp].map(Part::at_first),
+        ) {
+            // Who may not allocate space now may not do so later: all of it is written.
+            Err(Error::Os { source, .. }) if files::is_refused(&source) => publish(
+                None,
+                [Part::History, Part::GaveUp].map(|part| part.pages().len() as u32),
+            ),
+            done => done,
+        }
     }
 
     /// Maps and checks the table that was found at `name`'s path, or copies it.
@@ -84,14 +116,28 @@ impl Table {
     /// It is damaged, or cannot be read.
     pub(crate) fn new(opened: Opened, writable: bool, name: &LockName) -> Result<Self> {
         let path = name.table_path();
+        let owner = Some(opened.facts.owner);
         let damaged = |what| Error::Damaged {
             path: path.clone(),
             what,
-            owner: Some(opened.facts.owner),
+            owner,
         };
         if opened.size < Self::SIZE as u64 {
             let size = opened.size;
             return Err(damaged(format!("it has {size} bytes where a table has {}", Self::SIZE)));
+        }
+        let no_table = |magic: u64| {
+            damaged(format!(
+                "it is not a lock table of this version (it begins with {magic:#018x})"
+            ))
+        };
+        // What lacks space gets it only if it is a table: another program's file is not changed.
+        if writable && opened.space < Self::SIZE_AT_FIRST as u64 {
+            let magic = files::beginning(&opened, &path, 8)?;
+            let magic = magic.try_into().map_or(0, u64::from_ne_bytes);
+            if magic != MAGIC {
+                return Err(no_table(magic));
+            }
         }
         let map = if writable {
             Mapping::<Layout>::new(opened.file.as_fd())
@@ -108,12 +154,14 @@ impl Table {
             path: path.clone(),
             inode: opened.inode,
             writable,
+            reach: Reach::of_nothing(),
             mark: 0,
             unread: AtomicBool::new(false),
         };
-        if writable {
-            table.map.touch();
-        }
+        let mut spare = opened.space / PAGE as u64;
+        // First the header, which tells how many there are of the rest.
+        let reached = table.reach_at_first(&mut spare, Part::at_first);
+        reached.map_err(|source| table.no_space(source))?;
         match table.renew_ends() {
             // What cannot be read is not damaged. (One that has become too short in this moment begins with zeros.)
             Err(source) if source.kind() != ErrorKind::UnexpectedEof => {
@@ -125,12 +173,86 @@ impl Table {
         let mark = table.header.mark.load(Relaxed);
         let magic = table.header.magic.load(Relaxed);
         if magic != MAGIC || table.seal.load(Relaxed) != MAGIC || mark == 0 || mark > u32::from(u16::MAX) {
-            return Err(damaged(format!(
-                "it is not a lock table of this version (it begins with {magic:#018x})"
-            )));
+            return Err(no_table(magic));
         }
         table.mark = mark as u16;
+        let reached = table.reach_at_first(&mut spare, |part| table.used_pages(part));
+        reached.map_err(|source| table.no_space(source))?;
         Ok(table)
+    }
+
+    /// When it is opened: has in reach what `pages` says of each part. `spare`: how many pages the file occupies besides those
+    /// that are in reach; if there are enough, nothing needs to be allocated. All of a copy is in reach.
+    fn reach_at_first(&self, spare: &mut u64, pages: impl Fn(Part) -> u32) -> io::Result<()> {
+        for part in Part::ALL {
+            let most = part.pages().len() as u32;
+            if !self.writable {
+                self.reach.extend(part, most);
+                continue;
+            }
+            let known = part.needed(self.reach.of(part));
+            let pages = pages(part).clamp(known, most);
+            match spare.checked_sub(u64::from(pages - known)) {
+                Some(rest) => {
+                    *spare = rest;
+                    self.touch(part, known..pages);
+                }
+                None => self.assure(part, pages)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pages of a part are in use, as the header says.
+    fn used_pages(&self, part: Part) -> u32 {
+        let room = match part {
+            Part::Records => {
+                let high_water = self.header.high_water.load(Relaxed);
+                return part.needed(usize::try_from(high_water).unwrap_or(usize::MAX));
+            }
+            Part::History => &self.header.history_room,
+            Part::GaveUp => &self.header.gave_up_room,
+        };
+        room.load(Relaxed).min(part.pages().len() as u32)
+    }
+
+    /// Makes sure that the first `pages` pages of a part have their space, one by one: see
+    /// [`growth`](crate::lock::shm::growth).
+    ///
+    /// # Errors
+    /// There is no space for all of them.
+    pub(crate) fn assure(&self, part: Part, pages: u32) -> io::Result<()> {
+        let known = part.needed(self.reach.of(part));
+        let file = match self.file.duplicate() {
+            Ok(file) => file,
+            // The program has closed it.
+            Err(error) => files::open_again(&self.path, self.inode, true)
+                .ok()
+                .flatten()
+                .ok_or(error)?,
+        };
+        for page in known..pages.min(part.pages().len() as u32) {
+            let at = part.pages().start + page;
+            files::allocate(&file, &bytes(&(at..at + 1)))?;
+            self.touch(part, page..page + 1);
+        }
+        Ok(())
+    }
+
+    /// These pages of a part have their space. From now on they are in reach, and ready.
+    fn touch(&self, part: Part, pages: Range<u32>) {
+        let start = part.pages().start;
+        self.map.touch(&bytes(&(start + pages.start..start + pages.end)));
+        self.reach.extend(part, pages.end);
+    }
+
+    /// The error of a table that cannot grow.
+    pub(crate) fn no_space(&self, source: io::Error) -> Error {
+        Error::Os {
+            doing: "allocate space for",
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// Before a copy is inspected: makes sure of its file, and renews its header.
@@ -209,7 +331,7 @@ impl Table {
 
     /// The process with this beacon, as far as its requests tell. Not one of another PID namespace.
     pub(crate) fn pid_of(&self, beacon: u32) -> Option<u32> {
-        let mut records = self.requests.iter();
+        let mut records = self.all_records.iter().take(self.reach.of(Part::Records));
         let record = records.find(|record| record.holder.load(Relaxed) == beacon)?;
         let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
         let is_ours = namespace == 0 || namespace == process::pid_namespace();

@@ -3,7 +3,7 @@
 
 use nix::sys::stat::fstat;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A descriptor that is closed when it is dropped, if its number still means the same file.
@@ -43,8 +43,25 @@ impl Descriptor {
     /// For a call whose answer counts only if [`is_ours`](Self::is_ours) afterwards.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: a number that was a descriptor once, so not -1. What it means now is checked afterwards; the calls
-        // that are made with it change no file: F_OFD_GETLK, fstat(2) and pread(2).
+        // that are made with it change no file: F_OFD_GETLK, F_DUPFD_CLOEXEC, fstat(2) and pread(2).
         unsafe { BorrowedFd::borrow_raw(self.raw()) }
+    }
+
+    /// Another one, which nobody else closes, of the same file.
+    ///
+    /// # Errors
+    /// The number means another file by now, or none.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        let copy = nix::fcntl::fcntl(self.as_fd(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(0))?;
+        // SAFETY: a new descriptor that nobody else owns.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        self.is_same(&copy)
+            .then_some(copy)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn is_same(&self, file: impl AsFd) -> bool {
+        fstat(file).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
     /// Reads the file's beginning. It counts only if [`is_ours`](Self::is_ours) afterwards.
@@ -56,14 +73,14 @@ impl Descriptor {
 
     /// True if the number still means the file that it was opened for.
     pub(crate) fn is_ours(&self) -> bool {
-        fstat(self.as_fd()).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
+        self.is_same(self.as_fd())
     }
 
     /// Replaces a descriptor that is no longer ours by a new one, if that is of the same file: true = there is a valid
     /// one.
     pub(crate) fn renew(&self, fresh: OwnedFd) -> bool {
         let lost = self.raw();
-        if !fstat(&fresh).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode) {
+        if !self.is_same(&fresh) {
             return false;
         }
         let new = fresh.as_raw_fd();

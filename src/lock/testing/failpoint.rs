@@ -466,12 +466,12 @@ mod tests {
     }
 
     mod stopped_in {
-        tests!(stop_before_each: get unget hand_over dispatch_to_many get_detached linger remove);
+        tests!(stop_before_each: get unget hand_over dispatch_to_many get_detached linger grow_history remove);
     }
 
     mod killed_in {
         tests!(kill_before_each: get queue_and_accept withdraw unget hand_over dispatch_to_many dispatch_slots repair
             get_after_a_death take_over_early take_over_late force foreign_turn get_detached wait_detached
-            linger sweep_expired remove);
+            linger sweep_expired grow_records grow_history first_refusal remove);
     }
 }

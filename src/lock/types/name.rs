@@ -12,9 +12,9 @@ pub(crate) const MAX_LEN: usize = 200;
 pub(crate) const SHM: &str = "/dev/shm";
 
 /// The file name prefix of a lock's table. A new table layout gets a new prefix: `resourcelock`, its number, a dot.
-pub(crate) const TABLE_PREFIX: &str = "resourcelock2.";
-/// The prefix of layout 1.
-const OLDER_TABLE_PREFIX: &str = "resourcelock.";
+pub(crate) const TABLE_PREFIX: &str = "resourcelock3.";
+/// The prefixes of layouts 1 and 2.
+const OLDER_TABLE_PREFIXES: [&str; 2] = ["resourcelock.", "resourcelock2."];
 
 /// What the temporary name of a new object begins with, where it needs one.
 pub(crate) const TEMPORARY: &str = ".resourcelock-";
@@ -30,7 +30,7 @@ impl LockName {
     ///
     /// # Errors
     /// [`Error::Name`] if it is empty, `.` or `..`, contains a further `/`, a NUL or a control character, is longer
-    /// than 200 bytes, or would collide with another lock's files (`sem.…`, `resourcelock.…`, `resourcelock2.…`).
+    /// than 200 bytes, or would collide with another lock's files (`sem.…`, `resourcelock.…`, `resourcelock3.…`).
     pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
         let bare = name.strip_prefix('/').unwrap_or(name);
@@ -86,9 +86,9 @@ impl LockName {
         PathBuf::from(format!("{SHM}/{TABLE_PREFIX}{}", self.0))
     }
 
-    /// Path of the table that the first version has made, if that is used beside this one.
-    pub(crate) fn older_table_path(&self) -> PathBuf {
-        PathBuf::from(format!("{SHM}/{OLDER_TABLE_PREFIX}{}", self.0))
+    /// Paths of the tables that older versions make, which may be used beside this one.
+    pub(crate) fn older_table_paths(&self) -> [PathBuf; 2] {
+        OLDER_TABLE_PREFIXES.map(|prefix| PathBuf::from(format!("{SHM}/{prefix}{}", self.0)))
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
             ("a b", "a b"),
             ("sem", "sem"),
             ("resourcelock", "resourcelock"),
-            ("resourcelock2", "resourcelock2"),
+            ("resourcelock3", "resourcelock3"),
             ("resourcelockx.y", "resourcelockx.y"),
             ("...", "..."),
             ("größe", "größe"),
@@ -176,6 +176,7 @@ mod tests {
             "resourcelock.",
             "resourcelock.x",
             "resourcelock2.x",
+            "resourcelock3.x",
             "resourcelock10.x",
         ] {
             assert!(matches!(LockName::new(bad), Err(Error::Name { .. })), "{bad:?}");

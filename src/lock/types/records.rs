@@ -238,7 +238,8 @@ impl fmt::Display for Lost {
     }
 }
 
-/// One ended request. The table keeps the last 256 holds, and the last 64 requests that gave up.
+/// One ended request. The table keeps those of the last 24 hours, up to 256 holds and 64 requests that gave up, and at least
+/// the last 23 of each, if there was space in /dev/shm.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

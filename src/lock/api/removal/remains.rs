@@ -1,6 +1,9 @@
 //! Removing what is left of a lock, or was never made: without a table, without a semaphore, or damaged.
 
-use super::{Condition, Removed, TURN_CHECKS, delete_file, delete_note, not_deletable, unused, wake_everybody};
+use super::{
+    Condition, Removed, TURN_CHECKS, delete_file, delete_note, delete_older_tables, not_deletable, unused,
+    wake_everybody,
+};
 use crate::lock::acquire::hold::RELEASE_LATCH_NS;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::beacon::Beacon;
@@ -77,6 +80,7 @@ pub(super) fn remove_without_table(name: &LockName, opened: &Opened, condition: 
         }
         return Ok(None);
     }
+    delete_older_tables(name, Some(opened.facts.owner));
     if let Err(error) = delete_file(&path) {
         if !force {
             release(&semaphore);

@@ -6,7 +6,7 @@
 //! acquires the lock in between keeps it, and whoever opens it then is led to the new one.
 
 use super::remains::may_delete;
-use super::{Condition, Removed, remove_if};
+use super::{Condition, Removed, older_tables, remove_if};
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::done;
@@ -66,7 +66,7 @@ pub fn unused(name: impl AsRef<str>) -> Result<Option<Unused>> {
         since,
         time: time_since(since),
         owner,
-        size: occupied(&name),
+        size: occupied(&name, owner),
     }))
 }
 
@@ -147,11 +147,12 @@ pub(super) fn is_still_unused(table: &Table, time: Duration) -> bool {
         && snapshot::last_end(table).is_none_or(|end| time_since(end) >= time)
 }
 
-/// The bytes that the lock's files occupy.
-fn occupied(name: &LockName) -> u64 {
+/// The bytes that the lock's files occupy, with those of older versions.
+fn occupied(name: &LockName, owner: u32) -> u64 {
     let blocks = |path: PathBuf| path.symlink_metadata().map_or(0, |found| found.blocks());
     let files = [name.semaphore_path(), name.note_path(), name.table_path()];
-    files.into_iter().map(blocks).sum::<u64>() * 512
+    let files = files.into_iter().chain(older_tables(name, Some(owner)));
+    files.map(blocks).sum::<u64>() * 512
 }
 
 #[cfg(test)]

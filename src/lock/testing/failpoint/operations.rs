@@ -113,6 +113,32 @@ fn operations() -> Vec<Operation> {
             ..PLAIN
         },
         Operation {
+            name: "grow_records",
+            prepare: |lock| (0..21).for_each(|_| assert!(lock.get_lock(&forever().mode(S)).unwrap())),
+            perform: |lock| assert!(lock.get_lock(&forever().mode(S)).unwrap()),
+            ..PLAIN
+        },
+        Operation {
+            name: "grow_history",
+            prepare: |lock| {
+                for _ in 0..23 {
+                    must_get(lock);
+                    unget(lock);
+                }
+            },
+            perform: |lock| {
+                must_get(lock);
+                unget(lock);
+            },
+            ..PLAIN
+        },
+        Operation {
+            name: "first_refusal",
+            contended: true,
+            perform: may_get,
+            ..PLAIN
+        },
+        Operation {
             name: "repair",
             dead: Dead::HolderAndWaiter,
             perform: |lock| lock.repair().unwrap(),
