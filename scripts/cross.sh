@@ -7,6 +7,9 @@
 #   scripts/cross.sh test        runs the unit tests for aarch64 under qemu-user, and the end-to-end tests with that program,
 #                                beside this machine's library and Python module, then beside aarch64's Python; as root.
 #                                Takes a gigabyte and, on two cores, a quarter of an hour
+#   scripts/cross.sh musl        builds the program for x86_64 with musl, static, and runs the end-to-end tests of the locks of
+#                                this machine with it, beside the library with glibc and the Python module; as root. The
+#                                standard library is rustup's: `rustup target add x86_64-unknown-linux-musl`
 #   scripts/cross.sh soak [DURATION]   the soak of scripts/soak.sh with that program and that Python under qemu-user, beside
 #                                this machine's library; with fewer processes, and without engines; as root (5m)
 #
@@ -22,7 +25,7 @@ needs() {
 command -v cc                                     | gcc          | links build scripts
 test -e /usr/include/stdlib.h                     | libc6-dev    | links build scripts
 LIST
-    [ "$part" = check ] || cat <<'LIST'
+    [ "$part" = check ] || [ "$part" = musl ] || cat <<'LIST'
 command -v aarch64-linux-gnu-gcc                  | gcc-aarch64-linux-gnu | links programs for aarch64
 test -e /usr/aarch64-linux-gnu/lib/libc.a         | libc6-dev-arm64-cross | links programs for aarch64
 LIST
@@ -102,7 +105,11 @@ check() {
 
 build() {
     cross build --quiet --locked --features etcd,postgres,tokio --target "$arm" --bins --example count
-    # Without an interpreter: static.
+    says_it_is_static
+}
+
+# Shows the program that was built, which has no interpreter.
+says_it_is_static() {
     if readelf -lW "$program" | grep -q INTERP; then
         echo "$self: $program is linked dynamically" >&2
         exit 1
@@ -145,9 +152,14 @@ WRAPPER
 # sandboxes, which qemu itself would run into.
 chosen=(order:: crash_waiters:: run_abandoned:: modes:: versions:: deleted:: removal:: cli_get:: other_builds:: peer_)
 
-prepare_end_to_end() {
+# Sets `python`, which has the module.
+find_python() {
     python=$PWD/.venv/bin/python
     test -x "$python" || { echo "$self: run scripts/test.sh first: it installs the Python module" >&2; exit 1; }
+}
+
+prepare_end_to_end() {
+    find_python
     build
     register_qemu "$program"
     prepare_arm_python
@@ -175,22 +187,40 @@ soak() {
     own_shm env -u RUSTC --default-signal=INT,QUIT,HUP cargo test --all-features --test isolated stress::everything -- --nocapture
 }
 
+# Standard libraries for musl are linked with objects that their sources do not contain.
+musl() {
+    find_python
+    if ! test -d "$(rustc --print sysroot)/lib/rustlib/$musl"; then
+        command -v rustup >/dev/null || {
+            echo "$self: no standard library for $musl, and no rustup to get it" >&2
+            exit 1
+        }
+        rustup target add "$musl" >&2
+    fi
+    CARGO_TARGET_DIR=$target_dir cargo build --quiet --locked --features etcd,postgres,tokio --target "$musl" --bin resourcelock
+    says_it_is_static
+    export RESOURCELOCK_TEST_PROGRAM=$program RESOURCELOCK_TEST_FEATURES=etcd,postgres,tokio RESOURCELOCK_TEST_PYTHON=$python
+    echo "$self: the program with musl beside this machine's library and Python module"
+    env --default-signal=INT,QUIT,HUP cargo test --all-features --test local
+}
+
 part=${1-}
-arm=aarch64-unknown-linux-gnu
+arm=aarch64-unknown-linux-gnu musl=x86_64-unknown-linux-musl target=$arm
 case $part in
 check) perform=check target_dir=$cache/cross-check ;;
 build) perform=build target_dir=$cache/cross ;;
 release) perform=release target_dir=$cache/cross argument=${2:?FOLDER is missing} ;;
 test) perform=tests target_dir=$cache/cross ;;
+musl) perform=musl target_dir=$cache/cross-musl target=$musl ;;
 soak) perform=soak target_dir=$cache/cross argument=${2:-5m} ;;
 *)
     sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0" >&2
     exit 2
     ;;
 esac
-program=$target_dir/$arm/debug/resourcelock
+program=$target_dir/$target/debug/resourcelock
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 find_cargo
 install_missing
-find_compiler
+[ "$part" = musl ] || find_compiler
 "$perform" ${argument:+"$argument"}

@@ -429,7 +429,7 @@ impl Stress<'_> {
         let all = format!("{}*", self.lock.name());
         while self.goes_on() {
             let name = self.lock.name();
-            let (what, words, expected): (_, &[&str], _) = match dice.below(9) {
+            let (what, words, expected): (_, &[&str], _) = match dice.below(10) {
                 0 => ("list", &["list"], &[0][..]),
                 1 => ("list --prometheus", &["list", "--prometheus"], &[0]),
                 2 => ("state", &[name, "state"], &[0, 1]),
@@ -443,6 +443,8 @@ impl Stress<'_> {
                     &[name, "stop", "-q", "-t", "300ms", "-k", "100ms"],
                     &[0, 1, 75, 125],
                 ),
+                // Without a terminal, once.
+                8 => ("top", &["top"], &[0]),
                 _ => ("prune", &["prune", "-q", "--idle", "0", &all], &[0]),
             };
             let mut command = binary();

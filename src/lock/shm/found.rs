@@ -202,28 +202,33 @@ const HALF_MADE_CHECK: Duration = Duration::from_millis(1);
 #[derive(Default)]
 pub(crate) struct Retry {
     until: Option<u64>,
+    /// The time is up. Kept, and not read from the clock again: whoever is told to look a last time, looks with this.
+    is_over: bool,
     /// Temporary names by inode, read once.
     names: Option<HashMap<u64, PathBuf>>,
 }
 
 impl Retry {
-    /// Waits a moment: true = look again.
+    /// Waits a moment: true = look again. Once the time is up, that is true one last time.
     pub(crate) fn again(&mut self) -> bool {
+        if self.is_over {
+            return false;
+        }
         let now = sys::monotonic();
         let until = *self
             .until
             .get_or_insert(now.saturating_add(HALF_MADE.as_nanos() as u64));
         if now >= until {
-            return false;
+            self.is_over = true;
+        } else {
+            std::thread::sleep(HALF_MADE_CHECK);
         }
-        std::thread::sleep(HALF_MADE_CHECK);
         true
     }
 
     /// True if the time is up, and the inode's second name is a temporary one that was left behind.
     fn is_temporary_name(&mut self, inode: u64) -> bool {
-        self.until.is_some_and(|until| sys::monotonic() >= until)
-            && self.names.get_or_insert_with(temporary_names).contains_key(&inode)
+        self.is_over && self.names.get_or_insert_with(temporary_names).contains_key(&inode)
     }
 }
 
@@ -238,6 +243,19 @@ mod tests {
         let before = sys::monotonic();
         while retry.again() {}
         assert!(sys::monotonic() - before >= HALF_MADE.as_nanos() as u64);
+        assert!(!retry.again());
+    }
+
+    /// Between the look and the question whether to look again, any time may pass.
+    #[test]
+    fn the_last_look_is_one_after_the_time() {
+        let mut retry = Retry {
+            until: Some(sys::monotonic() + 1_000_000),
+            ..Retry::default()
+        };
+        assert!(!retry.is_temporary_name(1) && !retry.is_over);
+        while sys::monotonic() < retry.until.unwrap() {}
+        assert!(retry.again() && retry.is_over);
         assert!(!retry.again());
     }
 }
