@@ -274,10 +274,10 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "max-skips",
         commands: &[Run],
         value: Some(("N", Kind::Number)),
-        help: "After every N skips in a row, say so and exit with 75 instead",
+        help: "After every N skips in a row, say so and exit with 75 instead; on etcd, only runs with this option end the row",
         more: "A skip is a run with this option that does not acquire the lock in time. Others are silent, whatever the status of \
-               -E, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0.\nA run that is not due \
-               (--once-every) is no skip.",
+               -E, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0: any run on this machine, one with \
+               this option on etcd.\nA run that is not due (--once-every) is no skip.",
         needs: needs(Need::Skips, "it does not count skipped runs"),
         refines: Some("conflict-exit-code"),
         conflicts: Some(Conflict {

@@ -110,7 +110,7 @@ impl Handle {
         })
     }
 
-    /// The ended requests, oldest first.
+    /// The last run that was recorded as done; `None` = none was, or the lock no longer exists.
     pub(crate) fn last_done(&self) -> Result<Option<LastDone>> {
         let seen = self.seen()?;
         Ok(seen.objects().and_then(|objects| done::recorded(&objects.table.header)))

@@ -10,7 +10,7 @@
 //! | 45 to 47 | the last requests that gave up: 23 in a page, up to 64 |
 //!
 //! The file has its full size from the beginning, but space only where it is needed: a new table in pages 0, 1 and 34.
-//! Which of the others may be touched, and when they get their space, is in `room.rs`.
+//! Which of the others may be touched, and when they get their space, is in `growth.rs`.
 //!
 //! A table that was truncated and then extended again contains zeros from where it was cut. The magic is in its first
 //! page and the seal in its second, so that this is seen wherever it was cut before anything that decides.
@@ -60,7 +60,7 @@ sys::shared! {
         pub(crate) retired: AtomicU32,
         /// Inode of the semaphore that belongs to this table.
         pub(crate) semaphore_inode: AtomicU64,
-        /// How many pages of each ring have their space; only grows: see `room.rs`.
+        /// How many pages of each ring have their space; only grows: see `growth.rs`.
         pub(crate) history_room: AtomicU32,
         pub(crate) gave_up_room: AtomicU32,
         _spare0: AtomicU64,
@@ -186,7 +186,7 @@ sys::shared! {
         /// The magic once more.
         pub(crate) seal: AtomicU64,
         _seal: [AtomicU64; 7],
-        /// Not all of these have space, nor of the two rings: they are reached through `room.rs` only.
+        /// Not all of these have space, nor of the two rings: they are reached through `growth.rs` only.
         pub(crate) all_records: [Record; REQUESTS],
         _to_history: [AtomicU64; 336],
         pub(crate) all_history: [Past; HISTORY],

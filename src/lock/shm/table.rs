@@ -331,8 +331,10 @@ impl Table {
 
     /// The process with this beacon, as far as its requests tell. Not one of another PID namespace.
     pub(crate) fn pid_of(&self, beacon: u32) -> Option<u32> {
-        let mut records = self.all_records.iter().take(self.reach.of(Part::Records));
-        let record = records.find(|record| record.holder.load(Relaxed) == beacon)?;
+        let record = self
+            .records()
+            .iter()
+            .find(|record| record.holder.load(Relaxed) == beacon)?;
         let namespace = record.pid_namespace.load(Relaxed); // 0: not known yet
         let is_ours = namespace == 0 || namespace == process::pid_namespace();
         Some(record.pid.load(Relaxed)).filter(|&pid| pid != 0 && is_ours)
