@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `options.rs`, `command.rs` | the definitions |
+//! | `options.rs`, `options/table.rs`, `command.rs` | the definitions |
 //! | `args.rs`, `values.rs` | what was typed, as typed values |
 //! | `arrange.rs` | which word is NAME, COMMAND, an option, an operand |
 //! | `patterns.rs` | names that fit a pattern |

@@ -12,7 +12,7 @@ use super::{Failure, list};
 use crate::cli::ListArgs;
 use crate::exec::{self, Screen, SignalQueue};
 use crate::exit::Exit;
-use crate::output;
+use crate::output::Style;
 use crate::output::top::{self, Board};
 use choice::{Chosen, Wish};
 use collector::{Inbox, News};
@@ -61,7 +61,7 @@ pub fn perform(engine: &'static dyn Engine) -> Result<Exit, Failure> {
         chosen: Chosen::default(),
         keys: Keys::default(),
         typed: Instant::now(),
-        colour: output::colour(&io::stdout()),
+        style: Style::of_stdout(),
         taken: false,
         due: Instant::now(),
     };
@@ -104,7 +104,7 @@ struct View {
     keys: Keys,
     /// When something was typed last.
     typed: Instant,
-    colour: bool,
+    style: Style,
     /// The terminal is in use.
     taken: bool,
     /// When the next picture is due.
@@ -266,7 +266,7 @@ impl View {
             ),
         };
         self.screen
-            .draw(picture.iter().map(|line| line.painted(self.colour)).collect())
+            .draw(picture.iter().map(|line| line.painted(self.style)).collect())
     }
 }
 

@@ -72,7 +72,7 @@ const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 const PEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The engines on other machines. Besides its own module, this table, the options that only some engines know
-/// (`src/cli/options.rs`), and the words of a URL (`url.rs`) are all that knows of one.
+/// (`src/cli/options/table.rs`), and the words of a URL (`url.rs`) are all that knows of one.
 const REMOTE: [Remote; 2] = [
     Remote {
         features: ["etcd", "etcd,tls"],

@@ -100,6 +100,26 @@ pub struct Shape {
     pub least: usize,
 }
 
+impl Shape {
+    /// Of words: they may be cut.
+    pub const fn words(least: usize) -> Self {
+        Self {
+            cut: true,
+            right: false,
+            least,
+        }
+    }
+
+    /// Of numbers: a part of one would be another one.
+    pub const fn number(least: usize) -> Self {
+        Self {
+            cut: false,
+            right: true,
+            least,
+        }
+    }
+}
+
 /// A terminal that has room for wide gaps.
 const ROOMY: usize = 100;
 /// No column is made narrower.
@@ -136,15 +156,7 @@ mod tests {
         let mut table = Table::new(&["LOCK", "AGE", "NOTE"]);
         table.push(["a-long-name".to_owned(), "12s".to_owned(), "what it is for".to_owned()]);
         table.push(["備份".to_owned(), "3m05s".to_owned(), String::new()]);
-        let cut = Shape {
-            cut: true,
-            ..Shape::default()
-        };
-        let age = Shape {
-            right: true,
-            least: 6,
-            ..Shape::default()
-        };
+        let (cut, age) = (Shape::words(0), Shape::number(6));
         assert_eq!(
             table.fit(&[cut, age, cut], 100),
             [

@@ -1,14 +1,18 @@
 //! The live view of all locks, as lines of text: what is shown depends on what is known, what was chosen, and the size of
 //! the terminal, and on nothing else.
 
-use super::columns::{Shape, Table, cut};
-use super::sentence::{note_text, short_duration};
-use super::text::{self, Unreadable};
-use super::{Style, names, shown};
+mod detail;
+mod row;
+
+pub use detail::Detail;
+pub use row::Row;
+
+use super::columns::cut;
+use super::{Style, shown};
 use resourcelock::system::printable;
-use resourcelock::{HistoryRecord, State};
+use row::listed;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
 /// One line, in one look.
@@ -41,10 +45,8 @@ impl Line {
     }
 
     /// As a terminal gets it.
-    pub fn painted(&self, colour: bool) -> String {
-        // SGR in ECMA-48.
+    pub fn painted(&self, style: Style) -> String {
         let parameters = match self.look {
-            _ if !colour => return self.text.clone(),
             Look::Plain => return self.text.clone(),
             Look::Title => "1",
             Look::Headings => "7",
@@ -53,246 +55,9 @@ impl Line {
             Look::Alarm => "31",
             Look::Faint => "2",
         };
-        format!("\x1b[{parameters}m{}\x1b[0m", self.text)
+        style.paint(parameters, &self.text)
     }
 }
-
-/// What is shown of a lock.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Its name as it is.
-    pub name: String,
-    owner: String,
-    trusted: bool,
-    word: &'static str,
-    /// How long it has been held, when this was read.
-    held: Option<Duration>,
-    since: Option<SystemTime>,
-    /// When the longest wait began; if nobody waits, the oldest hold.
-    began: Option<SystemTime>,
-    process: String,
-    user: String,
-    command: String,
-    note: String,
-    waiting: usize,
-    longest: Option<Duration>,
-    skips: u64,
-    grants: Option<u64>,
-    token: Option<u64>,
-    /// The holder has died, or an earlier one did, and nobody has said yet that all is well.
-    death: bool,
-    read: Instant,
-}
-
-impl Row {
-    /// Of a lock that was read at this instant.
-    pub fn new(state: &State, read: Instant) -> Self {
-        let first = state.holders.first();
-        let others = match state.holders.len().saturating_sub(1) + state.holders_left_out {
-            0 => String::new(),
-            others => format!(" +{others}"),
-        };
-        let held_for = first.map(|holder| {
-            let mut requester = holder.requester.clone();
-            // Whoever keeps it is the one to be looked at.
-            if let Some(survivor) = &holder.kept_by {
-                requester.pid = survivor.pid;
-                requester.command = survivor.command.clone();
-            } else if holder.detached {
-                requester.pid = holder.bound_pid.or(requester.pid);
-            }
-            requester
-        });
-        let note = note_text(&state.note);
-        Self {
-            name: state.name.to_string(),
-            owner: text::owner_cell(state),
-            trusted: state.trusted,
-            word: text::word(state),
-            held: text::longest(state),
-            since: first.and_then(|holder| holder.since),
-            began: match state.waiters.as_slice() {
-                [] => state.holders.iter().filter_map(|holder| holder.since).min(),
-                waiters => waiters.iter().filter_map(|waiter| waiter.since).min(),
-            },
-            process: match &held_for {
-                Some(requester) if requester.is_foreign() => "?".to_owned(),
-                Some(requester) => names::process_on(requester.pid, &requester.host) + &others,
-                None => String::new(),
-            },
-            user: held_for.as_ref().and_then(names::user_of).unwrap_or_default(),
-            command: match &held_for {
-                Some(requester) => requester.command.clone().unwrap_or_default(),
-                None if state.foreign => "(Python module)".to_owned(),
-                None => String::new(),
-            },
-            note: held_for
-                .as_ref()
-                .map_or(note, |requester| text::note_cell(note, requester))
-                .to_owned(),
-            waiting: state.waiters.len() + state.waiters_left_out,
-            longest: state.waiters.iter().filter_map(|waiter| waiter.waited).max(),
-            skips: state.counters.map_or(0, |counters| counters.consecutive_timeouts),
-            grants: state.counters.map(|counters| counters.acquisitions),
-            token: first.and_then(|holder| holder.token),
-            death: state.abandoned.is_some() || state.holders.iter().any(|holder| !holder.alive),
-            read,
-        }
-    }
-
-    /// Of a lock that cannot be inspected.
-    pub fn unreadable(unreadable: &Unreadable, read: Instant) -> Self {
-        Self {
-            name: unreadable.name.to_string(),
-            owner: unreadable.owner.map(names::user).unwrap_or_default(),
-            trusted: true,
-            word: "?",
-            held: None,
-            since: None,
-            began: None,
-            process: String::new(),
-            user: String::new(),
-            command: String::new(),
-            note: shown(&unreadable.reason),
-            waiting: 0,
-            longest: None,
-            skips: 0,
-            grants: None,
-            token: None,
-            death: false,
-            read,
-        }
-    }
-
-    fn is_held(&self) -> bool {
-        !matches!(self.word, "free" | "?")
-    }
-
-    /// Where it stands in the list: first what is waited for, the longest wait first; then what is held, the oldest hold
-    /// first; then what is free; last what cannot be inspected. Time passes for all alike, so nothing moves by itself.
-    fn rank(&self) -> (usize, bool, u128, &str) {
-        let group = match () {
-            () if self.waiting > 0 => 0,
-            () if self.is_held() => 1,
-            () if self.word == "free" => 2,
-            () => 3,
-        };
-        // Two views of one time differ by less than that.
-        let began = self
-            .began
-            .filter(|_| group < 2)
-            .and_then(|began| began.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let tenths = began.map_or(0, |began| began.as_millis() / 100);
-        (group, began.is_none(), tenths, &self.name)
-    }
-
-    /// True if any of what is shown contains this text, in capitals or not.
-    pub fn contains(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        [
-            &shown(&self.name),
-            &self.owner,
-            &self.process,
-            &self.user,
-            &self.command,
-            &self.note,
-        ]
-        .iter()
-        .any(|cell| cell.to_lowercase().contains(&text))
-    }
-
-    fn look(&self) -> Look {
-        match () {
-            () if self.death || self.word == "?" => Look::Alarm,
-            () if self.waiting > 0 => Look::Busy,
-            () if self.is_held() => Look::Plain,
-            () => Look::Faint,
-        }
-    }
-
-    fn sign(&self) -> char {
-        match () {
-            () if !self.trusted => '?',
-            () if self.death => '!',
-            () => ' ',
-        }
-    }
-}
-
-/// A column of the list.
-struct Column {
-    heading: &'static str,
-    /// How wide a terminal has to be to have it.
-    from: usize,
-    shape: Shape,
-    /// The time is the one that has passed since the lock was read.
-    cell: fn(&Row, Duration) -> String,
-}
-
-const fn text_column(heading: &'static str, from: usize, least: usize, cell: fn(&Row, Duration) -> String) -> Column {
-    let shape = Shape {
-        cut: true,
-        right: false,
-        least,
-    };
-    Column {
-        heading,
-        from,
-        shape,
-        cell,
-    }
-}
-
-const fn number_column(heading: &'static str, from: usize, least: usize, cell: fn(&Row, Duration) -> String) -> Column {
-    let shape = Shape {
-        cut: false,
-        right: true,
-        least,
-    };
-    Column {
-        heading,
-        from,
-        shape,
-        cell,
-    }
-}
-
-/// A number that is worth to be looked at.
-fn unless_zero(number: u64) -> String {
-    match number {
-        0 => String::new(),
-        number => number.to_string(),
-    }
-}
-
-/// Behind the lock's name, which every row begins with.
-const COLUMNS: [Column; 13] = [
-    text_column("OWNER", 120, 5, |row, _| row.owner.clone()),
-    text_column("STATE", 120, 6, |row, _| row.word.to_owned()),
-    number_column("AGE", 0, 6, |row, passed| match row.held {
-        Some(held) => short_duration(held.saturating_add(passed)),
-        None if row.is_held() => "?".to_owned(),
-        None => row.word.to_owned(),
-    }),
-    text_column("SINCE", 150, 8, |row, _| row.since.map(text::clock).unwrap_or_default()),
-    text_column("PID", 0, 7, |row, _| row.process.clone()),
-    text_column("USER", 0, 4, |row, _| row.user.clone()),
-    text_column("COMMAND", 0, 7, |row, _| row.command.clone()),
-    number_column("QUEUE", 0, 5, |row, _| unless_zero(row.waiting as u64)),
-    number_column("LONGEST", 0, 7, |row, passed| {
-        row.longest
-            .map(|longest| short_duration(longest.saturating_add(passed)))
-            .unwrap_or_default()
-    }),
-    number_column("SKIPS", 0, 5, |row, _| unless_zero(row.skips)),
-    number_column("GRANTS", 150, 6, |row, _| {
-        row.grants.map(unless_zero).unwrap_or_default()
-    }),
-    number_column("TOKEN", 170, 16, |row, _| {
-        row.token.map(|token| token.to_string()).unwrap_or_default()
-    }),
-    text_column("NOTE", 0, 4, |row, _| row.note.clone()),
-];
 
 /// All that is known, as it was read last.
 #[derive(Debug, Clone, Default)]
@@ -313,18 +78,6 @@ impl Board {
         let place = self.rows.partition_point(|other| other.rank() < row.rank());
         self.rows.insert(place, row);
     }
-}
-
-/// One lock with everything about it.
-#[derive(Debug, Clone)]
-pub struct Detail {
-    pub name: String,
-    /// As `state` shows it.
-    state: Vec<String>,
-    /// The last first.
-    past: Vec<HistoryRecord>,
-    /// Why the past is not all that there was.
-    gap: Option<String>,
 }
 
 /// What was chosen of it, to be shown.
@@ -358,12 +111,12 @@ pub fn overview(
 ) -> Vec<Line> {
     let columns = columns.max(1);
     let mut picture = vec![Line::new(title(board), Look::Title, columns)];
-    let shown: Vec<&&Row> = rows.iter().skip(choice.first).take(page(lines)).collect();
-    let (headings, cells) = listed(&shown, choice, columns, now);
+    let shown: Vec<&Row> = rows.iter().skip(choice.first).take(page(lines)).copied().collect();
+    let chosen = choice.chosen.checked_sub(choice.first);
+    let (headings, cells) = listed(&shown, chosen, columns, now);
     picture.push(Line::new(filled(headings, columns), Look::Headings, columns));
     for (place, (row, text)) in shown.iter().zip(cells).enumerate() {
-        let is_chosen = choice.first + place == choice.chosen;
-        let (text, look) = if is_chosen {
+        let (text, look) = if Some(place) == chosen {
             (filled(text, columns), Look::Chosen)
         } else {
             (text, row.look())
@@ -385,36 +138,6 @@ pub fn overview(
         }
     };
     framed(picture, board, &keys, (columns, lines))
-}
-
-/// The headings, and a line of text for each lock.
-fn listed(shown: &[&&Row], choice: Choice<'_>, width: usize, now: Instant) -> (String, Vec<String>) {
-    let columns = || COLUMNS.iter().filter(|column| column.from <= width);
-    let headings: Vec<&str> = std::iter::once("  LOCK")
-        .chain(columns().map(|column| column.heading))
-        .collect();
-    let name = Shape {
-        cut: true,
-        right: false,
-        least: 14,
-    };
-    let shapes: Vec<Shape> = std::iter::once(name)
-        .chain(columns().map(|column| column.shape))
-        .collect();
-    let mut table = Table::new(&headings);
-    for (place, row) in shown.iter().enumerate() {
-        let mark = if choice.first + place == choice.chosen {
-            '>'
-        } else {
-            ' '
-        };
-        let name = format!("{mark}{}{}", row.sign(), self::shown(&row.name));
-        let passed = now.saturating_duration_since(row.read);
-        let cells = columns().map(|column| (column.cell)(row, passed));
-        table.push(std::iter::once(name).chain(cells).collect::<Vec<_>>());
-    }
-    let mut lines = table.fit(&shapes, width);
-    (lines.remove(0), lines)
 }
 
 fn title(board: &Board) -> String {
@@ -456,117 +179,17 @@ pub fn one_lock(board: &Board, detail: &Detail, first: usize, (columns, lines): 
     )
 }
 
-impl Detail {
-    /// Of a lock and what has ended of it, oldest first; `gap` says why that is not all that there was.
-    pub fn new(name: &str, state: Option<&State>, mut past: Vec<HistoryRecord>, gap: Option<String>) -> Self {
-        past.reverse();
-        let state = match state {
-            Some(state) => text::state(state, Style::default()),
-            None => format!("{}: free (never used)", shown(name)),
-        };
-        Self {
-            name: name.to_owned(),
-            state: state.lines().map(str::to_owned).collect(),
-            past,
-            gap,
-        }
-    }
-
-    /// How many lines it has.
-    pub fn length(&self, columns: usize) -> usize {
-        self.lines(columns).len()
-    }
-
-    fn lines(&self, columns: usize) -> Vec<Line> {
-        let plain = |text: &str| Line::new(text, Look::Plain, columns);
-        let mut lines: Vec<Line> = Vec::new();
-        for line in &self.state {
-            lines.extend(wrapped(line, columns).iter().map(|part| plain(part)));
-        }
-        lines.push(plain(""));
-        if let Some(gap) = &self.gap {
-            lines.extend(wrapped(gap, columns).iter().map(|part| plain(part)));
-        }
-        let mut table = Table::new(&[
-            "ENDED", "HOW", "STATUS", "HELD", "WAITED", "PID", "USER", "COMMAND", "NOTE",
-        ]);
-        let words = |least| Shape {
-            cut: true,
-            right: false,
-            least,
-        };
-        let number = Shape {
-            cut: false,
-            right: true,
-            least: 6,
-        };
-        let shapes = [
-            words(8),
-            words(9),
-            words(6),
-            number,
-            number,
-            words(7),
-            words(4),
-            words(7),
-            words(4),
-        ];
-        for record in &self.past {
-            table.push([
-                text::clock(record.ended),
-                record.how.as_str().to_owned(),
-                text::status_cell(record),
-                text::held_cell(record, short_duration),
-                record.waited.map_or_else(|| "-".to_owned(), short_duration),
-                names::process_on(record.requester.pid, &record.requester.host),
-                names::user_of(&record.requester).unwrap_or_default(),
-                record.requester.command.clone().unwrap_or_default(),
-                text::note_cell(&record.note, &record.requester).to_owned(),
-            ]);
-        }
-        let mut rows = table.fit(&shapes, columns).into_iter();
-        let headings = rows.next().unwrap_or_default();
-        lines.push(Line::new(filled(headings, columns), Look::Headings, columns));
-        if self.past.is_empty() {
-            lines.push(plain("nothing has ended yet"));
-        }
-        for (record, row) in self.past.iter().zip(rows) {
-            let look = if record.failed() { Look::Alarm } else { Look::Plain };
-            lines.push(Line::new(row, look, columns));
-        }
-        lines
-    }
-}
-
 /// With spaces up to this width.
 fn filled(mut text: String, columns: usize) -> String {
     text.extend(std::iter::repeat_n(' ', columns.saturating_sub(text.width())));
     text
 }
 
-/// How far the continuation of a line is indented: as deep as what `state` says.
-const INDENT: usize = 13;
-
-/// A line in pieces of at most this width, broken between words where there are any.
-fn wrapped(line: &str, columns: usize) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut piece = String::new();
-    for word in line.split_inclusive(' ') {
-        if !piece.trim().is_empty() && piece.width() + word.trim_end().width() > columns {
-            pieces.push(std::mem::take(&mut piece));
-            if columns > 2 * INDENT {
-                piece.push_str(&" ".repeat(INDENT));
-            }
-        }
-        piece.push_str(word);
-    }
-    pieces.push(piece);
-    pieces.into_iter().map(|piece| piece.trim_end().to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::text::Unreadable;
+    use std::time::{Duration, SystemTime};
 
     fn row(name: &str, word: &'static str, read: Instant) -> Row {
         Row {
@@ -697,8 +320,10 @@ resourcelock on this machine: 7 locks, 4 held, 2 waiting
                 Look::Alarm
             ]
         );
-        assert_eq!(picture[3].painted(false), picture[3].text);
-        assert!(picture[3].painted(true).starts_with("\x1b[1;7m>?old"));
+        assert_eq!(picture[3].painted(Style::default()), picture[3].text);
+        let coloured = Style { colour: true };
+        assert!(picture[3].painted(coloured).starts_with("\x1b[1;7m>?old"));
+        assert_eq!(picture[4].painted(coloured), picture[4].text);
     }
 
     #[test]
@@ -801,16 +426,6 @@ nothing has ended yet
 
 ↑↓: scroll   Esc: all locks   q: quit
 "
-        );
-        assert_eq!(
-            wrapped(
-                "  held by    2048 (sleep, root), exclusive, command 2052, since 09:31:02",
-                50
-            ),
-            [
-                "  held by    2048 (sleep, root), exclusive,",
-                "             command 2052, since 09:31:02"
-            ]
         );
     }
 }

@@ -89,7 +89,7 @@ impl<'r> Checked<'r> {
             Left::AsFound
         };
         let is_lost = asked || lost_before.is_some();
-        let until = self.granted.held_until().filter(|_| !is_lost);
+        let until = self.granted.held_until.filter(|_| !is_lost);
         let released = self.release(left, until);
         if asked {
             let kept = lost_before.is_none() && released.lost.is_none() && !released.unknown;

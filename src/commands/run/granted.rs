@@ -26,8 +26,8 @@ const GUARD: &CStr = c"lock-guard";
 pub(super) struct Granted<'r> {
     pub(super) prepared: Prepared<'r>,
     pub(super) holds: Holds,
-    /// Since when: CLOCK_BOOTTIME in nanoseconds.
-    since: u64,
+    /// `--hold-at-least`: until when NAME's lock stays taken in any case (CLOCK_BOOTTIME, ns).
+    pub(super) held_until: Option<u64>,
     /// The previous holder of one of them died, and nobody has cleared the mark of that.
     abandoned: bool,
     pub(super) environment: Vec<Variable>,
@@ -38,6 +38,10 @@ impl<'r> Granted<'r> {
     pub(super) fn new(prepared: Prepared<'r>, holds: Holds) -> Self {
         let run = prepared.run;
         let capabilities = run.engine.capabilities();
+        let held_until = run.args.hold_at_least.map(|least| {
+            let least = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+            boottime().saturating_add(least)
+        });
         let abandoned = holds.abandoned().next().is_some();
         let described: Vec<_> = holds
             .iter()
@@ -50,7 +54,7 @@ impl<'r> Granted<'r> {
         Self {
             prepared,
             holds,
-            since: boottime(),
+            held_until,
             abandoned,
             environment,
             mark,
@@ -63,13 +67,6 @@ impl<'r> Granted<'r> {
             Ok(()) => Ok(self),
             Err((lock, error)) => Err(self.not_kept(&lock, error)),
         }
-    }
-
-    /// `--hold-at-least`: until when NAME's lock stays taken in any case (CLOCK_BOOTTIME, ns).
-    pub(super) fn held_until(&self) -> Option<u64> {
-        let least = self.run().args.hold_at_least?;
-        let ns = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
-        Some(self.since.saturating_add(ns))
     }
 
     /// `--once-every`: the command, which began this long ago, has succeeded.

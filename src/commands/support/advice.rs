@@ -17,7 +17,8 @@ use std::path::Path;
 pub const JOIN_GROUP: &str =
     "have yourself added to it (usermod -aG) and log in again, or choose one of your groups (id -Gn)";
 
-const SHM: &str = "/dev/shm";
+/// Where the locks of this machine are.
+pub const SHM: &str = "/dev/shm";
 
 /// A command line about a lock on the engine that this one was about, to be pasted. A password is crossed out.
 pub fn command_line(common: &Common, lock: &str, words: &str) -> String {

@@ -1,22 +1,17 @@
 //! Locks of this machine that come and go.
 
+use crate::commands::support::advice::SHM;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use resourcelock::LockName;
 
 /// Calls `tell` whenever files come or go where locks are. Returns if the system does not tell of them.
 pub fn follow(tell: &dyn Fn()) {
-    let Ok(any) = LockName::new("any") else { return };
     let Ok(inotify) = Inotify::init(InitFlags::IN_CLOEXEC) else {
         return;
     };
     let flags =
         AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_ONLYDIR;
-    let path = any.semaphore_path();
-    if path
-        .parent()
-        .is_none_or(|directory| inotify.add_watch(directory, flags).is_err())
-    {
+    if inotify.add_watch(SHM, flags).is_err() {
         return;
     }
     loop {

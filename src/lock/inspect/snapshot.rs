@@ -8,7 +8,7 @@ use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use crate::lock::shm::beacon;
 use crate::lock::shm::ending::Ending;
 use crate::lock::shm::growth::Ring;
-use crate::lock::shm::layout::{LINGERS, Past, REQUESTS, Record, unpack_end, unpack_text, unpack_what};
+use crate::lock::shm::layout::{LINGERS, Past, Record, unpack_end, unpack_text, unpack_what};
 use crate::lock::shm::lifelines::{self, Kept};
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
@@ -83,6 +83,19 @@ struct LeftOut {
     waiters: usize,
 }
 
+/// Renews the requests of a copy, their words first, and returns how many records may be in use.
+fn renew_requests(table: &Table) -> usize {
+    let top = table.in_use();
+    table.renew(&table.words[..top]);
+    table.renew(&table.kinds[..top]);
+    if !table.reaches_used_records() {
+        // If it cannot, the table is damaged, and its last requests are not shown.
+        let _ = table.reach_used_records();
+    }
+    table.renew(table.used_records());
+    top
+}
+
 /// The records of the first `most` holders and waiters each.
 fn first_ones(table: &Table, top: usize, most: usize) -> (Vec<usize>, LeftOut) {
     let next = table.header.next_ticket.load(Relaxed); // for the order only
@@ -144,20 +157,11 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
     table.look();
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
-    let top = usize::try_from(table.header.high_water.load(Relaxed))
-        .unwrap_or(REQUESTS)
-        .min(REQUESTS);
-    table.renew(&table.words[..top]);
+    let top = renew_requests(table);
     let (records, left_out) = match most {
         None => ((0..top).collect(), LeftOut::default()),
         Some(most) => first_ones(table, top, most),
     };
-    table.renew(&table.kinds[..top]);
-    if !table.reaches_used_records() {
-        // If it cannot, the table is damaged, and its last requests are not shown.
-        let _ = table.reach_used_records();
-    }
-    table.renew(table.used_records());
     let mut seen = Vec::new();
     for i in records {
         for _ in 0..TRIES {
@@ -483,14 +487,7 @@ fn expired(objects: &Objects) -> Vec<Ending> {
     let table = &objects.table;
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
-    let top = usize::try_from(table.header.high_water.load(Relaxed)).unwrap_or(REQUESTS);
-    let top = top.min(REQUESTS);
-    table.renew(&table.words[..top]);
-    table.renew(&table.kinds[..top]);
-    if !table.reaches_used_records() {
-        let _ = table.reach_used_records();
-    }
-    table.renew(table.used_records());
+    let top = renew_requests(table);
     let one = |i: usize| {
         let record = table.records().get(i)?;
         let word = Word(table.words[i].load(WORD_LOAD));

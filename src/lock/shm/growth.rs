@@ -92,7 +92,8 @@ impl Table {
         records.get(..self.in_use()).unwrap_or(records)
     }
 
-    fn in_use(&self) -> usize {
+    /// How many of the records may be in use, as the header says.
+    pub(crate) fn in_use(&self) -> usize {
         let stored = self.header.high_water.load(Relaxed);
         usize::try_from(stored).unwrap_or(REQUESTS).min(REQUESTS)
     }

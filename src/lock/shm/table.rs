@@ -206,10 +206,7 @@ impl Table {
     /// How many pages of a part are in use, as the header says.
     fn used_pages(&self, part: Part) -> u32 {
         let room = match part {
-            Part::Records => {
-                let high_water = self.header.high_water.load(Relaxed);
-                return part.needed(usize::try_from(high_water).unwrap_or(usize::MAX));
-            }
+            Part::Records => return part.needed(self.in_use()),
             Part::History => &self.header.history_room,
             Part::GaveUp => &self.header.gave_up_room,
         };

@@ -30,7 +30,8 @@ impl LockName {
     ///
     /// # Errors
     /// [`Error::Name`] if it is empty, `.` or `..`, contains a further `/`, a NUL or a control character, is longer
-    /// than 200 bytes, or would collide with another lock's files (`sem.…`, `resourcelock.…`, `resourcelock3.…`).
+    /// than 200 bytes, or could be that of another lock's file (`sem.…`; `resourcelock.…`, also with a number before the
+    /// dot).
     pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
         let bare = name.strip_prefix('/').unwrap_or(name);
@@ -58,10 +59,14 @@ impl LockName {
         if bare.starts_with("sem.") {
             return refuse("names that begin with 'sem.' would collide with another lock's semaphore");
         }
-        if let Some(rest) = bare.strip_prefix("resourcelock")
-            && rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('.')
+        // Also with the numbers of layouts to come: whoever uses one of them may use this version beside it.
+        let after_number = |rest: &'_ str| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('.');
+        if let Some(prefix) = bare.split_inclusive('.').next()
+            && bare.strip_prefix("resourcelock").is_some_and(after_number)
         {
-            return refuse("names that begin with 'resourcelock.' would collide with another lock's table");
+            return refuse(&format!(
+                "names that begin with '{prefix}' are reserved for the tables of locks"
+            ));
         }
         Ok(Self(bare.to_owned()))
     }
@@ -182,5 +187,7 @@ mod tests {
             assert!(matches!(LockName::new(bad), Err(Error::Name { .. })), "{bad:?}");
         }
         assert!(LockName::new("x".repeat(201)).is_err());
+        let said = LockName::new("resourcelock10.x").unwrap_err().to_string();
+        assert!(said.contains("begin with 'resourcelock10.' are reserved"), "{said}");
     }
 }
