@@ -19,6 +19,27 @@ pub fn blocks(guide: &str, language: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The block of a guide in `language` that has this name behind the language's.
+///
+/// # Panics
+/// If there is none.
+pub fn named(guide: &str, language: &str, name: &str) -> String {
+    let found = blocks(guide, language).into_iter().find(|(head, _)| head == name);
+    found.unwrap_or_else(|| panic!("{guide}: no {language} {name}")).1
+}
+
+/// A crontab's variables, with their values, and the commands of its jobs, which stand behind five fields.
+pub fn crontab(text: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let variable = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let named = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        named.then(|| (name.to_owned(), value.to_owned()))
+    };
+    let command = |line: &str| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+    let jobs = text.lines().filter(|line| variable(line).is_none()).map(command);
+    (text.lines().filter_map(variable).collect(), jobs.collect())
+}
+
 /// A command and what the guide says it prints.
 pub struct Step {
     pub command: String,

@@ -133,7 +133,22 @@ pub fn own_binary() -> Command {
 
 fn undisturbed(program: &OsStr) -> Command {
     let mut command = Command::new(program);
-    for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
+    without_variables(&mut command);
+    command
+}
+
+/// Without the environment variables that the program would read: the test may run under a lock itself.
+pub fn without_variables(command: &mut Command) -> &mut Command {
+    for name in [
+        "NAME",
+        "TOKEN",
+        "HELD",
+        "ABANDONED",
+        "BACKEND",
+        "LOG",
+        "OWNER",
+        "SYSLOG",
+    ] {
         command.env_remove(format!("RESOURCELOCK_{name}"));
     }
     command

@@ -22,6 +22,7 @@ pub mod tmux;
 pub mod witness;
 pub mod worker;
 
+use crate::tested;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,7 +33,7 @@ pub use asked::patience;
 pub use child::LineChild;
 pub use dice::Dice;
 pub use inside::Inside;
-pub use lock::{FlagWord, TestLock, binary};
+pub use lock::{FlagWord, TestLock, binary, without_variables};
 pub use peer::Peer;
 pub use private::{in_private_shm, printed_in_private_shm, private_shm};
 pub use pty::Pty;
@@ -80,8 +81,7 @@ pub fn process_state(pid: u32) -> Option<char> {
 
 /// The program of `examples/NAME.rs`, of the same build as `lock::binary`.
 pub fn example(name: &'static str) -> Command {
-    match std::env::var_os("RESOURCELOCK_TEST_PROGRAM") {
-        // Beside another machine's program, its examples stand built.
+    match tested::other() {
         Some(program) => example_beside(Path::new(&program), name),
         None => own_example(name),
     }
@@ -91,15 +91,11 @@ pub fn example(name: &'static str) -> Command {
 /// but not where its examples are, and builds examples only when all tests are requested.)
 pub fn own_example(name: &'static str) -> Command {
     static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    let program = lock::own_binary();
-    let example = example_beside(Path::new(program.get_program()), name);
+    let example = example_beside(Path::new(&tested::own()), name);
     // Ignore poisoning: one test that failed during the build must not fail the others.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if !built.contains(name) {
-        let is_release = Path::new(program.get_program())
-            .parent()
-            .is_some_and(|folder| folder.ends_with("release"));
-        build_example(name, is_release);
+        build_example(name, tested::folder().ends_with("release"));
         built.insert(name);
     }
     example

@@ -16,8 +16,17 @@ class Captured(Exception):
     pass
 
 
+class Refused(Exception):
+    pass
+
+
+def refuse(_):
+    raise Refused
+
+
 def definitions():
-    """The parser that cli() builds."""
+    """The parser that cli() builds. What it would print to explain itself takes most of its time, and is not made."""
+    argparse._ = str  # no translations
     original = argparse.ArgumentParser.parse_args
 
     def capture(parser, *_):
@@ -27,7 +36,10 @@ def definitions():
     try:
         resourcelock.cli()
     except Captured as captured:
-        return captured.args[0]
+        (parser,) = captured.args
+        parser.error = refuse
+        parser.format_help = lambda: "usage:"
+        return parser
     finally:
         argparse.ArgumentParser.parse_args = original
 
@@ -41,7 +53,7 @@ def read(parser, words):
         if end.code:
             return "error"
         return "help" if printed.getvalue().startswith("usage:") else "version"
-    except ValueError:
+    except (Refused, ValueError):
         return "error"
     # Infinity and NaN are not JSON.
     return {key: repr(value) if isinstance(value, float) else value for key, value in found.items()}

@@ -1,6 +1,7 @@
 //! A pseudo-terminal: stands in for a person who types at a terminal and reads it.
 
-use super::patience;
+use super::run::behind;
+use super::{patience, without_variables};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -30,14 +31,7 @@ impl Pty {
     pub fn spawn(command: &Command) -> Self {
         let (keyboard, slave) = open_terminal();
         let copy = || slave.try_clone().expect("a descriptor can be copied");
-        let mut leader = Command::new("setsid");
-        leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => leader.env(name, value),
-                None => leader.env_remove(name),
-            };
-        }
+        let mut leader = behind(&["setsid", "--ctty"], command);
         let child = leader
             .stdin(copy())
             .stdout(copy())
@@ -70,10 +64,7 @@ impl Pty {
             .env("TERM", "dumb")
             .env_remove("PROMPT_COMMAND")
             .env("HISTFILE", "");
-        for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG"] {
-            bash.env_remove(format!("RESOURCELOCK_{name}"));
-        }
-        let mut shell = Self::spawn(&bash);
+        let mut shell = Self::spawn(without_variables(&mut bash));
         shell.see("$ ");
         shell
     }

@@ -1,9 +1,9 @@
 //! Commands to run under a lock: bash programs that report what happens to them.
 
-use super::{LineChild, TestLock, wait_until};
+use super::{LineChild, TestLock, process_state, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// Prints `up WRAPPER-PID OWN-PID`, then `got NAME` for each signal it traps, and echoes each line it is sent. Exits
@@ -114,13 +114,7 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// True if the process exists and is not a zombie.
 pub fn lives(pid: u32) -> bool {
-    state_letter(pid).is_some_and(|state| state != 'Z')
-}
-
-/// `R`, `S`, `T`, `Z`, …; `None` if it does not exist.
-pub fn state_letter(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+    process_state(pid).is_some_and(|state| state != 'Z')
 }
 
 /// A command that holds the lock until told to exit.
@@ -131,4 +125,34 @@ pub fn hold(lock: &TestLock, options: &[&str]) -> Running {
 /// Waits until exactly `count` requests wait for the lock.
 pub fn wait_for_waiters(lock: &TestLock, count: usize) {
     wait_until(&format!("{count} wait"), || lock.state().waiters.len() == count);
+}
+
+/// `resourcelock NAME run WORDS`, to its end. It reads nothing.
+pub fn run(lock: &TestLock, words: &[&str]) -> Output {
+    let mut run = lock.command(&[&["run"], words].concat());
+    run.stdin(Stdio::null()).output().unwrap()
+}
+
+/// What a program has said on standard error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs `command` by way of a launcher.
+pub fn behind(launcher: &[&str], command: &Command) -> Command {
+    let mut launched = Command::new(launcher[0]);
+    launched.args(&launcher[1..]);
+    launched.arg(command.get_program()).args(command.get_args());
+    same_variables(&mut launched, command);
+    launched
+}
+
+/// Gives a command the environment variables that another one was given.
+pub fn same_variables(command: &mut Command, other: &Command) {
+    for (name, value) in other.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
 }

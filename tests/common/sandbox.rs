@@ -1,22 +1,9 @@
 //! A sandbox in which the kernel refuses one system call.
 
+use super::run::behind;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-
-/// Runs `command` by way of a launcher.
-pub fn behind(launcher: &[&str], command: &Command) -> Command {
-    let mut launched = Command::new(launcher[0]);
-    launched.args(&launcher[1..]);
-    launched.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => launched.env(name, value),
-            None => launched.env_remove(name),
-        };
-    }
-    launched
-}
 
 /// The launcher that installs the sandbox, built once.
 fn launcher() -> &'static str {

@@ -1,6 +1,6 @@
 //! A terminal whose screen can be read, as people see it: tmux with one shell in it, and a private /dev/shm.
 
-use super::{patience, private_shm, wait_until};
+use super::{patience, private_shm, wait_until, without_variables};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,9 +21,7 @@ impl Tmux {
             socket.display()
         );
         let mut server = private_shm(&script);
-        for name in ["NAME", "TOKEN", "HELD", "ABANDONED", "BACKEND", "LOG", "OWNER"] {
-            server.env_remove(format!("RESOURCELOCK_{name}"));
-        }
+        without_variables(&mut server);
         for name in ["TMUX", "NO_COLOR", "COLUMNS", "LINES", "PROMPT_COMMAND", "BASH_ENV"] {
             server.env_remove(name);
         }

@@ -1,13 +1,16 @@
 //! Checks what every engine promises, for every engine that is built in, on real servers.
 
+use crate::common::run::said;
+use crate::common::{Dice, LineChild, binary};
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
-use crate::engine_common::{lock_name, wait_until};
+use crate::engine_common::{lock_name, signal, wait_until};
 use crate::tested;
 use resourcelock::engines::{self, Engine, Validity};
 use resourcelock::{
     Cancel, Change, Detached, Error, GetOptions, Guard, LockName, Mode, ResourceLock, State, UngetOptions, Wait,
 };
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -46,28 +49,36 @@ fn conforms(engine: Box<dyn Engine>) {
     }
 }
 
-/// The program, in an environment that says nothing about locks.
-fn program() -> std::process::Command {
-    let mut command = std::process::Command::new(tested::program());
-    for variable in ["BACKEND", "HELD", "NAME", "TOKEN", "ABANDONED", "LOG"] {
-        command.env_remove(format!("RESOURCELOCK_{variable}"));
-    }
+/// The program, about this engine's locks.
+fn program(url: &str, words: &[&str]) -> Command {
+    let mut command = binary();
+    command.args(["--backend", url]).args(words);
     command
+}
+
+/// The same about one lock, run to its end.
+fn output(url: &str, lock: &LockName, words: &[&str]) -> Output {
+    let mut command = program(url, &[&[lock.as_str()], words].concat());
+    command.output().expect("it can be started")
+}
+
+/// Its status, and what it has said.
+fn ended(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), said(output))
+}
+
+/// The program's path.
+fn path() -> String {
+    tested::program().into_string().expect("UTF-8")
 }
 
 /// Checks the same through the program, as its users meet it.
 fn program_conforms(url: &str) {
     let lock = Lock::new("program");
     let run = |words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock.as_str()]).args(words);
-        let output = command.output().expect("it can be started");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.code().expect("it exits"),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
+        let output = output(url, &lock, words);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().expect("it exits"), printed, said(&output))
     };
     let (status, said, _) = run(&["run", "--", "sh", "-c", "echo $RESOURCELOCK_NAME; exit 7"]);
     assert_eq!(
@@ -79,9 +90,7 @@ fn program_conforms(url: &str) {
         \"$0\" --backend \"$1\" \"$2\" run --same-process-ok -- echo inside
         \"$0\" --backend \"$1\" \"$2\" state --mine -q; echo $?
         \"$0\" --backend \"$1\" \"$2\" state --json";
-    let own = program().get_program().to_owned();
-    let own = own.to_str().expect("UTF-8");
-    let (status, said, refused) = run(&["run", "--", "sh", "-c", nested, own, url, lock.as_str()]);
+    let (status, said, refused) = run(&["run", "--", "sh", "-c", nested, &path(), url, lock.as_str()]);
     assert_eq!(status, 0, "{refused}");
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..3], ["75", "inside", "0"], "{said} {refused}");
@@ -99,30 +108,24 @@ fn program_conforms(url: &str) {
 /// Checks `run --once-every` of several runs at the same time.
 fn once_conforms(url: &str) {
     let lock = Lock::new("once");
-    let command = |words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock.as_str()]).args(words);
-        command
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
-        command
+    let failed = output(url, &lock, &["run", "--once-every", "1h", "--", "false"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let start = |_| {
+        let mut run = program(url, &[lock.as_str(), "run", "--once-every", "1h", "--", "echo", "ran"]);
+        run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        run.spawn().expect("it can be started")
     };
-    let words = ["run", "--once-every", "1h", "--", "echo", "ran"];
-    let failed = command(&["run", "--once-every", "1h", "--", "false"]).status();
-    assert_eq!(failed.expect("it can be started").code(), Some(1));
-    let runs: Vec<_> = (0..3)
-        .map(|_| command(&words).spawn().expect("it can be started"))
-        .collect();
+    let runs: Vec<_> = (0..3).map(start).collect();
     let runs = runs.into_iter().map(|run| run.wait_with_output().expect("it ends"));
     let (done, skipped): (Vec<_>, Vec<_>) = runs.partition(|output| output.stdout == b"ran\n");
     assert_eq!((done.len(), skipped.len()), (1, 2));
     for output in skipped {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(75), "{said}");
+        let (status, said) = ended(&output);
+        assert_eq!(status, Some(75), "{said}");
         assert!(said.contains(": done ") && said.contains("due in"), "{said}");
     }
     // What is kept beside the locks is none.
-    let listed = program().args(["--backend", url, "list"]).output();
+    let listed = program(url, &["list"]).output();
     let listed = listed.expect("it can be started").stdout;
     assert!(!String::from_utf8_lossy(&listed).contains("done"));
 }
@@ -131,15 +134,8 @@ fn once_conforms(url: &str) {
 fn skips_conform(url: &str) {
     let lock = Lock::new("skips");
     let run = |words: &[&str]| {
-        let mut command = program();
-        command
-            .args(["--backend", url, lock.as_str(), "run", "-E", "0", "--max-skips", "2"])
-            .args(words);
-        let output = command.output().expect("it can be started");
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        let words = [&["run", "-E", "0", "--max-skips", "2"], words].concat();
+        ended(&output(url, &lock, &words))
     };
     let engine = engines::open(url).expect("a good URL");
     let can = engine.capabilities();
@@ -169,8 +165,7 @@ fn skips_conform(url: &str) {
     assert_eq!(skip(1).0, Some(75));
     assert_eq!(run(&["true"]), silent, "nothing is left of it");
     if can.remote {
-        let mut run = program();
-        let refused = run.args(["--backend", url, ".skips", "run", "--", "true"]).output();
+        let refused = program(url, &[".skips", "run", "--", "true"]).output();
         assert_eq!(refused.expect("it can be started").status.code(), Some(125));
         let listed = engine.list().expect("it answers");
         assert!(listed.states.iter().all(|state| state.name.as_str() != ".skips"));
@@ -180,15 +175,7 @@ fn skips_conform(url: &str) {
 /// Checks `run --hold-at-least`, or that it is refused.
 fn least_conforms(url: &str) {
     let lock = Lock::new("least");
-    let run = |words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock.as_str()]).args(words);
-        let output = command.output().expect("it can be started");
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
-    };
+    let run = |words: &[&str]| ended(&output(url, &lock, words));
     let engine = engines::open(url).expect("a good URL");
     if !engine.capabilities().detached {
         let (status, said) = run(&["run", "--hold-at-least", "1m", "true"]);
@@ -230,65 +217,36 @@ fn least_conforms(url: &str) {
 /// Checks `stop`: it ends the command that runs under the lock, and no other.
 fn stop_conforms(url: &str) {
     let lock = Lock::new("stop");
-    let command = |words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock.as_str()]).args(words);
-        command
-    };
-    let stop = |words: &[&str]| {
-        let output = command(&[&["stop"], words].concat())
-            .output()
-            .expect("it can be started");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), said)
-    };
-    let is_held = || command(&["state", "-q"]).status().expect("it can be started").success();
+    let stop = |words: &[&str]| ended(&output(url, &lock, &[&["stop"], words].concat()));
+    let is_held = || output(url, &lock, &["state", "-q"]).status.success();
     assert_eq!(stop(&[]).0, Some(1));
-    let script = ["run", "--", "sh", "-c", "echo up; exec sleep 1000"];
-    let mut held = command(&script);
-    let mut held = held
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("it can be started");
-    let mut line = [0; 3];
-    let output = held.stdout.as_mut().expect("it is connected");
-    std::io::Read::read_exact(output, &mut line).expect("it prints a line");
+    let script = [lock.as_str(), "run", "--", "sh", "-c", "echo up; exec sleep 1000"];
+    let mut held = LineChild::spawn(&mut program(url, &script));
+    assert_eq!(held.line(), "up");
     assert_eq!(stop(&["--token", "1"]).0, Some(1));
     let (status, said) = stop(&["-t", "60"]);
     assert_eq!(status, Some(0), "{said}");
-    assert_eq!(
-        held.wait().expect("it ends").code(),
-        None,
-        "it dies of the command's signal"
-    );
+    assert_eq!(held.wait().code(), None, "it dies of the command's signal");
     assert!(!is_held());
     // A process that does not run a command, or whose command cannot prove it, is not signalled.
-    let mut holder = command(&["get", "-q", "-a", "1000"])
-        .spawn()
-        .expect("it can be started");
+    let mut holder = LineChild::spawn(&mut program(url, &[lock.as_str(), "get", "-q", "-a", "1000"]));
     wait_until("it is held", is_held);
     let (status, said) = stop(&[]);
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains(&format!("kill {}", holder.id())), "{said}");
     assert!(is_held());
-    crate::engine_common::signal(holder.id(), "TERM");
-    holder.wait().expect("it ends");
+    signal(holder.id(), "TERM");
+    holder.wait();
 }
 
 /// Checks `run --with`: all locks or none, in one order, and each of them can be lost.
 fn several_conform(url: &str) {
     let locks = [Lock::new("several-a"), Lock::new("several-b")];
     let [a, b] = [locks[0].as_str(), locks[1].as_str()];
-    let command = |lock: &str, words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock]).args(words);
-        command
-    };
+    let command = |lock: &str, words: &[&str]| program(url, &[&[lock], words].concat());
     let output = |lock: &str, words: &[&str]| command(lock, words).output().expect("it can be started");
     let state = "for lock; do \"$0\" --backend \"$URL\" $lock state -q --mine; echo $?; done";
-    let own = program().get_program().to_owned();
-    let own = own.to_str().expect("UTF-8");
-    let inside = command(b, &["run", "--with", a, "--", "sh", "-c", state, own, a, b])
+    let inside = command(b, &["run", "--with", a, "--", "sh", "-c", state, &path(), a, b])
         .env("URL", url)
         .output();
     assert_eq!(
@@ -319,10 +277,7 @@ fn several_conform(url: &str) {
             .collect(),
     };
     let mut held = command(a, &words);
-    let held = held
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("it can be started");
+    let held = held.stderr(Stdio::piped()).spawn().expect("it can be started");
     let is_held = |lock: &str| output(lock, &["state", "-q"]).status.success();
     wait_until("both are held", || is_held(a) && is_held(b));
     let refused = output(a, &["run", "-n", "--with", b, "--", "true"]);
@@ -332,13 +287,13 @@ fn several_conform(url: &str) {
     });
     if url.contains("://") {
         let ended = held.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let said = said(&ended);
         assert_eq!(ended.status.code(), Some(76), "{said}");
         assert!(said.contains(b), "it names the lost lock: {said}");
     } else {
-        crate::engine_common::signal(held.id(), "TERM");
+        signal(held.id(), "TERM");
         let ended = held.wait_with_output().expect("it ends");
-        assert!(String::from_utf8_lossy(&ended.stderr).contains(b));
+        assert!(said(&ended).contains(b));
     }
     wait_until("none is held", || !is_held(a) && !is_held(b));
 }
@@ -417,9 +372,7 @@ fn etcd() {
         program_conforms(&server.url());
         several_conform(&server.url());
         once_conforms(&server.url());
-        let refused = program()
-            .args(["--backend", &server.url(), ".done", "run", "--", "true"])
-            .output();
+        let refused = program(&server.url(), &[".done", "run", "--", "true"]).output();
         assert_eq!(refused.expect("it can be started").status.code(), Some(125));
         a_week_conforms(&server.url(), Clock::Hosts, &|lock, ago| {
             let key = format!(".done/{lock}");
@@ -517,21 +470,15 @@ fn a_week_conforms(url: &str, clock: Clock, age: &dyn Fn(&str, i64)) {
     const DAY: i64 = 86_400;
     let lock = Lock::new("week");
     let command = |words: &[&str]| {
-        let mut command = program();
-        command.args(["--backend", url, lock.as_str(), "run", "--once-every", "1d"]);
+        let mut command = program(url, &[lock.as_str(), "run", "--once-every", "1d"]);
         if url.contains("://") {
             command.args(["--ttl", "5s"]);
         }
         command.args(words);
         command
     };
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut below = |n: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        i64::try_from(state % n).expect("it is small")
-    };
+    let mut dice = Dice::new(0);
+    let mut below = |n: u64| dice.below(n).cast_signed();
     let ahead: Vec<i64> = (0..10).map(|_| below(61)).collect();
     // When the last run that was done began, by the clock that counts.
     let mut last: Option<i64> = None;
@@ -570,27 +517,19 @@ fn a_week_conforms(url: &str, clock: Clock, age: &dyn Fn(&str, i64)) {
                 continue;
             }
             assert_eq!(output.status.code(), Some(75), "day {day}: {output:?}");
-            assert!(
-                String::from_utf8_lossy(&output.stderr).contains(": done "),
-                "day {day}: {output:?}"
-            );
+            assert!(said(&output).contains(": done "), "day {day}: {output:?}");
         }
         assert_eq!((failed, done), (fail, 1), "day {day}");
     }
 }
 
 /// Starts it, and kills it (SIGKILL) and the command, which prints its PID, in the middle.
-fn killed_in_the_middle(mut command: std::process::Command) {
-    let mut run = command
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("it can be started");
-    let mut pid = String::new();
-    let mut output = std::io::BufReader::new(run.stdout.take().expect("it is connected"));
-    std::io::BufRead::read_line(&mut output, &mut pid).expect("it prints a line");
-    crate::engine_common::signal(run.id(), "KILL");
-    run.wait().expect("it ends");
-    crate::engine_common::signal(pid.trim().parse().expect("a PID"), "KILL");
+fn killed_in_the_middle(mut command: Command) {
+    let mut run = LineChild::spawn(&mut command);
+    let pid = run.line();
+    run.kill();
+    run.wait();
+    signal(pid.parse().expect("a PID"), "KILL");
 }
 
 /// A lock for one check alone. If it is on this machine, its files are removed on drop.

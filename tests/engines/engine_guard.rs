@@ -1,28 +1,13 @@
 //! The guard process where the system makes its work hard: no descriptors, no /proc, reused process ids.
 
+use crate::common::run::behind;
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::{Journal, Run, guard, runs};
 use crate::engine_common::{signal, wait_until};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The shortest lease allowed.
 const TTL: &[&str] = &["--ttl", "5"];
-
-/// `command`, with a launcher in front of it.
-fn behind(words: &[&str], command: &Command) -> Command {
-    let mut behind = Command::new(words[0]);
-    behind
-        .args(&words[1..])
-        .arg(command.get_program())
-        .args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => behind.env(name, value),
-            None => behind.env_remove(name),
-        };
-    }
-    behind
-}
 
 /// Interferes with some system calls of a process and its descendants, and leaves all others at full speed. The process
 /// started is the traced one itself (-D), not strace.

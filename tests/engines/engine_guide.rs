@@ -1,7 +1,7 @@
 //! Carries out the guide for several hosts, on three of them.
 
 use crate::cluster::Cluster;
-use crate::common::guide::{blocks, check, script, session};
+use crate::common::guide::{self, blocks, check, named, script, session};
 use crate::common::install_script;
 use crate::engine_common::certificates::Certificates;
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
@@ -86,15 +86,7 @@ type Variables = Vec<(String, String)>;
 
 /// The variables of the crontab that contains these words, and its jobs' commands.
 fn crontab(words: &str) -> (Variables, Vec<String>) {
-    let text = block("crontab", words);
-    let variable = |line: &str| {
-        let (name, value) = line.split_once('=')?;
-        let named = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-        named.then(|| (name.to_owned(), value.to_owned()))
-    };
-    let command = |line: &str| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
-    let jobs = text.lines().filter(|line| variable(line).is_none()).map(command);
-    (text.lines().filter_map(variable).collect(), jobs.collect())
+    guide::crontab(&block("crontab", words))
 }
 
 /// The same variables with one part of the URL replaced.
@@ -235,18 +227,14 @@ fn once_in_any_case(island: &Island, place: &Place, variables: &[(String, String
 /// Carries out the recipes for several hosts: the job, which fails on the first one, and the alert for when nothing succeeds.
 fn recipes(island: &Island, place: &Place, variables: &[(String, String)]) {
     let line = |name: &str| {
-        let found = blocks("recipes.md", "crontab")
-            .into_iter()
-            .find(|(head, _)| head == name);
-        let (_, text) = found.unwrap_or_else(|| panic!("a crontab {name}"));
-        let (names, jobs): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(char::is_uppercase));
-        let same = block("crontab", "=etcd:");
+        let (names, mut jobs) = guide::crontab(&named("recipes.md", "crontab", name));
+        let (same, _) = crontab("=etcd:");
         assert!(
             names.len() == 2 && names.iter().all(|name| same.contains(name)),
-            "{text}"
+            "{names:?}"
         );
-        assert_eq!(jobs.len(), 1, "{text}");
-        let job = jobs[0].split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        let job = jobs.remove(0);
         assert!(job.starts_with("resourcelock nightly "), "{job}");
         job.replace("resourcelock nightly", "resourcelock recipe")
     };

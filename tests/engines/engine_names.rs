@@ -1,7 +1,7 @@
 //! Servers given by name: how a statically linked program looks up their addresses.
 
 use crate::common::install_script;
-use crate::common::sandbox::behind;
+use crate::common::run::behind;
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::binary;
 use crate::engine_common::postgres::{Postgres, stderr};

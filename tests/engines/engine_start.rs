@@ -4,8 +4,8 @@
 //! strace(1) stops the program after one of its system calls; meanwhile the request is removed from etcd, or its session at
 //! PostgreSQL ended, as `unget` does it. (On this machine: `tests/local/fault_01.rs`.)
 
-use crate::common::LineChild;
-use crate::common::run::{lives, state_letter};
+use crate::common::run::{lives, same_variables};
+use crate::common::{LineChild, process_state};
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::Journal;
 use crate::engine_common::postgres::Postgres;
@@ -92,12 +92,7 @@ impl<'a> Traced<'a> {
         } else {
             traced.args(TTL);
             let mut command = Command::new("env");
-            for (name, value) in traced.get_envs() {
-                match value {
-                    Some(value) => command.env(name, value),
-                    None => command.env_remove(name),
-                };
-            }
+            same_variables(&mut command, &traced);
             command
         };
         traced.args(["--", "sh", "-c", &format!(": >'{}'", path("started"))]);
@@ -169,7 +164,7 @@ fn at_each_point(url: &str, options: &[&str], inner: bool, end: impl Fn(&Journal
         std::thread::sleep(STOPPED_FOR);
         let mut stopped = traced
             .processes()
-            .filter(|pid| state_letter(*pid).is_some_and(|state| "Tt".contains(state)));
+            .filter(|pid| process_state(*pid).is_some_and(|state| "Tt".contains(state)));
         signal(stopped.next().expect("it is stopped"), "CONT");
         drop(stopped);
         wait_until("it has ended", || traced.path("status").exists());

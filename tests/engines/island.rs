@@ -8,6 +8,7 @@
 // Every test program compiles this module and uses only part of it.
 #![allow(dead_code)]
 
+use crate::common::run::behind;
 use crate::engine_common::wait_until;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -214,17 +215,11 @@ impl Host {
 
     /// The same command, to be run on this host.
     pub fn enter(&self, command: &Command) -> Command {
-        let mut inside = Command::new("nsenter");
         let pid = self.pid.to_string();
-        inside.args(["--target", &pid, "--net", "--mount", "--uts", "--ipc", "--pid", "--"]);
-        inside.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(name, value),
-                None => inside.env_remove(name),
-            };
-        }
-        inside
+        let launcher = [
+            "nsenter", "--target", &pid, "--net", "--mount", "--uts", "--ipc", "--pid", "--",
+        ];
+        behind(&launcher, command)
     }
 }
 

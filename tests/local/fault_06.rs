@@ -2,7 +2,7 @@
 //! PID namespace, which sees all processes. Nobody else can; there the hold stands. And it stands everywhere as long as any
 //! process lives that could be under it.
 
-use crate::common::run::signal;
+use crate::common::run::{behind, same_variables, signal};
 use crate::common::{LineChild, TestLock, wait_until};
 use nix::sys::signal::Signal::SIGKILL;
 use resourcelock::{Ended, State};
@@ -32,19 +32,7 @@ fn contained(lock: &TestLock, words: &[&str]) -> Command {
 }
 
 fn wrapped(lock: &TestLock, words: &[&str], wrapper: &[&str]) -> Command {
-    let plain = lock.command(words);
-    let mut command = Command::new(wrapper[0]);
-    command
-        .args(&wrapper[1..])
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
+    behind(wrapper, &lock.command(words))
 }
 
 /// True where the tests themselves run in the machine's first PID namespace. Elsewhere nobody can tell.
@@ -263,9 +251,7 @@ fn a_process_that_a_hold_is_bound_to_ends() {
     );
     let mut main = Command::new("unshare");
     main.args(["--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", &script]);
-    for (name, _) in plain.get_envs() {
-        main.env_remove(name);
-    }
+    same_variables(&mut main, &plain);
     let mut main = LineChild::spawn(&mut main);
     main.wait_for_line("up");
     is_taken(&lock);

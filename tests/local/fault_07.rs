@@ -1,6 +1,7 @@
 //! Fault 7: in a PID namespace whose /proc is another one's, the number of a process means one process to system calls and
 //! another one to /proc. What the one says is no proof about the other.
 
+use crate::common::run::same_variables;
 use crate::common::{LineChild, TestLock, wait_until};
 use std::process::Command;
 
@@ -9,12 +10,7 @@ fn under_foreign_proc(lock: &TestLock, script: &str) -> Command {
     let plain = lock.command(&[]);
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "bash", "-c", script]);
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    same_variables(&mut command, &plain);
     command.env("RL", plain.get_program()).env("NAME", lock.name());
     command
 }

@@ -2,8 +2,7 @@
 //! orderly exit leaves the mark of a death, even if a shell turns the signal into a status; one that was asked to exit
 //! does not. A process that a hold is bound to may simply exit, unless it was said that it must release first.
 
-use crate::common::run::{hold, signal};
-use crate::common::sandbox::behind;
+use crate::common::run::{behind, hold, same_variables, signal};
 use crate::common::{LineChild, TestLock, printed};
 use nix::sys::signal::Signal::{self, *};
 use resourcelock::{Ended, GetOptions, Wait};
@@ -146,12 +145,7 @@ fn a_process_that_a_hold_is_for_may_end() {
         let program = line.get_program().to_str().unwrap();
         let script = format!("{program} {} get -q --pid $$ {words} && {script}", lock.name());
         let mut shell = Command::new("bash");
-        for (name, value) in line.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
+        same_variables(&mut shell, &line);
         shell.args(["-c", &script, lock.name()]).status().unwrap()
     };
     let unget = format!(

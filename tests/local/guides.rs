@@ -1,6 +1,6 @@
 //! Runs every command in the guides, and checks that it prints what the guide says: see `common::guide`.
 
-use crate::common::guide::{blocks, check, script, steps};
+use crate::common::guide::{blocks, check, crontab, named, script, steps};
 use crate::common::{install, install_script, private_shm};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -143,25 +143,20 @@ fn cron() {
     Place::new().run(&script);
 }
 
-/// A crontab's jobs as a script: after five fields comes a command for /bin/sh.
-fn as_cron(crontab: &str) -> String {
-    let jobs = crontab.lines().filter(|line| !line.starts_with("PATH="));
-    jobs.map(|line| {
-        let command = line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+/// A crontab's jobs as a script: each is a command for /bin/sh.
+fn as_cron(text: &str) -> String {
+    let (_, jobs) = crontab(text);
+    let job = |command: String| {
         let command = command.replace("cd /srv", "cd /");
-        assert!(command.starts_with("resourcelock "), "{line}");
+        assert!(command.starts_with("resourcelock "), "{command}");
         let quoted = command.replace('\'', r"'\''");
         format!("env -i PATH=\"$PATH\" sh -c '{quoted}' || exit 97\n")
-    })
-    .collect()
+    };
+    jobs.into_iter().map(job).collect()
 }
 
-/// The block of the recipes with this name.
 fn recipe(language: &str, name: &str) -> String {
-    let found = blocks("recipes.md", language)
-        .into_iter()
-        .find(|(head, _)| head == name);
-    found.unwrap_or_else(|| panic!("{name}")).1
+    named("recipes.md", language, name)
 }
 
 /// The sessions, with the recipes' scripts as they are. (Those for several hosts: `tests/engines/engine_guide.rs`.)

@@ -1,21 +1,12 @@
 //! `run --hold-at-least`: the lock stays taken for a time, without the program.
 
 use crate::common::TestLock;
-use crate::common::run::{Running, hold, signal, wait_for_waiters};
+use crate::common::run::{Running, hold, run, said, signal, wait_for_waiters};
 use crate::common::wait_until;
 use nix::sys::signal::Signal;
 use resourcelock::{CommandEnd, Ended, HistoryRecord, Holder};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
-
-fn run(lock: &TestLock, words: &[&str]) -> Output {
-    let mut run = lock.command(&[&["run"], words].concat());
-    run.stdin(Stdio::null()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// The hold of a command that has ended.
 fn lingering(lock: &TestLock) -> Holder {

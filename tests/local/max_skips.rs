@@ -1,17 +1,8 @@
 //! `run --max-skips`: skips that go on are told.
 
 use crate::common::TestLock;
-use crate::common::run::hold;
+use crate::common::run::{hold, run, said};
 use std::process::{Output, Stdio};
-
-fn run(lock: &TestLock, words: &[&str]) -> Output {
-    let mut run = lock.command(&[&["run"], words].concat());
-    run.stdin(Stdio::null()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// A skip that says nothing: its status.
 fn silent(output: &Output) -> Option<i32> {

@@ -1,7 +1,7 @@
 //! Two PID namespaces with one /dev/shm, as in containers that share it: the same ids mean different processes there.
 //! And two time namespaces: in each, the same processes were started, and holds expire, at different times.
 
-use crate::common::run::signal;
+use crate::common::run::{behind, signal};
 use crate::common::{Ask, LineChild, Peer, TestLock, Worker, printed, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{Detached, Ended, Mode};
@@ -154,23 +154,8 @@ fn taken_a_day_later(lock: &TestLock) -> Option<i32> {
 
 /// The same command in a time namespace where the monotonic clock is ten days ahead.
 fn ahead(plain: &Command) -> Command {
-    let mut ahead = Command::new("unshare");
-    ahead.args([
-        "--time",
-        "--monotonic",
-        "864000",
-        "--boottime",
-        "864000",
-        "--kill-child",
-    ]);
-    ahead.arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => ahead.env(name, value),
-            None => ahead.env_remove(name),
-        };
-    }
-    ahead
+    let clocks = ["--time", "--monotonic", "864000", "--boottime", "864000"];
+    behind(&[&["unshare"], &clocks[..], &["--kill-child"]].concat(), plain)
 }
 
 /// Stops the process that waits in this place.

@@ -1,19 +1,12 @@
 //! `run --once-every`: a job that has been done in this period is not done again.
 
-use crate::common::run::{Running, hold, signal, wait_for_waiters};
+use crate::common::run::{Running, hold, run, said, signal, wait_for_waiters};
 use crate::common::{LineChild, TestLock, wait_until};
 use nix::sys::signal::Signal;
 use std::process::{Output, Stdio};
 
 fn once(lock: &TestLock, words: &[&str]) -> Output {
-    lock.command(&[&["run", "--once-every", "1h"], words].concat())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    run(lock, &[&["--once-every", "1h"], words].concat())
 }
 
 fn ran(output: &Output) -> bool {

@@ -1,7 +1,6 @@
 //! `run --replace` when several come (fault 19): of those that wait, the newest alone is wanted.
 
-use crate::common::run::{LISTENER, command_of, hold, wait_for_waiters};
-use crate::common::sandbox::behind;
+use crate::common::run::{LISTENER, behind, command_of, hold, wait_for_waiters};
 use crate::common::{Ask, LineChild, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal::SIGCONT;
 use nix::sys::signal::kill;

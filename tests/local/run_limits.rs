@@ -1,7 +1,7 @@
 //! `run --limit`, `--kill-after`, `--signal`: the same meaning as timeout(1). And `--until tree`.
 
-use crate::common::run::{Running, lives, signal, state_letter, wait_for_waiters};
-use crate::common::{LineChild, TestLock, wait_until};
+use crate::common::run::{Running, lives, signal, wait_for_waiters};
+use crate::common::{LineChild, TestLock, process_state, wait_until};
 use nix::sys::signal::Signal;
 use std::process::{Command, Stdio};
 
@@ -87,7 +87,7 @@ fn a_stopped_command_is_continued_to_end() {
         "trap 'echo ended; exit 1' TERM; echo up $PPID $$; kill -STOP $$; sleep 1000",
     ])));
     wait_until("it stops", || {
-        state_letter(running.command) == Some('T') || !lives(running.command)
+        process_state(running.command) == Some('T') || !lives(running.command)
     });
     running.says("ended");
     assert_eq!(running.child.wait().code(), Some(124));
@@ -165,7 +165,7 @@ fn until_tree_keeps_the_lock_for_what_is_left_behind() {
         ];
         let mut running = Running::started(lock.command(&words));
         wait_until("the command has ended and is reaped", || {
-            state_letter(running.command).is_none()
+            process_state(running.command).is_none()
         });
         let daemon_pid: u32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         assert!(lives(daemon_pid) && lives(running.wrapper), "{daemon}");

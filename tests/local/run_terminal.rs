@@ -1,7 +1,7 @@
 //! `run` at a terminal: keys, job control, full-screen programs, hang-up.
 
-use crate::common::run::{hold, lives, signal, state_letter};
-use crate::common::{Pty, TestLock, wait_until};
+use crate::common::run::{hold, lives, signal};
+use crate::common::{Pty, TestLock, process_state, wait_until};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
@@ -79,14 +79,14 @@ fn stopped_and_continued_with_the_lock_held() {
         shell.see("Stopped");
         let holder = &lock.state().holders[0];
         assert!(lock.state().locked && holder.alive);
-        assert_eq!(state_letter(holder.requester.pid.unwrap()), Some('T'));
-        assert_eq!(state_letter(holder.bound_pid.unwrap()), Some('T'));
+        assert_eq!(process_state(holder.requester.pid.unwrap()), Some('T'));
+        assert_eq!(process_state(holder.bound_pid.unwrap()), Some('T'));
         shell.line("fg");
         shell.see("sh -c");
         let holder = lock.state().holders[0].clone();
         wait_until("both run", || {
-            state_letter(holder.requester.pid.unwrap()) == Some('S')
-                && state_letter(holder.bound_pid.unwrap()) == Some('S')
+            process_state(holder.requester.pid.unwrap()) == Some('S')
+                && process_state(holder.bound_pid.unwrap()) == Some('S')
         });
     }
     shell.line("hello");
@@ -106,7 +106,7 @@ fn in_the_background_a_command_that_reads_the_terminal_stops_until_it_is_brought
         ));
         wait_until("it holds the lock", || !lock.state().holders.is_empty());
         let wrapper = lock.state().holders[0].requester.pid.unwrap();
-        wait_until("it stops", || state_letter(wrapper) == Some('T'));
+        wait_until("it stops", || process_state(wrapper) == Some('T'));
         shell.line("fg");
         shell.see("read line");
         // With a limit it has its own group, which now has the terminal.
@@ -132,7 +132,8 @@ fn continued_in_the_background() {
     shell.line("bg");
     let holder = lock.state().holders[0].clone();
     wait_until("both run", || {
-        state_letter(holder.requester.pid.unwrap()) != Some('T') && state_letter(holder.bound_pid.unwrap()) != Some('T')
+        process_state(holder.requester.pid.unwrap()) != Some('T')
+            && process_state(holder.bound_pid.unwrap()) != Some('T')
     });
     std::fs::write(fifo, "\n").unwrap();
     shell.line("wait %1");
@@ -180,9 +181,9 @@ fn without_a_terminal_a_stopped_command_does_not_stop_the_wrapper() {
     command.arg("--wait").arg(inner.get_program()).args(inner.get_args());
     let mut running = crate::common::run::Running::started(command);
     signal(running.command, Signal::SIGSTOP);
-    wait_until("it stops", || state_letter(running.command) == Some('T'));
+    wait_until("it stops", || process_state(running.command) == Some('T'));
     // The wrapper passes CONT on. A stopped wrapper would do so, too, hence look first.
-    assert_ne!(state_letter(running.wrapper), Some('T'));
+    assert_ne!(process_state(running.wrapper), Some('T'));
     signal(running.wrapper, Signal::SIGCONT);
     running.child.close_input();
     assert_eq!(running.child.wait().code(), Some(4));

@@ -1,20 +1,12 @@
 //! `run --with`: several locks, or none of them.
 
-use crate::common::run::{LISTENER, Running, hold, lives, signal, wait_for_waiters};
+use crate::common::run::{LISTENER, Running, hold, lives, run, said, signal, wait_for_waiters};
 use crate::common::{Dice, LineChild, TestLock, binary, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{Ended, Mode};
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output};
-
-fn run(lock: &TestLock, words: &[&str]) -> Output {
-    lock.command(&[&["run"], words].concat()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use std::process::{Child, Command};
 
 /// Two locks in the order of their names.
 fn pair() -> (TestLock, TestLock) {

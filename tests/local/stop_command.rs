@@ -1,7 +1,7 @@
 //! `stop`: the command that runs under the lock is asked to end; nothing else is ever signalled.
 
 use crate::common::machine::{ALICE, BOB, Machine};
-use crate::common::run::{Running, hold, lives, signal, wait_for_waiters};
+use crate::common::run::{Running, hold, lives, said, signal, wait_for_waiters};
 use crate::common::{Ask, LineChild, Peer, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
 use std::os::unix::process::ExitStatusExt;
@@ -9,10 +9,6 @@ use std::process::{ExitStatus, Output};
 
 fn stop(lock: &TestLock, options: &[&str]) -> Output {
     lock.command(&[&["stop"], options].concat()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]

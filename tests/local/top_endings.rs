@@ -1,8 +1,8 @@
 //! However `top` ends, or is stopped: the terminal is as it was before, and nobody has to wait for that.
 
 use crate::common::pty::open_terminal;
-use crate::common::run::{lives, signal, state_letter};
-use crate::common::{Tmux, binary, wait_until};
+use crate::common::run::{lives, signal};
+use crate::common::{Tmux, binary, process_state, wait_until};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -98,7 +98,7 @@ fn a_stopped_job_is_ended() {
 fn from_the_background() {
     let tmux = terminal();
     tmux.line("\"$RL\" top &");
-    wait_until("it is stopped", || state_letter(tmux.process()) == Some('T'));
+    wait_until("it is stopped", || process_state(tmux.process()) == Some('T'));
     assert!(is_ordinary(&tmux));
     tmux.line("fg");
     tmux.see_row(&["i2c", "bus", "scan"]);

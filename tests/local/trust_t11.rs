@@ -2,8 +2,9 @@
 //! refuses one system call after another, every command does without, or says in one line what is missing, with a
 //! documented status. Nothing hangs, and nothing is left taken.
 
+use crate::common::run::behind;
 use crate::common::run::signal;
-use crate::common::sandbox::{Call, behind};
+use crate::common::sandbox::Call;
 use crate::common::{LineChild, TestLock, binary, printed, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;

@@ -1,24 +1,17 @@
 //! `cargo install --path .`, and the crate that `cargo package` makes.
 
-use crate::common::lock::own_binary;
 use crate::common::{TestLock, printed};
-use std::path::Path;
+use crate::tested;
 use std::process::Command;
 
 /// Cargo in this package, offline, reusing what has already been built.
 pub fn cargo(arguments: &[&str]) -> Command {
-    let target = Path::new(own_binary().get_program())
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_owned();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(arguments)
         .args(["--offline", "--locked"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", target);
+        .env("CARGO_TARGET_DIR", tested::target());
     cargo
 }
 

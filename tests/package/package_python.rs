@@ -1,9 +1,9 @@
 //! The Python package: built and installed with pip into an environment of its own, where `python/tests/` runs.
 
-use crate::common::lock::own_binary;
 use crate::common::{example, peer, printed};
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::postgres::Postgres;
+use crate::tested;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -23,11 +23,6 @@ fn python() -> Command {
     // With maturin.
     let mut path = vec![python.parent().unwrap().to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let target = Path::new(own_binary().get_program())
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .to_owned();
     let mut command = Command::new(python);
     // Cargo has said them of this test. Some crates are built anew if they differ.
     for (name, _) in env::vars_os() {
@@ -39,7 +34,7 @@ fn python() -> Command {
     command
         .current_dir(ROOT)
         .env("PATH", env::join_paths(path).unwrap())
-        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_DIR", tested::target())
         .env("CARGO_NET_OFFLINE", "true")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("RESOURCELOCK_WHEEL_PROFILE", "dev");

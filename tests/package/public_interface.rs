@@ -3,7 +3,7 @@
 //! `BLESS=1 cargo test --all-features --test package public_interface` rewrites the list.
 
 use super::package_cargo::cargo;
-use crate::common::lock::own_binary;
+use crate::tested;
 use std::fs;
 use std::path::Path;
 
@@ -76,12 +76,7 @@ fn lines(page: &str) -> Vec<String> {
 fn public_interface_is_the_committed_one() {
     let output = cargo(&["doc", "--no-deps", "--all-features"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let target = Path::new(own_binary().get_program())
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .to_owned();
-    let pages = target.join("doc/resourcelock");
+    let pages = tested::target().join("doc/resourcelock");
     // Pages of items that are gone may still be there: those that are listed are of this run.
     let all = fs::read_to_string(pages.join("all.html")).unwrap();
     let links = all
