@@ -197,9 +197,9 @@ musl() {
         }
         rustup target add "$musl" >&2
     fi
-    CARGO_TARGET_DIR=$target_dir cargo build --quiet --locked --features etcd,postgres,tokio --target "$musl" --bin resourcelock
+    CARGO_TARGET_DIR=$target_dir cargo build --quiet --locked --features etcd,postgres,tokio --target "$musl" --bin resourcelock --examples
     says_it_is_static
-    export RESOURCELOCK_TEST_PROGRAM=$program RESOURCELOCK_TEST_FEATURES=etcd,postgres,tokio RESOURCELOCK_TEST_PYTHON=$python
+    export RESOURCELOCK_TEST_PROGRAM=$program RESOURCELOCK_TEST_FEATURES=etcd,postgres,tokio,musl RESOURCELOCK_TEST_PYTHON=$python
     echo "$self: the program with musl beside this machine's library and Python module"
     env --default-signal=INT,QUIT,HUP cargo test --all-features --test local
 }

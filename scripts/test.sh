@@ -110,14 +110,15 @@ trap 'for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null; done; rm -rf "
 # Runs a part of the suite, even if an earlier one failed, and shows what it printed once it has ended. What it left
 # behind may hold its output open: so that is a file, not a pipe, which would be waited for.
 part() {
-    local name=$1 start=$SECONDS status=0
+    local name=$1 status=0 real user system TIMEFORMAT='%0R %0U %0S'
     shift
-    env --default-signal=INT,QUIT,HUP "$@" >"$outputs/$name" 2>&1 </dev/null || status=$?
+    { time env --default-signal=INT,QUIT,HUP "$@" >"$outputs/$name" 2>&1 </dev/null; } 2>"$outputs/$name.time" || status=$?
+    read -r real user system < <(tail -1 "$outputs/$name.time")
     {
         flock 9
         printf '\ntest.sh: %s\n' "$name"
         cat "$outputs/$name"
-        printf '%5d s  %s\n' "$((SECONDS - start))" "$name" >>"$outputs/times"
+        printf '%5d s  %5d s  %s\n' "$real" "$((user + system))" "$name" >>"$outputs/times"
         [ "$status" = 0 ] || printf '%s\n' "$name" >>"$outputs/failed"
     } 9>"$outputs/turn"
 }
@@ -125,19 +126,17 @@ part() {
 # Where the program of a build is kept for the tests, since others take its place.
 kept() { realpath -m "${CARGO_TARGET_DIR:-target}/kept/${1// /-}"; }
 
-# Keeps the program that was just built, and its examples.
+# Keeps the program that was just built.
 keep() {
-    local built=${CARGO_TARGET_DIR:-target}/debug folder
+    local folder
     folder=$(kept "$1")
     rm -rf "$folder" && mkdir -p "$folder/examples"
-    cp "$built/resourcelock" "$folder/"
-    [ ! -d "$built/examples" ] || find "$built/examples" -maxdepth 1 -type f -executable ! -name '*-*' \
-        -exec cp -t "$folder/examples" {} +
+    cp "${CARGO_TARGET_DIR:-target}/debug/resourcelock" "$folder/"
 }
 
-# Builds the program with another choice of features, and the suite for all engines with the library so built.
+# Builds the program with another choice of features.
 build_alone() {
-    part "build: $1" cargo test --features "$2" --test conformance --no-run
+    part "build: $1" cargo build --features "$2"
     [ -e "$outputs/failed" ] || keep "$1"
 }
 
@@ -147,13 +146,13 @@ built() { sed -n "s|^ *Executable .* (\(.*/deps/$2-[0-9a-f]*\))\$|\1|p" "$output
 # Runs a test program that was built with all features.
 all() { part "$1" "$(built 'all features' "$2")" "${@:3}"; }
 
-# Tests a program that was kept: it does what an engine must, and what the tests of $3 do that are named after it. What
-# is not built in is refused.
+# Tests a program that was kept: it does what an engine must, with the engines that are built in (tests called $3), and what
+# the tests of $4 do that are named after it. What is not built in is refused.
 alone() (
     RESOURCELOCK_TEST_PROGRAM=$(kept "$1")/resourcelock
     export RESOURCELOCK_TEST_PROGRAM RESOURCELOCK_TEST_FEATURES=$2
-    part "$1: every engine" "$(built "$1" conformance)"
-    all "$1: as users meet it" "${@:3}"
+    all "$1: its engines" conformance $3
+    all "$1: as users meet it" "${@:4}"
 )
 
 # The errors of a part and the messages of its failed tests, without most of what these printed before they failed.
@@ -179,9 +178,9 @@ names() {
 # The last that is printed: whoever looks for what failed finds it at the end.
 finish() {
     local name failed=()
-    printf '\n'
+    printf '\n   time      CPU\n'
     cat "$outputs/times"
-    printf '%5d s  in all\n' "$SECONDS"
+    printf '%5d s           in all\n' "$SECONDS"
     [ -e "$outputs/failed" ] || exit 0
     mapfile -t failed <"$outputs/failed"
     for name in "${failed[@]}"; do
@@ -208,6 +207,8 @@ packages+=(--config profile.dev.package.resourcelock-model.opt-level=3)
 part 'build: all features' cargo test --all-features "${packages[@]}" --no-run
 [ ! -e "$outputs/failed" ] || finish
 keep 'all features'
+find "${CARGO_TARGET_DIR:-target}/debug/examples" -maxdepth 1 -type f -executable ! -name '*-*' \
+    -exec cp -t "$(kept 'all features')/examples" {} +
 RESOURCELOCK_TEST_PROGRAM=$(kept 'all features')/resourcelock
 export RESOURCELOCK_TEST_PROGRAM
 
@@ -219,13 +220,13 @@ locks_of_this_machine() {
     done
     all 'locks of this machine' local --test-threads 3
     all 'storms' isolated
-    alone 'default' '' local cli_ run_status bad_input
+    alone 'default' '' 'program_local deadlocks::local' local cli_ run_status bad_input
 }
 engines() {
     all 'engines' engines --test-threads 6
     all 'every engine' conformance
-    alone 'etcd alone' etcd engines engine_etcd_cli --test-threads 8
-    alone 'PostgreSQL alone' postgres engines engine_postgres:: tls_that_is_not_there --test-threads 8
+    alone 'etcd alone' etcd 'program_local program_etcd deadlocks::local deadlocks::etcd' engines engine_etcd_cli --test-threads 8
+    alone 'PostgreSQL alone' postgres 'program_local program_postgres deadlocks::local deadlocks::postgres' engines engine_postgres:: tls_that_is_not_there --test-threads 8
 }
 # On the CPU time that the others leave over.
 what_only_computes() {

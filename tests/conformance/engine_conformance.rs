@@ -4,6 +4,8 @@ use crate::common::run::said;
 use crate::common::{Dice, LineChild, binary};
 #[cfg(feature = "etcd")]
 use crate::engine_common::etcd::{Etcd, Version};
+#[cfg(feature = "postgres")]
+use crate::engine_common::postgres::Postgres;
 use crate::engine_common::{lock_name, signal, wait_until};
 use crate::tested;
 use resourcelock::engines::{self, Engine, Validity};
@@ -352,9 +354,13 @@ fn handle_conforms(url: &str) {
 }
 
 #[test]
-fn local() {
+fn library_local() {
     handle_conforms("local:");
     conforms(engines::open("local:").expect("it is always built in"));
+}
+
+#[test]
+fn program_local() {
     program_conforms("local:");
     several_conform("local:");
     once_conforms("local:");
@@ -365,8 +371,37 @@ fn local() {
 }
 
 #[cfg(feature = "etcd")]
+fn assert_nothing_is_left(server: &Etcd) {
+    let keys = server.ctl(&["get", "--prefix", "", "--keys-only"]);
+    assert_eq!(keys, "", "nothing is left");
+    let leases = server.ctl(&["lease", "list"]);
+    assert!(leases.contains("found 0 leases"), "nothing is left: {leases}");
+}
+
+#[cfg(feature = "etcd")]
 #[test]
-fn etcd() {
+fn library_etcd() {
+    for version in Version::ALL {
+        let server = Etcd::of(version, 1);
+        handle_conforms(&server.url());
+        conforms(engines::open(&server.url()).expect("a good URL"));
+        conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
+        assert_nothing_is_left(&server);
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn library_etcd_of_three_servers() {
+    for version in Version::ALL {
+        let servers = Etcd::of(version, 3);
+        conforms(engines::open(&servers.url()).expect("a good URL"));
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn program_etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
         program_conforms(&server.url());
@@ -387,32 +422,31 @@ fn etcd() {
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
         assert_eq!(done.trim(), "2");
-        handle_conforms(&server.url());
-        conforms(engines::open(&server.url()).expect("a good URL"));
-        conforms(engines::open(&format!("{}//some/prefix", server.url())).expect("a good URL"));
-        assert_eq!(
-            server.ctl(&["get", "--prefix", "", "--keys-only"]),
-            "",
-            "nothing is left"
-        );
-        let leases = server.ctl(&["lease", "list"]);
-        assert!(leases.contains("found 0 leases"), "nothing is left: {leases}");
-    }
-}
-
-#[cfg(feature = "etcd")]
-#[test]
-fn etcd_of_three_servers() {
-    for version in Version::ALL {
-        let servers = Etcd::of(version, 3);
-        conforms(engines::open(&servers.url()).expect("a good URL"));
+        assert_nothing_is_left(&server);
     }
 }
 
 #[cfg(feature = "postgres")]
+fn assert_nothing_is_held(server: &Postgres) {
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    wait_until("no lock is left", || server.sql(locks) == "0");
+    let waiting = "SELECT count(*) FROM resourcelock_session WHERE backend <> 0 AND token = 0";
+    assert_eq!(server.sql(waiting), "0");
+}
+
+#[cfg(feature = "postgres")]
 #[test]
-fn postgres() {
-    let server = crate::engine_common::postgres::Postgres::start();
+fn library_postgres() {
+    let server = Postgres::start();
+    handle_conforms(&server.url());
+    conforms(engines::open(&server.url()).expect("a good URL"));
+    assert_nothing_is_held(&server);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn program_postgres() {
+    let server = Postgres::start();
     program_conforms(&server.url());
     several_conform(&server.url());
     once_conforms(&server.url());
@@ -424,14 +458,7 @@ fn postgres() {
     skips_conform(&server.url());
     least_conforms(&server.url());
     stop_conforms(&server.url());
-    handle_conforms(&server.url());
-    conforms(engines::open(&server.url()).expect("a good URL"));
-    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-    wait_until("no lock is left", || server.sql(locks) == "0");
-    assert_eq!(
-        server.sql("SELECT count(*) FROM resourcelock_session WHERE backend <> 0 AND token = 0"),
-        "0"
-    );
+    assert_nothing_is_held(&server);
 }
 
 /// By which clock an engine compares times of several hosts.

@@ -3,7 +3,8 @@
 //! The system's clock is not touched: libfaketime shows another wall clock to one process, which must be dynamically
 //! linked, and leaves it the monotonic one. The system calls show by which clock the kernel counts.
 
-use crate::common::{LineChild, Peer, TestLock, example, wait_until};
+use crate::common::{LineChild, Peer, TestLock, example, own_example, wait_until};
+use crate::tested;
 use resourcelock::{GetOptions, ResourceLock, UngetOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,7 +92,12 @@ fn held(lock: &TestLock) -> ResourceLock {
 /// `examples/wait.rs` with libfaketime, whose clock [`set_clock`] sets.
 fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path) -> Waiter {
     set_clock(folder, "+0");
-    let mut command = example("wait");
+    // With musl the examples are linked statically, too.
+    let mut command = if tested::has("musl") {
+        own_example("wait")
+    } else {
+        example("wait")
+    };
     command
         .args([lock.name(), seconds])
         .env("LD_PRELOAD", libfaketime())
