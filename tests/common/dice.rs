@@ -12,12 +12,27 @@ impl Dice {
         Self(mixed ^ mixed >> 29 | 1)
     }
 
-    /// A number below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
+    /// Any number but 0.
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % n
+        self.0
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.number() % n
+    }
+
+    /// So many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.number() >> 16) as u8).collect()
+    }
+
+    /// One of these.
+    pub fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len() as u64) as usize]
     }
 
     /// True `n` times in a hundred.

@@ -1,6 +1,6 @@
 //! The real Python module in its own process.
 
-use super::{LineChild, TestLock};
+use super::{LineChild, TestLock, wait_until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,6 +68,12 @@ impl Peer {
     /// The next answer, if it is already there.
     pub fn try_answer(&mut self) -> Option<Value> {
         self.child.try_line().map(|line| parse(&line))
+    }
+
+    /// Requests the lock, which is taken, without a time limit: returns once this process sleeps in the semaphore.
+    pub fn wait_for(&mut self, lock: &TestLock) {
+        self.send(json!(["get", null, "python"]));
+        wait_until("Python waits", || lock.flag_word().waiters == 1);
     }
 
     /// Sends a request and waits for its answer.

@@ -31,6 +31,29 @@ pub const COMMANDS: [&str; 12] = [
     "completions bash",
 ];
 
+/// What is typed, and what Tab makes of it in every shell that replaces the line.
+pub const LINES: [(&str, &str); 19] = [
+    ("i2", "i2c"),
+    ("i2c un", "i2c unget"),
+    ("doc", "doctor"),
+    ("-t 5 --shared i2", "-t 5 --shared i2c"),
+    ("-t 5 i2c hi", "-t 5 i2c history"),
+    ("i2c --message 'a b' rem", "i2c --message 'a b' remove"),
+    ("/i2", "/i2c"),
+    ("/l", "/list"),
+    ("/list sta", "/list state"),
+    ("help comp", "help completions"),
+    ("completions z", "completions zsh"),
+    ("i2c run --conf", "i2c run --conflict-exit-code"),
+    ("i2c run --until t", "i2c run --until tree"),
+    ("i2c run --until=t", "i2c run --until=tree"),
+    ("i2c run -n --signal WINC", "i2c run -n --signal WINCH"),
+    ("i2c get --group roo", "i2c get --group root"),
+    ("i2c history --svg /etc/hostn", "i2c history --svg /etc/hostname"),
+    ("i2c history --svg=/etc/hostn", "i2c history --svg=/etc/hostname"),
+    ("i2c get -t 5", "i2c get -t 5"),
+];
+
 /// The options that a command's `--help` lists.
 pub fn options_in_help(command: &str) -> Vec<String> {
     let word = command.trim_start_matches("i2c ").split(' ').next().unwrap_or_default();
@@ -104,9 +127,12 @@ impl Prompt {
         self.key(typed, "\t")
     }
 
-    /// The line into which Tab turns `typed`.
-    pub fn completed(&mut self, typed: &str) -> String {
-        self.tab(typed).0
+    /// Asserts that Tab turns each of these lines of the program into the one beside it.
+    pub fn completes(&mut self, cases: &[(&str, &str)]) {
+        for (typed, completed) in cases {
+            let (line, _) = self.tab(&format!("resourcelock {typed}"));
+            assert_eq!(line.trim_end(), format!("resourcelock {completed}"), "{typed}");
+        }
     }
 
     /// The same for another key.

@@ -133,6 +133,16 @@ pub fn run(lock: &TestLock, words: &[&str]) -> Output {
     run.stdin(Stdio::null()).output().unwrap()
 }
 
+/// Any command, to its end.
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What a program has printed.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// What a program has said on standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

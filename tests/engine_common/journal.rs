@@ -3,6 +3,7 @@
 use super::{signal, wait_until};
 use crate::tested;
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -157,6 +158,15 @@ impl Journal {
             assert!(pair[0].token < pair[1].token, "tokens must grow: {pair:#?}");
         }
         intervals
+    }
+
+    /// Checks that a request which waits, alone, leaves the queue when it is asked to end.
+    pub fn signalled_while_it_waits(&self) {
+        let mut waiting = self.run(&[], 0, &[]);
+        wait_until("it waits", || self.waiting() == 1);
+        waiting.signal("TERM");
+        assert_eq!(waiting.wait().signal(), Some(15));
+        wait_until("it has left the queue", || self.waiting() == 0);
     }
 
     /// How many requests wait, according to the engine.

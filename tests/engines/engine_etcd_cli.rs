@@ -1,23 +1,11 @@
 //! The commands on etcd as people use them; `etcdctl lock` in the same queue; users and passwords.
 
+use crate::common::run::{output, said as stderr, stdout};
 use crate::common::schema::Schema;
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::{Journal, Run, binary};
 use crate::engine_common::{lock_name, wait_until};
 use serde_json::Value;
-use std::process::{Command, Output};
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn the_commands_status_and_environment() {
@@ -71,12 +59,7 @@ fn a_lock_that_is_taken() {
     assert!(state["holders"][0]["host"].is_string());
     let listed = stdout(&output(binary(&etcd.url()).arg("list")));
     assert!(listed.contains(journal.name()), "{listed}");
-    // A signal while it waits.
-    let mut waiting = journal.run(&[], 0, &[]);
-    wait_until("it waits", || journal.waiting() == 1);
-    waiting.signal("TERM");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait()), Some(15));
-    wait_until("it has left the queue", || journal.waiting() == 0);
+    journal.signalled_while_it_waits();
     // A signal while the command runs is passed on to it.
     holder.signal("TERM");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&holder.wait()), Some(15));

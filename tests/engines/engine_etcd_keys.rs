@@ -1,17 +1,14 @@
 //! What else is in etcd: other programs' keys below a lock's name, locks below another lock's name, requests that are
 //! just being refused, and a great many of all these.
 
+use crate::common::run::output;
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::journal::{Journal, Run, binary};
 use crate::engine_common::relay::Relay;
 use crate::engine_common::{signal, wait_until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Output, Stdio};
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
+use std::process::{Child, Command, Stdio};
 
 fn status(command: &mut Command) -> Option<i32> {
     output(command).status.code()

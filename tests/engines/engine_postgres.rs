@@ -1,15 +1,11 @@
 //! PostgreSQL: the commands, poolers, and other programs' locks.
 
+use crate::common::run::output;
 use crate::common::schema::Schema;
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
 use crate::engine_common::{lock_name, wait_until};
 use serde_json::Value;
-use std::process::{Command, Output};
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 #[test]
 fn the_commands() {
@@ -35,11 +31,7 @@ fn the_commands() {
     assert_eq!(state["holders"][0]["pid"], holder.id());
     let listed = stdout(&output(binary(&server.url()).arg("list")));
     assert!(listed.contains(journal.name()), "{listed}");
-    let mut waiting = journal.run(&[], 0, &[]);
-    wait_until("it waits", || journal.waiting() == 1);
-    waiting.signal("TERM");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait()), Some(15));
-    wait_until("it has left the queue", || journal.waiting() == 0);
+    journal.signalled_while_it_waits();
     drop(holder);
     for words in [
         &["get"][..],

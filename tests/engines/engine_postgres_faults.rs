@@ -1,21 +1,17 @@
 //! PostgreSQL: faults. Every test ends with the same checks: no two commands ran at once, and tokens grew. Each fault
 //! is tried several times, and the times measured are printed.
 
+use crate::common::run::output;
 use crate::engine_common::hang;
 use crate::engine_common::journal::{Journal, Run, boottime, ns_between, runs};
 use crate::engine_common::postgres::{Postgres, figures, stderr, stdout};
 use crate::engine_common::wait_until;
-use std::process::{Command, Output};
 use std::thread;
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
 /// How often a fault is tried.
 const ROUNDS: usize = 3;
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 /// Tries a fault several times in parallel, each with its own lock; returns what each returned.
 fn rounds<T: Send>(url: &str, subject: &str, fault: impl Fn(Journal) -> T + Sync) -> Vec<T> {

@@ -1,15 +1,12 @@
 //! PostgreSQL: who logs in with which password, and that it shows up nowhere.
 
+use crate::common::run::output;
 use crate::engine_common::journal::{Journal, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
 use crate::engine_common::{lock_name, wait_until};
-use std::process::{Command, Output};
+use std::process::Command;
 
 const SECRET: &str = "s3cret";
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 /// Creates a user for this test alone, who may do everything.
 fn user(server: &Postgres, name: &str) {

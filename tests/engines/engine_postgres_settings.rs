@@ -1,15 +1,12 @@
 //! PostgreSQL: unusual settings of servers, databases and roles, and what else may go on there.
 
+use crate::common::run::output;
 use crate::engine_common::journal::{Journal, Run, binary};
 use crate::engine_common::postgres::{Postgres, stderr, stdout};
 use crate::engine_common::{Process, lock_name, wait_until};
 use serde_json::Value;
 use std::fs::File;
 use std::process::{Command, Output, Stdio};
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 fn status(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)

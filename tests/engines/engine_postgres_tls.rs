@@ -1,14 +1,10 @@
 //! PostgreSQL over TLS: which server the client trusts, and which client the server trusts.
 
+use crate::common::run::output;
 use crate::engine_common::journal::binary;
 use crate::engine_common::lock_name;
 use crate::engine_common::postgres::{Postgres, stderr};
 use crate::tested::has;
-use std::process::{Command, Output};
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 /// The server has no certificate: a build with TLS is told so by it, and one without refuses what asks for it.
 #[test]
@@ -55,6 +51,7 @@ mod with_tls {
     use crate::engine_common::journal::{Journal, Run};
     use crate::engine_common::wait_until;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
     use tempfile::TempDir;
 
     /// Certificates of an authority that another test does not know.

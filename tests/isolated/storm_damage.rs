@@ -3,7 +3,7 @@
 //!
 //! `RESOURCELOCK_ROUNDS` sets the number of rounds, `RESOURCELOCK_SEED` the random numbers.
 
-use crate::common::{TestLock, binary, peer, printed, private_shm};
+use crate::common::{Dice, TestLock, binary, peer, printed, private_shm};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -74,38 +74,20 @@ const COMMANDS: [&str; 44] = [
     "completions fish -- NAM",
 ];
 
-/// A small generator (xorshift64*): the same rounds in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len() as u64) as usize]
-    }
-
-    /// Random bytes, or a number that means something.
-    fn bytes(&mut self) -> Vec<u8> {
-        let own = u64::from(std::process::id());
-        match self.below(4) {
-            0 => (0..self.below(64) + 1).map(|_| self.next() as u8).collect(),
-            1 => (0..self.below(4096) + 1).map(|_| self.next() as u8).collect(),
-            2 => (self.next() as u32).to_le_bytes().to_vec(),
-            _ => self
-                .one_of(&[0, 1, 2, 3, 255, u64::MAX, u64::MAX / 2, own, own << 32, 1 << 63])
-                .to_le_bytes()
-                .to_vec(),
+/// Random bytes, or a number that means something.
+fn bytes(dice: &mut Dice) -> Vec<u8> {
+    let own = u64::from(std::process::id());
+    let most = match dice.below(4) {
+        0 => 64,
+        1 => 4096,
+        2 => return dice.bytes(4),
+        _ => {
+            let numbers = [0, 1, 2, 3, 255, u64::MAX, u64::MAX / 2, own, own << 32, 1 << 63];
+            return dice.one_of(&numbers).to_le_bytes().to_vec();
         }
-    }
+    };
+    let count = dice.below(most) + 1;
+    dice.bytes(count as usize)
 }
 
 /// The three files of a lock as they were after it was used, to begin each round with.
@@ -127,11 +109,11 @@ impl Intact {
     }
 
     /// Does something to one of them, if it is there.
-    fn damage(&self, random: &mut Random) {
+    fn damage(&self, dice: &mut Dice) {
         let [semaphore, note, table] = &self.0[..] else {
             panic!("a lock has three files")
         };
-        let (path, intact) = match random.below(8) {
+        let (path, intact) = match dice.below(8) {
             0 => semaphore,
             1 => note,
             _ => table,
@@ -140,35 +122,35 @@ impl Intact {
             return; // a command has removed it
         };
         let size = intact.len() as u64;
-        let place = match random.below(2) {
-            0 => random.below(size.min(8192)), // header, words, first records
-            _ => random.below(size),
+        let place = match dice.below(2) {
+            0 => dice.below(size.min(8192)), // header, words, first records
+            _ => dice.below(size),
         };
-        match random.below(12) {
-            0 => cut(&file, random, size),
+        match dice.below(12) {
+            0 => cut(&file, dice, size),
             1 => drop(file.write_all_at(&intact[place as usize..], place)),
             2 => {
                 let end = intact.len().min(place as usize + 512);
-                let elsewhere = random.below(size) / 16 * 16;
+                let elsewhere = dice.below(size) / 16 * 16;
                 let _ = file.write_all_at(&intact[place as usize..end], elsewhere);
             }
-            3..6 => drop(file.write_all_at(&random.bytes(), place / 8 * 8)),
-            _ => drop(file.write_all_at(&random.bytes(), place)),
+            3..6 => drop(file.write_all_at(&bytes(dice), place / 8 * 8)),
+            _ => drop(file.write_all_at(&bytes(dice), place)),
         }
     }
 }
 
 /// Cuts the file short, or makes it longer, and mostly gives it back its size.
-fn cut(file: &File, random: &mut Random, size: u64) {
-    let length = match random.below(6) {
+fn cut(file: &File, dice: &mut Dice, size: u64) {
+    let length = match dice.below(6) {
         0 => 0,
         1 => 4096,
         2 => size + 4096,
         3 => 1 << 36, // with nothing in it
-        _ => random.below(size),
+        _ => dice.below(size),
     };
     let _ = file.set_len(length);
-    if random.below(4) > 0 {
+    if dice.below(4) > 0 {
         let _ = file.set_len(size);
     }
 }
@@ -287,21 +269,21 @@ impl Seen {
 }
 
 /// A few commands at once, and damage as long as they work, or for a moment.
-fn round(lock: &TestLock, intact: &Intact, random: &mut Random, folder: &Path, seen: &mut Seen) {
+fn round(lock: &TestLock, intact: &Intact, dice: &mut Dice, folder: &Path, seen: &mut Seen) {
     intact.restore();
-    let count = random.below(4) + 1;
-    let mut words: Vec<&str> = (0..count).map(|_| *random.one_of(&COMMANDS)).collect();
-    if random.below(50) == 0 {
+    let count = dice.below(4) + 1;
+    let mut words: Vec<&str> = (0..count).map(|_| *dice.one_of(&COMMANDS)).collect();
+    if dice.below(50) == 0 {
         words.push("python");
     }
     let start = |(place, words): (usize, &&str)| Running::start(lock, words, folder.join(place.to_string()));
     let mut all: Vec<Running> = words.iter().enumerate().map(start).collect();
     let followed = |running: &Running| running.words.contains("trace");
-    let damage_ends = Instant::now() + Duration::from_millis(20 + random.below(60));
+    let damage_ends = Instant::now() + Duration::from_millis(20 + dice.below(60));
     while Instant::now() < damage_ends && !all.iter_mut().all(|one| one.poll() || followed(one)) {
-        intact.damage(random);
+        intact.damage(dice);
         seen.damages += 1;
-        sleep(Duration::from_micros(random.below(1500)));
+        sleep(Duration::from_micros(dice.below(1500)));
     }
     let patience = Instant::now() + LONGEST;
     while !all.iter_mut().all(Running::poll) && Instant::now() < patience {
@@ -324,10 +306,10 @@ fn storm() {
     let (rounds, seed) = (number("RESOURCELOCK_ROUNDS", 100), number("RESOURCELOCK_SEED", 1));
     let (lock, folder) = (TestLock::new("damage"), tempfile::tempdir().unwrap());
     let intact = Intact::of(&lock);
-    let mut random = Random(seed + 0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(seed);
     let mut seen = Seen::default();
     for _ in 0..rounds {
-        round(&lock, &intact, &mut random, folder.path(), &mut seen);
+        round(&lock, &intact, &mut dice, folder.path(), &mut seen);
     }
     let Seen {
         commands,

@@ -7,7 +7,7 @@ use crate::common::witness::percentile;
 use crate::common::worker::{Hands, Skill, monotonic, say};
 use crate::common::{Ask, Dice, TestLock, Witness, Worker, wait_until};
 use nix::sys::signal::Signal;
-use resourcelock::{GetOptions, Mode, ResourceLock, UngetOptions, Wait};
+use resourcelock::{GetOptions, Guard, Mode, ResourceLock, UngetOptions, Wait};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +29,18 @@ fn busy(ns: u64) {
     }
 }
 
+/// Stays under the lock for so many ns; says what is wrong there, and how long ago the last visit was if its holder died.
+fn visit(witness: &Witness, guard: &Guard, stay: u64) {
+    let visit = witness.visit(guard.token(), || busy(stay));
+    if let Some(wrong) = visit.wrong {
+        say(&json!({ "wrong": wrong }));
+        std::process::exit(1);
+    }
+    if guard.abandoned() {
+        say(&json!({ "gap": visit.gap }));
+    }
+}
+
 /// Gets and ungets in every way until the file `stop` appears; reports the time since the last visit whenever it is
 /// told that the previous holder died. Answers with its number of visits.
 fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
@@ -47,14 +59,7 @@ fn storm(hands: &mut Hands, arguments: &[Value]) -> Value {
                 continue;
             };
             let stay = dice.below(50_000);
-            let visit = witness.visit(guard.token(), || busy(stay));
-            if let Some(wrong) = visit.wrong {
-                say(&json!({ "wrong": wrong }));
-                std::process::exit(1);
-            }
-            if guard.abandoned() {
-                say(&json!({ "gap": visit.gap }));
-            }
+            visit(&witness, &guard, stay);
             visits += 1;
             match dice.below(3) {
                 0 => drop(guard),
@@ -85,14 +90,7 @@ fn mixed_modes(hands: &mut Hands, arguments: &[Value]) -> Value {
             let guard = hands.lock().acquire_with(&options).unwrap().expect("no error");
             let stay = dice.below(30_000);
             if mode == Mode::Exclusive {
-                let visit = witness.visit(guard.token(), || busy(stay));
-                if let Some(wrong) = visit.wrong {
-                    say(&json!({ "wrong": wrong }));
-                    std::process::exit(1);
-                }
-                if guard.abandoned() {
-                    say(&json!({ "gap": visit.gap }));
-                }
+                visit(&witness, &guard, stay);
                 visits += 1;
             } else {
                 busy(stay);

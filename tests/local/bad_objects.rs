@@ -1,7 +1,7 @@
 //! Objects in /dev/shm that are not what they should be: either there is a clear message and status 125, or what is
 //! usable is used. Nothing is changed, and no call hangs or crashes.
 
-use crate::common::{LineChild, TestLock, printed, wait_until};
+use crate::common::{Dice, LineChild, TestLock, printed, wait_until};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::os::unix::fs::{FileExt, FileTypeExt, symlink};
@@ -131,10 +131,10 @@ fn a_flag_too_short_for_a_semaphore() {
 /// A flag may contain any word; that is no reason to crash, to hang, or to let two in.
 #[test]
 fn a_flag_with_any_content() {
-    let mut random = Random(1);
+    let mut dice = Dice::new(1);
     for _ in 0..20 {
         let lock = used_lock();
-        fs::write(lock.paths().semaphore_path(), random.bytes(32)).unwrap();
+        fs::write(lock.paths().semaphore_path(), dice.bytes(32)).unwrap();
         let (status, said) = run(lock.command(&["get", "-t", "0.1", "-q"]).env("RESOURCELOCK_LOG", "off"));
         assert!(matches!(status, Some(0 | 75 | 125)), "{status:?}: {said}");
         let (status, said) = run(&mut lock.command(&["get", "-t", "0", "-q"]));
@@ -186,10 +186,10 @@ fn a_table_of_the_wrong_size() {
 #[test]
 fn a_table_of_random_bytes() {
     let right = fs::metadata(used_lock().paths().table_path()).unwrap().len();
-    let mut random = Random(2);
+    let mut dice = Dice::new(2);
     for _ in 0..10 {
         let lock = used_lock();
-        fs::write(lock.paths().table_path(), random.bytes(right as usize)).unwrap();
+        fs::write(lock.paths().table_path(), dice.bytes(right as usize)).unwrap();
         serves_or_refuses(&lock, "random table");
     }
 }
@@ -197,7 +197,7 @@ fn a_table_of_random_bytes() {
 /// The head identifies the table as ours; the rest is random.
 #[test]
 fn a_table_that_is_random_behind_its_head() {
-    let mut random = Random(3);
+    let mut dice = Dice::new(3);
     for kept in [8, 16, 32, 64, 128, 256, 512, 1024, 4096] {
         for held in [false, true] {
             let lock = used_lock();
@@ -207,7 +207,7 @@ fn a_table_that_is_random_behind_its_head() {
             let table = lock.paths().table_path();
             let mut bytes = fs::read(&table).unwrap();
             let rest = bytes.len() - kept;
-            bytes[kept..].copy_from_slice(&random.bytes(rest));
+            bytes[kept..].copy_from_slice(&dice.bytes(rest));
             fs::write(&table, bytes).unwrap();
             serves_or_refuses(&lock, &format!("random behind {kept} bytes, held: {held}"));
         }
@@ -217,15 +217,15 @@ fn a_table_that_is_random_behind_its_head() {
 /// Single bytes are wrong.
 #[test]
 fn a_table_with_wrong_bytes() {
-    let mut random = Random(4);
+    let mut dice = Dice::new(4);
     for _ in 0..30 {
         let lock = used_lock();
         printed(&mut lock.command(&["get"]));
         let table = lock.paths().table_path();
         let mut bytes = fs::read(&table).unwrap();
         for _ in 0..16 {
-            let at = random.next() as usize % bytes.len().min(8192);
-            bytes[at] = random.next() as u8;
+            let at = dice.below(bytes.len().min(8192) as u64) as usize;
+            bytes[at] = dice.number() as u8;
         }
         fs::write(&table, bytes).unwrap();
         serves_or_refuses(&lock, "table with wrong bytes");
@@ -387,20 +387,4 @@ fn set_size(path: &Path, size: u64) {
         .unwrap()
         .set_len(size)
         .unwrap();
-}
-
-/// A small generator (xorshift64*) with the same output in every run, so that a failure can be reproduced.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
 }

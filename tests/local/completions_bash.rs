@@ -1,97 +1,54 @@
 //! What the Tab key does in bash.
 
-use crate::common::prompt::{COMMANDS, Prompt, options_in_help};
+use crate::common::prompt::{COMMANDS, LINES, Prompt, options_in_help};
 use crate::common::{binary, printed};
 use std::path::Path;
 
-/// Typed line → completed line.
-fn check(bash: &mut Prompt, cases: &[(&str, &str)]) {
-    for (typed, completed) in cases {
-        assert_eq!(
-            bash.completed(&format!("resourcelock {typed}")).trim_end(),
-            format!("resourcelock {completed}"),
-            "{typed}"
-        );
-    }
-}
-
 #[test]
 fn locks_commands_options_and_values() {
-    check(
-        &mut Prompt::bash(""),
-        &[
-            ("i2", "i2c"),
-            ("i2c un", "i2c unget"),
-            ("doc", "doctor"),
-            ("-t 5 --shared i2", "-t 5 --shared i2c"),
-            ("-t 5 i2c hi", "-t 5 i2c history"),
-            ("i2c --message 'a b' rem", "i2c --message 'a b' remove"),
-            ("/i2", "/i2c"),
-            ("/l", "/list"),
-            ("/list sta", "/list state"),
-            ("help comp", "help completions"),
-            ("completions z", "completions zsh"),
-            ("i2c run --conf", "i2c run --conflict-exit-code"),
-            ("i2c run --until t", "i2c run --until tree"),
-            ("i2c run --until=t", "i2c run --until=tree"),
-            ("i2c run -n --signal WINC", "i2c run -n --signal WINCH"),
-            ("i2c get --group roo", "i2c get --group root"),
-            ("i2c history --svg /etc/hostn", "i2c history --svg /etc/hostname"),
-            ("i2c history --svg=/etc/hostn", "i2c history --svg=/etc/hostname"),
-            ("i2c get -t 5", "i2c get -t 5"),
-        ],
-    );
+    Prompt::bash("").completes(&LINES);
 }
 
 #[test]
 fn names_are_quoted_as_they_are_typed() {
-    check(
-        &mut Prompt::bash(""),
-        &[
-            ("a", r"a\ b\;c"),
-            (r"a\ b\", r"a\ b\;c"),
-            ("\"a", "\"a b;c\""),
-            ("'a b", "'a b;c'"),
-            ("it", r"it\'s"),
-            ("\"it", "\"it's\""),
-            (r"'it'\''", r"'it'\''s'"),
-            (r"a\ b\;c sta", r"a\ b\;c state"),
-            ("'a b;c' sta", "'a b;c' state"),
-            // Characters at which bash splits words.
-            ("x", "x@y"),
-            ("x@", "x@y"),
-            ("x@y sta", "x@y state"),
-            ("p:q", "p:q=r"),
-            ("p:q=", "p:q=r"),
-            ("p:q=r sta", "p:q=r state"),
-        ],
-    );
+    Prompt::bash("").completes(&[
+        ("a", r"a\ b\;c"),
+        (r"a\ b\", r"a\ b\;c"),
+        ("\"a", "\"a b;c\""),
+        ("'a b", "'a b;c'"),
+        ("it", r"it\'s"),
+        ("\"it", "\"it's\""),
+        (r"'it'\''", r"'it'\''s'"),
+        (r"a\ b\;c sta", r"a\ b\;c state"),
+        ("'a b;c' sta", "'a b;c' state"),
+        // Characters at which bash splits words.
+        ("x", "x@y"),
+        ("x@", "x@y"),
+        ("x@y sta", "x@y state"),
+        ("p:q", "p:q=r"),
+        ("p:q=", "p:q=r"),
+        ("p:q=r sta", "p:q=r state"),
+    ]);
 }
 
 #[test]
 fn the_command_under_the_lock() {
-    check(
-        &mut Prompt::bash(""),
-        &[
-            ("i2c run printen", "i2c run printenv"),
-            ("i2c run -n -- printen", "i2c run -n -- printenv"),
-            ("i2c run ls -l /etc/hostn", "i2c run ls -l /etc/hostname"),
-            ("i2c run /etc/hostn", "i2c run /etc/hostname"),
-            ("i2c run -c printen", "i2c run -c printenv"),
-        ],
-    );
+    Prompt::bash("").completes(&[
+        ("i2c run printen", "i2c run printenv"),
+        ("i2c run -n -- printen", "i2c run -n -- printenv"),
+        ("i2c run ls -l /etc/hostn", "i2c run ls -l /etc/hostname"),
+        ("i2c run /etc/hostn", "i2c run /etc/hostname"),
+        ("i2c run -c printen", "i2c run -c printenv"),
+    ]);
 }
 
 #[test]
 fn the_command_is_completed_as_if_it_stood_alone() {
-    check(
-        &mut Prompt::bash(". /usr/share/bash-completion/bash_completion"),
-        &[
-            ("i2c run -t 5 -- resourcelock /l", "i2c run -t 5 -- resourcelock /list"),
-            ("x@y run resourcelock i2c un", "x@y run resourcelock i2c unget"),
-            ("i2c run printen", "i2c run printenv"),
-        ],
-    );
+    Prompt::bash(". /usr/share/bash-completion/bash_completion").completes(&[
+        ("i2c run -t 5 -- resourcelock /l", "i2c run -t 5 -- resourcelock /list"),
+        ("x@y run resourcelock i2c un", "x@y run resourcelock i2c unget"),
+        ("i2c run printen", "i2c run printenv"),
+    ]);
 }
 
 #[test]

@@ -178,22 +178,13 @@ fn of_several_holds_exactly_the_meant_one_is_released() {
                 .unwrap()
         );
     }
-    let tokens: Vec<u64> = handle
-        .state()
-        .unwrap()
-        .holders
-        .iter()
-        .filter_map(|holder| holder.token)
-        .collect();
+    let holding = || -> Vec<u64> {
+        let state = handle.state().unwrap();
+        state.holders.iter().filter_map(|holder| holder.token).collect()
+    };
+    let tokens = holding();
     assert!(handle.unget_lock(UngetOptions::new().bound_to(owners[1].id())).unwrap());
-    let left: Vec<u64> = handle
-        .state()
-        .unwrap()
-        .holders
-        .iter()
-        .filter_map(|holder| holder.token)
-        .collect();
-    assert_eq!(left, [tokens[0], tokens[2]]);
+    assert_eq!(holding(), [tokens[0], tokens[2]]);
     assert!(handle.unget_lock(UngetOptions::new().token(tokens[0])).unwrap());
     assert!(handle.state().unwrap().locked);
     assert!(handle.unget_lock(UngetOptions::new().token(tokens[2])).unwrap());

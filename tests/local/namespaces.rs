@@ -171,8 +171,7 @@ fn a_turn_that_another_clock_began_ends() {
     drop(lock.open());
     let mut peer = Peer::open(&lock);
     printed(&mut lock.command(&["get", "-q"]));
-    peer.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    peer.wait_for(&lock);
     peer.kill(); // the flag's waiter count stays 1
     let mut queue: Vec<LineChild> = Vec::new();
     for place in 0..9 {

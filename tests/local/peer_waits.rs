@@ -51,8 +51,7 @@ fn python_waits_for_the_library() {
     let ours = lock.open();
     assert!(ours.get_lock(&forever()).unwrap());
     let mut python = Peer::open(&lock);
-    python.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    python.wait_for(&lock);
     assert_eq!(python.try_answer(), None);
     assert_eq!(lock.state().foreign_waiters, 1);
     assert!(ours.unget_lock(UngetOptions::new()).unwrap());
@@ -67,8 +66,7 @@ fn python_waits_for_a_command() {
     let mut run = LineChild::spawn(&mut lock.command(&["run", "--", "sh", "-c", "echo inside; read line"]));
     run.wait_for_line("inside");
     let mut python = Peer::open(&lock);
-    python.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    python.wait_for(&lock);
     assert_eq!(python.try_answer(), None);
     run.send("");
     assert_eq!(python.answer(), json!(true));
@@ -208,8 +206,7 @@ fn our_force_lets_a_waiting_python_in() {
     let ours = lock.open();
     assert!(ours.get_lock(&forever()).unwrap());
     let mut python = Peer::open(&lock);
-    python.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    python.wait_for(&lock);
     printed(&mut lock.command(&["unget"]));
     assert_eq!(python.answer(), json!(true));
     assert!(!ours.unget_lock(UngetOptions::new()).unwrap());
@@ -238,8 +235,7 @@ fn our_killed_holder_is_released_for_a_waiting_python() {
         LineChild::spawn(&mut lock.command(&["run", "--no-fork", "--", "sh", "-c", "echo inside; read line"]));
     run.wait_for_line("inside");
     let mut python = Peer::open(&lock);
-    python.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    python.wait_for(&lock);
     run.kill();
     run.wait();
     printed(&mut lock.command(&["run", "--", "true"]));

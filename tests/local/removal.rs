@@ -208,8 +208,7 @@ fn taken_with_python_waiting() -> (TestLock, Peer) {
     drop(lock.open());
     let mut peer = Peer::open(&lock);
     assert!(output(&lock, &["get"]).status.success());
-    peer.send(json!(["get", null, "python"]));
-    wait_until("Python waits", || lock.flag_word().waiters == 1);
+    peer.wait_for(&lock);
     (lock, peer)
 }
 

@@ -74,30 +74,20 @@ fn a_lock_that_is_used_now_and_then_stays_small() {
             table.write_all_at(&1_u64.to_ne_bytes(), at).unwrap();
         }
     };
+    let sequences = || -> Vec<u64> {
+        let history = lock.open().history().unwrap();
+        history.iter().map(|record| record.sequence).collect()
+    };
     for _ in 0..10 {
         use_it(&handle, 23);
         age(23);
     }
     assert_eq!(occupied(&lock), 20);
-    let sequences: Vec<u64> = lock
-        .open()
-        .history()
-        .unwrap()
-        .iter()
-        .map(|record| record.sequence)
-        .collect();
-    assert_eq!(sequences, (207..230).collect::<Vec<_>>());
+    assert_eq!(sequences(), (207..230).collect::<Vec<_>>());
     // Then it is used more often.
     use_it(&handle, 24);
     assert_eq!(occupied(&lock), 24);
-    let sequences: Vec<u64> = lock
-        .open()
-        .history()
-        .unwrap()
-        .iter()
-        .map(|record| record.sequence)
-        .collect();
-    assert_eq!(sequences, (230..254).collect::<Vec<_>>());
+    assert_eq!(sequences(), (230..254).collect::<Vec<_>>());
 }
 
 /// Fills /dev/shm but for so many pages, and uses a lock in every way in which it would grow: whichever step there is no

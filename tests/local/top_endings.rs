@@ -76,8 +76,8 @@ fn a_stopped_job_is_ended() {
     let tmux = terminal();
     // In the background it is stopped once more. Only when the shell knows that does it continue what it ends.
     for end in [
-        "kill %1",
-        "bg; until jobs | grep -q Stopped; do sleep 0.01; done; kill %1",
+        "kill %%",
+        "bg; until jobs | grep -q Stopped; do sleep 0.01; done; kill %%",
     ] {
         tmux.line("\"$RL\" top");
         tmux.see_row(&["i2c", "bus", "scan"]);
