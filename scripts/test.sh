@@ -195,8 +195,9 @@ finish() {
     exit 1
 }
 
-# In a fresh checkout each thing is compiled once: then what would serve the next compilation costs more than it saves.
-[ -e "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0
+# In a fresh checkout each thing is compiled once: then what would serve the next compilation costs more than it saves, as do
+# the lines in backtraces. (A panic's message names its line all the same.)
+[ -e "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 
 build_alone 'default' ''
 build_alone 'etcd alone' etcd
