@@ -15,7 +15,7 @@ use crate::cli::{Candidate, CompletionsArgs, Offer, bash_meaning, bash_replaceme
 use crate::exec;
 use crate::exit::Exit;
 use crate::output;
-use resourcelock::engines::Engine;
+use resourcelock::LockName;
 use resourcelock::system::disturbs;
 use std::ffi::{OsStr, OsString};
 
@@ -86,27 +86,39 @@ fn answer(candidates: &[Candidate], line: impl Fn(&Candidate) -> Option<String>)
     text
 }
 
-/// The locks of this machine with their states; none if they cannot be listed, since completion is silent. A name that
-/// the user could not read on the command line is not put there.
+/// Of so many locks the states are looked at. (Of ten times as many that would take half a second.)
+const WITH_STATE: usize = 1000;
+
+/// The locks of this machine with their states; none if they cannot be listed, since completion is silent. If there are
+/// very many, those that begin with `current`; if these are too many, too, without their states. A name that the user could
+/// not read on the command line is not put there.
 fn locks(current: &OsStr) -> Vec<Candidate> {
     if exec::variable(VARIABLE).is_some_and(|url| !url.is_empty()) {
         return Vec::new();
     }
+    let mut names = resourcelock::list().unwrap_or_default();
+    if names.len() > WITH_STATE {
+        let fits = |name: &LockName| {
+            let typed = typed_name(name.as_str(), current);
+            typed.as_bytes().starts_with(current.as_encoded_bytes())
+        };
+        // If none does, the shell may still find one that it takes for meant: `current` may be quoted.
+        if names.iter().any(fits) {
+            names.retain(fits);
+        }
+    }
+    names.retain(|name| !name.as_str().contains(disturbs));
+    let candidate = |name: &LockName, state| Candidate::new(typed_name(name.as_str(), current), state);
+    if names.len() > WITH_STATE {
+        return names.iter().map(|name| candidate(name, String::new())).collect();
+    }
     // As without any option: which ones will be given is not known yet.
     let access = Access::new(&crate::cli::Access::default()).unwrap_or_default();
-    let Ok(listing) = access.engine().list() else {
-        return Vec::new();
-    };
-    let readable = listing
-        .states
-        .iter()
-        .map(|state| (state.name.as_str(), output::brief(state)));
+    let listing = access.engine().list_named(&names);
+    let readable = listing.states.iter().map(|state| (&state.name, output::brief(state)));
     let unreadable = with_reasons(&listing.unreadable);
-    let others = unreadable.iter().map(|lock| (lock.name.as_str(), lock.reason.clone()));
+    let others = unreadable.iter().map(|lock| (&lock.name, lock.reason.clone()));
     let mut all: Vec<_> = readable.chain(others).collect();
     all.sort();
-    all.into_iter()
-        .filter(|(name, _)| !name.contains(disturbs))
-        .map(|(name, state)| Candidate::new(typed_name(name, current), state))
-        .collect()
+    all.into_iter().map(|(name, state)| candidate(name, state)).collect()
 }

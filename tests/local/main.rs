@@ -17,6 +17,7 @@ mod cli_usage;
 mod closed_descriptors;
 mod completions_bash;
 mod completions_fish;
+mod completions_many;
 mod completions_zsh;
 mod crash_fork;
 mod crash_waiters;
