@@ -129,7 +129,7 @@ fn ps_does_not_show_it() {
     assert!(shown.is_empty(), "{shown:?}");
     let sessions = server.sql(
         "SELECT string_agg(a::text || coalesce(r::text, ''), '') FROM pg_stat_activity a
-        LEFT JOIN resourcelock_session r ON r.backend = a.pid",
+        LEFT JOIN resourcelock_session r ON r.backend = a.pid WHERE a.application_name IS DISTINCT FROM 'psql'",
     );
     assert!(!sessions.contains(SECRET), "{sessions}");
     drop(held);
