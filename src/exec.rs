@@ -70,8 +70,10 @@ pub struct Limit {
 pub trait Watcher {
     /// The command has been executed, as this process.
     fn started(&mut self, pid: u32);
-    /// About once a second.
+    /// Called so often, about: see [`every`](Self::every).
     fn tick(&mut self);
+    /// How often [`tick`](Self::tick) is to be called, as things are.
+    fn every(&self) -> Duration;
     /// The command, process `pid`, was sent a signal since it reached its [`Limit`]; or, if it has `ended`, what it has
     /// left behind was ([`Plan::whole_tree`]).
     fn limit_enforced(&mut self, pid: u32, ended: bool, sent: Sent);

@@ -34,6 +34,11 @@ use resourcelock::engines::Engine;
 use resourcelock::{Cancel, CommandEnd, Error, LockName, Lost, Mode};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::time::Duration;
+
+/// How often it is checked, while the command runs, that its hold still stands: nobody tells of the deletion of the lock's
+/// files.
+const STILL_HELD: Duration = Duration::from_secs(5);
 
 /// Ends the wait; triggered by the signal handler.
 static CANCEL: Cancel = Cancel::new();

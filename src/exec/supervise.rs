@@ -22,9 +22,6 @@ use std::ffi::c_int;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How often the watcher is called.
-const TICK: Duration = Duration::from_secs(1);
-
 /// How often the watcher is asked whether other processes keep the command alive.
 const ELSEWHERE: Duration = Duration::from_millis(100);
 
@@ -179,12 +176,12 @@ struct Supervision<'a> {
 
 impl Supervision<'_> {
     fn run(mut self, started: Instant) -> Ended {
-        let mut next_tick = started + TICK;
+        let mut next_tick = started + self.watcher.every();
         loop {
             // A new guard is our child, but not the command's.
             self.strangers.extend(self.guard.and_then(GuardProcess::check));
             self.reap_children();
-            let mut timeout = TICK;
+            let mut timeout = self.watcher.every();
             if let Some(how) = self.how
                 && (!self.whole_tree || self.tree_is_gone())
             {
@@ -207,7 +204,7 @@ impl Supervision<'_> {
             self.enforce_limit(now);
             if now >= next_tick {
                 self.watcher.tick();
-                next_tick = now + TICK;
+                next_tick = now + self.watcher.every();
             }
             let next = self
                 .stage

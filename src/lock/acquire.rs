@@ -10,3 +10,4 @@ mod release;
 pub(crate) mod share;
 mod spin;
 mod table_full;
+mod watching;

@@ -28,3 +28,4 @@ pub(crate) mod table;
 pub(crate) mod temporary;
 pub(crate) mod tombstone;
 pub(crate) mod trust;
+pub(crate) mod watcher;

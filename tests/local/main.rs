@@ -104,6 +104,7 @@ mod trust_t8;
 mod trust_t9;
 mod versions;
 mod wall_clock;
+mod watching;
 
 /// What a worker process runs, see `common::worker`; as a test, it starts a worker and tests it.
 #[test]

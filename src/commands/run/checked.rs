@@ -2,7 +2,7 @@
 
 use super::granted::Granted;
 use super::holds::{Holds, Released, say};
-use super::{LOST_BEFORE, Run, Stop, command_end, exit_of, lost, was_asked_to_end};
+use super::{LOST_BEFORE, Run, STILL_HELD, Stop, command_end, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, GuardProcess, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::system::boottime;
@@ -11,6 +11,10 @@ use std::time::Duration;
 
 const ENDED: &str = "the lock was lost, or could not be renewed in time: the command was ended";
 const ASKED: &str = "the lock could not be renewed for so long that the command was asked to end";
+
+/// How often it is tried to record the command's process, as long as that was not possible; and how often a guard process
+/// is looked at.
+const OFTEN: Duration = Duration::from_secs(1);
 
 /// Ready to start the command.
 pub(super) struct Checked<'r> {
@@ -200,6 +204,14 @@ impl Watcher for Watching<'_> {
         }
         if self.speaks {
             self.check();
+        }
+    }
+
+    fn every(&self) -> Duration {
+        if self.unrecorded.is_some() || !self.speaks {
+            OFTEN
+        } else {
+            STILL_HELD
         }
     }
 

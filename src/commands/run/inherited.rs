@@ -2,12 +2,13 @@
 //! releases it, and renews its lease if it has one.
 
 use super::prepared::Prepared;
-use super::{LOST_BEFORE, Run, Stop, exit_of, lost, was_asked_to_end};
+use super::{LOST_BEFORE, Run, STILL_HELD, Stop, exit_of, lost, was_asked_to_end};
 use crate::exec::{self, Ended, Sent, Watcher};
 use crate::exit::Exit;
 use resourcelock::Lost;
 use resourcelock::engines::RECENT;
 use resourcelock::system::boottime;
+use std::time::Duration;
 
 /// A hold of this job, by its token.
 pub(super) struct Inherited<'r> {
@@ -126,6 +127,10 @@ impl Watcher for Watching<'_> {
         {
             self.is_lost();
         }
+    }
+
+    fn every(&self) -> Duration {
+        STILL_HELD
     }
 
     fn limit_enforced(&mut self, pid: u32, ended: bool, sent: Sent) {

@@ -143,9 +143,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             Wait::Forever => u64::MAX,
         };
-        if !options.queue_at_once {
-            process::pid_namespace(); // once; a process that takes one lock in its life names it later, if at all
-        }
+        process::pid_namespace(); // once; others can watch a process only if they know where its number is meant
         let command = options.command.as_deref();
         let command = command.map_or_else(process::own_command_packed, pack_command);
         let request = Request {

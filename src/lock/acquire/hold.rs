@@ -1,7 +1,7 @@
 //! One hold of a handle.
 
 use crate::lock::protocol::orderings::WORD_LOAD;
-use crate::lock::protocol::queue;
+use crate::lock::protocol::queue::{self, World};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::{self, Ending};
@@ -160,7 +160,17 @@ impl Hold {
     /// Makes it a detached one: from now on nobody's life keeps it but the bound process's.
     pub(crate) fn detach(&self, detached: Detached, bound_start: u64) -> Result<bool> {
         process::look_up_namespaces();
-        self.change(RELEASE_LATCH_NS, |real, _| real.detach(self.i, detached, bound_start))
+        let detached = self.change(RELEASE_LATCH_NS, |real, _| real.detach(self.i, detached, bound_start));
+        self.wake_next();
+        detached
+    }
+
+    /// Has the next in line look at once: what it waits for does not depend on this process any more.
+    pub(crate) fn wake_next(&self) {
+        let real = Real::new(&self.objects, self.granted, self.granted);
+        if let Ok(Some(next)) = queue::next_in_line(&real, None) {
+            real.wake_request(next);
+        }
     }
 
     /// Leaves it to its time: see [`Guard::linger`](crate::Guard::linger). What else the end of a command leaves in the
@@ -183,6 +193,7 @@ impl Hold {
             real.linger(self.i, time, pack_outcome(self.outcome(), end));
             Ok(true)
         });
+        self.wake_next();
         match done {
             Ok(held) => Ok(held),
             // The files were deleted or damaged: the release tells.

@@ -1,6 +1,10 @@
 //! A request in the queue: it sleeps, looks after the lock meanwhile, and leaves.
+//!
+//! It looks when it is told of something ([`Watching`], or a wake-up by whoever changes its place), and every few seconds in
+//! case that it was not. Where something cannot be watched, and for its first few milliseconds, it looks often.
 
 use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_now};
+use crate::lock::acquire::watching::{Next, Watching};
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
 use crate::lock::protocol::staleness;
@@ -18,7 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const MS: u64 = 1_000_000;
-/// How often the head checks the holders: at first, and after [`HEAD_EAGER_NS`].
+/// How soon a request has the processes watched on which it depends. Most waits are shorter.
+const WATCH_AFTER_NS: u64 = 3 * MS;
+/// How often a request checks that has been told of nothing. In a long queue, less often the further back it stands: this
+/// long for every hundred ahead.
+const SAFETY_NS: u64 = 5_000 * MS;
+/// How soon one checks again that could not do what is due: the table may have been busy.
+const AGAIN_NS: u64 = 100 * MS;
+/// Where something cannot be watched, how often the head checks the holders: at first, and after [`HEAD_EAGER_NS`].
 const HEAD_NS: (u64, u64) = (2 * MS, 10 * MS);
 const HEAD_EAGER_NS: u64 = 2_000 * MS;
 /// How often the second checks the head; it does the head's work if that has not been done for [`HEAD_LATE_NS`].
@@ -26,13 +37,15 @@ const SECOND_NS: u64 = 20 * MS;
 pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
 /// How often the third checks both.
 const THIRD_NS: u64 = 100 * MS;
-/// How often all others do. In a long queue, less often the further back they stand: this long for every hundred ahead.
+/// How often all others do, or less often in a long queue, as with [`SAFETY_NS`].
 const FURTHER_NS: u64 = 1_000 * MS;
 /// How often the head checks while a foreign process holds the semaphore and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
 
 /// How often a program is asked if a signal has come, if none has ended the sleep.
 const SIGNAL_NS: u64 = 5_000 * MS;
+/// So many visits to the latch are made one after the other before it sleeps in between.
+const VISITS: u32 = 64;
 
 /// How a wait in the queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +102,13 @@ pub(crate) struct Queued<'a> {
     cursor: usize,
     /// Since when it has been the head, in monotonic ns.
     head_since: Option<u64>,
-    /// The last check led to a visit, which the next one need not repeat.
-    visited: bool,
+    /// The last check led to this visit, which the next one need not repeat.
+    visited: Option<Sweep>,
+    /// How many visits there were one after the other.
+    visits: u32,
+    watching: Watching,
+    /// Since when it waits, in monotonic ns.
+    since: u64,
     first_check: bool,
     /// It has left the queue, or was granted the lock.
     over: bool,
@@ -123,7 +141,10 @@ impl<'a> Queued<'a> {
             deadline,
             cursor: 0,
             head_since: None,
-            visited: false,
+            visited: None,
+            visits: 0,
+            watching: Watching::new(objects, i),
+            since: sys::monotonic(),
             first_check: true,
             over: false,
         }
@@ -153,7 +174,11 @@ impl<'a> Queued<'a> {
         let mut tell_again_at = due(queued, every);
         // There is time for it now; a request that is granted at once may do so later, if at all.
         Real::new(self.objects, self.request.queued, self.request.queued).name_namespace(self.i);
+        if self.request.replaces {
+            self.wake_replaced();
+        }
         loop {
+            self.watching.looks();
             let now = sys::monotonic();
             let real = Real::new(self.objects, now, now);
             // First: an offer is not accepted then.
@@ -196,9 +221,42 @@ impl<'a> Queued<'a> {
                 // It may come between the question and the sleep.
                 latest = latest.min(now.saturating_add(SIGNAL_NS));
             }
-            let until = |after: u64| now.saturating_add(after).min(latest);
-            let (next, foreign) = (until(self.check_again_after(&real, &check, now)), until(FOREIGN_NS));
-            self.sleep(&check, cancel, next, foreign);
+            let Some(next) = self.next_check(&real, &check, now) else {
+                continue;
+            };
+            let foreign = now.saturating_add(FOREIGN_NS);
+            self.sleep(&check, cancel, next.min(latest), foreign.min(latest));
+        }
+    }
+
+    /// When to check again, in monotonic ns, if nothing wakes it until then; `None`: at once.
+    fn next_check(&mut self, real: &Real<'_>, check: &Check, now: u64) -> Option<u64> {
+        let often = self.check_again_after(real, check, now);
+        let after = if check.visit.is_some() {
+            often.min(AGAIN_NS)
+        } else if check.foreign && check.place == Place::Head {
+            often
+        } else if now < self.since.saturating_add(WATCH_AFTER_NS) {
+            often.min(self.since.saturating_add(WATCH_AFTER_NS) - now)
+        } else {
+            match self.watching.watch(real, check, now) {
+                Next::Now => return None,
+                Next::Look => often,
+                Next::After(ns) => often.min(ns),
+                Next::Told(until) => in_a_long_queue(SAFETY_NS, check.ahead).min(until.saturating_sub(now)),
+            }
+        };
+        Some(now.saturating_add(after))
+    }
+
+    /// It came to replace others: they find that out at once.
+    fn wake_replaced(&self) {
+        let real = Real::new(self.objects, self.request.queued, self.request.queued);
+        for k in (0..REQUESTS).filter(|k| *k != self.i) {
+            let waits = real.word(k).is_ok_and(|word| word.stage() == Stage::Waiting);
+            if waits && real.replaces(k) == Ok(true) {
+                real.wake_request(k);
+            }
         }
     }
 
@@ -238,17 +296,19 @@ impl<'a> Queued<'a> {
             check.visit = Some(Sweep::Active);
         }
         if let Some(what) = check.visit
-            && !self.visited
+            && self.visited != Some(what)
+            && self.visits < VISITS
         {
-            self.visited = true;
+            self.visited = Some(what);
+            self.visits += 1;
             self.visit(what);
             return None;
         }
-        self.visited = false;
+        (self.visited, self.visits) = (None, 0);
         Some(check)
     }
 
-    /// After how long to check again, in ns, if nothing wakes it until then.
+    /// After how long to check again, in ns, if not everything is watched.
     fn check_again_after(&mut self, real: &Real<'_>, check: &Check, now: u64) -> u64 {
         match check.place {
             Place::Head => {
@@ -271,6 +331,9 @@ impl<'a> Queued<'a> {
     /// Sleeps until the request's word changes, the wait is cancelled, or `until`. While a foreign process holds the
     /// semaphore, the head sleeps in that as well, and until `foreign_until`.
     fn sleep(&self, check: &Check, cancel: Option<&Cancel>, until: u64, foreign_until: u64) {
+        if self.watching.is_alarmed() {
+            return;
+        }
         let word = &self.objects.table.words[self.i & (REQUESTS - 1)];
         let own = || Watched::Word(word, self.word.at(Stage::Waiting).0);
         let cancel = cancel.map(|cancel| Watched::Word(&cancel.0, 0));
@@ -309,7 +372,7 @@ impl<'a> Queued<'a> {
         if why.ending().is_some() {
             self.objects.table.make_room(&self.objects.table.gave_up());
         }
-        // Busy, stale or gone: what is left undone, the next check by another waiter will do.
+        // Busy, stale or gone: what is left undone, the next in line will do.
         let done = real.in_latch(|real, wakes| {
             if let Some(how) = why.ending() {
                 let ending = self.request.gave_up(ticket, now, how);
@@ -318,6 +381,10 @@ impl<'a> Queued<'a> {
             // It may have stood in others' way.
             queue::visit(real, Sweep::Active, wakes)
         });
+        // It watches this process, which lives on. And if the table was busy, it has to see to what is left undone.
+        if let Ok(Some(next)) = queue::next_in_line(&real, Some(self.word)) {
+            real.wake_request(next);
+        }
         match (why, done) {
             (Leave::TimeIsUp, Err(busy @ NotDone::Busy(_))) if self.objects.table.is_free() => Waited::StoodStill(busy),
             (Leave::TimeIsUp, _) => Waited::TimedOut,
@@ -335,6 +402,11 @@ pub(crate) fn checks_every(place: Place, ahead: usize, head_for: u64) -> u64 {
         Place::Head => HEAD_NS.1,
         Place::Second => SECOND_NS,
         Place::Third => THIRD_NS,
-        Place::Further => FURTHER_NS * (ahead as u64).max(100) / 100,
+        Place::Further => in_a_long_queue(FURTHER_NS, ahead),
     }
+}
+
+/// This time for every hundred ahead.
+fn in_a_long_queue(time: u64, ahead: usize) -> u64 {
+    time * (ahead as u64).max(100) / 100
 }

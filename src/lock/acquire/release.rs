@@ -181,6 +181,7 @@ impl Handle {
             return Ok(still);
         }
         let released = queue::let_go(&real, hold.i, hold.word()).unwrap_or(false);
+        hold.wake_next();
         if let NotDone::Busy(_) = not_done {
             log_unlocked!(
                 Warn,

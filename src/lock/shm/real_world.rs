@@ -23,7 +23,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 /// How long the owner of an offer has to accept it.
-const OFFER_NS: u64 = 100_000_000;
+pub(crate) const OFFER_NS: u64 = 100_000_000;
 
 /// See the module.
 pub(crate) struct Real<'a> {

@@ -9,7 +9,9 @@ use crate::lock::types::Ended;
 pub(crate) enum Sweep {
     /// Holders and offers.
     Active,
-    /// Waiters, too.
+    /// And the request in this record.
+    With(usize),
+    /// And all waiters.
     All,
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
                 }
             }
             Stage::Waiting | Stage::Stalled => {
-                if what == Sweep::All && w.is_gone(i)? {
+                if (what == Sweep::All || what == Sweep::With(i)) && w.is_gone(i)? {
                     w.swap_word(i, word, Word::VACANT)?;
                 }
             }

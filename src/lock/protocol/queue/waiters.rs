@@ -97,11 +97,13 @@ pub(crate) struct Check {
     pub(crate) foreign: bool,
     /// The request behind the head.
     pub(crate) second: Option<usize>,
+    /// The waiting request right before this one, unless this one is the head.
+    pub(crate) before: Option<(usize, Word)>,
 }
 
-/// Without the latch. What a waiter has to do: the head checks semaphore, holders and offers; the second checks the
-/// head and, if that is late (`head_late`), does its work; all others do the same, in case both are dead or stopped.
-/// Each check examines up to 8 holders; `cursor` says where it goes on.
+/// Without the latch. What a waiter has to do: the head checks semaphore, holders and offers; each other one checks the
+/// request right before it. If the head is late (`head_late`), they check that, too, and do its work: it may be dead or
+/// stopped. Each check examines up to 8 holders; `cursor` says where it goes on.
 pub(crate) fn check<W: World>(
     w: &W,
     i: usize,
@@ -111,6 +113,7 @@ pub(crate) fn check<W: World>(
 ) -> Result<Check, W::Stop> {
     let top = high_water(w)?;
     let mut head: Option<(usize, Word)> = None;
+    let mut before: Option<(usize, Word)> = None;
     let mut ahead = 0usize;
     let mut active = 0usize;
     let mut active_kind = None;
@@ -125,6 +128,9 @@ pub(crate) fn check<W: World>(
                 ahead += 1;
                 if head.is_none_or(|(_, h)| other.is_before(h)) {
                     head = Some((k, other));
+                }
+                if before.is_none_or(|(_, b)| b.is_before(other)) {
+                    before = Some((k, other));
                 }
             } else if second.is_none_or(|(_, s)| other.is_before(s)) {
                 second = Some((k, other));
@@ -143,14 +149,15 @@ pub(crate) fn check<W: World>(
         visit: None,
         foreign: false,
         second: second.map(|(k, _)| k),
+        before,
     };
-    if let Some((head, _)) = head {
-        if place != Place::Second && !head_late {
-            return Ok(found);
-        }
-        if w.is_gone(head)? {
-            found.visit = Some(Sweep::All);
-            return Ok(found);
+    if let (Some((head, _)), Some((before, _))) = (head, before) {
+        // One that is gone is dropped by whoever stands behind it, and then the next one before it, if that is gone, too.
+        for k in [before, head] {
+            if (k == before || head_late) && w.is_gone(k)? {
+                found.visit = Some(Sweep::With(k));
+                return Ok(found);
+            }
         }
         if !head_late {
             return Ok(found);
@@ -177,6 +184,20 @@ pub(crate) fn check<W: World>(
         found.visit = Some(Sweep::Active);
     }
     Ok(found)
+}
+
+/// Without the latch. The first waiting request behind this one, or of all: whoever leaves the queue, or cannot serve the next
+/// in line, wakes it, so that it checks by itself.
+pub(crate) fn next_in_line<W: World>(w: &W, behind: Option<Word>) -> Result<Option<usize>, W::Stop> {
+    let mut next: Option<(usize, Word)> = None;
+    for k in 0..high_water(w)? {
+        let other = w.word(k)?;
+        let is_behind = behind.is_none_or(|word| word.is_before(other));
+        if other.stage() == Stage::Waiting && is_behind && next.is_none_or(|(_, n)| other.is_before(n)) {
+            next = Some((k, other));
+        }
+    }
+    Ok(next.map(|(k, _)| k))
 }
 
 /// Without the latch. For a request that found the table full, when the head of the queue does not check: true if a

@@ -1,0 +1,211 @@
+//! On whose life the next look of a request in the queue depends, and having it told of their end.
+//!
+//! | a request | depends on |
+//! |---|---|
+//! | that is first in line | all that is active, each by one of its lifelines: its owner's process, or else the process that it is bound to; on the time when it expires, or when an offer has not been accepted |
+//! | behind others | the one right before it |
+//!
+//! A number in the table is only believed if the request that it belongs to is found alive *after* the process was opened:
+//! then it was that process all the time. What cannot be watched so, is looked at as often as if nothing could be.
+
+use crate::lock::protocol::orderings::{BOUND_LOAD, EXPIRES_LOAD};
+use crate::lock::protocol::queue::{Check, World};
+use crate::lock::protocol::word::{Stage, Word};
+use crate::lock::shm::layout::Record;
+use crate::lock::shm::lifelines::{self, Kept};
+use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::process::{self, Life};
+use crate::lock::shm::real_world::{OFFER_NS, Real};
+use crate::lock::shm::watcher::{Alarm, Watch};
+use crate::lock::sys;
+use crate::lock::system::Process;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// More holders than this are not watched but looked at.
+const MOST: usize = 64;
+/// A process that has ended although the request is found alive is looked at after these times, in ns, then as if it could
+/// not be watched: its parts may end one after the other.
+const ENDING_NS: [u64; 3] = [100_000, 1_000_000, 10_000_000];
+/// So often in a row the table may change while it is looked at.
+const CHANGES: u32 = 8;
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// When told, or at this time, in monotonic ns.
+    Told(u64),
+    /// After so many ns.
+    After(u64),
+    /// As often as if nothing was told.
+    Look,
+    /// At once: something has changed meanwhile.
+    Now,
+}
+
+/// On what a request lives, as far as can be watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// This process.
+    Process(u32),
+    /// Nobody's life.
+    Itself,
+    /// Something that can only be looked at.
+    Unseen,
+    /// It is gone.
+    Nothing,
+}
+
+/// A request whose process is watched.
+struct Watched {
+    request: (usize, Word),
+    pid: u32,
+    watch: Watch,
+}
+
+/// See the module.
+pub(super) struct Watching {
+    alarm: Alarm,
+    watched: Vec<Watched>,
+    /// How often in a row something had changed.
+    changes: u32,
+    /// How often in a row a process had ended whose request was alive.
+    ending: usize,
+}
+
+impl Watching {
+    /// For the request in record `i`.
+    pub(super) fn new(objects: &Arc<Objects>, i: usize) -> Self {
+        Self {
+            alarm: Alarm::new(objects, i),
+            watched: Vec::new(),
+            changes: 0,
+            ending: 0,
+        }
+    }
+
+    /// True if a look is due.
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarm.is_rung()
+    }
+
+    /// A look begins.
+    pub(super) fn looks(&self) {
+        self.alarm.hear();
+    }
+
+    /// After a look that found nothing to do: has everything watched on which the next one depends.
+    pub(super) fn watch(&mut self, real: &Real<'_>, check: &Check, now: u64) -> Next {
+        let next = self.watch_all(real, check, now);
+        self.changes = if next == Next::Now { self.changes + 1 } else { 0 };
+        match next {
+            Next::Now if self.changes > CHANGES => Next::Look,
+            next => next,
+        }
+    }
+
+    fn watch_all(&mut self, real: &Real<'_>, check: &Check, now: u64) -> Next {
+        let requests = match check.before {
+            Some(before) => vec![before],
+            None => active(real),
+        };
+        // Of no holder: it has just changed, or is left to others for a moment.
+        if requests.is_empty() || requests.len() > MOST {
+            self.watched.clear();
+            return Next::Look;
+        }
+        let same = |watched: &Watched, (i, word): (usize, Word)| watched.request == (i, word.at(Stage::Waiting));
+        self.watched
+            .retain(|watched| requests.iter().any(|request| same(watched, *request)));
+        let (mut until, mut all, mut ending) = (u64::MAX, true, false);
+        for (i, word) in requests {
+            let Some(record) = real.objects.table.records().get(i) else {
+                return Next::Look;
+            };
+            until = until.min(ends_at(record, word, now));
+            let line = line_of(real, record);
+            let known = self.watched.iter().position(|watched| same(watched, (i, word)));
+            let pid = match line {
+                Line::Process(pid) => pid,
+                Line::Itself => continue,
+                Line::Unseen => {
+                    all = false;
+                    continue;
+                }
+                Line::Nothing => return Next::Now,
+            };
+            if let Some(known) = known {
+                if self.watched[known].pid == pid {
+                    ending |= self.watched[known].watch.has_ended();
+                    continue;
+                }
+                self.watched.swap_remove(known);
+            }
+            let watch = match Process::open(pid) {
+                Ok(process) => self.alarm.watch(process),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Next::Now,
+                Err(error) => Err(error),
+            };
+            match watch {
+                // What is alive and the same now, was so when its process was opened.
+                Ok(_) if line_of(real, record) != line || !is_still(real, i, word) => return Next::Now,
+                Ok(watch) => self.watched.push(Watched {
+                    request: (i, word.at(Stage::Waiting)),
+                    pid,
+                    watch,
+                }),
+                Err(_) => all = false,
+            }
+        }
+        if ending {
+            self.ending += 1;
+            return ENDING_NS.get(self.ending - 1).map_or(Next::Look, |&ns| Next::After(ns));
+        }
+        self.ending = 0;
+        if all { Next::Told(until) } else { Next::Look }
+    }
+}
+
+/// The requests that are offered or held.
+fn active(real: &Real<'_>) -> Vec<(usize, Word)> {
+    let words = (0..real.capacity()).map(|i| (i, real.word(i).unwrap_or(Word::VACANT)));
+    words.filter(|(_, word)| word.is_active()).take(MOST + 1).collect()
+}
+
+/// True if the record still belongs to this request.
+fn is_still(real: &Real<'_>, i: usize, word: Word) -> bool {
+    real.word(i)
+        .is_ok_and(|now| now.at(Stage::Waiting) == word.at(Stage::Waiting))
+}
+
+/// When a request has expired, or has not accepted an offer in time, in monotonic ns.
+fn ends_at(record: &Record, word: Word, now: u64) -> u64 {
+    if word.stage() == Stage::Offered {
+        return now.saturating_add(OFFER_NS + 1_000_000);
+    }
+    let expires = record.expires.load(EXPIRES_LOAD);
+    if expires == 0 || !process::is_own_time(record.time_namespace.load(Relaxed)) {
+        return u64::MAX;
+    }
+    now.saturating_add(expires.saturating_sub(sys::boottime()))
+}
+
+fn line_of(real: &Real<'_>, record: &Record) -> Line {
+    let own = process::pid_namespace();
+    let is_here = own != 0 && record.pid_namespace.load(Relaxed) == own;
+    let bound = record.bound_pid.load(BOUND_LOAD);
+    match real.kept(record) {
+        Kept::ByOwner if is_here => match record.pid.load(Relaxed) {
+            0 => Line::Unseen,
+            pid => Line::Process(pid),
+        },
+        Kept::ByHeirs | Kept::ByProcess
+            if is_here && bound != 0 && lifelines::process_of(record, bound) == Life::Lives =>
+        {
+            Line::Process(bound)
+        }
+        Kept::ByItself => Line::Itself,
+        Kept::ByNobody => Line::Nothing,
+        Kept::ByOwner | Kept::ByHeirs | Kept::ByProcess | Kept::Unknown => Line::Unseen,
+    }
+}
