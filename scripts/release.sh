@@ -142,12 +142,15 @@ wheel() {
 }
 
 twice() {
-    local folder=$1 clone
+    local folder=$1 clone commit
     mkdir -p "$folder"
     folder=$(cd "$folder" && pwd)
     shift
+    # Between the two, somebody may commit.
+    commit=$(git rev-parse HEAD)
     for clone in once "once more"; do
         git clone --quiet . "$folder/$clone"
+        git -C "$folder/$clone" checkout --quiet --detach "$commit"
         # What the tests have installed, if they have.
         cp -P .venv .tools "$folder/$clone" 2>/dev/null || true
         (cd "$folder/$clone" && env "${given[@]}" CARGO_TARGET_DIR="$folder/$clone/target" \
