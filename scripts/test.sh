@@ -105,7 +105,8 @@ fi
 
 outputs=$(mktemp -d "${TMPDIR:-/tmp}/resourcelock-test.XXXXXX")
 lanes=()
-trap 'for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null; done; rm -rf "$outputs"' EXIT
+# (`set -e` holds in there, too, and a lane that has ended cannot be killed.)
+trap 'for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null || true; done; rm -rf "$outputs"' EXIT
 
 # Runs a part of the suite, even if an earlier one failed, and shows what it printed once it has ended. What it left
 # behind may hold its output open: so that is a file, not a pipe, which would be waited for.
