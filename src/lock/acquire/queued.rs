@@ -1,7 +1,7 @@
 //! A request in the queue: it sleeps, looks after the lock meanwhile, and leaves.
 //!
 //! It looks when it is told of something ([`Watching`], or a wake-up by whoever changes its place), and every few seconds in
-//! case that it was not. Where something cannot be watched, and for its first few milliseconds, it looks often.
+//! case that it was not. Where something cannot be watched, and as long as the queue moves fast, it looks often.
 
 use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_now};
 use crate::lock::acquire::watching::{Next, Watching};
@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const MS: u64 = 1_000_000;
-/// How soon a request has the processes watched on which it depends. Most waits are shorter.
-const WATCH_AFTER_NS: u64 = 3 * MS;
+/// How long the same request stands before it, or none, until a request has the processes watched on which it depends:
+/// where the queue moves fast, the time would be spent on watching.
+const WATCH_AFTER_NS: u64 = 10 * MS;
 /// How often a request checks that has been told of nothing. In a long queue, less often the further back it stands: this
 /// long for every hundred ahead.
 const SAFETY_NS: u64 = 5_000 * MS;
@@ -107,8 +108,8 @@ pub(crate) struct Queued<'a> {
     /// How many visits there were one after the other.
     visits: u32,
     watching: Watching,
-    /// Since when it waits, in monotonic ns.
-    since: u64,
+    /// The request right before it, and since when it is that one, or none, in monotonic ns.
+    before: (Option<(usize, Word)>, u64),
     first_check: bool,
     /// It has left the queue, or was granted the lock.
     over: bool,
@@ -144,7 +145,7 @@ impl<'a> Queued<'a> {
             visited: None,
             visits: 0,
             watching: Watching::new(objects, i),
-            since: sys::monotonic(),
+            before: (None, sys::monotonic()),
             first_check: true,
             over: false,
         }
@@ -232,12 +233,17 @@ impl<'a> Queued<'a> {
     /// When to check again, in monotonic ns, if nothing wakes it until then; `None`: at once.
     fn next_check(&mut self, real: &Real<'_>, check: &Check, now: u64) -> Option<u64> {
         let often = self.check_again_after(real, check, now);
+        let before = check.before.map(|(k, word)| (k, word.at(Stage::Waiting)));
+        if before != self.before.0 {
+            self.before = (before, now);
+        }
+        let watch_at = self.before.1.saturating_add(WATCH_AFTER_NS);
         let after = if check.visit.is_some() {
             often.min(AGAIN_NS)
         } else if check.foreign && check.place == Place::Head {
             often
-        } else if now < self.since.saturating_add(WATCH_AFTER_NS) {
-            often.min(self.since.saturating_add(WATCH_AFTER_NS) - now)
+        } else if now < watch_at {
+            often.min(watch_at - now)
         } else {
             match self.watching.watch(real, check, now) {
                 Next::Now => return None,

@@ -10,13 +10,7 @@ use crate::lock::shm::opening::Terms;
 use crate::lock::types::{
     Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
 };
-use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-
-/// The most threads that list locks, and the fewest locks for which one is worth its start.
-const LISTING_THREADS: usize = 4;
-const LEAST_PER_THREAD: usize = 100;
 
 /// The locks of this machine as an [`Engine`].
 #[derive(Debug, Default)]
@@ -71,33 +65,9 @@ impl Local {
             .map_err(|refusal| refusal.error())
     }
 
-    /// What [`list`](Engine::list) says of these locks, which should be sorted; of those that do not exist, nothing. Uses
-    /// some threads if there are many. Blocks as [`state`](Engine::state), at most once for all.
+    /// What [`list`](Engine::list) says of these locks, in their order; of those that do not exist, nothing. Blocks as
+    /// [`state`](Engine::state), at most once for all.
     pub fn list_named(&self, names: &[LockName]) -> Listing {
-        let threads = thread::available_parallelism()
-            .map_or(1, NonZero::get)
-            .min(LISTING_THREADS);
-        let part = names.len().div_ceil(threads).max(LEAST_PER_THREAD);
-        let (first, rest) = names.split_at(part.min(names.len()));
-        thread::scope(|scope| {
-            let look = |names| move || self.list_part(names);
-            let started: Vec<_> = rest
-                .chunks(part)
-                .map(|names| (names, thread::Builder::new().spawn_scoped(scope, look(names))))
-                .collect();
-            let mut listing = self.list_part(first);
-            for (names, thread) in started {
-                let listed = thread.ok().and_then(|thread| thread.join().ok());
-                // Where no thread is to be had, here.
-                let listed = listed.unwrap_or_else(look(names));
-                listing.states.extend(listed.states);
-                listing.unreadable.extend(listed.unreadable);
-            }
-            listing
-        })
-    }
-
-    fn list_part(&self, names: &[LockName]) -> Listing {
         let (mut listing, mut retry) = (Listing::default(), Retry::default());
         for name in names {
             match self.sight(name, &mut retry) {
