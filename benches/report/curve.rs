@@ -74,7 +74,7 @@ fn diagram(svg: &mut String, left: f64, diagram: &Diagram) {
     let values = || diagram.lines.iter().flat_map(|line| &line.points);
     let positive = values().map(|(_, y)| *y).filter(|y| *y > 0.0);
     // What is hardly anything would press everything else together.
-    let most = values().map(|(_, y)| *y).fold(f64::MIN_POSITIVE, f64::max);
+    let most = values().map(|(_, y)| *y).fold(0.001, f64::max);
     let least = positive.fold(most, f64::min).max(most / 1e5);
     let x = Axis::new(values().map(|(x, _)| *x), left + LEFT, left + WIDTH - RIGHT);
     let y = Axis::new(values().map(|(_, y)| y.max(least)), HEIGHT - BOTTOM, TOP);

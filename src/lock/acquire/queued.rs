@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 const MS: u64 = 1_000_000;
 /// How long the same request stands before it, or none, until a request has the processes watched on which it depends:
 /// where the queue moves fast, the time would be spent on watching.
-const WATCH_AFTER_NS: u64 = 3 * MS;
+const WATCH_AFTER_NS: u64 = 10 * MS;
 /// How often a request checks that has been told of nothing. In a long queue, less often the further back it stands: this
 /// long for every hundred ahead.
 const SAFETY_NS: u64 = 5_000 * MS;
