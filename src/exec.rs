@@ -70,9 +70,9 @@ pub struct Limit {
 pub trait Watcher {
     /// The command has been executed, as this process.
     fn started(&mut self, pid: u32);
-    /// Called so often, about: see [`every`](Self::every).
+    /// Called at intervals of about [`every`](Self::every).
     fn tick(&mut self);
-    /// How often [`tick`](Self::tick) is to be called, as things are.
+    /// The time until the next [`tick`](Self::tick); it may change.
     fn every(&self) -> Duration;
     /// The command, process `pid`, was sent a signal since it reached its [`Limit`]; or, if it has `ended`, what it has
     /// left behind was ([`Plan::whole_tree`]).

@@ -361,13 +361,18 @@ fn library_local() {
 
 #[test]
 fn program_local() {
-    program_conforms("local:");
-    several_conform("local:");
-    once_conforms("local:");
-    a_week_conforms("local:", Clock::True, &|lock, ago| age_here(lock, ago));
-    skips_conform("local:");
-    least_conforms("local:");
-    stop_conforms("local:");
+    commands_conform("local:", Clock::True, &age_here);
+}
+
+/// Checks all that the program does on an engine; `age` as in [`a_week_conforms`].
+fn commands_conform(url: &str, clock: Clock, age: &dyn Fn(&str, i64)) {
+    program_conforms(url);
+    several_conform(url);
+    once_conforms(url);
+    a_week_conforms(url, clock, age);
+    skips_conform(url);
+    least_conforms(url);
+    stop_conforms(url);
 }
 
 #[cfg(feature = "etcd")]
@@ -404,21 +409,15 @@ fn library_etcd_of_three_servers() {
 fn program_etcd() {
     for version in Version::ALL {
         let server = Etcd::of(version, 1);
-        program_conforms(&server.url());
-        several_conform(&server.url());
-        once_conforms(&server.url());
-        let refused = program(&server.url(), &[".done", "run", "--", "true"]).output();
-        assert_eq!(refused.expect("it can be started").status.code(), Some(125));
-        a_week_conforms(&server.url(), Clock::Hosts, &|lock, ago| {
+        commands_conform(&server.url(), Clock::Hosts, &|lock, ago| {
             let key = format!(".done/{lock}");
             let stored = server.ctl(&["get", "--print-value-only", &key]);
             let mut stored: serde_json::Value = serde_json::from_str(&stored).expect("JSON");
             stored["began"] = (micros_since_1970() - ago * 1_000_000).into();
             server.ctl(&["put", &key, &stored.to_string()]);
         });
-        skips_conform(&server.url());
-        least_conforms(&server.url());
-        stop_conforms(&server.url());
+        let refused = program(&server.url(), &[".done", "run", "--", "true"]).output();
+        assert_eq!(refused.expect("it can be started").status.code(), Some(125));
         // Kept for good.
         let done = server.ctl(&["del", "--prefix", ".done/"]);
         assert_eq!(done.trim(), "2");
@@ -447,17 +446,11 @@ fn library_postgres() {
 #[test]
 fn program_postgres() {
     let server = Postgres::start();
-    program_conforms(&server.url());
-    several_conform(&server.url());
-    once_conforms(&server.url());
-    a_week_conforms(&server.url(), Clock::True, &|lock, ago| {
+    commands_conform(&server.url(), Clock::True, &|lock, ago| {
         let began = format!("clock_timestamp() - {ago} * interval '1 second'");
         let age = format!("UPDATE resourcelock_done SET began = {began} WHERE name = '{lock}' RETURNING 1");
         assert_eq!(server.sql(&age), "1");
     });
-    skips_conform(&server.url());
-    least_conforms(&server.url());
-    stop_conforms(&server.url());
     assert_nothing_is_held(&server);
 }
 

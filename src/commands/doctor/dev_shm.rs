@@ -23,7 +23,7 @@ pub fn findings() -> Vec<Finding> {
     [
         remove_ipc(),
         private(),
-        unsafe_directory(),
+        insecure_directory(),
         read_only(),
         folder(),
         space(),
@@ -52,7 +52,7 @@ fn note(kind: &'static str, what: String, why: &'static str, mend: &str) -> Find
     }
 }
 
-fn unsafe_directory() -> Option<Finding> {
+fn insecure_directory() -> Option<Finding> {
     let error = Local::new().check_directory().err()?;
     Some(finding(
         "unsafe directory",

@@ -242,7 +242,11 @@ impl Watcher {
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => 0,
-                Err(_) => return, // closed by somebody: requests look by themselves
+                Err(_) => {
+                    // Closed by somebody: requests look by themselves.
+                    self.state().runs = false;
+                    return;
+                }
             };
             if count == 0 {
                 unheard.retain_mut(|(bell, repeats)| {
