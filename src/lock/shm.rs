@@ -15,6 +15,7 @@ pub(crate) mod latched;
 pub(crate) mod layout;
 pub(crate) mod lifelines;
 pub(crate) mod lock_objects;
+pub(crate) mod memory;
 pub(crate) mod note;
 pub(crate) mod opening;
 pub(crate) mod process;

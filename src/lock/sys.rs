@@ -67,6 +67,8 @@ pub(crate) struct Mapping<T: ?Sized> {
     len: usize,
     /// True if it is a copy: of what was [renewed](Self::renew) so far, the rest is zero.
     is_copy: bool,
+    /// Which pages that were: bit 0 for the first one, bit 63 for the 64th and all behind it.
+    renewed: AtomicU64,
     /// Where it is looked after, in case that the file is truncated.
     place: Option<truncation::Registered>,
 }
@@ -75,6 +77,14 @@ pub(crate) struct Mapping<T: ?Sized> {
 unsafe impl<T: ?Sized + Shared> Send for Mapping<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Shared> Sync for Mapping<T> {}
+
+/// What the pages of a copy are counted in.
+const PAGE: usize = 4096;
+
+/// The bit in [`Mapping::renewed`] of a page.
+fn bit_of(page: usize) -> u64 {
+    1 << page.min(63)
+}
 
 /// Without a file: memory of this process's own, all zero.
 fn map(file: Option<BorrowedFd<'_>>, len: usize) -> io::Result<NonNull<libc::c_void>> {
@@ -102,6 +112,7 @@ impl<T: Shared> Mapping<T> {
             at,
             len,
             is_copy: false,
+            renewed: AtomicU64::new(0),
             place,
         })
     }
@@ -113,8 +124,23 @@ impl<T: Shared> Mapping<T> {
             at: map(None, len)?.cast::<T>(),
             len,
             is_copy: true,
+            renewed: AtomicU64::new(0),
             place: None,
         })
+    }
+
+    /// The memory of a copy that is no longer used, for another one.
+    pub(crate) fn cleared(mut self) -> Self {
+        let renewed = std::mem::take(self.renewed.get_mut());
+        for (page, start) in (0..self.len).step_by(PAGE).enumerate() {
+            if renewed & bit_of(page) != 0 {
+                let len = PAGE.min(self.len - start);
+                // SAFETY: a part of a copy, for only these are renewed: memory that is this value's own, to which there are
+                // no references, since it has been moved here. `T` consists of atomics, so that zero is a value.
+                unsafe { self.at.as_ptr().cast::<u8>().add(start).write_bytes(0, len) };
+            }
+        }
+        self
     }
 
     /// Has a part of a copy show what stands in the file now. Counts only if the descriptor is found to be
@@ -128,11 +154,26 @@ impl<T: Shared> Mapping<T> {
         }
         let (start, len) = ((&raw const *part).cast::<u8>(), size_of_val(part));
         let from = (start as usize).wrapping_sub(self.at.as_ptr() as usize);
-        if from.checked_add(len).is_none_or(|end| end > self.len) {
+        self.renew_bytes(from..from.saturating_add(len), file)
+    }
+
+    /// The same of these bytes.
+    pub(crate) fn renew_bytes(&self, bytes: Range<usize>, file: &Descriptor) -> io::Result<()> {
+        if !self.is_copy {
+            return Ok(());
+        }
+        if bytes.end > self.len {
             return Err(io::ErrorKind::InvalidInput.into()); // a part of something else
         }
-        // SAFETY: the part lies in this memory, which is this value's own until it is dropped; `P` and `T` consist of
-        // atomics, so that any content is valid and changes are defined, although there are references to it.
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let pages = bytes.start / PAGE..=(bytes.end - 1) / PAGE;
+        self.renewed
+            .fetch_or(pages.map(bit_of).fold(0, std::ops::BitOr::bitor), Ordering::Relaxed);
+        let (from, len) = (bytes.start, bytes.len());
+        // SAFETY: the bytes lie in this memory, which is this value's own until it is dropped; `T` consists of atomics, so
+        // that any content is valid and changes are defined, although there are references to it.
         let read = unsafe {
             let into = self.at.as_ptr().cast::<libc::c_void>().add(from);
             libc::pread(file.raw(), into, len, from as libc::off_t)
@@ -153,6 +194,7 @@ impl Mapping<[AtomicU8]> {
             at: NonNull::slice_from_raw_parts(at, len),
             len,
             is_copy: false,
+            renewed: AtomicU64::new(0),
             place: truncation::Registered::new(at.as_ptr() as usize, len),
         })
     }
@@ -178,7 +220,6 @@ impl<T: Shared> Mapping<T> {
     /// Has the pages with these bytes ready: a later access, whose value this is not about, does not have to wait for the
     /// kernel.
     pub(crate) fn touch(&self, bytes: &Range<u64>) {
-        const PAGE: usize = 4096;
         let [start, end] = [bytes.start, bytes.end].map(|at| usize::try_from(at).unwrap_or(self.len).min(self.len));
         for at in (start..end).step_by(PAGE) {
             // SAFETY: within the mapping; `T` consists of atomics, so that a byte of it can be read at any time.
@@ -482,6 +523,37 @@ mod tests {
         // SAFETY: zeroed memory of a semaphore's size and alignment, for which nobody waits.
         assert_eq!(unsafe { libc::sem_init(words.as_mut_ptr().cast(), 1, 1) }, 0);
         assert_eq!(words.map(u64::to_ne_bytes).as_flattened(), NEW_SEMAPHORE);
+    }
+
+    /// What a copy showed is not seen in the next one.
+    #[test]
+    fn the_memory_of_a_copy_is_cleared() {
+        type Content = [AtomicU8; 70 * PAGE + 8];
+        let file = nix::sys::memfd::memfd_create("copied", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        assert_eq!(nix::unistd::write(&file, &[1; 70 * PAGE]), Ok(70 * PAGE));
+        let file = Descriptor::new(file).unwrap();
+        let mut copy = Mapping::<Content>::copy().unwrap();
+        let shown = |copy: &Mapping<Content>| copy.iter().map(|byte| usize::from(byte.load(Ordering::Relaxed))).sum();
+        for (bytes, read) in [
+            (0..1, 1),
+            (PAGE - 1..PAGE + 1, 2),
+            (62 * PAGE + 5..66 * PAGE, 4 * PAGE - 5),
+            (0..70 * PAGE, 70 * PAGE),
+            (5..5, 0),
+        ] {
+            copy.renew_bytes(bytes, &file).unwrap();
+            assert_eq!(read, shown(&copy));
+            copy = copy.cleared();
+            assert_eq!(0, shown(&copy));
+        }
+        let short = copy.renew_bytes(69 * PAGE..70 * PAGE + 8, &file).unwrap_err();
+        assert_eq!((short.kind(), shown(&copy)), (io::ErrorKind::UnexpectedEof, PAGE));
+        assert_eq!(shown(&copy.cleared()), 0);
+        let copy = Mapping::<Content>::copy().unwrap();
+        for bytes in [0..70 * PAGE + 9, usize::MAX - 1..usize::MAX] {
+            let error = copy.renew_bytes(bytes, &file).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

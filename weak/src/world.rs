@@ -376,6 +376,12 @@ impl Table {
     pub(crate) fn look(&self) {}
 
     /// As above.
+    pub(crate) fn renew_requests(&self) {}
+
+    /// Whoever reads the table itself does so at any time.
+    pub(crate) fn give_way(&self) {}
+
+    /// As above.
     pub(crate) fn renew<P: ?Sized>(&self, _part: &P) {}
 }
 

@@ -5,7 +5,6 @@ use crate::lock::acquire::handle::Handle;
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::shm::done;
-use crate::lock::shm::found::Retry;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::note::Note;
 use crate::lock::types::{Error, HistoryRecord, Holder, LastDone, Result, State};
@@ -55,7 +54,7 @@ impl Handle {
         {
             return Ok(Seen::Handle(current.objects.clone()));
         }
-        match Sight::open(self.name(), self.terms().trust(), &mut Retry::default()) {
+        match Sight::open(self.name(), self.terms().trust()) {
             Ok(sight) => Ok(Seen::Sight(Box::new(sight))),
             Err(Error::NotFound { .. }) => Ok(Seen::Nothing),
             Err(error) => Err(error),

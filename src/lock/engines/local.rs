@@ -3,9 +3,9 @@
 use super::{Capabilities, DetachedHold, Engine, Guard, Listing, Sealed, Watch};
 use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::User;
-use crate::lock::inspect::sight::Sight;
+use crate::lock::inspect::sight::{Looking, Sight};
 use crate::lock::inspect::{self, Viewer};
-use crate::lock::shm::found::{Found, Retry};
+use crate::lock::shm::found::Found;
 use crate::lock::shm::opening::Terms;
 use crate::lock::types::{
     Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
@@ -68,10 +68,10 @@ impl Local {
     /// What [`list`](Engine::list) says of these locks, in their order; of those that do not exist, nothing. Blocks as
     /// [`state`](Engine::state), at most once for all.
     pub fn list_named(&self, names: &[LockName]) -> Listing {
-        let (mut listing, mut retry) = (Listing::default(), Retry::default());
+        let (mut listing, mut looking) = (Listing::default(), Looking::new(self.terms.trust()));
         for name in names {
-            match self.sight(name, &mut retry) {
-                Ok(sight) => listing.states.push(sight.brief_state()),
+            match looking.brief_state(name) {
+                Ok(state) => listing.states.push(state),
                 Err(Error::NotFound { .. }) => {} // removed since the directory was read
                 Err(error) => listing.unreadable.push((name.clone(), error)),
             }
@@ -95,17 +95,12 @@ impl Local {
         Ok(handle)
     }
 
-    /// What stands at the lock's paths now, to be inspected once. Waits for what is half made as `retry` says.
-    fn sight(&self, name: &LockName, retry: &mut Retry) -> Result<Sight> {
-        Sight::open(name, self.terms.trust(), retry)
-    }
-
     /// What `view` tells of a lock; creates nothing.
     fn view<R>(&self, name: &LockName, view: impl FnOnce(View<'_>) -> Result<R>) -> Result<Option<R>> {
         if let Some(handle) = self.opened(name) {
             return view(View::Handle(&handle)).map(Some);
         }
-        match self.sight(name, &mut Retry::default()) {
+        match Sight::open(name, self.terms.trust()) {
             Ok(sight) => view(View::Sight(&sight)).map(Some),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),

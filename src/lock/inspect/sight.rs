@@ -6,10 +6,11 @@ use crate::lock::shm::done;
 use crate::lock::shm::files;
 use crate::lock::shm::found::{Finding, Found, Refusal, Retry};
 use crate::lock::shm::lock_objects::Objects;
+use crate::lock::shm::memory::Memory;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::table::Table;
-use crate::lock::shm::trust::Trust;
+use crate::lock::shm::trust::{Facts, Trust};
 use crate::lock::system::ids;
 use crate::lock::types::{Error, HistoryRecord, Holder, LastDone, LockName, Result, State};
 
@@ -27,29 +28,68 @@ enum Seen {
     SemaphoreOnly(Semaphore, Note),
 }
 
-impl Sight {
-    /// Waits 100 ms, at most once for all calls with the same `retry`, for what another process has half made.
-    pub(crate) fn open(name: &LockName, trust: Trust<'_>, retry: &mut Retry) -> Result<Self> {
+/// Opens locks, one after the other, and has what that takes only once.
+pub(crate) struct Looking<'a> {
+    trust: Trust<'a>,
+    retry: Retry,
+    /// The directory where locks are, once it has been examined.
+    directory: Option<Facts>,
+    memory: Memory,
+}
+
+impl<'a> Looking<'a> {
+    /// For a caller who trusts these owners.
+    pub(crate) fn new(trust: Trust<'a>) -> Self {
+        Self {
+            trust,
+            retry: Retry::default(),
+            directory: None,
+            memory: Memory::default(),
+        }
+    }
+
+    /// The state of the lock with this name now, as [`Sight::open`] and a list of many locks need it.
+    pub(crate) fn brief_state(&mut self, name: &LockName) -> Result<State> {
+        let sight = self.open(name)?;
+        let (semaphore, note) = (sight.semaphore(), sight.note());
+        let state = snapshot::brief_state(name, sight.owned(), semaphore, note, sight.objects());
+        match sight.seen {
+            Seen::Whole(objects) => {
+                objects.semaphore.return_memory(&mut self.memory);
+                objects.table.return_memory(&mut self.memory);
+            }
+            Seen::SemaphoreOnly(semaphore, _) => semaphore.return_memory(&mut self.memory),
+        }
+        Ok(state)
+    }
+
+    fn open(&mut self, name: &LockName) -> Result<Sight> {
         let found = loop {
             let found = Found::open(name, false)?;
-            match found.examine(name, retry)? {
+            match found.examine(name, &mut self.retry)? {
                 Finding::Good => break found,
                 Finding::Replaced => {}
                 Finding::NotYet(error) => {
-                    if !retry.again() {
+                    if !self.retry.again() {
                         return Err(error);
                     }
                 }
             }
         };
-        let refusal = found.check_trust(name, trust)?.err();
+        let directory = match self.directory {
+            Some(examined) => examined,
+            None => *self.directory.insert(Found::examine_directory()?),
+        };
+        let refusal = found.check_trust_in(&directory, name, self.trust).err();
         let Some(semaphore) = found.semaphore else {
             return Err(Error::NotFound {
                 path: name.semaphore_path(),
             });
         };
         let owner = semaphore.facts.owner;
-        let semaphore = Semaphore::new(&semaphore, false, name)?;
+        let semaphore = Semaphore::copy(semaphore, name, &mut self.memory)?;
+        // Before the table.
+        let looked = semaphore.look();
         let note = match found.note {
             Some(note) => Note::new(note, false, name)?,
             None => Note::Absent,
@@ -58,21 +98,28 @@ impl Sight {
             Some(table) => Seen::Whole(Objects {
                 semaphore,
                 note,
-                table: Table::new(table, false, name)?,
+                table: Table::copy(table, name, &mut self.memory)?,
                 id: 0,
                 beacon: None,
             }),
             None => {
-                semaphore.look()?;
+                looked?;
                 Seen::SemaphoreOnly(semaphore, note)
             }
         };
-        Ok(Self {
+        Ok(Sight {
             name: name.clone(),
             seen,
             owner,
             refusal,
         })
+    }
+}
+
+impl Sight {
+    /// Waits 100 ms for what another process has half made.
+    pub(crate) fn open(name: &LockName, trust: Trust<'_>) -> Result<Self> {
+        Looking::new(trust).open(name)
     }
 
     /// True if this still stands at the lock's paths.
@@ -155,11 +202,6 @@ impl Sight {
     /// See [`Viewer::state`](crate::Viewer::state).
     pub(crate) fn state(&self) -> State {
         snapshot::state(&self.name, self.owned(), self.semaphore(), self.note(), self.objects())
-    }
-
-    /// The same, with no more holders and waiters than a list of many locks needs.
-    pub(crate) fn brief_state(&self) -> State {
-        snapshot::brief_state(&self.name, self.owned(), self.semaphore(), self.note(), self.objects())
     }
 
     /// See [`Viewer::history`](crate::Viewer::history).

@@ -27,6 +27,8 @@ use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
 const TRIES: usize = 8;
+/// How many times, for all records together, whoever changes one is let go on first.
+const PAUSES: usize = 4;
 
 /// The beginning of the year 9000. Only a damaged table contains a later time, which is shown as this one: RFC 3339 has
 /// no years after 9999, and up to 584 years (2^64 ns) of waiting may be added to it.
@@ -83,16 +85,14 @@ struct LeftOut {
     waiters: usize,
 }
 
-/// Renews the requests of a copy, their words first, and returns how many records may be in use.
+/// After a look: has the requests ready, and returns how many records may be in use.
 fn renew_requests(table: &Table) -> usize {
     let top = table.in_use();
-    table.renew(&table.words[..top]);
-    table.renew(&table.kinds[..top]);
     if !table.reaches_used_records() {
         // If it cannot, the table is damaged, and its last requests are not shown.
         let _ = table.reach_used_records();
     }
-    table.renew(table.used_records());
+    table.renew_requests();
     top
 }
 
@@ -150,11 +150,10 @@ fn survivor(objects: &Objects, record: &Record, kept: Kept) -> Option<Survivor> 
     Some(Survivor { pid, command })
 }
 
-/// Copies the requests: all of them, or the first `most` holders and waiters each. Left out are holds that have ended in
-/// order, with their time or their process, and that nobody has dropped yet. `thorough`: see [`kept`].
+/// After a look: copies the requests, all of them, or the first `most` holders and waiters each. Left out are holds that
+/// have ended in order, with their time or their process, and that nobody has dropped yet. `thorough`: see [`kept`].
 fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen>, LeftOut) {
     let table = &objects.table;
-    table.look();
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
     let top = renew_requests(table);
@@ -163,6 +162,7 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
         Some(most) => first_ones(table, top, most),
     };
     let mut seen = Vec::new();
+    let mut pauses = 0..PAUSES;
     for i in records {
         for _ in 0..TRIES {
             let word = Word(table.words[i].load(WORD_LOAD));
@@ -214,24 +214,32 @@ fn requests(objects: &Objects, most: Option<usize>, thorough: bool) -> (Vec<Seen
                 }
                 break;
             }
+            if pauses.next().is_some() {
+                table.give_way();
+                table.renew(&table.words[i]);
+            }
             table.renew(&table.kinds[i]);
             table.renew(record);
         }
     }
-    table.renew(&table.header.next_ticket);
-    // Read after the words (WORD_LOAD): none of the requests seen is younger.
-    let next = table.header.next_ticket.load(Relaxed);
-    seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
+    if seen.len() > 1 {
+        table.renew(&table.header.next_ticket);
+        // Read after the words (WORD_LOAD): none of the requests seen is younger.
+        let next = table.header.next_ticket.load(Relaxed);
+        seen.sort_by_key(|one| std::cmp::Reverse(one.word.age(next)));
+    }
     (seen, left_out)
 }
 
 /// True if anybody alive holds the lock or waits for it, by its table.
 pub(crate) fn is_in_use(objects: &Objects) -> bool {
+    objects.table.look();
     requests(objects, None, true).0.iter().any(Seen::is_alive)
 }
 
 /// The holders, with their record's number and word.
 pub(crate) fn holders(objects: &Objects) -> Vec<(usize, Word, Holder)> {
+    objects.table.look();
     let (requests, _) = requests(objects, None, true);
     requests
         .into_iter()
@@ -298,9 +306,13 @@ impl Owned {
 /// The handle in the latch, if it lives. (If not, the next one in repairs what it has left.)
 fn inside(objects: &Objects) -> Option<Inside> {
     let handle = objects.table.header.latch.load(Relaxed) & !SLEEPERS;
-    (handle != 0 && !objects.is_out(handle)).then(|| Inside {
-        handle,
-        pid: objects.table.pid_of(handle),
+    (handle != 0 && !objects.is_out(handle)).then(|| {
+        // Its request may be one that is not there yet, or no longer.
+        objects.table.renew(objects.table.used_records());
+        Inside {
+            handle,
+            pid: objects.table.pid_of(handle),
+        }
     })
 }
 
@@ -312,10 +324,16 @@ pub(crate) fn state(
     note: &Note,
     objects: Option<&Objects>,
 ) -> State {
-    state_with(name, owned, semaphore, note.text(), objects, None)
+    // One that cannot be read, because it was truncated, is not free.
+    let word = semaphore.look().map_or(SemaphoreWord(0), |()| semaphore.load());
+    if let Some(objects) = objects {
+        objects.table.look();
+    }
+    state_with(name, owned, word, note.text(), objects, None)
 }
 
-/// The same, with no more holders and waiters, and no longer a note, than a list of many locks needs.
+/// The same of what has just been opened, with no more holders and waiters, and no longer a note, than a list of many locks
+/// needs.
 pub(crate) fn brief_state(
     name: &LockName,
     owned: Owned,
@@ -323,13 +341,13 @@ pub(crate) fn brief_state(
     note: &Note,
     objects: Option<&Objects>,
 ) -> State {
-    state_with(name, owned, semaphore, note.brief_text(), objects, Some(BRIEF))
+    state_with(name, owned, semaphore.load(), note.brief_text(), objects, Some(BRIEF))
 }
 
 fn state_with(
     name: &LockName,
     owned: Owned,
-    semaphore: &Semaphore,
+    word: SemaphoreWord,
     note: String,
     objects: Option<&Objects>,
     most: Option<usize>,
@@ -340,8 +358,6 @@ fn state_with(
     let mut counters = Counters::default();
     let mut slots = None;
     let mut abandoned = None;
-    // One that cannot be read, because it was truncated, is not free.
-    let word = semaphore.look().map_or(SemaphoreWord(0), |()| semaphore.load());
     let mut mark = None;
     if let Some(objects) = objects {
         let header = &objects.table.header;
@@ -370,7 +386,7 @@ fn state_with(
         };
         mark = Some(objects.table.mark());
         if !objects.table.is_intact_copy() {
-            return state_with(name, owned, semaphore, note, None, most);
+            return state_with(name, owned, word, note, None, most);
         }
     }
     holders.sort_by_key(|holder| holder.token);
@@ -430,12 +446,13 @@ pub(crate) fn state_of_none(name: &LockName) -> State {
     }
 }
 
+/// The entry in this place, whose sequence has just been renewed, if it has this number.
 fn past(table: &Table, past: &Past, number: u64) -> Option<HistoryRecord> {
     for _ in 0..TRIES {
-        table.renew(&past.sequence);
         let sequence = past.sequence.load(ENTRY_LOAD);
         if sequence != number.wrapping_add(1) {
             if sequence == 0 {
+                table.renew(&past.sequence);
                 continue; // being written
             }
             return None; // overwritten, or not written yet
@@ -485,6 +502,7 @@ fn told(end: &Ending, sequence: u64) -> HistoryRecord {
 /// The holds that have expired, and that nobody has dropped yet.
 fn expired(objects: &Objects) -> Vec<Ending> {
     let table = &objects.table;
+    table.look();
     let now = sys::monotonic();
     let real = Real::new(objects, now, now);
     let top = renew_requests(table);
@@ -501,7 +519,8 @@ fn expired(objects: &Objects) -> Vec<Ending> {
     (0..top).filter_map(one).collect()
 }
 
-/// The entry with this number, or the one where it would be. The ring may have had fewer pages when it was written.
+/// The entry with this number, or the one where it would be, with its sequence renewed. The ring may have had fewer pages
+/// when it was written.
 fn entry<'t>(table: &Table, ring: &Ring<'_>, entries: &'t [Past], number: u64) -> Option<&'t Past> {
     let at = |pages: u32| entries.get(number.checked_rem(ring.part.fit(pages) as u64)? as usize);
     let is_it = |entry: &&Past| {

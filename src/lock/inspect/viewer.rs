@@ -2,7 +2,6 @@
 
 use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot;
-use crate::lock::shm::found::Retry;
 use crate::lock::shm::opening::Terms;
 use crate::lock::types::{Error, HistoryRecord, LockName, Result, State};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ pub(crate) struct Viewer {
 impl Viewer {
     /// Waits 100 ms for what another process has half made.
     pub(crate) fn open(name: LockName, terms: Terms) -> Result<Self> {
-        let opened = Arc::new(Sight::open(&name, terms.trust(), &mut Retry::default())?);
+        let opened = Arc::new(Sight::open(&name, terms.trust())?);
         Ok(Self { name, terms, opened })
     }
 
@@ -36,7 +35,7 @@ impl Viewer {
         if before.is_current() {
             return Ok(before.clone());
         }
-        Sight::open(&self.name, self.terms.trust(), &mut Retry::default()).map(Arc::new)
+        Sight::open(&self.name, self.terms.trust()).map(Arc::new)
     }
 
     /// Checks that the caller trusts the lock's owner. If not, all that is seen of the lock is what its owner claims.

@@ -22,6 +22,9 @@ pub(crate) struct Found {
     pub(crate) note: Option<Opened>,
 }
 
+/// One of a lock's paths.
+type PathOf = fn(&LockName) -> PathBuf;
+
 /// What is to be done with what was found.
 #[derive(Debug)]
 pub(crate) enum Finding {
@@ -43,17 +46,19 @@ impl Found {
         })
     }
 
-    /// The objects with their paths, the semaphore first.
-    fn all<'a>(&'a self, name: &'a LockName) -> impl Iterator<Item = (PathBuf, &'a Opened)> {
-        let semaphore = self.semaphore.as_ref().map(|one| (name.semaphore_path(), one));
-        let table = self.table.as_ref().map(|one| (name.table_path(), one));
-        let note = self.note.as_ref().map(|one| (name.note_path(), one));
-        semaphore.into_iter().chain(table).chain(note)
+    /// The objects, and which of the lock's paths is theirs, the semaphore first.
+    fn all(&self) -> impl Iterator<Item = (PathOf, &Opened)> {
+        let all: [(PathOf, _); 3] = [
+            (LockName::semaphore_path, &self.semaphore),
+            (LockName::table_path, &self.table),
+            (LockName::note_path, &self.note),
+        ];
+        all.into_iter().filter_map(|(path, one)| Some((path, one.as_ref()?)))
     }
 
     /// The first object that exists, and its owner.
     pub(crate) fn first(&self, name: &LockName) -> Option<(PathBuf, u32)> {
-        self.all(name).next().map(|(path, one)| (path, one.facts.owner))
+        self.all().next().map(|(path, one)| (path(name), one.facts.owner))
     }
 
     /// Checks that these can be the objects of a lock: of one owner, with one name each, and the note a note.
@@ -62,20 +67,20 @@ impl Found {
     /// They cannot, and waiting does not change that.
     pub(crate) fn examine(&self, name: &LockName, retry: &mut Retry) -> Result<Finding> {
         let mut finding = Finding::Good;
-        let owner = self.first(name).map(|(_, owner)| owner).unwrap_or_default();
-        for (path, one) in self.all(name) {
+        let owner = self.all().next().map(|(_, one)| one.facts.owner).unwrap_or_default();
+        for (path, one) in self.all() {
             match one.facts.links {
                 0 => return Ok(Finding::Replaced),
                 1 => {}
                 2 if retry.is_temporary_name(one.inode) => {}
                 links => {
                     let what = format!("it has {links} names (hard links)");
-                    finding = Finding::NotYet(files::wrong(&path, &what));
+                    finding = Finding::NotYet(files::wrong(&path(name), &what));
                 }
             }
             if one.facts.owner != owner {
                 let what = format!("the lock's other files belong to user {owner}");
-                return Err(files::wrong(&path, &what));
+                return Err(files::wrong(&path(name), &what));
             }
         }
         self.examine_note(name)?;
@@ -124,14 +129,27 @@ impl Found {
     /// # Errors
     /// The directory cannot be examined.
     pub(crate) fn check_trust(&self, name: &LockName, trust: Trust<'_>) -> Result<Result<(), Refusal>> {
-        let directory = files::directory(Path::new(SHM))?;
-        if let Err(why) = trust.judge_directory(&directory, &System) {
-            return Ok(Err(Refusal::new(PathBuf::from(SHM), why, directory)));
+        let directory = Self::examine_directory()?;
+        Ok(self.check_trust_in(&directory, name, trust))
+    }
+
+    /// What there is to be known of the directory where locks are.
+    ///
+    /// # Errors
+    /// It cannot be examined.
+    pub(crate) fn examine_directory() -> Result<Facts> {
+        files::directory(Path::new(SHM))
+    }
+
+    /// Checks that the caller may use the lock, in this directory.
+    pub(crate) fn check_trust_in(&self, directory: &Facts, name: &LockName, trust: Trust<'_>) -> Result<(), Refusal> {
+        if let Err(why) = trust.judge_directory(directory, &System) {
+            return Err(Refusal::new(PathBuf::from(SHM), why, *directory));
         }
-        Ok(self.all(name).try_for_each(|(path, one)| {
-            let judged = trust.judge_file(&one.facts, &directory, &System);
-            judged.map_err(|why| Refusal::new(path, why, one.facts))
-        }))
+        self.all().try_for_each(|(path, one)| {
+            let judged = trust.judge_file(&one.facts, directory, &System);
+            judged.map_err(|why| Refusal::new(path(name), why, one.facts))
+        })
     }
 }
 

@@ -150,7 +150,7 @@ impl Opening<'_> {
             .check_trust(name, self.trust)?
             .map_err(|refusal| refusal.error())?;
         let left_over = found.first(name);
-        let table = found.table.map(|table| Table::new(table, true, name)).transpose()?;
+        let table = found.table.map(|table| Table::new(table, name)).transpose()?;
         let dead_remover = match table.as_ref().map(|table| (table, Removal::of(table))) {
             None | Some((_, Removal::None)) => 0,
             Some((_, Removal::Abandoned(remover))) => remover,
@@ -162,7 +162,7 @@ impl Opening<'_> {
         let Some(semaphore) = found.semaphore else {
             return self.begin(left_over);
         };
-        let semaphore = Semaphore::new(&semaphore, true, name)?;
+        let semaphore = Semaphore::new(&semaphore, name)?;
         let needs_note = found.note.is_none() && !self.without_note && !self.terms.to_remove;
         let table = match table {
             Some(table) if !needs_note => table,

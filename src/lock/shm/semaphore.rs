@@ -1,11 +1,14 @@
 //! The semaphore: the Python module's named semaphore, `/dev/shm/sem.NAME`.
 
 use crate::lock::shm::files::{self, NewFile, Opened, Ownership};
+use crate::lock::shm::memory::Memory;
 use crate::lock::shm::semaphore_word::Count;
 use crate::lock::sys::{self, Descriptor, Mapping};
 use crate::lock::types::{Error, LockName, Result};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// An open semaphore: mapped by those who use the lock, copied by those who only inspect it.
 pub(crate) struct Semaphore {
@@ -44,7 +47,7 @@ impl Semaphore {
             nix::sys::memfd::memfd_create(c"semaphore", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(failed)?;
         nix::unistd::write(&file, &sys::NEW_SEMAPHORE).map_err(failed)?;
         let opened = files::opened(file, &path)?;
-        Self::new(&opened, true, name)
+        Self::new(&opened, name)
     }
 
     /// Opens the semaphore at `name`'s path, or creates one, as sem_open(3) does.
@@ -56,7 +59,7 @@ impl Semaphore {
             gid: None,
         };
         Self::create(name, &ownership).unwrap();
-        Self::new(&files::open(&name.semaphore_path(), true).unwrap(), true, name).unwrap()
+        Self::new(&files::open(&name.semaphore_path(), true).unwrap(), name).unwrap()
     }
 
     /// Checks that the file can be a semaphore.
@@ -80,33 +83,46 @@ impl Semaphore {
         })
     }
 
-    /// Maps the semaphore that was found at `name`'s path, or copies it.
+    /// Maps the semaphore that was found at `name`'s path.
     ///
     /// # Errors
     /// It is damaged.
-    pub(crate) fn new(opened: &Opened, writable: bool, name: &LockName) -> Result<Self> {
+    pub(crate) fn new(opened: &Opened, name: &LockName) -> Result<Self> {
+        let new = Self::with(opened, name, || Mapping::new(opened.file.as_fd()))?;
+        new.map.touch(&(0..size_of::<Count>() as u64));
+        Ok(new)
+    }
+
+    /// The same as a copy, in this memory. It is to be [looked at](Self::look) first.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(crate) fn copy(opened: Opened, name: &LockName, memory: &mut Memory) -> Result<Self> {
+        let mut new = Self::with(&opened, name, || memory.for_semaphore())?;
+        new.file = Some(Descriptor::of(opened.file, opened.device, opened.inode));
+        Ok(new)
+    }
+
+    fn with(opened: &Opened, name: &LockName, map: impl FnOnce() -> io::Result<Mapping<Count>>) -> Result<Self> {
         Self::check(opened, name)?;
         let path = name.semaphore_path();
-        let (map, file) = if writable {
-            (Mapping::<Count>::new(opened.file.as_fd()), None)
-        } else {
-            let own = opened.try_clone(&path)?;
-            let file = Descriptor::of(own.file, own.device, own.inode);
-            (Mapping::<Count>::copy(), Some(file))
-        };
-        let map = map.map_err(|source| Error::Os {
+        let map = map().map_err(|source| Error::Os {
             doing: "map",
             path: path.clone(),
             source,
         })?;
-        map.touch(&(0..size_of::<Count>() as u64));
         Ok(Self {
             map,
-            file,
+            file: None,
             path,
             inode: opened.inode,
             ownership: opened.ownership(),
         })
+    }
+
+    /// Leaves the memory of a copy to the next one.
+    pub(crate) fn return_memory(self, memory: &mut Memory) {
+        memory.keep_semaphore(self.map);
     }
 }
 
@@ -114,25 +130,29 @@ impl Semaphore {
     /// Has a copy show what the semaphore is now.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read. Then the copy shows one that is not free.
     pub(crate) fn look(&self) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        if !file.is_ours()
-            && let Ok(opened) = files::open(&self.path, false)
-        {
-            file.renew(opened.file);
+        let path = || self.path.clone();
+        // Once more, if the program has closed the descriptor.
+        for _ in 0..2 {
+            let renewed = self.map.renew(&*self.map, file);
+            if file.is_ours() {
+                return renewed.map_err(|source| {
+                    self.word.store(0, Relaxed);
+                    Error::Os {
+                        doing: "read",
+                        path: path(),
+                        source,
+                    }
+                });
+            }
+            if !files::open(&self.path, false).is_ok_and(|again| file.renew(again.file)) {
+                break;
+            }
         }
-        let renewed = self.map.renew(&*self.map, file);
-        if !file.is_ours() {
-            return Err(Error::NotFound {
-                path: self.path.clone(),
-            });
-        }
-        renewed.map_err(|source| Error::Os {
-            doing: "read",
-            path: self.path.clone(),
-            source,
-        })
+        self.word.store(0, Relaxed);
+        Err(Error::NotFound { path: path() })
     }
 
     /// True if the file was truncated since it was opened.
@@ -150,5 +170,28 @@ impl std::ops::Deref for Semaphore {
     type Target = Count;
     fn deref(&self) -> &Count {
         &self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_what_cannot_be_read_is_not_free() {
+        let name = LockName::new(format!("test-cut-semaphore-{}", std::process::id())).unwrap();
+        drop(Semaphore::as_by_others(&name));
+        let opened = files::open(&name.semaphore_path(), false).unwrap();
+        let copy = Semaphore::copy(opened, &name, &mut Memory::default()).unwrap();
+        copy.look().unwrap();
+        assert_eq!(copy.load().value(), 1);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(name.semaphore_path())
+            .unwrap();
+        file.set_len(4).unwrap();
+        assert!(copy.look().is_err());
+        assert_eq!(copy.load().value(), 0);
+        std::fs::remove_file(name.semaphore_path()).unwrap();
     }
 }

@@ -4,9 +4,10 @@
 //! A new layout gets a new file name prefix and a new magic: then versions are foreign to each other, and exclude each
 //! other through the semaphore, where each table has its own mark.
 
-use crate::lock::protocol::word::Word;
+use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::files::{self, NewFile, Opened};
-use crate::lock::shm::layout::{FIRST_PAGES, Layout, MAGIC, PAGE};
+use crate::lock::shm::layout::{FIRST_PAGES, Layout, MAGIC, PAGE, Record};
+use crate::lock::shm::memory::Memory;
 use crate::lock::shm::process;
 use crate::lock::shm::random::random;
 use crate::lock::shm::room::{Part, Reach};
@@ -20,7 +21,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, fence};
+use std::time::Duration;
 
 /// An open table: mapped by those who use the lock, copied by those who only inspect it. These must not depend on who can
 /// truncate the file.
@@ -38,6 +40,9 @@ pub(crate) struct Table {
     /// Something could not be read since the last look.
     unread: AtomicBool,
 }
+
+/// A process that acquires and releases a lock in a loop does so some hundred times meanwhile.
+const GIVES_WAY: Duration = Duration::from_micros(20);
 
 /// Draws a mark. Not the one that the semaphore bears, nor that of an older version's table of this lock: holds of that
 /// version would look like those of this table. (All layouts have it in the same place.)
@@ -110,11 +115,25 @@ impl Table {
         }
     }
 
-    /// Maps and checks the table that was found at `name`'s path, or copies it.
+    /// Maps and checks the table that was found at `name`'s path.
     ///
     /// # Errors
     /// It is damaged, or cannot be read.
-    pub(crate) fn new(opened: Opened, writable: bool, name: &LockName) -> Result<Self> {
+    pub(crate) fn new(opened: Opened, name: &LockName) -> Result<Self> {
+        Self::with(opened, name, None)
+    }
+
+    /// The same as a copy, in this memory. What it shows of the table's beginning has just been read.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn copy(opened: Opened, name: &LockName, memory: &mut Memory) -> Result<Self> {
+        Self::with(opened, name, Some(memory))
+    }
+
+    /// Mapped, or copied into this memory.
+    fn with(opened: Opened, name: &LockName, memory: Option<&mut Memory>) -> Result<Self> {
+        let writable = memory.is_none();
         let path = name.table_path();
         let owner = Some(opened.facts.owner);
         let damaged = |what| Error::Damaged {
@@ -139,10 +158,9 @@ impl Table {
                 return Err(no_table(magic));
             }
         }
-        let map = if writable {
-            Mapping::<Layout>::new(opened.file.as_fd())
-        } else {
-            Mapping::<Layout>::copy()
+        let map = match memory {
+            None => Mapping::new(opened.file.as_fd()),
+            Some(memory) => memory.for_table(),
         };
         let mut table = Self {
             map: map.map_err(|source| Error::Os {
@@ -162,7 +180,7 @@ impl Table {
         // First the header, which tells how many there are of the rest.
         let reached = table.reach_at_first(&mut spare, Part::at_first);
         reached.map_err(|source| table.no_space(source))?;
-        match table.renew_ends() {
+        match table.renew_beginning() {
             // What cannot be read is not damaged. (One that has become too short in this moment begins with zeros.)
             Err(source) if source.kind() != ErrorKind::UnexpectedEof => {
                 let doing = "read";
@@ -252,7 +270,12 @@ impl Table {
         }
     }
 
-    /// Before a copy is inspected: makes sure of its file, and renews its header.
+    /// Leaves the memory of a copy to the next one.
+    pub(crate) fn return_memory(self, memory: &mut Memory) {
+        memory.keep_table(self.map);
+    }
+
+    /// Before a copy is inspected: makes sure of its file, and renews its beginning: header, words and kinds.
     pub(crate) fn look(&self) {
         if self.writable {
             return;
@@ -262,19 +285,43 @@ impl Table {
         {
             self.file.renew(opened.file);
         }
-        self.unread.store(self.renew_ends().is_err(), Relaxed);
+        self.unread.store(self.renew_beginning().is_err(), Relaxed);
     }
 
-    /// Renews in a copy what shows that it is a table.
-    fn renew_ends(&self) -> io::Result<()> {
-        self.map.renew(&self.header, &self.file)?;
-        self.map.renew(&self.seal, &self.file)
+    /// Renews in a copy all that lies before the records, with the magic and the seal.
+    fn renew_beginning(&self) -> io::Result<()> {
+        self.map.renew_bytes(0..offset_of!(Layout, all_records), &self.file)
+    }
+
+    /// After a look at a copy: renews the requests' kinds and records, unless they are all vacant.
+    pub(crate) fn renew_requests(&self) {
+        let top = self.in_use();
+        let is_vacant = |word: &AtomicU32| Word(word.load(Relaxed)).stage() == Stage::Vacant;
+        if self.writable || self.words[..top].iter().all(is_vacant) {
+            return;
+        }
+        // In one piece, although the seal lies between them. They come after the words: what describes a request is there
+        // before its word is.
+        let end = offset_of!(Layout, all_records) + top * size_of::<Record>();
+        self.note_unread(self.map.renew_bytes(offset_of!(Layout, kinds)..end, &self.file));
     }
 
     /// Has a part of a copy show what stands in the table now.
     pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P) {
-        if self.map.renew(part, &self.file).is_err() {
+        self.note_unread(self.map.renew(part, &self.file));
+    }
+
+    fn note_unread(&self, renewed: io::Result<()>) {
+        if renewed.is_err() {
             self.unread.store(true, Relaxed);
+        }
+    }
+
+    /// Before a part of a copy is renewed once more, because somebody is just changing the lock: waits a moment. Each look
+    /// at what others write slows them down, since they have to get it back into their processor's cache.
+    pub(crate) fn give_way(&self) {
+        if !self.writable {
+            std::thread::sleep(GIVES_WAY);
         }
     }
 
@@ -284,7 +331,7 @@ impl Table {
     /// It is damaged, or cannot be read.
     pub(crate) fn check(opened: &Opened, name: &LockName) -> Result<()> {
         let again = opened.try_clone(&name.table_path())?;
-        Self::new(again, false, name).map(drop)
+        Self::copy(again, name, &mut Memory::default()).map(drop)
     }
 
     /// This table's mark on the semaphore.

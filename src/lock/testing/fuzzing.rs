@@ -52,9 +52,9 @@ fn objects(name: &LockName, bytes: &[u8]) -> Option<Objects> {
     let table = files::opened(file.into(), &name.table_path()).ok()?;
     let semaphore = files::opened(in_memory(word, 32)?, &name.semaphore_path()).ok()?;
     Some(Objects {
-        semaphore: Semaphore::new(&semaphore, true, name).ok()?,
+        semaphore: Semaphore::new(&semaphore, name).ok()?,
         note: Note::Absent,
-        table: Table::new(table, true, name).ok()?,
+        table: Table::new(table, name).ok()?,
         id: 7,
         beacon: None,
     })

@@ -58,7 +58,7 @@ pub(super) fn remove_note(name: &LockName, note: Option<Opened>) -> Result<Optio
 /// the lock stays taken, as after the death of a holder that uses only the module.
 pub(super) fn remove_without_table(name: &LockName, opened: &Opened, condition: Condition) -> Result<Option<Removed>> {
     let path = name.semaphore_path();
-    let semaphore = Semaphore::new(opened, true, name)?;
+    let semaphore = Semaphore::new(opened, name)?;
     if !may_delete(opened.facts.owner) {
         return Err(not_deletable(&path));
     }
@@ -147,7 +147,7 @@ pub(super) fn remove_without_semaphore(
 ) -> Result<Option<Removed>> {
     let path = name.table_path();
     let owner = table.facts.owner;
-    let table = Table::new(table, true, name)?;
+    let table = Table::new(table, name)?;
     if !may_delete(owner) {
         return Err(not_deletable(&path));
     }

@@ -11,7 +11,6 @@ use crate::lock::inspect::sight::Sight;
 use crate::lock::inspect::snapshot;
 use crate::lock::shm::done;
 use crate::lock::shm::files;
-use crate::lock::shm::found::Retry;
 use crate::lock::shm::note::Note;
 use crate::lock::shm::opening::Terms;
 use crate::lock::shm::table::Table;
@@ -51,7 +50,7 @@ pub struct Unused {
 /// [`Error::Os`] if the kernel does not tell whether a process has it open: root needs CAP_LEASE for that.
 pub fn unused(name: impl AsRef<str>) -> Result<Option<Unused>> {
     let name = LockName::new(name)?;
-    let sight = match Sight::open(&name, Terms::default().trust(), &mut Retry::default()) {
+    let sight = match Sight::open(&name, Terms::default().trust()) {
         Err(Error::NotFound { .. }) => return Ok(None),
         sight => sight?,
     };
@@ -189,7 +188,7 @@ mod tests {
         // By the table alone.
         let lock = crate::ResourceLock::open(name.as_str()).unwrap();
         drop(lock.try_acquire().unwrap());
-        let sight = Sight::open(&name, Terms::default().trust(), &mut Retry::default()).unwrap();
+        let sight = Sight::open(&name, Terms::default().trust()).unwrap();
         let table = &sight.objects().unwrap().table;
         table.look();
         assert!(!is_still_unused(table, Duration::from_secs(3600)) && is_still_unused(table, Duration::ZERO));
