@@ -22,9 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const MS: u64 = 1_000_000;
-/// How long the same request stands before it, or none, until a request has the processes watched on which it depends:
-/// where the queue moves fast, the time would be spent on watching.
-const WATCH_AFTER_NS: u64 = 10 * MS;
 /// How often a request checks that has been told of nothing. In a long queue, less often the further back it stands: this
 /// long for every hundred ahead.
 const SAFETY_NS: u64 = 5_000 * MS;
@@ -237,13 +234,15 @@ impl<'a> Queued<'a> {
         if before != self.before.0 {
             self.before = (before, now);
         }
-        let watch_at = self.before.1.saturating_add(WATCH_AFTER_NS);
+        // Where the queue moves fast, the time would be spent on watching: so the next look in another place is due as if
+        // nothing could be watched.
+        let watches = now.saturating_sub(self.before.1) >= checks_every(check.place, check.ahead, 0);
         let after = if check.visit.is_some() {
             often.min(AGAIN_NS)
         } else if check.foreign && check.place == Place::Head {
             often
-        } else if now < watch_at {
-            often.min(watch_at - now)
+        } else if !watches {
+            often
         } else {
             match self.watching.watch(real, check, now) {
                 Next::Now => return None,
