@@ -31,7 +31,7 @@ prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = os.environ.get("RESOURCELOCK_WHEEL_PROFILE", "release")
 # As in python/Cargo.toml, so that both come from one build.
-FEATURES = "etcd,postgres,serde,tls,tokio"
+FEATURES = ["etcd", "postgres", "serde", "tls", "tokio"]
 
 # maturin wants it to exist.
 SCRIPTS = ROOT / "python" / "resourcelock.data" / "scripts"
@@ -40,8 +40,11 @@ SCRIPTS.mkdir(parents=True, exist_ok=True)
 
 def build_program():
     """Builds the program, and puts it where maturin finds it."""
-    command = ["cargo", "build", "--locked", "--package", "resourcelock", "--bin", "resourcelock"]
-    command += ["--profile", PROFILE, "--features", FEATURES, "--message-format", "json-render-diagnostics"]
+    features = ",".join(f"resourcelock/{feature}" for feature in FEATURES)
+    command = ["cargo", "build", "--locked", "--bin", "resourcelock", "--profile", PROFILE, "--features", features]
+    # The extension is not built here, but named, so that what both depend on is compiled once: with what either asks of it.
+    command += ["--package", "resourcelock", "--package", "resourcelock-python"]
+    command += ["--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     messages = [json.loads(line) for line in built.stdout.splitlines()]
     [program] = [message["executable"] for message in messages if message.get("executable")]

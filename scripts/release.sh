@@ -5,6 +5,7 @@
 #   scripts/release.sh                                  the default build
 #   scripts/release.sh --features etcd,postgres,tls     cargo build with these arguments
 #   RESOURCELOCK_DYNAMIC=1 scripts/release.sh           linked dynamically
+#   RESOURCELOCK_PROFILE=dev scripts/release.sh         target/debug/resourcelock, not optimized: for tests
 #   scripts/release.sh artefacts FOLDER [ARGUMENTS]     builds, and puts into FOLDER what is handed out: archive, Debian
 #                                                       package, source crate, list of parts, checksums; if built
 #                                                       for this machine, the Python package, too
@@ -18,34 +19,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Where source files are on this machine, and what the program says instead (in the message of a panic). Of several that
-# fit, the last one counts.
-paths=(
-    "$PWD=."
-    "${CARGO_TARGET_DIR:-$PWD/target}=target"
-    "${CARGO_HOME:-$HOME/.cargo}=/cargo"
-    "$("${RUSTC:-rustc}" --print sysroot)=/rust"
-)
-
 # What was given, for those who begin anew.
 given=("CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS-}" "RUSTFLAGS=${RUSTFLAGS-}" "CFLAGS=${CFLAGS-}")
 
-# A path may contain blanks, so the flags are passed in Cargo's own encoding. They replace those of RUSTFLAGS.
-separator=$'\x1f'
-flags=${CARGO_ENCODED_RUSTFLAGS-}
-for flag in ${RUSTFLAGS-}; do flags+=${flags:+$separator}$flag; done
-for path in "${paths[@]}"; do flags+=${flags:+$separator}--remap-path-prefix=$path; done
-export CARGO_ENCODED_RUSTFLAGS=$flags
-unset RUSTFLAGS
+. scripts/flags.sh
 
-# C code, which only the feature tls brings along. (Compilers for C split these words at blanks.)
-CFLAGS="${CFLAGS-} -fstack-protector-strong"
-for path in "${paths[@]}"; do
-    [[ $path == *[[:blank:]]* ]] || CFLAGS+=" -ffile-prefix-map=$path"
-done
-export CFLAGS
-
-build() { cargo build --release --locked "$@"; }
+build() { cargo build --profile "${RESOURCELOCK_PROFILE:-release}" --locked "$@"; }
 
 # What is inside the program, or the Python package, as SPDX: the crates, and what is linked from this machine.
 list_parts() {

@@ -135,10 +135,9 @@ keep() {
     cp "${CARGO_TARGET_DIR:-target}/debug/resourcelock" "$folder/"
 }
 
-# Builds the program with another choice of features. An example has Cargo choose those of the dependencies as for tests:
-# so they are compiled once.
+# Builds the program with another choice of features.
 build_alone() {
-    part "build: $1" cargo build --features "$2" --bin resourcelock --example count
+    part "build: $1" cargo build --features "$2"
     [ -e "$outputs/failed" ] || keep "$1"
 }
 
@@ -198,7 +197,10 @@ finish() {
 
 # In a fresh checkout each thing is compiled once: then what would serve the next compilation costs more than it saves, as do
 # the lines in backtraces. (A panic's message names its line all the same.)
-[ -e "${CARGO_TARGET_DIR:-target}/debug" ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
+if ! [ -e "${CARGO_TARGET_DIR:-target}/debug" ]; then
+    export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
+    . scripts/flags.sh
+fi
 
 build_alone 'default' ''
 build_alone 'etcd alone' etcd

@@ -1,6 +1,7 @@
 //! A journal in which commands themselves record when they ran. The tests of faults judge by it.
 
 use super::{signal, wait_until};
+use crate::common::peer;
 use crate::tested;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -82,8 +83,8 @@ impl Journal {
     pub fn beat(&self, seconds: u32, how: &[&str]) -> Vec<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine_common/beat.py");
         let words = [
-            "python3".to_owned(),
-            // No site packages, so that it starts fast.
+            // Not what the PATH has, which may be a script that looks for it. No site packages, either: so it starts fast.
+            peer::python().with_file_name("python3").display().to_string(),
             "-IS".to_owned(),
             script.display().to_string(),
             self.file().display().to_string(),

@@ -191,7 +191,7 @@ impl Postgres {
 
     /// `psql` as the user postgres.
     pub fn psql(&self, database: &str, words: &[&str]) -> Command {
-        let mut psql = Command::new("psql");
+        let mut psql = psql();
         psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-d", database]);
         psql.arg("-h")
             .arg(self.folder.path())
@@ -365,16 +365,24 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A program of the newest server installed.
+/// Not the one in the PATH, which on Debian is a script that looks for it, and takes longer than it.
+pub fn psql() -> Command {
+    Command::new(installed("psql"))
+}
+
 fn as_postgres(program: &str) -> Command {
+    by_postgres(&installed(program))
+}
+
+/// A program of the newest server installed.
+fn installed(program: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|version| version.path().join("bin")).max();
     // Another version may be asked for.
     let folder = std::env::var_os("RESOURCELOCK_TEST_POSTGRES")
         .map(PathBuf::from)
         .or(newest);
-    let path = folder.map_or_else(|| PathBuf::from(program), |folder| folder.join(program));
-    by_postgres(&path)
+    folder.map_or_else(|| PathBuf::from(program), |folder| folder.join(program))
 }
 
 /// A program that runs as the server's user. With this one it ends at once, but a server in such a way that its processes

@@ -1,14 +1,14 @@
 //! PostgreSQL behind a pooler in session mode: its sessions belonged to others before, and will again.
 
 use crate::engine_common::journal::{Journal, binary};
-use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
+use crate::engine_common::postgres::{self, Pooler, Postgres, stderr, stdout};
 use crate::engine_common::{Process, lock_name, signal, wait_until};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The value of a setting as a program finds it in a session from the pooler.
 fn setting(pooler: &Pooler, name: &str) -> String {
     let url = pooler.url();
-    let psql = Command::new("psql")
+    let psql = postgres::psql()
         .args(["-X", "-q", "-A", "-t", "-d", &url, "-c", &format!("SHOW {name}")])
         .output()
         .expect("psql runs");
@@ -93,7 +93,7 @@ fn a_pooler_whose_sessions_are_all_in_use() {
     let mut waiter = crate::engine_common::journal::Run::start(waiter);
     wait_until("it waits", || journal.waiting() == 1);
     let url = pooler.url();
-    let mut other = Command::new("psql");
+    let mut other = postgres::psql();
     other
         .args(["-X", "-d", &url, "-c", "SELECT pg_sleep(600)"])
         .stdout(Stdio::null());

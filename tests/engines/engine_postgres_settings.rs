@@ -2,7 +2,7 @@
 
 use crate::common::run::output;
 use crate::engine_common::journal::{Journal, Run, binary};
-use crate::engine_common::postgres::{Postgres, stderr, stdout};
+use crate::engine_common::postgres::{self, Postgres, stderr, stdout};
 use crate::engine_common::{Process, lock_name, wait_until};
 use serde_json::Value;
 use std::fs::File;
@@ -369,7 +369,7 @@ fn the_password_of_a_local_socket() {
         )
     };
     wait_until("the rules are read", || {
-        let psql = Command::new("psql")
+        let psql = postgres::psql()
             .args(["-X", "-w", "-d", &url, "-c", "SELECT 1"])
             .output();
         psql.is_ok_and(|psql| !psql.status.success())

@@ -3,6 +3,13 @@
 use crate::common::{TestLock, printed};
 use crate::tested;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Whoever has Cargo build the program has a turn: it is put where the last one was.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Cargo in this package, offline, reusing what has already been built.
 pub fn cargo(arguments: &[&str]) -> Command {
@@ -19,9 +26,11 @@ pub fn cargo(arguments: &[&str]) -> Command {
 fn installs_from_its_folder() {
     let (root, lock) = (tempfile::tempdir().unwrap(), TestLock::new("install"));
     let folder = root.path().to_str().unwrap();
+    let turn = turn();
     let output = cargo(&["install", "--debug", "--path", ".", "--root", folder])
         .output()
         .unwrap();
+    drop(turn);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut installed = Command::new(root.path().join("bin/resourcelock"));
     assert_eq!(

@@ -2,23 +2,34 @@
 //! (Without optimization, which takes minutes and changes nothing of this.)
 
 use crate::common::printed;
+use crate::package_cargo::turn;
+use crate::tested;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the built program is. Its dependencies are built once for all tests, and kept for the next time.
-fn build(environment: &[(&str, &str)]) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("release script");
+/// Builds the program in `folder`, and says where it is. Its dependencies are built once for all tests, and kept for the next
+/// time: if possible, where `scripts/test.sh` has built them with the same flags.
+fn build(folder: &Path, environment: &[(&str, &str)]) -> PathBuf {
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let target = if flags.contains("--remap-path-prefix") {
+        tested::target()
+    } else {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("release script")
+    };
+    let program = folder.join("resourcelock");
+    let _turn = turn();
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/release.sh"))
         .arg("--offline")
+        .env_remove("RESOURCELOCK_DYNAMIC")
         .envs(environment.iter().copied())
         .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("RESOURCELOCK_PROFILE", "dev")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    target.join("release/resourcelock")
+    std::fs::copy(target.join("debug/resourcelock"), &program).unwrap();
+    program
 }
 
 /// Program headers and dynamic section, as readelf(1) shows them.
@@ -57,7 +68,8 @@ fn paths_of_this_machine() -> Vec<String> {
 
 #[test]
 fn static_and_dynamic() {
-    let program = build(&[("RESOURCELOCK_DYNAMIC", "")]);
+    let folder = tempfile::tempdir().unwrap();
+    let program = build(folder.path(), &[]);
     let linked_statically = headers(&program);
     assert_hardened(&linked_statically);
     assert!(
@@ -71,7 +83,7 @@ fn static_and_dynamic() {
     }
     assert!(printed(Command::new(&program).arg("--version")).starts_with("resourcelock "));
 
-    let program = build(&[("RESOURCELOCK_DYNAMIC", "1")]);
+    let program = build(folder.path(), &[("RESOURCELOCK_DYNAMIC", "1")]);
     let linked_dynamically = headers(&program);
     assert_hardened(&linked_dynamically);
     assert!(
