@@ -170,13 +170,15 @@ impl<'a> Queued<'a> {
         };
         let tell_at = |on_wait: &[OnWait<'_>]| due(queued, on_wait.first());
         let mut tell_again_at = due(queued, every);
-        // There is time for it now; a request that is granted at once may do so later, if at all.
+        // There is time for it now; a request that is granted at once may do so later, if at all. The note's page is needed
+        // when a holder has died.
+        let _ = self.objects.note.read();
         Real::new(self.objects, self.request.queued, self.request.queued).name_namespace(self.i);
         if self.request.replaces {
             self.wake_replaced();
         }
         loop {
-            self.watching.looks();
+            let told = self.watching.looks();
             let now = sys::monotonic();
             let real = Real::new(self.objects, now, now);
             // First: an offer is not accepted then.
@@ -192,7 +194,7 @@ impl<'a> Queued<'a> {
                 }
                 Ok(Poll::Waiting) => {}
             }
-            if let Some(why) = self.reason_to_leave(cancel, now) {
+            if let Some(why) = self.reason_to_leave(cancel, now, told) {
                 return self.leave(now, why);
             }
             // At each look, not only when a signal ends the sleep: it may come while we are awake.
@@ -239,9 +241,7 @@ impl<'a> Queued<'a> {
         let watches = now.saturating_sub(self.before.1) >= checks_every(check.place, check.ahead, 0);
         let after = if check.visit.is_some() {
             often.min(AGAIN_NS)
-        } else if check.foreign && check.place == Place::Head {
-            often
-        } else if !watches {
+        } else if !watches || (check.foreign && check.place == Place::Head) {
             often
         } else {
             match self.watching.watch(real, check, now) {
@@ -273,12 +273,13 @@ impl<'a> Queued<'a> {
         snapshot::state(self.handle.name(), owned, semaphore, note, Some(&objects))
     }
 
-    fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64) -> Option<Leave> {
+    /// If it was told of a death, not whether the files were replaced: that is seen at the grant, or at the next look.
+    fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64, told: bool) -> Option<Leave> {
         if cancel.is_some_and(Cancel::is_cancelled) {
             Some(Leave::Cancelled)
         } else if now >= self.deadline {
             Some(Leave::TimeIsUp)
-        } else if !self.objects.are_current() {
+        } else if !told && !self.objects.are_current() {
             Some(Leave::Replaced)
         } else {
             None

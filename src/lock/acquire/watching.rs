@@ -89,9 +89,9 @@ impl Watching {
         self.alarm.is_rung()
     }
 
-    /// A look begins.
-    pub(super) fn looks(&self) {
-        self.alarm.hear();
+    /// A look begins. True if it was told to.
+    pub(super) fn looks(&self) -> bool {
+        self.alarm.hear()
     }
 
     /// After a look that found nothing to do: has everything watched on which the next one depends.

@@ -26,8 +26,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
-/// How long the thread stays when nothing is to be watched: a program that waits often need not start it each time.
+/// How long the thread stays when nothing is to be watched, since a program that waits often need not start it each time;
+/// and how long after an event it sees to what was left to it.
 const IDLE: Duration = Duration::from_millis(100);
+/// No more descriptors than these are left to it.
+const LEFT: usize = 16;
 const STACK: usize = 64 * 1024;
 /// The event of the timer; processes have those from 1 on.
 const TIMER: u64 = 0;
@@ -80,9 +83,9 @@ impl Alarm {
         self.0.is_rung()
     }
 
-    /// It was heard: a look follows.
-    pub(crate) fn hear(&self) {
-        self.0.rung.swap(false, AcqRel);
+    /// It was heard, if it has rung: a look follows.
+    pub(crate) fn hear(&self) -> bool {
+        self.0.rung.swap(false, AcqRel)
     }
 
     /// Rings when the process ends, at once if it has.
@@ -101,7 +104,7 @@ impl Alarm {
         let watch = Watch {
             watcher: watcher.clone(),
             number,
-            process,
+            process: Some(process),
         };
         let started = added.map_err(io::Error::from).and_then(|()| {
             if !state.runs {
@@ -120,13 +123,14 @@ impl Alarm {
 pub(crate) struct Watch {
     watcher: Arc<Watcher>,
     number: u64,
-    process: Process,
+    /// Taken when this is dropped.
+    process: Option<Process>,
 }
 
 impl Watch {
     /// True if the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.process.has_ended()
+        self.process.as_ref().is_none_or(Process::has_ended)
     }
 }
 
@@ -137,9 +141,15 @@ impl Drop for Watch {
             return; // a child's copy
         }
         let mut state = watcher.state();
-        // Where a forked child has a copy of the descriptor, closing this one would not be enough.
-        let _ = watcher.epoll.delete(&self.process);
         state.bells.remove(&self.number);
+        if state.follows && state.left.len() < LEFT {
+            // Whoever was told of an end is in a hurry.
+            state.left.extend(self.process.take());
+            return;
+        }
+        if let Some(process) = &self.process {
+            watcher.forget(process);
+        }
         if state.bells.is_empty() {
             // If that fails, the thread stays.
             let _ = watcher
@@ -167,6 +177,10 @@ struct State {
     last: u64,
     /// By the numbers of the processes: whose end rings it.
     bells: HashMap<u64, Arc<Bell>>,
+    /// There was an event, and the thread will see to what is left to it, and end if nothing is to be watched.
+    follows: bool,
+    /// Processes that need not be watched any more.
+    left: Vec<Process>,
 }
 
 /// That of this process. In the child of a fork it may be locked for ever.
@@ -215,10 +229,19 @@ impl Watcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if nothing is to be watched: then the thread has ended, as others see it, and what it needs is closed with the
-    /// last reference.
+    fn forget(&self, process: &Process) {
+        // Where a forked child has a copy of the descriptor, closing this one would not be enough.
+        let _ = self.epoll.delete(process);
+    }
+
+    /// Sees to what was left to the thread. True if nothing is to be watched: then the thread has ended, as others see it, and
+    /// what it needs is closed with the last reference.
     fn has_ended(&self) -> bool {
         let mut state = self.state();
+        state.follows = false;
+        for process in std::mem::take(&mut state.left) {
+            self.forget(&process);
+        }
         if !state.bells.is_empty() {
             return false;
         }
@@ -236,19 +259,30 @@ impl Watcher {
         let mut events = [EpollEvent::empty(); 64];
         // Rung and not heard yet, and how often it was repeated.
         let mut unheard: Vec<(Arc<Bell>, u32)> = Vec::new();
+        let mut follows = false;
         loop {
             let soonest = unheard.iter().map(|(_, repeats)| 1u16 << repeats).min();
-            let timeout = soonest.map_or(EpollTimeout::NONE, EpollTimeout::from);
+            let timeout = match soonest {
+                Some(ms) => EpollTimeout::from(ms),
+                None if follows => EpollTimeout::try_from(IDLE).unwrap_or(EpollTimeout::ZERO),
+                None => EpollTimeout::NONE,
+            };
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => 0,
                 Err(_) => {
                     // Closed by somebody: requests look by themselves.
-                    self.state().runs = false;
+                    let mut state = self.state();
+                    (state.runs, state.follows) = (false, false);
                     return;
                 }
             };
-            if count == 0 {
+            if count == 0 && soonest.is_none() {
+                follows = false;
+                if self.has_ended() {
+                    return;
+                }
+            } else if count == 0 {
                 unheard.retain_mut(|(bell, repeats)| {
                     *repeats += 1;
                     let again = bell.is_rung() && *repeats <= REPEATS;
@@ -267,7 +301,10 @@ impl Watcher {
                     }
                     continue;
                 }
-                let bell = self.state().bells.get(&event.data()).cloned();
+                let mut state = self.state();
+                (state.follows, follows) = (true, true);
+                let bell = state.bells.get(&event.data()).cloned();
+                drop(state);
                 if let Some(bell) = bell {
                     bell.ring();
                     unheard.push((bell, 0));
