@@ -32,9 +32,8 @@ const LATCH_LEAST_NS: u64 = 250_000_000;
 const REOPENS: u32 = 100;
 
 /// The outcome of one try in the latch.
-#[allow(clippy::large_enum_variant, reason = "there is one, for a moment")]
 enum Try {
-    Granted(Hold),
+    Granted(Granted),
     Queued(usize, Word),
     Busy,
     /// All records are in use. With the reason why there cannot be more, unless there are as many as there can be.
@@ -43,6 +42,16 @@ enum Try {
     SlotsDiffer(u32),
     /// The table stayed busy for a turn.
     Latched(NotDone),
+}
+
+/// What was granted at once.
+struct Granted {
+    objects: Arc<Objects>,
+    i: usize,
+    word: Word,
+    token: u64,
+    /// See [`Hold::abandoned`].
+    abandoned: u64,
 }
 
 /// What comes after a try.
@@ -91,7 +100,7 @@ impl Handle {
             return Ok(None);
         };
         match try_once.attempt(&mut current) {
-            Ok(Try::Granted(hold)) => match try_once.granted(current, hold)? {
+            Ok(Try::Granted(granted)) => match try_once.granted(current, try_once.hold(granted))? {
                 Next::Acquired(share) => Ok(Some(share)),
                 Next::Again | Next::TimedOut => Ok(None),
             },
@@ -117,6 +126,8 @@ struct Acquisition<'h, 'o> {
     latch_turn_ns: u64,
     /// The time, as last read.
     now: u64,
+    /// Nothing was waited for since.
+    is_now: bool,
     /// The lock's paths are to be checked before the next try: if that is due, or (true) in any case.
     check_paths: Option<bool>,
     /// Join the queue if the lock is taken.
@@ -164,6 +175,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
             latch_turn_ns: LATCH_TURN_NS,
             now: start,
+            is_now: true,
             check_paths: Some(false),
             queue: options.queue_at_once && options.wait != Wait::No,
             spin: Spin::default(),
@@ -186,7 +198,10 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 }
                 return Err(Error::Cancelled);
             }
-            let current = self.handle.current();
+            let current = self.handle.current_if_free().unwrap_or_else(|| {
+                self.is_now = false;
+                self.handle.current()
+            });
             match self.step(current) {
                 Ok(Next::Again) => {}
                 Ok(Next::Acquired(share)) => return Ok(Some(share)),
@@ -202,15 +217,19 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     /// One try, and what follows from it. The handle's other threads have a turn before the next one.
     fn step(&mut self, mut current: Locked<'h>) -> Result<Next> {
         if let Some(force) = self.check_paths.take() {
+            let before = Arc::as_ptr(&current.objects);
             self.handle.refresh(&mut current, self.now, force, Duration::ZERO)?;
+            self.is_now &= before == Arc::as_ptr(&current.objects);
         }
-        self.now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
+        if !std::mem::take(&mut self.is_now) {
+            self.now = sys::monotonic(); // after the mutex: what is offered now must not look overdue
+        }
         if !self.conflict {
             self.request.queued = self.now;
             self.request.queued_wall_us = current.clock.wall_us(self.now);
         }
         match self.attempt(&mut current)? {
-            Try::Granted(hold) => self.granted(current, hold),
+            Try::Granted(granted) => self.granted(current, self.hold(granted)),
             Try::Queued(i, word) => self.queued(current, i, word),
             Try::Busy => self.busy(current),
             Try::Full(no_space) => self.full(current, no_space),
@@ -240,11 +259,13 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 Ok((asked, objects.table.header.abandoned.load(Relaxed)))
             });
             return Ok(match asked {
-                Ok((Asked::Granted { i, word, token }, abandoned)) => {
-                    let mut hold = Hold::new(objects, i, word, token, self.request, now);
-                    hold.abandoned = abandoned;
-                    Try::Granted(hold)
-                }
+                Ok((Asked::Granted { i, word, token }, abandoned)) => Try::Granted(Granted {
+                    objects,
+                    i,
+                    word,
+                    token,
+                    abandoned,
+                }),
                 Ok((Asked::Queued { i, word }, _)) => Try::Queued(i, word),
                 Ok((Asked::Busy, _)) => Try::Busy,
                 Ok((Asked::Full, _)) => match objects.table.add_records() {
@@ -264,6 +285,19 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 Err(not_done) => Try::Latched(not_done),
             });
         }
+    }
+
+    fn hold(&self, granted: Granted) -> Hold {
+        let Granted {
+            objects,
+            i,
+            word,
+            token,
+            abandoned,
+        } = granted;
+        let mut hold = Hold::new(objects, i, word, token, self.request, self.now);
+        hold.abandoned = abandoned;
+        hold
     }
 
     /// A grant. If it is still the lock at the paths, the note is written and the hold is ours.

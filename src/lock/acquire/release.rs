@@ -1,6 +1,6 @@
 //! Releasing: a hold of this handle, or by force the holds of others.
 
-use crate::lock::acquire::handle::{Handle, visit_now};
+use crate::lock::acquire::handle::{Current, Handle, Locked, visit_now};
 use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
@@ -122,34 +122,32 @@ impl Handle {
     /// is a detached one.
     pub(crate) fn give_up_share(&self, token: u64, user: User) -> Result<bool> {
         self.check_fork()?; // a child's copy: the hold is its parent's
-        let hold = {
-            let mut current = self.current();
-            let Some(at) = current.holds.iter().position(|hold| hold.token == token) else {
-                return Ok(false);
-            };
-            let hold = &mut current.holds[at];
-            if !hold.remove(user) {
-                return Ok(hold.is_held());
-            }
-            current.holds.remove(at)
+        let mut current = self.current();
+        let Some(at) = current.holds.iter().position(|hold| hold.token == token) else {
+            return Ok(false);
         };
-        if hold.detached {
+        let hold = &mut current.holds[at];
+        if !hold.remove(user) {
             return Ok(hold.is_held());
         }
-        self.end_hold(hold)
+        if hold.detached {
+            return Ok(current.holds.remove(at).is_held());
+        }
+        self.end_hold(current, at)
     }
 
-    /// Releases a hold of this handle: false = it was no longer held.
+    /// Releases one of the holds of this handle: false = it was no longer held.
     ///
     /// The release is one compare-exchange, which works even while a process is stopped in the latch. What follows
     /// (history, the next in line) is skipped if the table stays busy; the next process that checks makes up for it.
     ///
     /// After a crash the mark has to be set first, in the latch. If that cannot be done, the hold is not released: it is
     /// found dead, and marked, as soon as this handle is closed.
-    fn end_hold(&self, hold: Hold) -> Result<bool> {
-        let mut current = self.current();
+    fn end_hold(&self, mut current: Locked<'_>, at: usize) -> Result<bool> {
         let now = sys::monotonic();
-        let wall_us = current.clock.wall_us(now);
+        let Current { holds, clock, .. } = &mut *current;
+        let wall_us = clock.wall_us(now);
+        let hold = &holds[at];
         let table = &hold.objects.table;
         let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
         let done = real.in_latch(|real, wakes| {
@@ -166,6 +164,17 @@ impl Handle {
             queue::dispatch(real, None, owned, false, wakes)?;
             Ok(released)
         });
+        if let Ok(released) = done {
+            if at + 1 == holds.len() {
+                holds.truncate(at); // where it lies
+            } else {
+                holds.remove(at);
+            }
+            return Ok(released);
+        }
+        let hold = holds.remove(at);
+        let table = &hold.objects.table;
+        let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
         let not_done = match done {
             Ok(released) => return Ok(released),
             Err(not_done) => not_done,
