@@ -6,6 +6,8 @@ use crate::common::sandbox::Call;
 use crate::common::{Ask, LineChild, TestLock, Worker, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{Detached, Ended, Mode};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -239,6 +241,38 @@ fn what_is_not_told_is_found_all_the_same() {
     assert!(waiter.granted().is_some_and(|grant| grant.abandoned));
     assert!(waiter.release());
     assert!(second.granted().is_some());
+}
+
+/// A number in the table is believed only of a request that is alive: it may be another process's by now.
+#[test]
+fn nobody_sleeps_until_a_stranger_ends() {
+    // Offset of the first record's `pid` in `Layout` in `src/lock/shm/layout.rs`.
+    const PID: u64 = 5504 + 56;
+    for waits_before in [false, true] {
+        let lock = TestLock::new("watch");
+        let mut holder = Worker::open(&lock);
+        holder.get(Ask::default()).unwrap();
+        let mut stranger = sleeper();
+        let table = OpenOptions::new().write(true).open(lock.paths().table_path()).unwrap();
+        table.write_all_at(&stranger.id().to_ne_bytes(), PID).unwrap();
+        assert_eq!(lock.state().holders[0].requester.pid, Some(stranger.id()));
+        let mut waiter = if waits_before {
+            // Here it is believed, so the death is found by the next look.
+            let waiter = join(&lock, Ask::default());
+            assert_asleep(&waiting(&lock));
+            holder.kill();
+            waiter
+        } else {
+            holder.kill();
+            let mut waiter = Worker::open(&lock);
+            waiter.send_get(Ask::default());
+            waiter
+        };
+        assert!(waiter.granted().is_some_and(|grant| grant.abandoned));
+        assert_eq!(stranger.try_wait().unwrap(), None, "it lives");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
 }
 
 /// What a dead wrapper's command has left behind keeps the lock by a descriptor: there is no process whose end could be
