@@ -1,9 +1,10 @@
 //! What a process of ours does, as phases: the compositions of the protocol's functions in `acquire/acquisition.rs`,
 //! `acquire/queued.rs`, `acquire/release.rs`, and `Real::in_latch`. Between
-//! two phases only the request's place and word are remembered.
+//! two phases only the request's place and word are remembered. What follows from them where waiters look only when they
+//! are told something is in `told.rs`.
 
 use crate::lock::protocol::latch::{Entry, LatchWorld, enter, leave};
-use crate::lock::protocol::queue::{self, Ask, Asked, Kind, Poll, Sweep, Wakes, Which};
+use crate::lock::protocol::queue::{self, Ask, Asked, Check, Kind, Poll, Sweep, Wakes, Which};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::types::Ended;
 
@@ -26,6 +27,10 @@ pub(crate) enum Phase {
     Poll(Mine),
     /// Its time is up, or (`cancelled`) it no longer wants the lock.
     Withdraw { mine: Mine, cancelled: bool },
+    /// Its check found nothing to do: has itself told of the end of what it depends on.
+    Watch { mine: Mine, found: Check },
+    /// Wakes the next in line (behind this one).
+    Tell { behind: Option<Word> },
     /// Repairs and dispatches, then goes back to the queue, or to nothing.
     Visit { what: Sweep, back: Option<Mine> },
     /// Holds the lock.
@@ -76,7 +81,10 @@ pub(crate) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
             Phase::Withdraw { mine, cancelled: true }
         }
         Phase::Poll(mine) => match queue::poll(w, mine.0, mine.1)? {
-            Poll::Granted => Phase::Holding(mine),
+            Poll::Granted => {
+                queue::pass_on(w, kind, mine.1)?;
+                Phase::Holding(mine)
+            }
             Poll::Waiting => Phase::Queued(mine),
             Poll::Unstalled => Phase::Visit {
                 what: Sweep::Active,
@@ -85,7 +93,10 @@ pub(crate) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
             Poll::Withdrawn | Poll::Dropped => Phase::Idle,
         },
         Phase::Withdraw { mine, cancelled } => match queue::withdraw(w, mine.0, mine.1)? {
-            Poll::Granted if !cancelled => Phase::Holding(mine),
+            Poll::Granted if !cancelled => {
+                queue::pass_on(w, kind, mine.1)?;
+                Phase::Holding(mine)
+            }
             Poll::Granted => Phase::LetGo { mine, visit: true },
             _ => Phase::Visit {
                 what: Sweep::Active,
@@ -164,7 +175,11 @@ pub(crate) fn run<W: LatchWorld>(w: &W, kind: Kind, phase: &Phase) -> Result<Pha
             in_latch(w, |_| Ok(()))?;
             Phase::Idle
         }
-        Phase::Idle | Phase::Queued(_) | Phase::Holding(_) => phase.clone(),
+        Phase::Tell { behind } => {
+            queue::wake_next(w, behind)?;
+            Phase::Idle
+        }
+        Phase::Idle | Phase::Queued(_) | Phase::Watch { .. } | Phase::Holding(_) => phase.clone(),
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::actor::Phase;
 use crate::lock::protocol::queue::Field;
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
-use crate::states::{Foreign, MARK, RECORDS, State};
+use crate::states::{Foreign, MARK, RECORDS, State, Told};
 
 impl State {
     /// Somebody else has raised the semaphore from 0 to 1 (or higher).
@@ -69,6 +69,8 @@ impl State {
         process.inside = false;
         process.read = false;
         process.saw_force = false;
+        process.waits = Told::default();
+        process.watches = 0;
         if !child {
             process.hold = None;
             process.excused = false;
@@ -124,6 +126,7 @@ impl State {
         for process in &mut self.processes {
             process.waiting &= !(1 << i);
             process.newer &= !(1 << i);
+            process.waits.times &= !(1 << i);
         }
         match (from.stage(), to.stage()) {
             (Stage::Vacant, Stage::Waiting) => {}

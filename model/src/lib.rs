@@ -13,6 +13,7 @@ mod latch_model;
 mod progress;
 mod report;
 mod states;
+mod told;
 mod world;
 
 /// What the lock has in `src/lock/`, as far as it is explored.
@@ -70,6 +71,22 @@ enum Mutant {
     CrashUnmarked,
     /// Of others' requests it is not seen that they came to replace.
     MarkUnseen,
+    /// Nobody is told of the end of a process.
+    EventLost,
+    /// A number is believed that may be another process's by now.
+    NumberReused,
+    /// What tells a waiter of the ends of others may die.
+    WatcherDies,
+    /// Whoever leaves the queue wakes nobody.
+    LeavesSilently,
+    /// Whoever detaches its hold wakes nobody.
+    DetachesSilently,
+    /// A new head is not woken.
+    HeadNotWoken,
+    /// A waiter does not look again, before it sleeps, at what it depends on.
+    ChangeUnseen,
+    /// Whoever is granted the lock, and can share it, wakes nobody.
+    NotPassedOn,
 }
 
 /// What is explored.
@@ -98,6 +115,14 @@ struct Rules {
     marks: bool,
     /// All requests come to replace those before them.
     replaces: bool,
+    /// Waiters look only when they are told something. (With `coarse` only.)
+    told: bool,
+    /// They may look without a reason as well: an event comes twice, or for another process.
+    spurious: bool,
+    /// They look from time to time as well.
+    safety: bool,
+    /// Nobody is stopped: offers are accepted in time.
+    prompt: bool,
     mutant: Option<Mutant>,
 }
 
@@ -110,6 +135,10 @@ enum Action {
     Poll(usize),
     Withdraw(usize, bool),
     Visit(usize, Sweep),
+    /// The table was busy when it wanted to change it.
+    Busy(usize),
+    /// The watcher of this waiter dies.
+    WatcherDies(usize),
     Release(usize),
     /// What ran under its hold has crashed.
     Crashed(usize),
@@ -155,6 +184,10 @@ impl Rules {
             coarse: false,
             marks: false,
             replaces: false,
+            told: false,
+            spurious: false,
+            safety: false,
+            prompt: false,
             latch_alone: false,
             mutant: None,
         }
@@ -168,6 +201,9 @@ impl Rules {
         let mut state = state.clone();
         if let (Phase::Poll((_, own)), true) = (&phase, self.replaces) {
             state.checks(p, *own);
+        }
+        if let Phase::Poll(_) = phase {
+            state.processes[p].waits.due = false;
         }
         state.processes[p].phase = phase;
         if self.coarse && !far.give_up {
@@ -188,7 +224,7 @@ impl Rules {
     /// The changes that a process makes before its next visible action (or, if coarse, in its phase).
     fn changes_ahead(&self, state: &State, p: usize) -> u32 {
         match state.processes[p].phase {
-            Phase::Idle | Phase::Queued(_) | Phase::Holding(_) => 0,
+            Phase::Idle | Phase::Queued(_) | Phase::Watch { .. } | Phase::Holding(_) => 0,
             _ => advance(self, state.clone(), p, self.killed(u32::MAX - 1)).map_or(0, |ran| ran.changes),
         }
     }
@@ -198,7 +234,7 @@ impl Rules {
         if changes > 0 {
             after = advance(self, after, p, self.killed(changes))?.state;
         }
-        after.crash(p, child);
+        self.ends(&mut after, p, child);
         after.left.crashes -= 1;
         Some(after)
     }
@@ -221,7 +257,14 @@ impl Rules {
                 }
             }
             Phase::Queued(_) => {
-                actions.extend([Action::Poll(p), Action::Visit(p, Sweep::All)]);
+                if !self.told {
+                    actions.extend([Action::Poll(p), Action::Visit(p, Sweep::All)]);
+                } else if process.waits.due || self.spurious || self.safety {
+                    actions.push(Action::Poll(p));
+                }
+                if self.mutant == Some(Mutant::WatcherDies) && process.watches != 0 {
+                    actions.push(Action::WatcherDies(p));
+                }
                 if self.withdrawals {
                     actions.extend([Action::Withdraw(p, false), Action::Withdraw(p, true)]);
                 }
@@ -249,6 +292,10 @@ impl Rules {
         );
         if self.timeouts && process.log.is_empty() && at_latch && state.latch != 0 {
             actions.push(Action::GiveUp(p));
+        }
+        let in_latch = matches!(process.phase, Phase::Visit { .. } | Phase::Release(_));
+        if self.told && self.timeouts && in_latch {
+            actions.push(Action::Busy(p));
         }
     }
 }
@@ -298,7 +345,7 @@ impl Model for Rules {
             }
         }
         for (i, (word, record)) in state.words.iter().zip(&state.records).enumerate() {
-            if word.stage() == Stage::Offered && !record.overdue {
+            if word.stage() == Stage::Offered && !record.overdue && !self.prompt {
                 actions.push(Action::Ages(i));
             }
             if word.stage() == Stage::Held && record.owner == 0 && !record.expired {
@@ -331,7 +378,13 @@ impl Model for Rules {
         };
         let far = self.far();
         let next = match action {
+            Action::Step(p) if self.told => self.go_on(state, p)?,
             Action::Step(p) => advance(self, state, p, far)?.state,
+            Action::Busy(p) => self.busy(state, p),
+            Action::WatcherDies(p) => {
+                state.processes[p].watches = 0;
+                state
+            }
             Action::Ask(p, queue) => {
                 state.processes[p].rounds -= 1;
                 let phase = if self.latch_alone {
@@ -388,7 +441,7 @@ impl Model for Rules {
             }
             Action::Crash { p, changes, child } => self.crash(&state, p, changes, child)?,
             Action::ChildEnds(p) => {
-                state.crash(p, false);
+                self.ends(&mut state, p, false);
                 state
             }
             Action::Detach(p) => {
@@ -398,15 +451,20 @@ impl Model for Rules {
                 state.records[i].owner = 0;
                 state.processes[p].hold = None;
                 state.processes[p].excused = false;
-                state.processes[p].phase = Phase::Idle;
+                state.processes[p].phase = match self.told && self.mutant != Some(Mutant::DetachesSilently) {
+                    true => Phase::Tell { behind: None },
+                    false => Phase::Idle,
+                };
                 state
             }
             Action::Ages(i) => {
                 state.records[i].overdue = true;
+                state.time_is_over(i);
                 state
             }
             Action::Expires(i) => {
                 state.records[i].expired = true;
+                state.time_is_over(i);
                 state
             }
             Action::Tick => {
@@ -450,6 +508,9 @@ impl Model for Rules {
             }),
             Property::always("5 nobody forgotten", |rules: &Self, state| {
                 progress::nobody_forgotten(rules, state)
+            }),
+            Property::always("5 somebody is told", |rules: &Self, state| {
+                told::somebody_is_told(rules, state)
             }),
             Property::always("6 order", |_: &Self, state: &State| state.broken & 1 << 6 == 0),
             Property::always("7 tokens grow", |_: &Self, state: &State| state.broken & 1 << 7 == 0),
@@ -722,4 +783,105 @@ fn mutants() {
         Mutant::RaisesSemaphore,
         "8 semaphore at most 1",
     );
+}
+
+/// Waiters look only when they are told something. Deaths at any time, but nobody is stopped, and the table is never busy.
+fn told(kinds: &[Kind], crashes: u8) -> Rules {
+    Rules {
+        coarse: true,
+        told: true,
+        commands: true,
+        prompt: true,
+        timeouts: false,
+        ..Rules::new(kinds, 1, left(crashes, 0, 0, 0))
+    }
+}
+
+/// The same without deaths, but some are stopped, and the table is busy.
+fn told_slowly(kinds: &[Kind]) -> Rules {
+    Rules {
+        prompt: false,
+        timeouts: true,
+        ..told(kinds, 0)
+    }
+}
+
+/// One hold may be detached.
+fn detached(mut rules: Rules) -> Rules {
+    rules.left.detaches = 1;
+    rules
+}
+
+fn foreign(mut rules: Rules) -> Rules {
+    rules.left.takes = 1;
+    Rules { foreign: true, ..rules }
+}
+
+#[test]
+fn waiters_that_are_told() {
+    let staying = |rules| Rules {
+        withdrawals: false,
+        ..rules
+    };
+    verify("told of two deaths, three", told(&[E; 3], 2));
+    verify("told of two deaths, four", staying(told(&[E; 4], 2)));
+    verify("told of a detached hold", detached(told(&[E; 3], 1)));
+    verify("told, shared", detached(told(&[E, S, S], 1)));
+    verify("told, slots", detached(told(&[J; 3], 2)));
+    verify("told of a foreign holder", foreign(told(&[E; 2], 1)));
+    verify("told slowly", detached(told_slowly(&[E; 3])));
+    verify("told slowly, shared", detached(told_slowly(&[E, S, S])));
+    verify(
+        "told slowly, two requests each",
+        Rules {
+            rounds: 2,
+            ..told_slowly(&[E; 2])
+        },
+    );
+    let mut forced = told_slowly(&[E; 3]);
+    forced.left.forces = 1;
+    verify("told slowly of a forced release", forced);
+    if long() {
+        verify("told of two deaths, four, withdrawals", told(&[E; 4], 2));
+        for kinds in [[E, S, S, E], [S, S, E, S], [J, J, J, E]] {
+            verify(&format!("told, {kinds:?}"), staying(told(&kinds, 1)));
+            verify(&format!("told slowly, {kinds:?}"), staying(told_slowly(&kinds)));
+        }
+        verify("told slowly, four", told_slowly(&[E; 4]));
+        verify("told of a foreign holder, three", foreign(told(&[E; 3], 1)));
+    }
+}
+
+/// What is wrong with what waiters are told is found if they do not look as well, and else harmless.
+#[test]
+fn mutants_of_what_is_told() {
+    let wrong = [
+        ("an event lost", Mutant::EventLost, told(&[E; 2], 1)),
+        ("a number reused", Mutant::NumberReused, told(&[E; 2], 1)),
+        ("a watcher that dies", Mutant::WatcherDies, told(&[E; 2], 1)),
+        ("leaves silently", Mutant::LeavesSilently, told_slowly(&[E; 3])),
+        (
+            "detaches silently",
+            Mutant::DetachesSilently,
+            detached(told(&[E; 2], 0)),
+        ),
+        ("a head not woken", Mutant::HeadNotWoken, told_slowly(&[E; 3])),
+        ("a change unseen", Mutant::ChangeUnseen, told(&[E; 3], 1)),
+        ("not passed on", Mutant::NotPassedOn, told(&[E, S, S], 1)),
+    ];
+    for (name, mutant, rules) in wrong {
+        refute(name, rules.clone(), mutant, "5 somebody is told");
+        let looks = Rules {
+            safety: true,
+            mutant: Some(mutant),
+            ..rules
+        };
+        verify(&format!("{name}, but with looks"), looks);
+    }
+    // An event that comes twice, or without a reason.
+    let twice = Rules {
+        spurious: true,
+        ..told(&[E; 3], 1)
+    };
+    verify("told twice", twice);
 }

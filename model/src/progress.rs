@@ -54,7 +54,6 @@ pub(crate) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
         return true; // a foreign holder
     }
     let used = || (0..rules.capacity).filter(|&i| state.words[i].stage() != Stage::Vacant);
-    let kept = used().filter(|&i| is_kept(state, i)).count();
     let processes = state.processes.iter().enumerate();
     processes.filter(|(_, process)| process.alive).all(|(p, process)| {
         let waits = process.log.is_empty()
@@ -64,14 +63,20 @@ pub(crate) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
                 Phase::Idle => used().count() < rules.capacity || used().any(|i| state.is_gone(i)),
                 _ => false,
             };
-        let most = match process.kind {
-            Kind::Exclusive => 0,
-            Kind::Shared => usize::MAX,
-            Kind::Slot => slots(state) as usize,
-        };
-        let joins = kept < most && used().all(|i| state.records[i].kind == process.kind);
-        !waits || (kept > 0 && !joins) || served_alone(rules, state, p)
+        !waits || !is_admissible(rules, state, process.kind) || served_alone(rules, state, p)
     })
+}
+
+/// True if nobody holds the lock, or only holders that a request of this kind can share it with, and nobody else waits.
+pub(crate) fn is_admissible(rules: &Rules, state: &State, kind: Kind) -> bool {
+    let used = || (0..rules.capacity).filter(|&i| state.words[i].stage() != Stage::Vacant);
+    let kept = used().filter(|&i| is_kept(state, i)).count();
+    let most = match kind {
+        Kind::Exclusive => 0,
+        Kind::Shared => usize::MAX,
+        Kind::Slot => slots(state) as usize,
+    };
+    kept == 0 || (kept < most && used().all(|i| state.records[i].kind == kind))
 }
 
 /// True if this is a hold that a process has, or that was detached.

@@ -2,7 +2,7 @@
 //! that it holds the lock, and which beliefs a forced release excuses).
 
 use crate::actor::Phase;
-use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind};
+use crate::lock::protocol::queue::{FOREIGN_TURN_AFTER, Field, Kind, Sweep};
 use crate::lock::protocol::word::{SemaphoreWord, Stage, Word};
 use std::hash::{Hash, Hasher};
 
@@ -39,6 +39,19 @@ impl Record {
     };
 }
 
+/// What a waiter is told of, where it looks only when it is told something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Told {
+    /// It was told something since its last look began, or it is to look again soon.
+    pub(crate) due: bool,
+    /// The requests whose time it knows: when they expire, or an offer is overdue (one bit per record).
+    pub(crate) times: u8,
+    /// The visit that its last look led to.
+    pub(crate) visited: Option<Sweep>,
+    /// It has left the queue, and has to tell the next in line behind this request (or the first of all).
+    pub(crate) left: Option<Option<Word>>,
+}
+
 /// One process of ours.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
@@ -69,9 +82,13 @@ pub(crate) struct Process {
     pub(crate) saw_force: bool,
     /// The death that it was told of when it was granted the lock, and has not repaired; 0 = none.
     pub(crate) told: u8,
+    pub(crate) waits: Told,
+    /// The processes whose end it is told of (one bit each, by their numbers).
+    pub(crate) watches: u8,
 }
 
 impl Process {
+    /// Without the processes that it watches, whose numbers change when they are sorted.
     fn parts(&self) -> impl Hash + Eq + '_ {
         let own = (self.alive, self.child, self.kind, &self.phase, &self.log, self.rounds);
         let ghost = (
@@ -83,7 +100,7 @@ impl Process {
             self.read,
             self.saw_force,
         );
-        (own, ghost, self.told)
+        (own, ghost, self.told, &self.waits)
     }
 
     /// True if it, or the command that it runs, is alive and believes that it holds the lock.
@@ -94,7 +111,7 @@ impl Process {
 
 impl PartialEq for Process {
     fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
+        self.watches == other.watches && self.parts() == other.parts()
     }
 }
 
@@ -169,6 +186,7 @@ impl Hash for State {
             self.deaths,
             self.unrepaired,
             self.broken,
+            self.processes.each_ref().map(|process| process.watches),
         );
         (shared, &self.processes, more).hash(&mut fold);
         hasher.write_u64(fold.finish());
@@ -227,6 +245,8 @@ impl State {
             read: false,
             saw_force: false,
             told: 0,
+            waits: Told::default(),
+            watches: 0,
         };
         Self {
             latch: 0,
@@ -294,6 +314,8 @@ impl State {
                 (record.owner == p as u8 + 1).then_some(i).hash(&mut hasher);
             }
             (self.latch == p as u8 + 1).hash(&mut hasher);
+            let watchers = self.processes.iter().filter(|other| other.watches & 1 << p != 0);
+            watchers.count().hash(&mut hasher);
             hasher.finish()
         });
         order.sort_by_key(|&p| keys[p]);
@@ -304,6 +326,10 @@ impl State {
         self.latch = number(self.latch);
         for record in &mut self.records {
             record.owner = number(record.owner);
+        }
+        for process in &mut self.processes {
+            let watches = (0..PROCESSES).filter(|&p| process.watches & 1 << order[p] != 0);
+            process.watches = watches.map(|p| 1 << p).sum();
         }
         let mut old: [Option<Process>; PROCESSES] = self.processes.map(Some);
         self.processes = order.map(|p| old[p].take().expect("an order names each process once"));

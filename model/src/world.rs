@@ -472,8 +472,28 @@ impl World for Replay<'_> {
 
     fn excess(&self, _value: u32) {}
 
-    // Sleepers may check at any time; a wake-up is only a hint.
-    fn wake_request(&self, _i: usize) {}
+    /// If sleepers check at any time, a wake-up is only a hint.
+    fn wake_request(&self, i: usize) {
+        if !self.rules.told {
+            return;
+        }
+        // Stopped: nothing follows in this run.
+        let _ = self.act(
+            |_| Seen::Visible,
+            true,
+            |state| {
+                let silent = match state.processes[self.me].phase {
+                    Phase::Poll(_) | Phase::Withdraw { .. } => self.mutant(Mutant::NotPassedOn),
+                    _ => state.words[i].stage() == Stage::Waiting && self.mutant(Mutant::HeadNotWoken),
+                };
+                if !silent {
+                    state.wake(i);
+                }
+                Ok(0)
+            },
+        );
+    }
+
     fn wake_semaphore(&self) {}
 }
 

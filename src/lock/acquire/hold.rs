@@ -1,7 +1,7 @@
 //! One hold of a handle.
 
 use crate::lock::protocol::orderings::WORD_LOAD;
-use crate::lock::protocol::queue::{self, World};
+use crate::lock::protocol::queue;
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::beacon::Keeper;
 use crate::lock::shm::ending::{self, Ending};
@@ -168,9 +168,7 @@ impl Hold {
     /// Has the next in line look at once: what it waits for does not depend on this process any more.
     pub(crate) fn wake_next(&self) {
         let real = Real::new(&self.objects, self.granted, self.granted);
-        if let Ok(Some(next)) = queue::next_in_line(&real, None) {
-            real.wake_request(next);
-        }
+        let _ = queue::wake_next(&real, None);
     }
 
     /// Leaves it to its time: see [`Guard::linger`](crate::Guard::linger). What else the end of a command leaves in the

@@ -5,11 +5,14 @@
 //! | that is first in line | all that is active, each by one of its lifelines: its owner's process, or else the process that it is bound to; on the time when it expires, or when an offer has not been accepted |
 //! | behind others | the one right before it |
 //!
+//! Which requests these are is decided by [`depends_on`](queue::depends_on), and by [`is_unchanged`](queue::is_unchanged)
+//! whether they still are.
+//!
 //! A number in the table is only believed if the request that it belongs to is found alive *after* the process was opened:
 //! then it was that process all the time. What cannot be watched so, is looked at as often as if nothing could be.
 
 use crate::lock::protocol::orderings::{BOUND_LOAD, EXPIRES_LOAD};
-use crate::lock::protocol::queue::{Check, World};
+use crate::lock::protocol::queue::{self, Check, World};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::layout::Record;
 use crate::lock::shm::lifelines::{self, Kept};
@@ -105,9 +108,8 @@ impl Watching {
     }
 
     fn watch_all(&mut self, real: &Real<'_>, check: &Check, now: u64) -> Next {
-        let requests = match check.before {
-            Some(before) => vec![before],
-            None => active(real),
+        let Ok(requests) = queue::depends_on(real, check, MOST + 1) else {
+            return Next::Look;
         };
         // Of no holder: it has just changed, or is left to others for a moment.
         if requests.is_empty() || requests.len() > MOST {
@@ -122,8 +124,9 @@ impl Watching {
             let Some(record) = real.objects.table.records().get(i) else {
                 return Next::Look;
             };
-            until = until.min(ends_at(record, word, now));
             let line = line_of(real, record);
+            // After that: one that is left to its time says so last.
+            until = until.min(ends_at(record, word, now));
             let known = self.watched.iter().position(|watched| same(watched, (i, word)));
             let pid = match line {
                 Line::Process(pid) => pid,
@@ -157,6 +160,10 @@ impl Watching {
                 Err(_) => all = false,
             }
         }
+        // Last: what it was woken for while it was awake.
+        if queue::is_unchanged(real, check) == Ok(false) {
+            return Next::Now;
+        }
         if ending {
             self.ending += 1;
             return ENDING_NS.get(self.ending - 1).map_or(Next::Look, |&ns| Next::After(ns));
@@ -164,12 +171,6 @@ impl Watching {
         self.ending = 0;
         if all { Next::Told(until) } else { Next::Look }
     }
-}
-
-/// The requests that are offered or held.
-fn active(real: &Real<'_>) -> Vec<(usize, Word)> {
-    let words = (0..real.capacity()).map(|i| (i, real.word(i).unwrap_or(Word::VACANT)));
-    words.filter(|(_, word)| word.is_active()).take(MOST + 1).collect()
 }
 
 /// True if the record still belongs to this request.
@@ -207,5 +208,70 @@ fn line_of(real: &Real<'_>, record: &Record) -> Line {
         Kept::ByItself => Line::Itself,
         Kept::ByNobody => Line::Nothing,
         Kept::ByOwner | Kept::ByHeirs | Kept::ByProcess | Kept::Unknown => Line::Unseen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ResourceLock;
+    use crate::lock::acquire::handle::Handle;
+    use crate::lock::protocol::queue::{Ask, Asked, Poll};
+    use crate::lock::shm::request::{Request, kind_of};
+    use crate::lock::types::Mode;
+
+    /// Requests the lock through the handle, without waiting for it.
+    fn request(handle: &Handle, mode: Mode) -> (usize, Word) {
+        process::pid_namespace();
+        let now = sys::monotonic();
+        let request = Request {
+            mode,
+            detached: None,
+            replaces: false,
+            bound_start: 0,
+            requester: handle.requester([0; 2]),
+            note: Default::default(),
+            queued: now,
+            queued_wall_us: 0,
+        };
+        let (kind, slots) = kind_of(mode);
+        let queue = true;
+        let objects = handle.current().objects.clone();
+        let real = Real::new(&objects, now, u64::MAX).requesting(&request);
+        let asked = real.in_latch(|real, wakes| queue::request(real, Ask { kind, slots, queue }, wakes));
+        match asked.unwrap() {
+            Asked::Granted { i, word, .. } | Asked::Queued { i, word } => (i, word),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What changes between a waiter's check and its sleep cannot wake it: it sees that by itself.
+    #[test]
+    fn one_that_is_about_to_sleep_sees_what_it_was_woken_for() {
+        let name = format!("test-watching-{}", std::process::id());
+        let lock = ResourceLock::open(&name).unwrap();
+        let handle = lock.handle().clone();
+        let objects = handle.current().objects.clone();
+        let holders = [Mode::Shared; 2].map(|mode| request(&handle, mode));
+        let [first, second] = [Mode::Exclusive; 2].map(|mode| request(&handle, mode));
+        let now = sys::monotonic();
+        let real = Real::new(&objects, now, now);
+        let watching = |(i, word): (usize, Word)| {
+            let check = queue::check(&real, i, word, false, &mut 0).unwrap();
+            assert_eq!(check.visit, None);
+            let mut watching = Watching::new(&objects, i);
+            assert_eq!(watching.watch(&real, &check, now), Next::Told(u64::MAX));
+            (watching, check)
+        };
+        let (mut of_first, checked_by_first) = watching(first);
+        let (mut of_second, checked_by_second) = watching(second);
+        // The same process has both, and lives.
+        assert_eq!(queue::withdraw(&real, first.0, first.1), Ok(Poll::Withdrawn));
+        assert_eq!(of_second.watch(&real, &checked_by_second, now), Next::Now);
+        assert_eq!(queue::let_go(&real, holders[0].0, holders[0].1), Ok(true));
+        assert_eq!(of_first.watch(&real, &checked_by_first, now), Next::Now);
+        drop((of_first, of_second, real));
+        drop(lock);
+        crate::remove(&name, true).unwrap();
     }
 }

@@ -43,9 +43,12 @@
 //! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
 //! 4. Fail closed: what cannot be proven dead is alive.
 //! 5. Nothing depends on being told: waiters check by themselves (`check`), so neither a wake-up that a killed process
-//!    owed nor an event is needed. With nothing held and a running request waiting, one is offered the lock as soon as
-//!    the first of these is told, and otherwise within 6 s if one of the first hundred runs. Where a waiter cannot be
-//!    told, within 10 ms while the head runs, 50 ms while the second does, 0.3 s while the third does, else 1.2 s.
+//!    owed nor an event is needed. And what is told suffices: while a waiter could be served, a process is at work with
+//!    the table, or a waiter has been told something. That is so after a death at any instant, and while somebody is
+//!    stopped, the table is busy, or a hold is released by force; only where a death meets one of these, a check may be
+//!    needed. With nothing held and a running request waiting, one is offered the lock as soon as the first of these is
+//!    told, and otherwise within 6 s if one of the first hundred runs. Where a waiter cannot be told, within 10 ms while
+//!    the head runs, 50 ms while the second does, 0.3 s while the third does, else 1.2 s.
 //! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
 //! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one. The first one is the
 //!    wall clock in µs when the table is created, so tokens grow across reboots, too, as long as the wall clock does
@@ -75,7 +78,8 @@ use crate::lock::types::Ended;
 
 pub(crate) use repair::{Sweep, Which, force, let_go_crashed, mark, mark_recovered, visit};
 pub(crate) use waiters::{
-    Check, Place, Poll, any_gone, check, check_from_outside, is_superseded, let_go, next_in_line, poll, withdraw,
+    Check, Place, Poll, any_gone, check, check_from_outside, depends_on, is_superseded, is_unchanged, let_go, pass_on,
+    poll, wake_next, withdraw,
 };
 
 /// Grants in a row after which processes that wait for the semaphore itself (the Python module) have a turn.

@@ -315,6 +315,10 @@ mod tests {
         if let Some(objects) = &foreign {
             count_foreign_waiter(objects, 1);
         }
+        if operation.name.starts_with("tell") {
+            // By then they sleep; those that do not would hear of it anyway.
+            std::thread::sleep(Duration::from_millis(2));
+        }
         doomed.go();
         if operation.contended {
             let crowd = operation.waiters.len();
@@ -471,6 +475,7 @@ mod tests {
 
     mod killed_in {
         tests!(kill_before_each: get queue_and_accept withdraw unget hand_over dispatch_to_many dispatch_slots repair
+            tell_next tell_sharers
             get_after_a_death take_over_early take_over_late force foreign_turn get_detached wait_detached
             linger sweep_expired grow_records grow_history first_refusal remove);
     }

@@ -15,8 +15,9 @@ pub(crate) enum Sweep {
     All,
 }
 
-/// In the latch. Drops the dead and the expired, and withdraws offers that nobody accepts.
-pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
+/// In the latch. Drops the dead and the expired, and withdraws offers that nobody accepts. Who may still accept one is woken:
+/// whoever offered it may have been killed before it did that.
+pub(crate) fn sweep<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(), W::Stop> {
     for i in 0..high_water(w)? {
         let word = w.word(i)?;
         match word.stage() {
@@ -40,6 +41,8 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep) -> Result<(), W::Stop> {
                     w.swap_word(i, word, Word::VACANT)?;
                 } else if w.is_overdue(i)? {
                     w.swap_word(i, word, word.at(Stage::Stalled))?;
+                } else {
+                    wakes.request(w, i);
                 }
             }
             Stage::Waiting | Stage::Stalled => {
@@ -75,7 +78,7 @@ pub(crate) fn let_go_crashed<W: World>(w: &W, i: usize, word: Word) -> Result<bo
 /// In the latch. Repairs whatever a crash has left, then dispatches.
 pub(crate) fn visit<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(), W::Stop> {
     let owned = settle(w)?;
-    sweep(w, what)?;
+    sweep(w, what, wakes)?;
     dispatch(w, None, owned, true, wakes)?;
     let semaphore = w.semaphore()?;
     // A process may have died between releasing the semaphore and waking, or we may have taken a wake-up that was meant
@@ -111,7 +114,7 @@ pub(crate) fn force<W: World>(
     wakes: &mut Wakes,
 ) -> Result<bool, W::Stop> {
     let owned = settle(w)?;
-    sweep(w, Sweep::Active)?;
+    sweep(w, Sweep::Active, wakes)?;
     let mut released = false;
     for i in 0..high_water(w)? {
         let word = w.word(i)?;

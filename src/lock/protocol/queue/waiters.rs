@@ -1,6 +1,6 @@
 //! Without the latch: what the owner of a request does to it, and what waiters check.
 
-use super::{Field, Scan, Sweep, World, fits, high_water};
+use super::{Field, Kind, Scan, Sweep, World, fits, high_water};
 use crate::lock::protocol::staleness;
 use crate::lock::protocol::word::{Stage, Word};
 
@@ -73,7 +73,7 @@ pub(crate) fn is_superseded<W: World>(w: &W, i: usize, word: Word) -> Result<boo
 }
 
 /// A waiter's place in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// Next to be served: checks the holders.
     Head,
@@ -86,7 +86,7 @@ pub(crate) enum Place {
 }
 
 /// What a waiter's check has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Check {
     pub(crate) place: Place,
     /// Requests that will be served before this one.
@@ -99,6 +99,8 @@ pub(crate) struct Check {
     pub(crate) second: Option<usize>,
     /// The waiting request right before this one, unless this one is the head.
     pub(crate) before: Option<(usize, Word)>,
+    /// How many requests are offered or held.
+    pub(crate) active: usize,
 }
 
 /// Without the latch. What a waiter has to do: the head checks semaphore, holders and offers; each other one checks the
@@ -150,6 +152,7 @@ pub(crate) fn check<W: World>(
         foreign: false,
         second: second.map(|(k, _)| k),
         before,
+        active,
     };
     if let (Some((head, _)), Some((before, _))) = (head, before) {
         // One that is gone is dropped by whoever stands behind it, and then the next one before it, if that is gone, too.
@@ -186,18 +189,69 @@ pub(crate) fn check<W: World>(
     Ok(found)
 }
 
-/// Without the latch. The first waiting request behind this one, or of all: whoever leaves the queue, or cannot serve the next
-/// in line, wakes it, so that it checks by itself.
-pub(crate) fn next_in_line<W: World>(w: &W, behind: Option<Word>) -> Result<Option<usize>, W::Stop> {
-    let mut next: Option<(usize, Word)> = None;
+/// Without the latch. The requests on whose end a waiter's next check depends, after one that found nothing to do: all that
+/// is active (but at most so many) if it is the head, else the one right before it.
+pub(crate) fn depends_on<W: World>(w: &W, found: &Check, most: usize) -> Result<Vec<(usize, Word)>, W::Stop> {
+    if let Some(before) = found.before {
+        return Ok(vec![before]);
+    }
+    let mut active = Vec::new();
+    for k in 0..high_water(w)? {
+        let word = w.word(k)?;
+        if word.is_active() && active.len() < most {
+            active.push((k, word));
+        }
+    }
+    Ok(active)
+}
+
+/// Without the latch. True if a waiter depends on the same requests as when it checked. Asked last, before it sleeps: whoever
+/// changes that wakes it, but one that does not sleep yet does not notice.
+pub(crate) fn is_unchanged<W: World>(w: &W, found: &Check) -> Result<bool, W::Stop> {
+    if let Some((k, before)) = found.before {
+        return Ok(w.word(k)? == before);
+    }
+    let mut active = 0;
+    for k in 0..high_water(w)? {
+        active += usize::from(w.word(k)?.is_active());
+    }
+    Ok(active == found.active)
+}
+
+/// Without the latch. Wakes the first waiting request behind this one, or of all: whoever leaves the queue, or cannot serve the
+/// next in line, does so, and the next one checks by itself. So does one that was offered the lock: whoever offered it may have
+/// been killed before it woke it.
+pub(crate) fn wake_next<W: World>(w: &W, behind: Option<Word>) -> Result<(), W::Stop> {
+    for i in [
+        first(w, behind, |stage| stage == Stage::Waiting)?,
+        first(w, None, |stage| stage == Stage::Offered)?,
+    ] {
+        i.into_iter().for_each(|i| w.wake_request(i));
+    }
+    Ok(())
+}
+
+/// Without the latch. A request that has been granted the lock, and can share it, wakes the next one: whoever granted it may
+/// have been killed before it woke both, or offered the lock to both.
+pub(crate) fn pass_on<W: World>(w: &W, kind: Kind, word: Word) -> Result<(), W::Stop> {
+    if kind != Kind::Exclusive {
+        let next = first(w, Some(word), |stage| matches!(stage, Stage::Waiting | Stage::Offered))?;
+        next.into_iter().for_each(|i| w.wake_request(i));
+    }
+    Ok(())
+}
+
+/// The first request in one of these stages, behind this one or of all.
+fn first<W: World>(w: &W, behind: Option<Word>, is_meant: impl Fn(Stage) -> bool) -> Result<Option<usize>, W::Stop> {
+    let mut first: Option<(usize, Word)> = None;
     for k in 0..high_water(w)? {
         let other = w.word(k)?;
         let is_behind = behind.is_none_or(|word| word.is_before(other));
-        if other.stage() == Stage::Waiting && is_behind && next.is_none_or(|(_, n)| other.is_before(n)) {
-            next = Some((k, other));
+        if is_meant(other.stage()) && is_behind && first.is_none_or(|(_, f)| other.is_before(f)) {
+            first = Some((k, other));
         }
     }
-    Ok(next.map(|(k, _)| k))
+    Ok(first.map(|(k, _)| k))
 }
 
 /// Without the latch. For a request that found the table full, when the head of the queue does not check: true if a

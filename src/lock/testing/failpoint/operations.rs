@@ -112,6 +112,21 @@ fn operations() -> Vec<Operation> {
             perform: unget,
             ..PLAIN
         },
+        // Others have the holder watched, or each other, and do not look besides.
+        Operation {
+            name: "tell_next",
+            waiters: &[E, E, E],
+            prepare: must_get,
+            perform: unget,
+            ..PLAIN
+        },
+        Operation {
+            name: "tell_sharers",
+            waiters: &[S, S, S, E, S],
+            prepare: must_get,
+            perform: unget,
+            ..PLAIN
+        },
         Operation {
             name: "grow_records",
             prepare: |lock| (0..21).for_each(|_| assert!(lock.get_lock(&forever().mode(S)).unwrap())),
