@@ -223,12 +223,14 @@ locks_of_this_machine() {
     for program in $(built 'all features' resourcelock); do
         part "unit tests: ${program##*/}" "$program" --test-threads 4
     done
-    all 'locks of this machine' local --test-threads 3
+    all 'locks of this machine' local --test-threads 5
     all 'storms' isolated
     alone 'default' '' 'program_local deadlocks::local' local cli_ run_status bad_input
 }
 engines() {
-    all 'engines' engines --test-threads 6
+    all 'engines' engines --test-threads 8
+}
+each_engine() {
     all 'every engine' conformance
     alone 'etcd alone' etcd 'program_local program_etcd deadlocks::local deadlocks::etcd' engines engine_etcd_cli --test-threads 8
     alone 'PostgreSQL alone' postgres 'program_local program_postgres deadlocks::local deadlocks::postgres' engines engine_postgres:: tls_that_is_not_there --test-threads 8
@@ -242,7 +244,7 @@ what_only_computes() {
 }
 # Each is a process group, so that nothing of it outlives this script.
 set -m
-for lane in locks_of_this_machine engines what_only_computes; do
+for lane in locks_of_this_machine engines each_engine what_only_computes; do
     "$lane" &
     lanes+=("$!")
 done

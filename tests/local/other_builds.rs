@@ -40,10 +40,13 @@ fn each_waits_for_the_other_and_sees_it() {
         assert_eq!(told, "[]");
         let mut waiter = LineChild::spawn(second.arg(lock.name()).args(HOLD));
         wait_for_waiters(&lock, 1);
-        for mut program in [own_binary(), binary()] {
-            let seen = printed(program.args([lock.name(), "state", "--json"]));
-            assert!(seen.contains(&pid.to_string()), "{pid} holds the lock: {seen}");
-        }
+        // The command may be quicker than the note of its PID.
+        wait_until("both see who holds the lock", || {
+            [own_binary(), binary()].iter_mut().all(|program| {
+                let seen = printed(program.args([lock.name(), "state", "--json"]));
+                seen.contains(&pid.to_string())
+            })
+        });
         assert_eq!(waiter.try_line(), None);
         holder.send("");
         assert!(holder.wait().success());
@@ -66,7 +69,6 @@ fn each_follows_the_other_that_was_killed_and_is_told() {
             let state = lock.state();
             state.holders.iter().any(|holder| holder.bound_pid == Some(command))
         };
-        // The command may be quicker than the note of its PID.
         wait_until("the table names the command", is_named);
         signal(holder.id(), Signal::SIGKILL);
         holder.wait();
