@@ -13,8 +13,8 @@
 #   scripts/release.sh twice FOLDER [ARGUMENTS]         artefacts of the last commit, made in two folders, each from nothing;
 #                                                       fails if a byte differs
 #
-# Artefacts have the same bytes wherever and whenever the same commit is built with the same compiler, libc and cargo-deb (of
-# the wheel, this has not been shown yet). cargo-deb and maturin are those of the tests, if scripts/test.sh has installed them.
+# Artefacts have the same bytes wherever and whenever the same commit is built with the same compilers, libc, cargo-deb and
+# maturin. The last two are those of the tests, if scripts/test.sh has installed them.
 # For aarch64: scripts/cross.sh release FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
