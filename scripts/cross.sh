@@ -120,7 +120,9 @@ says_it_is_static() {
 
 release() {
     export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target_dir LIBC_PACKAGE=libc6-dev-arm64-cross
-    scripts/release.sh artefacts "$1" -Z build-std --target "$arm"
+    # For maturin's cargo, too.
+    export CARGO_UNSTABLE_BUILD_STD=std
+    scripts/release.sh artefacts "$1" --target "$arm"
 }
 
 # aarch64's Python with the module, as a command.

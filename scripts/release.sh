@@ -7,8 +7,7 @@
 #   RESOURCELOCK_DYNAMIC=1 scripts/release.sh           linked dynamically
 #   RESOURCELOCK_PROFILE=dev scripts/release.sh         target/debug/resourcelock, not optimized: for tests
 #   scripts/release.sh artefacts FOLDER [ARGUMENTS]     builds, and puts into FOLDER what is handed out: archive, Debian
-#                                                       package, source crate, list of parts, checksums; if built
-#                                                       for this machine, the Python package, too
+#                                                       package, Python package, source crate, lists of parts, checksums
 #   scripts/release.sh wheel FOLDER                     the Python package, with the program in it (docs/python.md)
 #   scripts/release.sh twice FOLDER [ARGUMENTS]         artefacts of the last commit, made in two folders, each from nothing;
 #                                                       fails if a byte differs
@@ -103,12 +102,10 @@ artefacts() {
 
     cargo deb --no-build --no-strip --locked --target "$target" --output "$folder/"
     list_parts "$label" resourcelock "${features[@]}" >"$folder/$label.spdx"
-    if [ "$target" = "$host" ]; then
-        CARGO_BUILD_TARGET=$target wheel "$folder"
-        # glibc is not in its extension, but in its program.
-        label=${label/resourcelock/resourcelock-python}
-        list_parts "$label" resourcelock-python >"$folder/$label.spdx"
-    fi
+    CARGO_BUILD_TARGET=$target wheel "$folder"
+    # glibc is not in its extension, but in its program.
+    label=${label/resourcelock/resourcelock-python}
+    list_parts "$label" resourcelock-python >"$folder/$label.spdx"
     (cd "$folder" && sha256sum -- resourcelock* >SHA256SUMS)
     ls -l "$folder"
 }
