@@ -21,7 +21,7 @@ mkdir -p "$folder"
 # What the program opens for as long as it runs is not given back: no leak. Some tests run it with an empty environment.
 echo 'const char *__asan_default_options(void) { return "detect_leaks=0"; }' | cc -x c -c -o "$folder/options.o" -
 watched() {
-    RUSTC_BOOTSTRAP=1 RESOURCELOCK_DYNAMIC=1 RUSTFLAGS='-Zsanitizer=address -Cforce-frame-pointers=yes' CARGO_TARGET_DIR=$folder \
+    env -u CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP=1 RESOURCELOCK_DYNAMIC=1 RUSTFLAGS='-Zsanitizer=address -Cforce-frame-pointers=yes' CARGO_TARGET_DIR=$folder \
         cargo "$1" --locked --all-features --target "$target" "${@:2}"
 }
 watched build --examples

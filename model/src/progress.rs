@@ -67,7 +67,7 @@ pub(crate) fn nobody_forgotten(rules: &Rules, state: &State) -> bool {
     })
 }
 
-/// True if nobody holds the lock, or only holders that a request of this kind can share it with, and nobody else waits.
+/// True if nobody holds the lock, or only holders that a request of this kind can share it with.
 pub(crate) fn is_admissible(rules: &Rules, state: &State, kind: Kind) -> bool {
     let used = || (0..rules.capacity).filter(|&i| state.words[i].stage() != Stage::Vacant);
     let kept = used().filter(|&i| is_kept(state, i)).count();

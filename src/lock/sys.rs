@@ -131,6 +131,7 @@ impl<T: Shared> Mapping<T> {
 
     /// The memory of a copy that is no longer used, for another one.
     pub(crate) fn cleared(mut self) -> Self {
+        debug_assert!(self.is_copy);
         let renewed = std::mem::take(self.renewed.get_mut());
         for (page, start) in (0..self.len).step_by(PAGE).enumerate() {
             if renewed & bit_of(page) != 0 {

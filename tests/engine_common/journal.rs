@@ -1,7 +1,6 @@
 //! A journal in which commands themselves record when they ran. The tests of faults judge by it.
 
 use super::{signal, wait_until};
-use crate::common::peer;
 use crate::tested;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -10,6 +9,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tempfile::TempDir;
+
+/// What the tests have installed, if they have: the one in the PATH may be a script that looks for it, and takes longer.
+fn python() -> String {
+    let installed = std::env::var_os("RESOURCELOCK_TEST_PYTHON").map(|path| Path::new(&path).with_file_name("python3"));
+    installed.map_or_else(|| "python3".to_owned(), |path| path.display().to_string())
+}
 
 /// A command's entries: the times of its first and last signs of life, in ns on CLOCK_BOOTTIME.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +88,8 @@ impl Journal {
     pub fn beat(&self, seconds: u32, how: &[&str]) -> Vec<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine_common/beat.py");
         let words = [
-            // Not what the PATH has, which may be a script that looks for it. No site packages, either: so it starts fast.
-            peer::python().with_file_name("python3").display().to_string(),
+            python(),
+            // No site packages, so that it starts fast.
             "-IS".to_owned(),
             script.display().to_string(),
             self.file().display().to_string(),

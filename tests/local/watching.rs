@@ -243,7 +243,8 @@ fn what_is_not_told_is_found_all_the_same() {
     assert!(second.granted().is_some());
 }
 
-/// A number in the table is believed only of a request that is alive: it may be another process's by now.
+/// Where the number in the table is another process's, that one's life keeps nobody waiting: neither before the death, when it
+/// is believed, nor after.
 #[test]
 fn nobody_sleeps_until_a_stranger_ends() {
     // Offset of the first record's `pid` in `Layout` in `src/lock/shm/layout.rs`.

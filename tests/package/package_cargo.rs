@@ -5,7 +5,7 @@ use crate::tested;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whoever has Cargo build the program has a turn: it is put where the last one was.
+/// Whoever has Cargo build the program has a turn: each build overwrites the last one's program.
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -41,7 +41,9 @@ fn installs_from_its_folder() {
 
 #[test]
 fn the_packaged_crate_builds_and_nothing_is_missing_for_publishing() {
+    let turn = turn();
     let output = cargo(&["package", "--allow-dirty"]).output().unwrap();
+    drop(turn);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("warning"), "{said}");

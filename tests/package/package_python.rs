@@ -3,6 +3,7 @@
 use crate::common::{example, peer, printed};
 use crate::engine_common::etcd::Etcd;
 use crate::engine_common::postgres::Postgres;
+use crate::package_cargo::turn;
 use crate::tested;
 use std::env;
 use std::ffi::OsString;
@@ -61,11 +62,13 @@ fn wheel(source: &Path) -> PathBuf {
         "--no-build-isolation",
         "--wheel-dir",
     ];
+    let turn = turn();
     run(python()
         .args(["-m", "pip", "wheel"])
         .args(options)
         .arg(&folder)
         .arg(source));
+    drop(turn);
     let mut wheels = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let wheel = wheels.next().unwrap();
     assert_eq!(wheels.next(), None);

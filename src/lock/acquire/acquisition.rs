@@ -126,7 +126,7 @@ struct Acquisition<'h, 'o> {
     latch_turn_ns: u64,
     /// The time, as last read.
     now: u64,
-    /// Nothing was waited for since.
+    /// True if nothing has blocked since `now` was read.
     is_now: bool,
     /// The lock's paths are to be checked before the next try: if that is due, or (true) in any case.
     check_paths: Option<bool>,
@@ -175,7 +175,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
             latch_turn_ns: LATCH_TURN_NS,
             now: start,
-            is_now: true,
+            is_now: !options.same_process_ok, // whose question blocks
             check_paths: Some(false),
             queue: options.queue_at_once && options.wait != Wait::No,
             spin: Spin::default(),
@@ -501,6 +501,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     fn nap(&mut self, until: u64) {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let word = self.options.cancel.map_or(&NEVER, |cancel| &cancel.0);
+        self.is_now = false;
         sys::futex_wait(&[Watched::Word(word, 0)], until);
         self.interrupted = self.options.on_signal.as_ref().is_some_and(|stop| stop());
     }

@@ -280,7 +280,7 @@ impl<'a> Queued<'a> {
         snapshot::state(self.handle.name(), owned, semaphore, note, Some(&objects))
     }
 
-    /// If it was told of a death, not whether the files were replaced: that is seen at the grant, or at the next look.
+    /// After it was told of a death, the paths are not checked: that is done at the grant, or at the next look.
     fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64, told: bool) -> Option<Leave> {
         if cancel.is_some_and(Cancel::is_cancelled) {
             Some(Leave::Cancelled)

@@ -164,21 +164,20 @@ impl Handle {
             queue::dispatch(real, None, owned, false, wakes)?;
             Ok(released)
         });
-        if let Ok(released) = done {
-            if at + 1 == holds.len() {
-                holds.truncate(at); // where it lies
-            } else {
-                holds.remove(at);
+        let not_done = match done {
+            Ok(released) => {
+                if at + 1 == holds.len() {
+                    holds.truncate(at); // drops it in place, without a copy
+                } else {
+                    holds.remove(at);
+                }
+                return Ok(released);
             }
-            return Ok(released);
-        }
+            Err(not_done) => not_done,
+        };
         let hold = holds.remove(at);
         let table = &hold.objects.table;
         let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
-        let not_done = match done {
-            Ok(released) => return Ok(released),
-            Err(not_done) => not_done,
-        };
         if hold.crashed {
             let still = hold.is_held();
             log_unlocked!(

@@ -5,13 +5,13 @@
 //! | that is first in line | all that is active, each by one of its lifelines: its owner's process, or else the process that it is bound to; on the time when it expires, or when an offer has not been accepted |
 //! | behind others | the one right before it |
 //!
-//! Which requests these are is decided by [`depends_on`](queue::depends_on), and by [`is_unchanged`](queue::is_unchanged)
-//! whether they still are.
+//! [`depends_on`](queue::depends_on) decides which requests these are, [`is_unchanged`](queue::is_unchanged) whether that
+//! still holds.
 //!
 //! A number in the table is only believed if the request that it belongs to is found alive *after* the process was opened:
 //! then it was that process all the time. What cannot be watched so, is looked at as often as if nothing could be.
 
-use crate::lock::protocol::orderings::{BOUND_LOAD, EXPIRES_LOAD};
+use crate::lock::protocol::orderings::{BOUND_LOAD, EXPIRES_LOAD, HOLDER_LOAD};
 use crate::lock::protocol::queue::{self, Check, World};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::layout::Record;
@@ -120,10 +120,12 @@ impl Watching {
         self.watched
             .retain(|watched| requests.iter().any(|request| same(watched, *request)));
         let (mut until, mut all, mut ending) = (u64::MAX, true, false);
+        let mut described = Vec::with_capacity(requests.len());
         for (i, word) in requests {
             let Some(record) = real.objects.table.records().get(i) else {
                 return Next::Look;
             };
+            described.push((i, description(real, i)));
             let line = line_of(real, record);
             // After that: one that is left to its time says so last.
             until = until.min(ends_at(record, word, now));
@@ -160,9 +162,12 @@ impl Watching {
                 Err(_) => all = false,
             }
         }
-        // Last: what it was woken for while it was awake.
-        if queue::is_unchanged(real, check) == Ok(false) {
-            return Next::Now;
+        // Last, because a wake-up does not reach a waiter that is awake.
+        let handed_over = described.iter().any(|(i, before)| description(real, *i) != *before);
+        match queue::is_unchanged(real, check) {
+            Ok(true) if !handed_over => {}
+            Ok(_) => return Next::Now,
+            Err(_) => return Next::Look,
         }
         if ending {
             self.ending += 1;
@@ -171,6 +176,17 @@ impl Watching {
         self.ending = 0;
         if all { Next::Told(until) } else { Next::Look }
     }
+}
+
+/// What a request's former owner changes if it leaves it to its time, or to another process.
+fn description(real: &Real<'_>, i: usize) -> Option<(u32, u32, u32, u64)> {
+    let record = real.objects.table.records().get(i)?;
+    Some((
+        record.holder.load(HOLDER_LOAD),
+        record.keeper.load(Relaxed),
+        record.bound_pid.load(BOUND_LOAD),
+        record.expires.load(EXPIRES_LOAD),
+    ))
 }
 
 /// True if the record still belongs to this request.

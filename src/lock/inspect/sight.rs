@@ -28,7 +28,7 @@ enum Seen {
     SemaphoreOnly(Semaphore, Note),
 }
 
-/// Opens locks, one after the other, and has what that takes only once.
+/// Opens locks, one after the other, sharing what that needs.
 pub(crate) struct Looking<'a> {
     trust: Trust<'a>,
     retry: Retry,
@@ -89,7 +89,7 @@ impl<'a> Looking<'a> {
         let owner = semaphore.facts.owner;
         let semaphore = Semaphore::copy(semaphore, name, &mut self.memory)?;
         // Before the table.
-        let looked = semaphore.look();
+        let looked = semaphore.look_after_opening();
         let note = match found.note {
             Some(note) => Note::new(note, false, name)?,
             None => Note::Absent,

@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 /// How many times a record that changes while it is read is read.
 const TRIES: usize = 8;
-/// How many times, for all records together, whoever changes one is let go on first.
+/// How many times, for all records together, the reader lets a writer go on before it reads again.
 const PAUSES: usize = 4;
 
 /// The beginning of the year 9000. Only a damaged table contains a later time, which is shown as this one: RFC 3339 has

@@ -43,9 +43,9 @@
 //! 3. A hold ends only by its owner, by proof of death, by expiry, or by force.
 //! 4. Fail closed: what cannot be proven dead is alive.
 //! 5. Nothing depends on being told: waiters check by themselves (`check`), so neither a wake-up that a killed process
-//!    owed nor an event is needed. And what is told suffices: while a waiter could be served, a process is at work with
-//!    the table, or a waiter has been told something. That is so after a death at any instant, and while somebody is
-//!    stopped, the table is busy, or a hold is released by force; only where a death meets one of these, a check may be
+//!    owed nor an event is needed. And being told is enough: whenever a waiter could be served, a process is working on
+//!    the table, or a waiter has been told. That holds after a death at any instant, and while somebody is stopped, the
+//!    table is busy, or a hold is released by force; only where a death coincides with one of these may a check be
 //!    needed. With nothing held and a running request waiting, one is offered the lock as soon as the first of these is
 //!    told, and otherwise within 6 s if one of the first hundred runs. Where a waiter cannot be told, within 10 ms while
 //!    the head runs, 50 ms while the second does, 0.3 s while the third does, else 1.2 s.
@@ -220,6 +220,14 @@ impl Wakes {
             self.count += 1;
         } else {
             w.wake_request(i);
+        }
+    }
+
+    /// The same, unless there are many already.
+    fn request_if_few(&mut self, i: usize) {
+        if self.count < self.requests.len() / 2 {
+            self.requests[self.count] = i as u16;
+            self.count += 1;
         }
     }
 

@@ -5,8 +5,7 @@ use crate::lock::shm::semaphore_word::Count;
 use crate::lock::sys::{Mapping, Shared};
 use std::io;
 
-/// What copies that are no longer used leave to the next ones. To get it from the kernel and to return it takes longer than
-/// to read an idle lock.
+/// Memory that is reused from one copy to the next: mapping and unmapping it costs more than reading an idle lock.
 #[derive(Default)]
 pub(crate) struct Memory {
     semaphore: Option<Mapping<Count>>,

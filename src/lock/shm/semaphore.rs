@@ -132,27 +132,37 @@ impl Semaphore {
     /// # Errors
     /// It cannot be read. Then the copy shows one that is not free.
     pub(crate) fn look(&self) -> Result<()> {
+        // The program may have closed the descriptor, whose number may be another file's.
+        if let Some(file) = &self.file
+            && !file.is_ours()
+            && let Ok(again) = files::open(&self.path, false)
+        {
+            file.renew(again.file);
+        }
+        self.look_after_opening()
+    }
+
+    /// The same right after it was opened.
+    ///
+    /// # Errors
+    /// As with `look`.
+    pub(crate) fn look_after_opening(&self) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let path = || self.path.clone();
-        // Once more, if the program has closed the descriptor.
-        for _ in 0..2 {
-            let renewed = self.map.renew(&*self.map, file);
-            if file.is_ours() {
-                return renewed.map_err(|source| {
-                    self.word.store(0, Relaxed);
-                    Error::Os {
-                        doing: "read",
-                        path: path(),
-                        source,
-                    }
-                });
-            }
-            if !files::open(&self.path, false).is_ok_and(|again| file.renew(again.file)) {
-                break;
-            }
+        let renewed = self.map.renew(&*self.map, file);
+        let looked = if file.is_ours() {
+            renewed.map_err(|source| Error::Os {
+                doing: "read",
+                path: path(),
+                source,
+            })
+        } else {
+            Err(Error::NotFound { path: path() })
+        };
+        if looked.is_err() {
+            self.word.store(0, Relaxed);
         }
-        self.word.store(0, Relaxed);
-        Err(Error::NotFound { path: path() })
+        looked
     }
 
     /// True if the file was truncated since it was opened.

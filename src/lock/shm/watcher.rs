@@ -5,7 +5,8 @@
 //! on; one that is not alarmed looks by itself, some seconds later.
 //!
 //! The thread is started when the first process is to be watched, and ends soon after the last one no longer is, with its
-//! descriptors: a program may close those that it does not know. All signals are blocked in it: those of the program are
+//! descriptors. A program may have closed those meanwhile, and their numbers may be those of other files: so each is closed
+//! only if epoll(7) confirms that it still is what it was. All signals are blocked in it: those of the program are
 //! its other threads'. The child of a fork, which has no such thread, starts one of its own.
 //!
 //! A futex wake-up reaches whoever sleeps at that moment, so one that comes just before is lost: that is why it is
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 /// How long the thread stays when nothing is to be watched, since a program that waits often need not start it each time;
-/// and how long after an event it sees to what was left to it.
+/// and how long after an event it cleans up.
 const IDLE: Duration = Duration::from_millis(100);
 /// No more descriptors than these are left to it.
 const LEFT: usize = 16;
@@ -108,6 +109,7 @@ impl Alarm {
         };
         let started = added.map_err(io::Error::from).and_then(|()| {
             if !state.runs {
+                watcher.has_timer()?;
                 start(&watcher)?;
                 state.runs = true;
             }
@@ -143,13 +145,14 @@ impl Drop for Watch {
         let mut state = watcher.state();
         state.bells.remove(&self.number);
         if state.follows && state.left.len() < LEFT {
-            // Whoever was told of an end is in a hurry.
+            // Saves system calls before a grant: the thread does them later.
             state.left.extend(self.process.take());
             return;
         }
-        if let Some(process) = &self.process {
-            watcher.forget(process);
-        }
+        self.process
+            .take()
+            .into_iter()
+            .for_each(|process| watcher.close(process));
         if state.bells.is_empty() {
             // If that fails, the thread stays.
             let _ = watcher
@@ -220,8 +223,7 @@ impl Watcher {
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?,
             state: Mutex::default(),
         };
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, TIMER);
-        watcher.epoll.add(&watcher.timer, event)?;
+        watcher.has_timer()?;
         Ok(watcher)
     }
 
@@ -229,33 +231,47 @@ impl Watcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, process: &Process) {
-        // Where a forked child has a copy of the descriptor, closing this one would not be enough.
-        let _ = self.epoll.delete(process);
+    /// Has the timer wake the thread.
+    fn has_timer(&self) -> io::Result<()> {
+        match self.epoll.add(&self.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER)) {
+            Err(nix::errno::Errno::EEXIST) => Ok(()),
+            added => Ok(added?),
+        }
     }
 
-    /// Sees to what was left to the thread. True if nothing is to be watched: then the thread has ended, as others see it, and
-    /// what it needs is closed with the last reference.
-    fn has_ended(&self) -> bool {
+    /// Closes a process that is no longer watched, unless the program has done so.
+    fn close(&self, process: Process) {
+        // Where a forked child has a copy of the descriptor, closing this one would not be enough.
+        if self.epoll.delete(&process).is_err() {
+            std::mem::forget(process);
+        }
+    }
+
+    /// Cleans up. True if nothing is to be watched: then the thread has ended, as others see it, and what it needs is closed
+    /// with the last reference.
+    fn has_ended(self: &Arc<Self>) -> bool {
         let mut state = self.state();
         state.follows = false;
         for process in std::mem::take(&mut state.left) {
-            self.forget(&process);
+            self.close(process);
         }
         if !state.bells.is_empty() {
             return false;
         }
         state.runs = false;
+        if self.epoll.delete(&self.timer).is_err() {
+            std::mem::forget(self.clone()); // the program has closed them
+        }
         drop(state);
         if let Ok(mut current) = CURRENT.try_lock()
-            && current.as_deref().is_some_and(|current| std::ptr::eq(current, self))
+            && current.as_ref().is_some_and(|current| Arc::ptr_eq(current, self))
         {
             *current = None;
         }
         true
     }
 
-    fn run(&self) {
+    fn run(self: &Arc<Self>) {
         let mut events = [EpollEvent::empty(); 64];
         // Rung and not heard yet, and how often it was repeated.
         let mut unheard: Vec<(Arc<Bell>, u32)> = Vec::new();
@@ -274,6 +290,7 @@ impl Watcher {
                     // Closed by somebody: requests look by themselves.
                     let mut state = self.state();
                     (state.runs, state.follows) = (false, false);
+                    state.left.drain(..).for_each(std::mem::forget);
                     return;
                 }
             };

@@ -16,7 +16,7 @@ pub(crate) enum Sweep {
 }
 
 /// In the latch. Drops the dead and the expired, and withdraws offers that nobody accepts. Who may still accept one is woken:
-/// whoever offered it may have been killed before it did that.
+/// whoever offered it may have been killed before it did that. (Of many, the first ones: each wakes the next.)
 pub(crate) fn sweep<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(), W::Stop> {
     for i in 0..high_water(w)? {
         let word = w.word(i)?;
@@ -42,7 +42,7 @@ pub(crate) fn sweep<W: World>(w: &W, what: Sweep, wakes: &mut Wakes) -> Result<(
                 } else if w.is_overdue(i)? {
                     w.swap_word(i, word, word.at(Stage::Stalled))?;
                 } else {
-                    wakes.request(w, i);
+                    wakes.request_if_few(i);
                 }
             }
             Stage::Waiting | Stage::Stalled => {
