@@ -1,6 +1,7 @@
 //! A program closes all descriptors, as daemons do, and opens its own files under their numbers. Neither the lock nor
 //! those files must suffer.
 
+use super::watching::has_watcher;
 use crate::common::worker::{Hands, Skill};
 use crate::common::{Ask, TestLock, Worker, wait_until};
 use nix::sys::stat::fstat;
@@ -9,6 +10,7 @@ use resourcelock::{GetOptions, ResourceLock, Wait};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 /// Closes all descriptors but the standard streams; returns their numbers.
 fn close_all() -> Vec<RawFd> {
@@ -85,8 +87,25 @@ fn spare(hands: &mut Hands, _: &[Value]) -> Value {
     json!([released, intact, format!("{in_child:?}").contains("SIGKILL")])
 }
 
+/// Waits for the lock; then the thread that has told it of the holder's death still has descriptors, and their numbers are
+/// reused: while it makes sure that it was heard, or while it waits with nothing to do, which is after so many ms.
+fn spare_after_a_wait(hands: &mut Hands, arguments: &[Value]) -> Value {
+    let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
+    let guard = hands.lock().acquire_with(&options).unwrap().expect("its turn");
+    std::thread::sleep(Duration::from_millis(arguments[0].as_u64().expect("ms")));
+    let (files, inode) = reuse(&close_all());
+    wait_until("the thread has ended", || !has_watcher(std::process::id()));
+    let intact = intact(&files, inode);
+    std::mem::forget(files);
+    json!([intact, guard.release().expect("no error")])
+}
+
 /// Further requests that this file's workers understand.
-pub const SKILLS: &[(&str, Skill)] = &[("lose", lose), ("spare", spare)];
+pub const SKILLS: &[(&str, Skill)] = &[
+    ("lose", lose),
+    ("spare", spare),
+    ("spare_after_a_wait", spare_after_a_wait),
+];
 
 #[test]
 fn a_hold_lasts() {
@@ -138,4 +157,17 @@ fn the_programs_own_files_are_left_alone() {
         json!([true, true, true]),
         "released; open here; open in a child"
     );
+}
+
+#[test]
+fn the_programs_own_files_are_left_alone_after_a_wait() {
+    for ms in [0, 20] {
+        let lock = TestLock::new("descriptors");
+        let [mut holder, mut program] = [0; 2].map(|_| Worker::open(&lock));
+        holder.get(Ask::default()).unwrap();
+        program.send(json!(["spare_after_a_wait", ms]));
+        wait_until("it is told of deaths", || has_watcher(program.id()));
+        holder.kill();
+        assert_eq!(program.answer(), json!([true, true]), "{ms} ms: open; released");
+    }
 }

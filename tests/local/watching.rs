@@ -23,7 +23,7 @@ fn sleeps(pid: u32) -> u64 {
 }
 
 /// True if the process has a thread that watches others.
-fn has_watcher(pid: u32) -> bool {
+pub fn has_watcher(pid: u32) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
     let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.any(|name| name == "lock watcher\n")
