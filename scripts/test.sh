@@ -218,22 +218,18 @@ RESOURCELOCK_TEST_PROGRAM=$(kept 'all features')/resourcelock
 export RESOURCELOCK_TEST_PROGRAM
 
 # Lanes that run at once, since many tests wait most of the time.
-locks_of_this_machine() {
+locks_of_this_machine() { all 'locks of this machine' local --test-threads 6; }
+engines() { all 'engines' engines --test-threads 8; }
+all_else() {
     local program
     for program in $(built 'all features' resourcelock); do
         part "unit tests: ${program##*/}" "$program" --test-threads 4
     done
-    all 'locks of this machine' local --test-threads 5
-    all 'storms' isolated
-    alone 'default' '' 'program_local deadlocks::local' local cli_ run_status bad_input
-}
-engines() {
-    all 'engines' engines --test-threads 8
-}
-each_engine() {
     all 'every engine' conformance
     alone 'etcd alone' etcd 'program_local program_etcd deadlocks::local deadlocks::etcd' engines engine_etcd_cli --test-threads 8
     alone 'PostgreSQL alone' postgres 'program_local program_postgres deadlocks::local deadlocks::postgres' engines engine_postgres:: tls_that_is_not_there --test-threads 8
+    alone 'default' '' 'program_local deadlocks::local' local cli_ run_status bad_input
+    all 'storms' isolated
 }
 # On the CPU time that the others leave over.
 what_only_computes() {
@@ -244,7 +240,7 @@ what_only_computes() {
 }
 # Each is a process group, so that nothing of it outlives this script.
 set -m
-for lane in locks_of_this_machine engines each_engine what_only_computes; do
+for lane in locks_of_this_machine engines all_else what_only_computes; do
     "$lane" &
     lanes+=("$!")
 done

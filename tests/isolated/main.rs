@@ -1,4 +1,4 @@
-//! Tests that load the whole machine: storms of kills, a full table. They run one at a time, without any others.
+//! Tests that load the whole machine: storms of kills, a full table. They run one at a time.
 
 #[path = "../common/mod.rs"]
 mod common;
