@@ -42,7 +42,7 @@ def build_program():
     """Builds the program, and puts it where maturin finds it."""
     features = ",".join(f"resourcelock/{feature}" for feature in FEATURES)
     command = ["cargo", "build", "--locked", "--bin", "resourcelock", "--profile", PROFILE, "--features", features]
-    # The extension is not built here, but named, so that what both depend on is compiled once: with what either asks of it.
+    # The extension is not built here, but named: so what both depend on is compiled once, as both ask for it.
     command += ["--package", "resourcelock", "--package", "resourcelock-python"]
     command += ["--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
