@@ -37,6 +37,8 @@ pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
 const THIRD_NS: u64 = 100 * MS;
 /// How often all others do, or less often in a long queue, as with [`SAFETY_NS`].
 const FURTHER_NS: u64 = 1_000 * MS;
+/// How long they stand in their place before they have others watched.
+const FURTHER_WATCH_NS: u64 = 500 * MS;
 /// How often the head checks while a foreign process holds the semaphore and will wake it.
 const FOREIGN_NS: u64 = 100 * MS;
 
@@ -236,14 +238,14 @@ impl<'a> Queued<'a> {
         if before != self.before.0 {
             self.before = (before, now);
         }
-        // Where the queue moves fast, the time would be spent on watching: so the next look in another place is due as if
-        // nothing could be watched.
-        let watches =
-            now.saturating_sub(self.before.1) >= checks_every(check.place, check.ahead, 0) || self.is_only_told();
+        // Where the queue moves fast, the time would be spent on watching.
+        let until_watching = watches_after(check.place).saturating_sub(now.saturating_sub(self.before.1));
         let after = if check.visit.is_some() {
             often.min(AGAIN_NS)
-        } else if !watches || (check.foreign && check.place == Place::Head) {
+        } else if check.foreign && check.place == Place::Head {
             often
+        } else if until_watching > 0 && !self.is_only_told() {
+            often.min(until_watching)
         } else {
             match self.watching.watch(real, check, now) {
                 Next::Now => return None,
@@ -421,6 +423,14 @@ pub(crate) fn checks_every(place: Place, ahead: usize, head_for: u64) -> u64 {
         Place::Second => SECOND_NS,
         Place::Third => THIRD_NS,
         Place::Further => in_a_long_queue(FURTHER_NS, ahead),
+    }
+}
+
+/// How long a waiter stands in this place, in ns, before it has others watched.
+fn watches_after(place: Place) -> u64 {
+    match place {
+        Place::Further => FURTHER_WATCH_NS,
+        place => checks_every(place, 0, 0),
     }
 }
 

@@ -27,8 +27,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
-/// How long the thread stays when nothing is to be watched, since a program that waits often need not start it each time;
-/// and how long after an event it cleans up.
+/// How long the thread stays when nothing is to be watched, since a program that waits often need not start it each time. As
+/// soon it closes what is no longer watched.
 const IDLE: Duration = Duration::from_millis(100);
 /// No more descriptors than these are left to it.
 const LEFT: usize = 16;
@@ -144,16 +144,14 @@ impl Drop for Watch {
         }
         let mut state = watcher.state();
         state.bells.remove(&self.number);
-        if state.follows && state.left.len() < LEFT {
+        let process = self.process.take();
+        if state.runs && state.left.len() < LEFT {
             // Saves system calls before a grant: the thread does them later.
-            state.left.extend(self.process.take());
-            return;
+            state.left.extend(process);
+        } else if let Some(process) = process {
+            watcher.close(process);
         }
-        self.process
-            .take()
-            .into_iter()
-            .for_each(|process| watcher.close(process));
-        if state.bells.is_empty() {
+        if !std::mem::replace(&mut state.cleans_up, true) {
             // If that fails, the thread stays.
             let _ = watcher
                 .timer
@@ -180,8 +178,8 @@ struct State {
     last: u64,
     /// By the numbers of the processes: whose end rings it.
     bells: HashMap<u64, Arc<Bell>>,
-    /// There was an event, and the thread will see to what is left to it, and end if nothing is to be watched.
-    follows: bool,
+    /// The thread will soon clean up, and end if nothing is to be watched.
+    cleans_up: bool,
     /// Processes that need not be watched any more.
     left: Vec<Process>,
 }
@@ -251,7 +249,7 @@ impl Watcher {
     /// with the last reference.
     fn has_ended(self: &Arc<Self>) -> bool {
         let mut state = self.state();
-        state.follows = false;
+        state.cleans_up = false;
         for process in std::mem::take(&mut state.left) {
             self.close(process);
         }
@@ -275,12 +273,13 @@ impl Watcher {
         let mut events = [EpollEvent::empty(); 64];
         // Rung and not heard yet, and how often it was repeated.
         let mut unheard: Vec<(Arc<Bell>, u32)> = Vec::new();
-        let mut follows = false;
+        // After an event it cleans up without the timer, which would have to be set.
+        let mut cleans_up = false;
         loop {
             let soonest = unheard.iter().map(|(_, repeats)| 1u16 << repeats).min();
             let timeout = match soonest {
                 Some(ms) => EpollTimeout::from(ms),
-                None if follows => EpollTimeout::try_from(IDLE).unwrap_or(EpollTimeout::ZERO),
+                None if cleans_up => EpollTimeout::try_from(IDLE).unwrap_or(EpollTimeout::ZERO),
                 None => EpollTimeout::NONE,
             };
             let count = match self.epoll.wait(&mut events, timeout) {
@@ -289,13 +288,13 @@ impl Watcher {
                 Err(_) => {
                     // Closed by somebody: requests look by themselves.
                     let mut state = self.state();
-                    (state.runs, state.follows) = (false, false);
+                    (state.runs, state.cleans_up) = (false, false);
                     state.left.drain(..).for_each(std::mem::forget);
                     return;
                 }
             };
             if count == 0 && soonest.is_none() {
-                follows = false;
+                cleans_up = false;
                 if self.has_ended() {
                     return;
                 }
@@ -319,7 +318,7 @@ impl Watcher {
                     continue;
                 }
                 let mut state = self.state();
-                (state.follows, follows) = (true, true);
+                (state.cleans_up, cleans_up) = (true, true);
                 let bell = state.bells.get(&event.data()).cloned();
                 drop(state);
                 if let Some(bell) = bell {
