@@ -23,8 +23,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const MS: u64 = 1_000_000;
 /// How often a request checks that has been told of nothing. In a long queue, less often the further back it stands: this
-/// long for every hundred ahead.
+/// long for every [`SAFETY_AHEAD`] ahead.
 const SAFETY_NS: u64 = 5_000 * MS;
+const SAFETY_AHEAD: u64 = 25;
 /// How soon one checks again that could not do what is due: the table may have been busy.
 const AGAIN_NS: u64 = 100 * MS;
 /// Where something cannot be watched, how often the head checks the holders: at first, and after [`HEAD_EAGER_NS`].
@@ -35,7 +36,7 @@ const SECOND_NS: u64 = 20 * MS;
 pub(crate) const HEAD_LATE_NS: u64 = 100 * MS;
 /// How often the third checks both.
 const THIRD_NS: u64 = 100 * MS;
-/// How often all others do, or less often in a long queue, as with [`SAFETY_NS`].
+/// How often all others do; in a long queue, less often: this long for every hundred ahead.
 const FURTHER_NS: u64 = 1_000 * MS;
 /// How long they stand in their place before they have others watched.
 const FURTHER_WATCH_NS: u64 = 500 * MS;
@@ -252,7 +253,9 @@ impl<'a> Queued<'a> {
                 Next::Look => often,
                 Next::After(ns) => often.min(ns),
                 Next::Told(until) if self.is_only_told() => until.saturating_sub(now),
-                Next::Told(until) => in_a_long_queue(SAFETY_NS, check.ahead).min(until.saturating_sub(now)),
+                Next::Told(until) => {
+                    in_a_long_queue(SAFETY_NS, check.ahead, SAFETY_AHEAD).min(until.saturating_sub(now))
+                }
             }
         };
         Some(now.saturating_add(after))
@@ -422,7 +425,7 @@ pub(crate) fn checks_every(place: Place, ahead: usize, head_for: u64) -> u64 {
         Place::Head => HEAD_NS.1,
         Place::Second => SECOND_NS,
         Place::Third => THIRD_NS,
-        Place::Further => in_a_long_queue(FURTHER_NS, ahead),
+        Place::Further => in_a_long_queue(FURTHER_NS, ahead, 100),
     }
 }
 
@@ -434,7 +437,7 @@ fn watches_after(place: Place) -> u64 {
     }
 }
 
-/// This time for every hundred ahead.
-fn in_a_long_queue(time: u64, ahead: usize) -> u64 {
-    time * (ahead as u64).max(100) / 100
+/// This time for every `each` ahead.
+fn in_a_long_queue(time: u64, ahead: usize, each: u64) -> u64 {
+    time * (ahead as u64).max(each) / each
 }

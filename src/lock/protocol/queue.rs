@@ -47,7 +47,7 @@
 //!    the table, or a waiter has been told. That holds after a death at any instant, and while somebody is stopped, the
 //!    table is busy, or a hold is released by force; only where a death coincides with one of these may a check be
 //!    needed. With nothing held and a running request waiting, one is offered the lock as soon as the first of these is
-//!    told, and otherwise within 6 s if one of the first hundred runs. Where a waiter cannot be told, within 10 ms while
+//!    told, and otherwise within 6 s if one of the first 25 runs. Where a waiter cannot be told, within 10 ms while
 //!    the head runs, 50 ms while the second does, 0.3 s while the third does, else 1.2 s.
 //! 6. Order: among queued, running requests grants follow tickets; nobody is granted past a head that waits.
 //! 7. Tokens grow strictly: the next token is stored before the grant that uses the current one. The first one is the
