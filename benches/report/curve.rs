@@ -65,9 +65,11 @@ fn label(value: f64) -> String {
     }
 }
 
-/// What is 0 has no logarithm: it is drawn at the lowest place.
-fn drawn(line: &Line, least: f64) -> impl Iterator<Item = (f64, f64)> {
-    line.points.iter().map(move |(x, y)| (*x, y.max(least)))
+/// What is 0 has no logarithm: it is drawn at the lower edge, which is called 0 then.
+fn drawn(line: &Line, least: f64, edge: f64) -> impl Iterator<Item = (f64, f64)> {
+    line.points
+        .iter()
+        .map(move |(x, y)| (*x, if *y > 0.0 { y.max(least) } else { edge }))
 }
 
 fn diagram(svg: &mut String, left: f64, diagram: &Diagram) {
@@ -77,7 +79,10 @@ fn diagram(svg: &mut String, left: f64, diagram: &Diagram) {
     let most = values().map(|(_, y)| *y).fold(0.001, f64::max);
     let least = positive.fold(most, f64::min).max(most / 1e5);
     let x = Axis::new(values().map(|(x, _)| *x), left + LEFT, left + WIDTH - RIGHT);
-    let y = Axis::new(values().map(|(_, y)| y.max(least)), HEIGHT - BOTTOM, TOP);
+    let mut y = Axis::new(values().map(|(_, y)| y.max(least)), HEIGHT - BOTTOM, TOP);
+    let has_zero = values().any(|(_, y)| *y <= 0.0);
+    y.low -= i32::from(has_zero);
+    let edge = 10f64.powi(y.low);
     let unit = if diagram.unit.is_empty() {
         String::new()
     } else {
@@ -98,7 +103,11 @@ fn diagram(svg: &mut String, left: f64, diagram: &Diagram) {
             x.to,
             x.from - 8.0,
             at + 4.0,
-            label(power)
+            if has_zero && power <= edge {
+                "0".to_owned()
+            } else {
+                label(power)
+            }
         );
     }
     for power in x.powers() {
@@ -119,7 +128,7 @@ fn diagram(svg: &mut String, left: f64, diagram: &Diagram) {
         diagram.across
     );
     for (index, (line, (colour, dashes))) in diagram.lines.iter().zip(STYLES).enumerate() {
-        let points: Vec<String> = drawn(line, least)
+        let points: Vec<String> = drawn(line, least, edge)
             .map(|(across, up)| format!("{:.1},{:.1}", x.place(across), y.place(up)))
             .collect();
         let _ = writeln!(

@@ -264,14 +264,11 @@ mod tests {
         let _ = std::panic::take_hook();
         assert_eq!(status, 125);
         assert!(echoes(&screen));
-        let mut written = [0; 512];
-        let length = master.read(&mut written).expect("it was written to");
-        let written = String::from_utf8_lossy(&written[..length]).into_owned();
-        assert_eq!(
-            written,
-            "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[0m\u{1b}[2J\u{1b}[1;1H\u{1b}[Kone\u{1b}[2;1H\u{1b}[Ktwo\
-             \u{1b}[2;1H\u{1b}[K2\u{1b}[0m\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l"
-        );
+        let expected = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[0m\u{1b}[2J\u{1b}[1;1H\u{1b}[Kone\u{1b}[2;1H\u{1b}[Ktwo\
+             \u{1b}[2;1H\u{1b}[K2\u{1b}[0m\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
+        let mut written = vec![0; expected.len()];
+        master.read_exact(&mut written).expect("it was written to");
+        assert_eq!(String::from_utf8_lossy(&written), expected);
         // Nobody reads any more: that keeps nobody from giving it back.
         let (_master, mut screen) = terminal();
         screen.take().expect("it is there");

@@ -30,7 +30,7 @@ fn holders_and_waiters(url: &str, kind: &str) {
     assert!(screen.contains(&format!(" {}@", holder.id())), "{screen}");
     // No engine keeps a history: what ends while the lock is shown.
     tmux.press("Enter");
-    let screen = tmux.see(&format!("{kind} keeps no history"));
+    let screen = tmux.see(&format!("{kind} keeps no history: what has ended since"));
     assert!(
         screen.contains("\n  waiting    1. ") && screen.contains("nothing has ended yet"),
         "{screen}"

@@ -15,6 +15,7 @@ use crate::output::top::{Board, Detail, Row};
 use nix::sys::resource::{Resource, getrlimit};
 use resourcelock::engines::{Engine, Listing};
 use resourcelock::{Cancel, Change, HistoryRecord, LockName, State};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,15 @@ pub enum News {
     Files,
     /// This lock is to be shown alone.
     Show(Option<String>),
+}
+
+/// A lock that a thread follows, or is about to.
+#[derive(Clone)]
+struct Followed {
+    name: LockName,
+    cancel: Arc<Cancel>,
+    /// Nothing that happens to it is missed any more.
+    from_now_on: Arc<AtomicBool>,
 }
 
 /// What has happened and was not acted on yet.
@@ -116,7 +126,7 @@ struct Collector {
     states: Vec<(State, Instant)>,
     unreadable: Vec<Arc<Row>>,
     /// Those whose threads run, with what ends them.
-    followed: Vec<(LockName, Arc<Cancel>)>,
+    followed: Vec<Followed>,
     shown: Option<LockName>,
     /// What has ended of the lock that is shown, on an engine that does not keep that; oldest first.
     seen: Vec<HistoryRecord>,
@@ -170,7 +180,7 @@ impl Collector {
                     }
                     add(name);
                 }
-                News::NotFollowed(name) => self.followed.retain(|(followed, _)| *followed != name),
+                News::NotFollowed(name) => self.followed.retain(|followed| followed.name != name),
                 News::Files => self.next_look = self.next_look.min(self.earliest_look),
                 News::Show(name) => {
                     self.shown = name.and_then(|name| LockName::new(name).ok());
@@ -250,23 +260,26 @@ impl Collector {
             wanted.push(state.name.clone());
             left.swap_remove(place);
         }
-        self.followed.retain(|(name, cancel)| {
-            let stays = wanted.contains(name);
+        self.followed.retain(|followed| {
+            let stays = wanted.contains(&followed.name);
             if !stays {
-                cancel.cancel();
+                followed.cancel.cancel();
             }
             stays
         });
         for name in wanted {
-            if self.followed.iter().any(|(followed, _)| *followed == name) {
+            if self.followed.iter().any(|followed| followed.name == name) {
                 continue;
             }
-            let cancel = Arc::new(Cancel::new());
-            let (engine, inbox) = (self.engine, self.inbox.clone());
-            let (followed, ends) = (name.clone(), cancel.clone());
+            let followed = Followed {
+                name,
+                cancel: Arc::new(Cancel::new()),
+                from_now_on: Arc::default(),
+            };
+            let (engine, inbox, thread) = (self.engine, self.inbox.clone(), followed.clone());
             // If there are too many threads, the looks at all locks have to do.
-            if spawn(Box::new(move || follow(engine, &followed, &ends, &inbox))).is_ok() {
-                self.followed.push((name, cancel));
+            if spawn(Box::new(move || follow(engine, &thread, &inbox))).is_ok() {
+                self.followed.push(followed);
             }
         }
     }
@@ -296,10 +309,13 @@ impl Collector {
                 Err(error) => (Vec::new(), Some(Failure::engine(error).to_string())),
             }
         } else {
-            let kept = format!(
-                "{} keeps no history: what has ended since this view was opened",
-                self.engine.kind()
-            );
+            let followed = self.followed.iter().find(|followed| followed.name == *name);
+            let since = if followed.is_some_and(|followed| followed.from_now_on.load(Relaxed)) {
+                "what has ended since this view was opened"
+            } else {
+                "what ends is seen in a moment"
+            };
+            let kept = format!("{} keeps no history: {since}", self.engine.kind());
             (self.seen.clone(), Some(kept))
         };
         Detail::new(name.as_str(), state, past, gap)
@@ -314,8 +330,10 @@ fn most_followed() -> usize {
 }
 
 /// Tells of each change of one lock, until it is cancelled.
-fn follow(engine: &dyn Engine, name: &LockName, cancel: &Cancel, inbox: &Inbox) {
+fn follow(engine: &dyn Engine, followed: &Followed, inbox: &Inbox) {
+    let (name, cancel) = (&followed.name, &*followed.cancel);
     if let Ok(mut watch) = engine.watch(name, cancel) {
+        followed.from_now_on.store(true, Relaxed);
         inbox.put(News::Changed(name.clone(), None));
         while let Ok(Some(change)) = watch.next(cancel) {
             let ended = match change {
