@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The unit tests of what only computes, under miri, which interprets them and sees undefined behaviour. Needs rustup's
-# nightly toolchain, with miri, which it installs. On two cores a quarter of an hour.
+# nightly toolchain, with miri, which it installs. On two cores some minutes.
 #
 #   scripts/miri.sh                                  all that can run
 #   scripts/miri.sh lock::protocol:: cli::options::  only these
