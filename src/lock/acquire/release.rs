@@ -176,7 +176,6 @@ impl Handle {
             Err(not_done) => not_done,
         };
         let hold = holds.remove(at);
-        let table = &hold.objects.table;
         let real = Real::new(&hold.objects, now, now.saturating_add(RELEASE_LATCH_NS));
         if hold.crashed {
             let still = hold.is_held();
@@ -197,7 +196,7 @@ impl Handle {
                 self.name(),
                 not_done.error(&hold.objects)
             );
-        } else if not_done == NotDone::Stale && table.header.retired.load(RETIRED) == 0 {
+        } else if not_done == NotDone::Stale && hold.objects.table.header.retired.load(RETIRED) == 0 {
             // The table has a new semaphore: whoever is next is served with that one.
             let reopened = self.reopen(&mut current, REMOVAL_TAKES);
             drop(current);

@@ -125,7 +125,7 @@ impl Watching {
             let Some(record) = real.objects.table.records().get(i) else {
                 return Next::Look;
             };
-            described.push((i, description(real, i)));
+            described.push((record, description(record)));
             let line = line_of(real, record);
             // After that: one that is left to its time says so last.
             until = until.min(ends_at(record, word, now));
@@ -163,7 +163,7 @@ impl Watching {
             }
         }
         // Last, because a wake-up does not reach a waiter that is awake.
-        let handed_over = described.iter().any(|(i, before)| description(real, *i) != *before);
+        let handed_over = described.iter().any(|(record, before)| description(record) != *before);
         match queue::is_unchanged(real, check) {
             Ok(true) if !handed_over => {}
             Ok(_) => return Next::Now,
@@ -179,14 +179,13 @@ impl Watching {
 }
 
 /// What a request's former owner changes if it leaves it to its time, or to another process.
-fn description(real: &Real<'_>, i: usize) -> Option<(u32, u32, u32, u64)> {
-    let record = real.objects.table.records().get(i)?;
-    Some((
+fn description(record: &Record) -> (u32, u32, u32, u64) {
+    (
         record.holder.load(HOLDER_LOAD),
         record.keeper.load(Relaxed),
         record.bound_pid.load(BOUND_LOAD),
         record.expires.load(EXPIRES_LOAD),
-    ))
+    )
 }
 
 /// True if the record still belongs to this request.

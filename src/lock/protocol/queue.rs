@@ -215,20 +215,24 @@ pub(crate) struct Wakes {
 
 impl Wakes {
     fn request<W: World>(&mut self, w: &W, i: usize) {
-        if self.count < self.requests.len() {
-            self.requests[self.count] = i as u16; // records are numbered below 1,024
-            self.count += 1;
-        } else {
+        if !self.is_noted(i, self.requests.len()) {
             w.wake_request(i);
         }
     }
 
     /// The same, unless there are many already.
     fn request_if_few(&mut self, i: usize) {
-        if self.count < self.requests.len() / 2 {
-            self.requests[self.count] = i as u16;
+        self.is_noted(i, self.requests.len() / 2);
+    }
+
+    /// False if there are so many already.
+    fn is_noted(&mut self, i: usize, most: usize) -> bool {
+        let has_room = self.count < most;
+        if has_room {
+            self.requests[self.count] = i as u16; // records are numbered below 1,024
             self.count += 1;
         }
+        has_room
     }
 
     /// Delivers them.
