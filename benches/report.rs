@@ -8,9 +8,10 @@
 //! cargo bench --bench report -- --write python         # and its section of the page; this part alone has one
 //! ```
 //! The environment names what the script has prepared: `RESOURCELOCK_BENCH_PROGRAM`, the program with the default
-//! features; `RESOURCELOCK_BENCH_PYTHON`, a Python with the modules that are compared; `RESOURCELOCK_BENCH_CRATES`, the
-//! program made from `benches/crates`; `RESOURCELOCK_BENCH_SUITE`, how many seconds `scripts/test.sh` took from a fresh
-//! clone. What is missing is reported as left out. Nothing here is asserted: what a figure means depends on the machine.
+//! features; `RESOURCELOCK_BENCH_ENGINES`, the one with the engines; `RESOURCELOCK_BENCH_PYTHON`, a Python with the modules
+//! that are compared; `RESOURCELOCK_BENCH_CRATES`, the program made from `benches/crates`; `RESOURCELOCK_BENCH_SUITE`, how
+//! many seconds `scripts/test.sh` took from a fresh clone. What is missing is reported as left out. Nothing here is
+//! asserted: what a figure means depends on the machine.
 
 #[path = "report/calls.rs"]
 mod calls;
@@ -36,6 +37,8 @@ mod growth;
 mod loops;
 #[path = "report/machine.rs"]
 mod machine;
+#[path = "report/missed.rs"]
+mod missed;
 #[path = "report/page.rs"]
 mod page;
 #[path = "report/pair.rs"]

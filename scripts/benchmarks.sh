@@ -88,10 +88,23 @@ prepare_python || say 'measuring without the Python modules'
 
 target=${CARGO_TARGET_DIR:-target}
 say 'building'
-# The program as users get it; the one that is measured on engines has more in it.
+# The program as `cargo install` makes it, and as it is handed out: with the default features, and for engines.
 cargo build --quiet --release
-cp "$target/release/resourcelock" "$work/resourcelock"
-export RESOURCELOCK_BENCH_PROGRAM=$work/resourcelock
+cp "$target/release/resourcelock" "$work/from-source"
+export RESOURCELOCK_BENCH_PROGRAM=$work/from-source
+musl=$(own_musl)
+if [ -n "$musl" ] && has_musl "$musl"; then
+    if wanted engines; then
+        scripts/release.sh --quiet --target "$musl" --features etcd,postgres
+        cp "$target/$musl/release/resourcelock" "$work/with-engines"
+        export RESOURCELOCK_BENCH_ENGINES=$work/with-engines
+    fi
+    scripts/release.sh --quiet --target "$musl"
+    cp "$target/$musl/release/resourcelock" "$work/resourcelock"
+    export RESOURCELOCK_BENCH_PROGRAM=$work/resourcelock RESOURCELOCK_BENCH_FROM_SOURCE=$work/from-source
+else
+    say "measuring the program as cargo install makes it, not with musl: rustup target add ${musl:-...}"
+fi
 if cargo build --quiet --release --manifest-path benches/crates/Cargo.toml --target-dir "$target/bench-crates"; then
     export RESOURCELOCK_BENCH_CRATES=$target/bench-crates/release/resourcelock-bench-crates
 fi

@@ -100,7 +100,7 @@ check() {
     unset CARGO_ENCODED_RUSTFLAGS
     export RUSTFLAGS='-Dwarnings -Zcodegen-backend=dummy' RESOURCELOCK_DYNAMIC=1
     cross check --quiet --locked --features etcd,postgres,tokio --target "$arm"
-    cross check --quiet --locked --target riscv64gc-unknown-linux-gnu --target x86_64-unknown-linux-musl
+    cross check --quiet --locked --target riscv64gc-unknown-linux-gnu --target x86_64-unknown-linux-musl --target "${arm%-gnu}-musl"
     echo "$self: type-checked for aarch64, riscv64 and musl"
 }
 
@@ -122,7 +122,8 @@ release() {
     export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target_dir LIBC_PACKAGE=libc6-dev-arm64-cross
     # For maturin's cargo, too.
     export CARGO_UNSTABLE_BUILD_STD=std
-    scripts/release.sh artefacts "$1" --target "$arm"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER
+    scripts/release.sh artefacts "$1" --target "${arm%-gnu}-musl"
 }
 
 # aarch64's Python with the module, as a command.
@@ -193,13 +194,7 @@ soak() {
 # Standard libraries for musl are linked with objects that their sources do not contain.
 musl() {
     find_python
-    if ! test -d "$(rustc --print sysroot)/lib/rustlib/$musl"; then
-        command -v rustup >/dev/null || {
-            echo "$self: no standard library for $musl, and no rustup to get it" >&2
-            exit 1
-        }
-        rustup target add "$musl" >&2
-    fi
+    has_musl "$musl" || { echo "$self: no standard library for $musl, and no rustup to get it" >&2; exit 1; }
     CARGO_TARGET_DIR=$target_dir cargo build --quiet --locked --features etcd,postgres,tokio --target "$musl" --bin resourcelock --examples
     says_it_is_static
     export RESOURCELOCK_TEST_PROGRAM=$program RESOURCELOCK_TEST_FEATURES=etcd,postgres,tokio,musl RESOURCELOCK_TEST_PYTHON=$python

@@ -50,6 +50,16 @@ install_missing() {
     [ ${#packages[@]} = 0 ] || { echo "$self: still missing after the installation; $by_hand" >&2; exit 1; }
 }
 
+# The target of this machine with musl; nothing if that is not a variant of its own.
+own_musl() { "${RUSTC:-rustc}" -vV | sed -n 's/^host: \(.*\)-gnu$/\1-musl/p'; }
+
+# True if the compiler can link programs with musl, for this target. Its standard library, with musl in it, comes from rustup.
+has_musl() {
+    local library
+    library=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$1
+    test -d "$library" || { command -v rustup >/dev/null && rustup target add "$1" >&2 && test -d "$library"; }
+}
+
 # What is installed only for the tests goes outside the checkout, so that other checkouts find it, too.
 cache=${RESOURCELOCK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/resourcelock-tests}
 

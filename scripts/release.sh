@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Builds the program as it is handed to others: target/release/resourcelock, optimized, and without the paths of this
-# machine. What distributors should know: docs/packaging.md.
+# Builds the program as it is handed to others: optimized, and without the paths of this machine. What distributors should
+# know: docs/packaging.md.
 #
-#   scripts/release.sh                                  the default build
+#   scripts/release.sh                                  with this machine's C library: target/release/resourcelock
 #   scripts/release.sh --features etcd,postgres,tls     cargo build with these arguments
+#   scripts/release.sh --target ARCH-unknown-linux-musl    with musl, as in the artefacts: target/ARCH-.../release/resourcelock
 #   RESOURCELOCK_DYNAMIC=1 scripts/release.sh           linked dynamically
 #   RESOURCELOCK_PROFILE=dev scripts/release.sh         target/debug/resourcelock, not optimized: for tests
 #   scripts/release.sh artefacts FOLDER [ARGUMENTS]     builds, and puts into FOLDER what is handed out: archive, Debian
-#                                                       package, Python package, source crate, lists of parts, checksums
+#                                                       package, Python package, source crate, lists of parts, checksums.
+#                                                       The program is linked with musl; with another C library if the
+#                                                       arguments name its --target
 #   scripts/release.sh wheel FOLDER                     the Python package, with the program in it (docs/python.md)
 #   scripts/release.sh twice FOLDER [ARGUMENTS]         artefacts of the last commit, made in two folders, each from nothing;
 #                                                       fails if a byte differs
@@ -21,9 +24,40 @@ cd "$(dirname "$0")/.."
 # What was given, for those who begin anew.
 given=("CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS-}" "RUSTFLAGS=${RUSTFLAGS-}" "CFLAGS=${CFLAGS-}")
 
+. scripts/needs.sh
 . scripts/flags.sh
 
-build() { cargo build --profile "${RESOURCELOCK_PROFILE:-release}" --locked "$@"; }
+build() {
+    local words=" ${CARGO_BUILD_TARGET:+--target $CARGO_BUILD_TARGET }$* "
+    if [[ $words =~ .*" --target"[\ =]([a-z0-9_]+-unknown-linux-musl)" " ]]; then
+        build_with_musl "${BASH_REMATCH[1]}" "$@"
+    else
+        cargo build --profile "${RESOURCELOCK_PROFILE:-release}" --locked "$@"
+    fi
+}
+
+# Standard libraries for musl are not built from their sources, which do not contain musl: so with rustup's compiler, whatever
+# else is used for other targets.
+build_with_musl() (
+    target=$1
+    shift
+    [ -z "${RESOURCELOCK_DYNAMIC-}" ] || {
+        echo "release.sh: RESOURCELOCK_DYNAMIC: with musl, the program is always linked statically: --target ${target%-musl}-gnu" >&2
+        exit 1
+    }
+    unset RUSTC CARGO_UNSTABLE_BUILD_STD
+    has_musl "$target" || {
+        echo "release.sh: no standard library for $target: rustup target add $target (or, with the other C library:" \
+            "release.sh artefacts FOLDER --target ${target%-musl}-gnu)" >&2
+        exit 1
+    }
+    leave_out_paths
+    # The feature tls has code in C. It needs nothing in which the libraries differ but this, so their compiler will do.
+    variable=${target//-/_}
+    compiler=CC_$variable linker=CARGO_TARGET_${variable^^}_LINKER
+    [ -n "${!compiler-}" ] || export "$compiler=${!linker:-cc}" "CFLAGS_$variable=$CFLAGS -U_FORTIFY_SOURCE"
+    cargo build --profile "${RESOURCELOCK_PROFILE:-release}" --locked "$@"
+)
 
 # What is inside the program, or the Python package, as SPDX: the crates, and what is linked from this machine.
 list_parts() {
@@ -57,8 +91,22 @@ HEAD
         part "$name" "$version" "${license//\// OR }" "$checksum" "cargo/$name@$version"
     done < <(cargo tree --locked --package "$package" --edges normal --prefix none --no-dedupe --target "$target" --format '{p}|{l}' "$@" |
         LC_ALL=C sort -u)
-    part rust-std "$("${RUSTC:-rustc}" --version | cut -d' ' -f2)" "MIT OR Apache-2.0"
-    [ -n "${RESOURCELOCK_DYNAMIC-}" ] || part glibc "$libc_version" "LGPL-2.1-or-later"
+    local compiler=${RUSTC:-rustc}
+    [[ $target != *-musl ]] || compiler=rustc
+    part rust-std "$("$compiler" --version | cut -d' ' -f2)" "MIT OR Apache-2.0"
+    if [[ $target = *-musl ]]; then
+        part musl "$(musl_version)" MIT
+        part libunwind "$(rustc -vV | sed -n 's/^LLVM version: //p')" "Apache-2.0 WITH LLVM-exception"
+    elif [ -z "${RESOURCELOCK_DYNAMIC-}" ]; then
+        # Debian's name for the libc that is linked in.
+        part glibc "$(dpkg-query -W -f '${Version}' "${LIBC_PACKAGE:-libc6-dev}" 2>/dev/null || echo unknown)" "LGPL-2.1-or-later"
+    fi
+}
+
+# The one that comes with the standard library names itself.
+musl_version() {
+    grep -aoP '(?<=\0)1\.[0-9]+\.[0-9]+(?=\0)' "$(rustc --print sysroot)/lib/rustlib/$target/lib/self-contained/libc.a" |
+        head -n 1 || echo unknown
 }
 
 artefacts() {
@@ -68,20 +116,23 @@ artefacts() {
     while [ $# -gt 0 ]; do
         case $1 in
         --features) features+=("$1" "$2"); shift ;;
+        --features=*) features+=("$1") ;;
         --target) target=$2; shift ;;
+        --target=*) target=${1#*=} ;;
         esac
         shift
     done
     host=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
-    [ -n "$target" ] || { target=$host; arguments+=(--target "$target"); }
+    if [ -z "$target" ]; then
+        target=${CARGO_BUILD_TARGET:-${host%-*}-musl}
+        [ -z "${RESOURCELOCK_DYNAMIC-}" ] || target=$host
+        arguments+=(--target "$target")
+    fi
     local version_here label built=${CARGO_TARGET_DIR:-$PWD/target}/$target/release
     version_here=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     label=resourcelock-$version_here-${target%%-*}-linux
     # The time in all artefacts: that of the commit.
     export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-    # Debian's name for the libc that is linked in.
-    local libc_version
-    libc_version=$(dpkg-query -W -f '${Version}' "${LIBC_PACKAGE:-libc6-dev}" 2>/dev/null || echo unknown)
     mkdir -p "$folder"
     folder=$(cd "$folder" && pwd)
     # The same for every machine. Refused if there are changes that are not committed.
@@ -102,8 +153,9 @@ artefacts() {
 
     cargo deb --no-build --no-strip --locked --target "$target" --output "$folder/"
     list_parts "$label" resourcelock "${features[@]}" >"$folder/$label.spdx"
+    # Python brings glibc. It is not in the extension, but in the program that comes with it.
+    [[ $host = *-musl ]] || target=${target%-*}-gnu
     CARGO_BUILD_TARGET=$target wheel "$folder"
-    # glibc is not in its extension, but in its program.
     label=${label/resourcelock/resourcelock-python}
     list_parts "$label" resourcelock-python >"$folder/$label.spdx"
     (cd "$folder" && sha256sum -- resourcelock* >SHA256SUMS)

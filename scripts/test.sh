@@ -4,7 +4,8 @@
 #   scripts/test.sh                                  everything, with each choice of features
 #   scripts/test.sh ARGUMENTS OF cargo test ...      cargo test with these arguments
 #
-# Nothing is skipped: if something is missing and cannot be installed, this says what, and fails.
+# Nothing is skipped: if something is missing and cannot be installed, this says what, and fails. One thing is left out, and
+# named at the end, where the compiler is not rustup's: the program with musl, whose standard library comes with rustup.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -127,18 +128,18 @@ part() {
 # Where the program of a build is kept for the tests, since others take its place.
 kept() { realpath -m "${CARGO_TARGET_DIR:-target}/kept/${1// /-}"; }
 
-# Keeps the program that was just built.
+# Keeps the program that was just built, for the target $2 if that is not this machine's own.
 keep() {
     local folder
     folder=$(kept "$1")
     rm -rf "$folder" && mkdir -p "$folder/examples"
-    cp "${CARGO_TARGET_DIR:-target}/debug/resourcelock" "$folder/"
+    cp "${CARGO_TARGET_DIR:-target}/${2:+$2/}debug/resourcelock" "$folder/"
 }
 
-# Builds the program with another choice of features.
+# Builds the program with another choice of features, and for the target $3, if any.
 build_alone() {
-    part "build: $1" cargo build --features "$2"
-    [ -e "$outputs/failed" ] || keep "$1"
+    part "build: $1" cargo build --features "$2" ${3:+--target "$3"}
+    [ -e "$outputs/failed" ] || keep "$1" "${3-}"
 }
 
 # The test programs called $2 that the build $1 made.
@@ -147,13 +148,11 @@ built() { sed -n "s|^ *Executable .* (\(.*/deps/$2-[0-9a-f]*\))\$|\1|p" "$output
 # Runs a test program that was built with all features.
 all() { part "$1" "$(built 'all features' "$2")" "${@:3}"; }
 
-# Tests a program that was kept: it does what an engine must, with the engines that are built in (tests called $3), and what
-# the tests of $4 do that are named after it. What is not built in is refused.
+# Tests a program that was kept, which has the features $2: the tests of $3 that are named after it.
 alone() (
     RESOURCELOCK_TEST_PROGRAM=$(kept "$1")/resourcelock
     export RESOURCELOCK_TEST_PROGRAM RESOURCELOCK_TEST_FEATURES=$2
-    all "$1: its engines" conformance $3
-    all "$1: as users meet it" "${@:4}"
+    all "$1: $3" "${@:3}"
 )
 
 # The errors of a part and the messages of its failed tests, without most of what these printed before they failed.
@@ -182,6 +181,7 @@ finish() {
     printf '\n   time      CPU\n'
     cat "$outputs/times"
     printf '%5d s           in all\n' "$SECONDS"
+    [ -n "$musl" ] || echo "test.sh: $without_musl"
     [ -e "$outputs/failed" ] || exit 0
     mapfile -t failed <"$outputs/failed"
     for name in "${failed[@]}"; do
@@ -202,9 +202,17 @@ if ! [ -e "${CARGO_TARGET_DIR:-target}/debug" ]; then
     . scripts/flags.sh
 fi
 
-build_alone 'default' ''
-build_alone 'etcd alone' etcd
-build_alone 'PostgreSQL alone' postgres
+# The program is tested as it is handed out, with musl, if its standard library can be had; so is each choice of features, or
+# what these depend on would be compiled once more.
+musl=$(own_musl)
+if [ -z "$musl" ] || ! has_musl "$musl"; then
+    without_musl="not tested: the program with musl, whose standard library comes with rustup (rustup target add ${musl:-...})"
+    echo "test.sh: $without_musl" >&2
+    musl=''
+fi
+build_alone 'default' '' "$musl"
+build_alone 'etcd alone' etcd "$musl"
+build_alone 'PostgreSQL alone' postgres "$musl"
 # The model explores millions of states: it is optimized, or it would take eight times as long. (In Cargo.toml, this would
 # be a warning for whoever builds the packaged crate.)
 packages=(--package resourcelock --package resourcelock-model)
@@ -212,13 +220,19 @@ packages+=(--config profile.dev.package.resourcelock-model.opt-level=3)
 part 'build: all features' cargo test --all-features "${packages[@]}" --no-run
 [ ! -e "$outputs/failed" ] || finish
 keep 'all features'
-find "${CARGO_TARGET_DIR:-target}/debug/examples" -maxdepth 1 -type f -executable ! -name '*-*' \
-    -exec cp -t "$(kept 'all features')/examples" {} +
+for program in 'all features' default; do
+    find "${CARGO_TARGET_DIR:-target}/debug/examples" -maxdepth 1 -type f -executable ! -name '*-*' \
+        -exec cp -t "$(kept "$program")/examples" {} +
+done
 RESOURCELOCK_TEST_PROGRAM=$(kept 'all features')/resourcelock
 export RESOURCELOCK_TEST_PROGRAM
 
-# Lanes that run at once, since many tests wait most of the time.
-locks_of_this_machine() { all 'locks of this machine' local --test-threads 6; }
+# Lanes that run at once, since many tests mostly wait. Those with a server come first: a lease expires, however busy the
+# machine is.
+locks_of_this_machine() {
+    renice --priority 10 --pid "$BASHPID" >/dev/null 2>&1 || true # or it is there already
+    alone default '' local --test-threads 8
+}
 engines() { all 'engines' engines --test-threads 8; }
 all_else() {
     local program
@@ -226,9 +240,14 @@ all_else() {
         part "unit tests: ${program##*/}" "$program" --test-threads 4
     done
     all 'every engine' conformance
-    alone 'etcd alone' etcd 'program_local program_etcd deadlocks::local deadlocks::etcd' engines engine_etcd_cli --test-threads 8
-    alone 'PostgreSQL alone' postgres 'program_local program_postgres deadlocks::local deadlocks::postgres' engines engine_postgres:: tls_that_is_not_there --test-threads 8
-    alone 'default' '' 'program_local deadlocks::local' local cli_ run_status bad_input
+    # Each does what an engine must, with the engines that are built in; what is not built in is refused.
+    alone 'etcd alone' etcd conformance program_local program_etcd deadlocks::local deadlocks::etcd
+    alone 'etcd alone' etcd engines engine_etcd_cli --test-threads 8
+    alone 'PostgreSQL alone' postgres conformance program_local program_postgres deadlocks::local deadlocks::postgres
+    alone 'PostgreSQL alone' postgres engines engine_postgres:: tls_that_is_not_there --test-threads 8
+    alone 'default' '' conformance program_local deadlocks::local
+    # With this machine's C library: what the program does with processes and signals.
+    all 'all features: local' local --test-threads 6 cli_ run_status run_signals crash_ bad_input trust_t11 no_proc limits
     all 'storms' isolated
 }
 # On the CPU time that the others leave over.
@@ -245,5 +264,8 @@ for lane in locks_of_this_machine engines all_else what_only_computes; do
     lanes+=("$!")
 done
 set +m
-wait
+for lane in "${lanes[@]}"; do
+    # What fails in it is noted there.
+    wait "$lane" || part 'a lane that ended early' sh -c 'echo "error: not all of its tests have run"; exit 1'
+done
 finish

@@ -12,10 +12,10 @@
 //!   one line and status 125.
 
 use crate::exec;
-use crate::exec::sys::{bus_error, command_line, streams};
+use crate::exec::sys::{bus_error, command_line, memory, streams};
 use crate::exit::Exit;
 use resourcelock::engines::passwords_in;
-use resourcelock::system::printable;
+use resourcelock::system::{keep_mask, printable};
 use std::ffi::{OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
@@ -36,12 +36,15 @@ fn prefix() -> &'static str {
 /// Runs `program` with the command line, which begins with the program's own name, and ends the process as it says.
 #[cfg_attr(test, allow(dead_code))] // the test harness brings a `main` of its own
 pub fn enter(program: fn(Vec<OsString>) -> Exit) -> ! {
+    memory::outlive_forks();
     let words = take_words();
     streams::occupy_closed();
     exec::ignore_file_limit();
-    bus_error::exit_after(report_bus_error, Exit::Failed.status());
-    // If that fails, the lines above are what happens.
-    let _ = resourcelock::survive_truncation();
+    keep_mask(|| {
+        bus_error::exit_after(report_bus_error, Exit::Failed.status());
+        // If that fails, the line above is what happens.
+        let _ = resourcelock::survive_truncation();
+    });
     let status = unless_panicking(|| match program(words) {
         Exit::Signal(signal) => exec::die_of(signal),
         exit => exit.status().into(),

@@ -5,6 +5,14 @@ use crate::figures::{Call, Report};
 use crate::programs::{Installed, find, output};
 use std::process::Command;
 
+/// Calls that do the same, of which one C library makes the one and another one the other.
+const SAME: &[(&str, &str)] = &[
+    ("open(", "openat("),
+    ("stat(", "newfstatat("),
+    ("lstat(", "newfstatat("),
+    ("fstat(", "newfstatat(AT_EMPTY_PATH, "),
+];
+
 /// What a call looks like (each of these words is in its line, NAME stands for the lock's), and why it is made. The first
 /// one that fits counts.
 const REASONS: &[(&[&str], &str)] = &[
@@ -39,6 +47,14 @@ const REASONS: &[(&[&str], &str)] = &[
         "a file of the lock that somebody truncates is a lost lock, not a death",
     ),
     (
+        &["rt_sigprocmask(SIG_BLOCK, []"],
+        "what the caller has blocked: the command gets that",
+    ),
+    (
+        &["rt_sigprocmask(SIG_UNBLOCK, [RT_1"],
+        "the C library: signals that it keeps for itself",
+    ),
+    (
         &["rt_sigprocmask(SIG_BLOCK, [PIPE"],
         "signals that come early are kept for the command",
     ),
@@ -54,7 +70,10 @@ const REASONS: &[(&[&str], &str)] = &[
         &["rt_sigprocmask(SIG_BLOCK, [HUP"],
         "from now on signals are accepted one at a time, for the command",
     ),
-    (&["rt_sigprocmask(SIG_SETMASK"], "the command gets the caller's mask"),
+    (
+        &["rt_sigprocmask(SIG_SETMASK"],
+        "what the caller has blocked is blocked again, for the command",
+    ),
     (&["geteuid("], "whose files are trusted"),
     (
         &["openat(", "/sem.NAME", "O_RDWR"],
@@ -92,6 +111,18 @@ const REASONS: &[(&[&str], &str)] = &[
         "the namespaces that PIDs and times mean something in, recorded with the hold",
     ),
     (
+        &["ioctl(", "PIDFD_GET_"],
+        "the namespaces that PIDs and times mean something in, recorded with the hold",
+    ),
+    (
+        &["ioctl(", "0xff"],
+        "the namespaces that PIDs and times mean something in, recorded with the hold",
+    ),
+    (
+        &["mmap(", "MAP_FIXED", "PROT_NONE"],
+        "the C library: memory for the first allocations",
+    ),
+    (
         &["mmap(", "PROT_NONE"],
         "a mapping that a forked child does not have: tells it that it is a child",
     ),
@@ -104,6 +135,10 @@ const REASONS: &[(&[&str], &str)] = &[
     (&["munmap("], "memory"),
     (
         &["fallocate("],
+        "each page of what is mapped exists: else a full /dev/shm would be SIGBUS",
+    ),
+    (
+        &["madvise(", "POPULATE"],
         "each page of what is mapped exists: else a full /dev/shm would be SIGBUS",
     ),
     (&["getpid("], "am I still the process that opened this, not its child?"),
@@ -129,6 +164,10 @@ const REASONS: &[(&[&str], &str)] = &[
         "the standard library, before it closes a descriptor",
     ),
     (
+        &["fcntl(", "F_SETFD"],
+        "the C library: not inherited by the command, on the oldest kernels either",
+    ),
+    (
         &["close("],
         "not needed any more; the last one releases the command's beacon",
     ),
@@ -138,12 +177,14 @@ const REASONS: &[(&[&str], &str)] = &[
     ),
     (&["clone3("], "the child"),
     (&["clone("], "the child"),
+    (&["pidfd_open(OWN"], "this process, whose namespaces are asked for"),
     (
         &["pidfd_open("],
         "the command is recorded as what keeps the lock: the same process, not a later one with its PID",
     ),
     (&["readlink", "/proc/self\""], "are PIDs in /proc ours?"),
-    (&["statx(", "/proc"], "is there a /proc?"),
+    (&["statx(", "/proc\""], "is there a /proc?"),
+    (&["newfstatat(", "/proc\""], "is there a /proc?"),
     (
         &["openat(", "/proc/"],
         "when the command was started, and what its number is in other namespaces",
@@ -158,6 +199,10 @@ const REASONS: &[(&[&str], &str)] = &[
     ),
     (&["wait4("], "has the command ended, and how?"),
     (&["waitid("], "has the command ended, and how?"),
+    (
+        &["rt_sigpending("],
+        "what the terminal sent before the command was there is passed on to it",
+    ),
     (&["rt_sigtimedwait("], "sleeps until the command ends or a signal comes"),
     (&["futex("], "a thread waits for another"),
     (&["uname("], "the machine's name, for the note"),
@@ -165,9 +210,15 @@ const REASONS: &[(&[&str], &str)] = &[
     (&["exit_group("], "the end, with the command's status"),
 ];
 
-/// True if the call is what is described.
-fn fits(call: &str, words: &[&str]) -> bool {
-    words.iter().all(|word| call.contains(word))
+/// Why the call is made.
+fn reason(call: &str) -> Option<&'static str> {
+    let same = SAME
+        .iter()
+        .find_map(|(name, usual)| Some(format!("{usual}{}", call.strip_prefix(name)?)));
+    let call = same.as_deref().unwrap_or(call);
+    let fits = |words: &[&str]| words.iter().all(|word| call.contains(word));
+    let found = REASONS.iter().find(|(words, _)| fits(words));
+    found.map(|(_, reason)| *reason)
 }
 
 /// A line without what changes from run to run.
@@ -220,10 +271,8 @@ pub fn measure(place: &Place, report: &mut Report) {
         }
         executed |= by_child && call.starts_with("execve(");
         let shown = plain(call, name);
-        let reason = REASONS
-            .iter()
-            .find(|(words, _)| fits(&call.replace(name, "NAME"), words))
-            .map(|(_, reason)| *reason);
+        let own = format!("pidfd_open({first},");
+        let reason = reason(&call.replace(name, "NAME").replace(&own, "pidfd_open(OWN,"));
         match report.calls.iter_mut().find(|known| known.shown == shown) {
             Some(known) => known.times += 1,
             None => report.calls.push(Call {

@@ -4,7 +4,7 @@
 use resourcelock::{GetOptions, ResourceLock, UngetOptions, Wait};
 use std::ffi::{CString, c_int};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -99,6 +99,16 @@ impl Drop for Place {
             libc::sem_unlink(posix_name(&self.name).as_ptr());
             libc::semctl(self.semaphores, 0, libc::IPC_RMID);
         }
+    }
+}
+
+/// A descriptor that can be read when this process has ended.
+pub fn end_of(pid: u32) -> OwnedFd {
+    // SAFETY: no memory is involved; the descriptor is new.
+    unsafe {
+        let descriptor = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(descriptor >= 0, "{}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(descriptor as c_int)
     }
 }
 

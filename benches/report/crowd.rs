@@ -118,6 +118,7 @@ pub fn measure(place: &Place, report: &mut Report) {
     report.pictures.push(Picture {
         file: "benchmarks-waiters",
         caption: "Waiters on one lock: from one grant to the next, and the CPU time of all of them while they sleep",
+        note: None,
         diagrams: vec![
             diagram("hand-over", "µs", passed),
             diagram("CPU time asleep, of one CPU", "%", slept),

@@ -3,7 +3,7 @@
 
 use crate::contenders::Place;
 use crate::engine_common::etcd::Etcd;
-use crate::engine_common::postgres::Postgres;
+use crate::engine_common::postgres::{Postgres, psql};
 use crate::figures::{Report, Target};
 use crate::programs::wait_until;
 use resourcelock::engines::{self, Engine};
@@ -25,18 +25,25 @@ pub fn measure(place: &Place, report: &mut Report) {
     let (etcd_url, postgres_url) = (etcd.url(), postgres.url());
     let name = LockName::new(place.name.clone()).expect("a name");
     let file = place.file.to_string_lossy();
+    let program = std::env::var("RESOURCELOCK_BENCH_ENGINES");
+    let program = &*program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_resourcelock").to_owned());
     let ours = |url: &str| -> Under<'_> {
         let url = url.to_owned();
         let name = name.as_str();
         Box::new(move |words| {
             let lock = ["--backend", &url, name, "run", "--"];
-            command(env!("CARGO_BIN_EXE_resourcelock"), &[&lock, words].concat())
+            command(program, &[&lock, words].concat())
         })
     };
     let flock: Under<'_> = Box::new(|words| command("flock", &[&[&*file], words].concat()));
     let etcdctl: Under<'_> = Box::new(|words| etcd.etcdctl(&[&["lock", name.as_str(), "--"], words].concat()));
-    let cases = [flock, etcdctl, ours(&etcd_url), ours(&postgres_url)];
-    let mut times = [const { Vec::new() }; 4];
+    let client: Under<'_> = Box::new(|_| {
+        let mut psql = psql();
+        psql.args(["-X", "-q", "-c", "SELECT pg_advisory_lock(1)", &postgres_url]);
+        psql
+    });
+    let cases = [flock, etcdctl, ours(&etcd_url), ours(&postgres_url), client];
+    let mut times = [const { Vec::new() }; 5];
     let rounds = report.times(200);
     for round in 0..rounds + rounds / 10 {
         for (under, times) in cases.iter().zip(&mut times) {
@@ -51,7 +58,7 @@ pub fn measure(place: &Place, report: &mut Report) {
             }
         }
     }
-    let [by_flock, by_etcdctl, by_etcd, by_postgres] = &times;
+    let [by_flock, by_etcdctl, by_etcd, by_postgres, by_psql] = &times;
     report.compare(
         "run -- true on etcd",
         "ms",
@@ -71,6 +78,13 @@ pub fn measure(place: &Place, report: &mut Report) {
         "ms",
         by_etcd,
         ("flock(1) locally", by_flock),
+        Target::None,
+    );
+    report.compare(
+        "run -- true on PostgreSQL",
+        "ms",
+        by_postgres,
+        ("psql, which only asks for an advisory lock", by_psql),
         Target::None,
     );
     for (what, url) in [("etcd", &etcd_url), ("PostgreSQL", &postgres_url)] {

@@ -103,6 +103,8 @@ pub struct Picture {
     /// The file's name, without `.svg`.
     pub file: &'static str,
     pub caption: &'static str,
+    /// What in it needs a word.
+    pub note: Option<&'static str>,
     pub diagrams: Vec<Diagram>,
 }
 

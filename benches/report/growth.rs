@@ -79,6 +79,7 @@ pub fn measure(place: &Place, report: &mut Report) {
     report.pictures.push(Picture {
         file: "benchmarks-locks",
         caption: "Idle locks on one machine: time of `list` and of one TAB, and what they occupy in /dev/shm",
+        note: None,
         diagrams: vec![
             diagram("time", "ms", vec![line("list", list), line("one TAB", tab)]),
             diagram("memory", "KiB", vec![line("/dev/shm", memory)]),

@@ -57,6 +57,7 @@ pub fn facts() -> Vec<(&'static str, String)> {
         ),
         ("compiler", output(&["rustc", "--version"])),
         ("C library", first_line(output(&["ldd", "--version"]))),
+        ("the program", linked_with()),
         (
             "programs",
             joined(&[
@@ -87,6 +88,17 @@ pub fn facts() -> Vec<(&'static str, String)> {
             ]),
         ),
     ]
+}
+
+/// Which program was measured.
+fn linked_with() -> String {
+    let both = std::env::var_os("RESOURCELOCK_BENCH_FROM_SOURCE").is_some();
+    let text = if both {
+        "as it is handed out, linked with musl; where it says so, built from source, with the C library above"
+    } else {
+        "built from source, with the C library above"
+    };
+    text.to_owned()
 }
 
 /// The processor's name.

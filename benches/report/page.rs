@@ -3,6 +3,7 @@
 use crate::curve;
 use crate::figures::{Report, Row, Target, shown};
 use crate::machine;
+use crate::missed;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -56,6 +57,10 @@ pub fn write(report: &Report, root: &Path) {
         aimed.len()
     );
     table(&mut page, &aimed);
+    let reasons = missed::reasons(&aimed);
+    if !reasons.is_empty() {
+        let _ = write!(page, "Why some are missed:\n\n{}\n\n", reasons.join("\n"));
+    }
     page.push_str("## Beside other peers\n\n");
     table(&mut page, &others);
     if !report.left_out.is_empty() {
@@ -70,12 +75,11 @@ pub fn write(report: &Report, root: &Path) {
     for picture in &report.pictures {
         let _ = write!(
             page,
-            "{}.\n\n![{}]({}.svg)\n\n",
-            picture.caption, picture.caption, picture.file
-        );
-        save(
-            &root.join("docs").join(format!("{}.svg", picture.file)),
-            &curve::svg(picture),
+            "{}.{}\n\n![{}]({}.svg)\n\n",
+            picture.caption,
+            picture.note.map_or_else(String::new, |note| format!(" {note}")),
+            picture.caption,
+            picture.file
         );
     }
     calls(&mut page, report);
@@ -93,6 +97,13 @@ pub fn write(report: &Report, root: &Path) {
             ""
         }
     );
+    // Last: until here, the checkout is as it was built.
+    for picture in &report.pictures {
+        save(
+            &root.join("docs").join(format!("{}.svg", picture.file)),
+            &curve::svg(picture),
+        );
+    }
     save(&root.join("docs/benchmarks.md"), &page);
 }
 

@@ -1,7 +1,9 @@
 //! Programs that are started: ours, and the peers on the PATH.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// A copy of the program with the default features, as an installation would make; removed on drop. What the linker has
@@ -13,11 +15,22 @@ pub struct Installed {
 
 impl Installed {
     pub fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("bench-program-{}.d", std::process::id()));
+        Self::copy(&built())
+    }
+
+    /// The program that `cargo install` makes, if that is another one.
+    pub fn from_source() -> Option<Self> {
+        std::env::var_os("RESOURCELOCK_BENCH_FROM_SOURCE").map(|program| Self::copy(program.as_ref()))
+    }
+
+    fn copy(program: &Path) -> Self {
+        static COPIES: AtomicU32 = AtomicU32::new(0);
+        let copy = COPIES.fetch_add(1, Relaxed);
+        let folder = std::env::temp_dir().join(format!("bench-program-{}-{copy}.d", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder can be made");
+        let bytes = std::fs::read(program).expect("the program can be read");
         let program = folder.join("resourcelock");
         // Written as dpkg(1) does: copy_file_range(2), which std's copy uses, leaves single pages as well.
-        let bytes = std::fs::read(built()).expect("the program can be read");
         std::fs::write(&program, bytes).expect("the program can be copied");
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, executable).expect("it is ours");

@@ -5,6 +5,9 @@ use crate::figures::{Report, Target};
 use crate::programs::{Installed, command, find};
 use std::time::Instant;
 
+/// As `cargo install` makes it.
+const FROM_SOURCE: &str = "the same, from source (glibc)";
+
 /// One of the programs compared.
 struct Case {
     shown: &'static str,
@@ -97,6 +100,11 @@ pub fn measure(place: &Place, report: &mut Report) {
             .collect();
         cases.push(Case::new(shown, &[&[&*program], &*words].concat(), 0));
     }
+    let from_source = Installed::from_source();
+    if let Some(from_source) = &from_source {
+        let words = [&*from_source.program, name, "run", "--", command];
+        cases.push(Case::new(FROM_SOURCE, &words, 0));
+    }
     let rounds = report.times(1600);
     for round in 0..rounds + rounds / 10 {
         for case in &mut cases {
@@ -116,7 +124,8 @@ pub fn measure(place: &Place, report: &mut Report) {
     }
     for peer in &cases[6..] {
         // What only adds a lock to its own process is compared with what does the same.
-        let ours = &cases[if peer.words.len() > 1 { 2 } else { 0 }];
+        let whole = peer.words.len() == 1 || peer.shown == FROM_SOURCE;
+        let ours = &cases[if whole { 0 } else { 2 }];
         report.compare(ours.shown, "µs", &ours.times, (peer.shown, &peer.times), Target::None);
     }
     match find("sem") {

@@ -2,9 +2,14 @@
 //! for a line, does its work, and prints its numbers on one line.
 
 use crate::contenders::{self, Contender, Kind};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use resourcelock::{GetOptions, ResourceLock, Wait};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 /// How long each holder waits before it hands over, so that the next one is asleep.
@@ -131,6 +136,7 @@ pub fn work(order: &[String]) {
         "turns" => turns(&mut *contenders::open(order[1]), number(2), [number(3), number(4)]),
         "pass" => pass(&mut *contenders::open(order[1]), number(2)),
         "once" => once(&mut *contenders::open(order[1])),
+        "told" => told(number(1) as u32),
         "crowd" => crowd(order[1], number(2)),
         "reader" => reader(order[1]),
         other => panic!("no such work: {other}"),
@@ -193,6 +199,27 @@ fn pass(lock: &mut dyn Contender, rounds: u64) {
 fn once(lock: &mut dyn Contender) {
     begin();
     lock.lock();
+    say(&monotonic().to_string());
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+/// Sleeps until a thread that waits for the end of this process wakes it, if there is one; prints when that was, and stays.
+fn told(pid: u32) {
+    let holder = (pid != 0).then(|| contenders::end_of(pid));
+    begin();
+    if let Some(holder) = holder {
+        let (waits, ended) = (std::thread::current(), Arc::new(AtomicBool::new(false)));
+        let tells = ended.clone();
+        std::thread::spawn(move || {
+            let mut watched = [PollFd::new(holder.as_fd(), PollFlags::POLLIN)];
+            poll(&mut watched, PollTimeout::NONE).expect("it can be waited for");
+            tells.store(true, Release);
+            waits.unpark();
+        });
+        while !ended.load(Acquire) {
+            std::thread::park();
+        }
+    }
     say(&monotonic().to_string());
     std::thread::sleep(Duration::from_secs(3600));
 }

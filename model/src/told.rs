@@ -3,7 +3,8 @@
 //! seconds, and without those at the beginning.
 //!
 //! A *look* is one step: it accepts an offer, and checks. If there is nothing to do, one more step has the processes watched
-//! and goes to sleep. A wake-up reaches only who sleeps; an event of a watched process waits until it is heard.
+//! and goes to sleep. A wake-up reaches only who sleeps; an event of a watched process waits until it is heard. (The program
+//! visits the table after such an event even before it checks. Here only the check decides, which is less of a help.)
 
 use crate::actor::{Mine, Phase};
 use crate::lock::protocol::queue::{Check, Place, check, depends_on, is_unchanged};

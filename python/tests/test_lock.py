@@ -96,11 +96,12 @@ class Waiting(LockCase):
         program = (
             "import sys, threading; from resourcelock import Lock\n"
             "thread = threading.Thread(target=Lock(sys.argv[1]).acquire, daemon=True); thread.start()\n"
-            "try: thread.join()\n"
+            "try: print('ready'); thread.join()\n"
             "except KeyboardInterrupt: print('interrupted')"
         )
         with Lock(self.name) as lock:
             waiter = self.child(program)
+            self.assertEqual(waiter.line(), "ready")
             self.until_waiting(lock)
             waiter.kill(signal.SIGINT)
             self.assertEqual(waiter.rest(), ("interrupted\n", 0))

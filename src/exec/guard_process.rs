@@ -25,7 +25,7 @@
 //!
 //! It asks each process to end only once (again only after a renewal), because a program may take a second TERM as an
 //! order to stop cleaning up. It stops all processes before it kills the first one: a shell whose command ends first
-//! would start the next one.
+//! would start the next one. It stops the command and its group before it looks for the rest, which takes a while.
 
 mod duty;
 mod wakeup;

@@ -5,7 +5,7 @@
 //! | SIGCHLD: the command ended | the loop ends (with `whole_tree`: when everything it left behind has ended, too) |
 //! | SIGCHLD: the command stopped | this process stops as well, so that the shell notices, if there is a terminal |
 //! | a signal that a process sent | it is passed on, unless the command or one of its descendants sent it |
-//! | a signal that the kernel sent | nothing: the terminal sends to the whole group. It is passed on if only this process got it |
+//! | a signal that the kernel sent | nothing: the terminal sends to the whole group. It is passed on if only this process got it, or before there was a command |
 //! | the limit | the signal and CONT are sent, and KILL later |
 //!
 //! All signals are blocked and accepted with sigtimedwait(2), one at a time: nothing here runs concurrently, and no
@@ -57,6 +57,8 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
         }
         program.not_run(failure)
     })?;
+    // Before anything else: what comes from now on finds the command there.
+    let early = signal::pending();
     let started = Instant::now();
     if let Some(guard) = plan.guard {
         guard.command_started(child); // nothing has been reaped yet
@@ -67,6 +69,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
         guard: plan.guard,
         accepted: signals.accepted(),
         mask: inherited.mask,
+        early,
         deaf: false,
         child,
         own_group,
@@ -156,6 +159,9 @@ struct Supervision<'a> {
     accepted: SignalSet,
     /// The caller's.
     mask: SignalSet,
+    /// Signals that came before the command was there, and have not been accepted yet. (One that came while it was being
+    /// started may have reached it, too: rather twice than never.)
+    early: SignalSet,
     /// The system does not allow accepting signals.
     deaf: bool,
     child: u32,
@@ -223,13 +229,26 @@ impl Supervision<'_> {
         }
         match signal::accept(self.accepted, timeout) {
             Ok(Some(received)) => self.deliver(&received),
-            Ok(None) => {}
+            // What was pending has been accepted, or is gone (a stop and its continuation undo each other).
+            Ok(None) => self.early = SignalSet::of(&[]),
             Err(error) => {
                 log::warn!("signals are not passed on to the command: rt_sigtimedwait(2) is refused: {error}");
+                self.pass_on_early();
                 // What is sent to this program ends it, then; the lock is kept as long as the command runs.
                 signal::set_mask(self.mask);
                 self.deaf = true;
             }
+        }
+    }
+
+    /// Sends the command what came before it was there.
+    fn pass_on_early(&self) {
+        if self.how.is_some() {
+            return;
+        }
+        let is_meant = |signal: c_int| self.early.contains(signal) && self.accepted.contains(signal);
+        for signal in (1..=64).filter(|signal| is_meant(*signal) && *signal != libc::SIGCHLD) {
+            let _ = signal::kill(self.child, signal);
         }
     }
 
@@ -307,6 +326,7 @@ impl Supervision<'_> {
         if signal == libc::SIGCHLD {
             return; // the loop reaps anyway
         }
+        let is_early = self.early.remove(signal);
         if signal == libc::SIGCONT && self.stopped {
             self.reap_children();
             if !self.stopped {
@@ -314,7 +334,7 @@ impl Supervision<'_> {
             }
         }
         if self.how.is_some() {
-            if !received.is_from_kernel() {
+            if is_early || !received.is_from_kernel() {
                 self.signal_tree(signal);
             }
         } else if received.is_from_kernel() {
@@ -322,8 +342,8 @@ impl Supervision<'_> {
             // Exceptions:
             let to_us_alone = match signal {
                 libc::SIGALRM => true, // an alarm(2) set before this program was executed
-                libc::SIGHUP | libc::SIGCONT => leads_session(),
-                _ => false,
+                libc::SIGHUP | libc::SIGCONT => is_early || leads_session(),
+                _ => is_early,
             };
             if self.own_group {
                 let _ = signal::kill_group(self.child, signal);

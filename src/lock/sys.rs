@@ -6,22 +6,29 @@ use nix::NixPath;
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::io;
-use std::ops::{Deref, Range};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) mod atomic;
 mod descriptor;
 mod fork;
 mod lease;
+mod mapping;
+mod mask;
+mod pidfd;
 mod truncation;
 mod untouched;
 
 pub(crate) use descriptor::Descriptor;
 pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
 pub(crate) use lease::is_open_for_writing;
+pub(crate) use mapping::Mapping;
+#[cfg(feature = "etcd")]
+pub(crate) use mask::spawn_scoped_without_signals;
+pub(crate) use mask::spawn_without_signals;
+pub use mask::{change_mask, keep_mask};
+pub(crate) use pidfd::{PID_NAMESPACE, TIME_NAMESPACE, namespace_of, pidfd_open, pidfd_send_signal};
 pub use truncation::survive_truncation;
 pub(crate) use untouched::UntouchedWord;
 
@@ -60,182 +67,6 @@ macro_rules! shared {
     };
 }
 pub(crate) use shared;
-
-/// A file's beginning, mapped shared and writable into this process, or a copy of it.
-pub(crate) struct Mapping<T: ?Sized> {
-    at: NonNull<T>,
-    len: usize,
-    /// True if it is a copy: of what was [renewed](Self::renew) so far, the rest is zero.
-    is_copy: bool,
-    /// Which pages that were: bit 0 for the first one, bit 63 for the 64th and all behind it.
-    renewed: AtomicU64,
-    /// Where it is looked after, in case that the file is truncated.
-    place: Option<truncation::Registered>,
-}
-
-// SAFETY: the mapping belongs to this value until it is dropped, and its content is atomics, which are Sync.
-unsafe impl<T: ?Sized + Shared> Send for Mapping<T> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized + Shared> Sync for Mapping<T> {}
-
-/// What the pages of a copy are counted in.
-const PAGE: usize = 4096;
-
-/// The bit in [`Mapping::renewed`] of a page.
-fn bit_of(page: usize) -> u64 {
-    1 << page.min(63)
-}
-
-/// Without a file: memory of this process's own, all zero.
-fn map(file: Option<BorrowedFd<'_>>, len: usize) -> io::Result<NonNull<libc::c_void>> {
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let (flags, file) = match file {
-        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
-        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
-    };
-    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file, 0) };
-    if at == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    NonNull::new(at).ok_or_else(|| io::Error::other("mapped at address 0"))
-}
-
-impl<T: Shared> Mapping<T> {
-    /// Maps one `T` at the file's beginning. The file must be at least that long, or using it is a SIGBUS, after which
-    /// (see [`survive_truncation`]) the mapping is gone.
-    pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
-        let len = size_of::<T>();
-        let at = map(Some(file), len)?.cast::<T>();
-        let place = truncation::Registered::new(at.as_ptr() as usize, len);
-        Ok(Self {
-            at,
-            len,
-            is_copy: false,
-            renewed: AtomicU64::new(0),
-            place,
-        })
-    }
-
-    /// Memory for a copy of one `T`.
-    pub(crate) fn copy() -> io::Result<Self> {
-        let len = size_of::<T>();
-        Ok(Self {
-            at: map(None, len)?.cast::<T>(),
-            len,
-            is_copy: true,
-            renewed: AtomicU64::new(0),
-            place: None,
-        })
-    }
-
-    /// The memory of a copy that is no longer used, for another one.
-    pub(crate) fn cleared(mut self) -> Self {
-        debug_assert!(self.is_copy);
-        let renewed = std::mem::take(self.renewed.get_mut());
-        for (page, start) in (0..self.len).step_by(PAGE).enumerate() {
-            if renewed & bit_of(page) != 0 {
-                let len = PAGE.min(self.len - start);
-                // SAFETY: a part of a copy, for only these are renewed: memory that is this value's own, to which there are
-                // no references, since it has been moved here. `T` consists of atomics, so that zero is a value.
-                unsafe { self.at.as_ptr().cast::<u8>().add(start).write_bytes(0, len) };
-            }
-        }
-        self
-    }
-
-    /// Has a part of a copy show what stands in the file now. Counts only if the descriptor is found to be
-    /// [ours](Descriptor::is_ours) afterwards. In a mapping, which shows it anyway: does nothing.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has become too short ([`io::ErrorKind::UnexpectedEof`]).
-    pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P, file: &Descriptor) -> io::Result<()> {
-        if !self.is_copy {
-            return Ok(());
-        }
-        let (start, len) = ((&raw const *part).cast::<u8>(), size_of_val(part));
-        let from = (start as usize).wrapping_sub(self.at.as_ptr() as usize);
-        self.renew_bytes(from..from.saturating_add(len), file)
-    }
-
-    /// The same of these bytes.
-    pub(crate) fn renew_bytes(&self, bytes: Range<usize>, file: &Descriptor) -> io::Result<()> {
-        if !self.is_copy {
-            return Ok(());
-        }
-        if bytes.end > self.len {
-            return Err(io::ErrorKind::InvalidInput.into()); // a part of something else
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let pages = bytes.start / PAGE..=(bytes.end - 1) / PAGE;
-        self.renewed
-            .fetch_or(pages.map(bit_of).fold(0, std::ops::BitOr::bitor), Ordering::Relaxed);
-        let (from, len) = (bytes.start, bytes.len());
-        // SAFETY: the bytes lie in this memory, which is this value's own until it is dropped; `T` consists of atomics, so
-        // that any content is valid and changes are defined, although there are references to it.
-        let read = unsafe {
-            let into = self.at.as_ptr().cast::<libc::c_void>().add(from);
-            libc::pread(file.raw(), into, len, from as libc::off_t)
-        };
-        match usize::try_from(read) {
-            Ok(read) if read == len => Ok(()),
-            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(_) => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
-impl Mapping<[AtomicU8]> {
-    /// Maps `len` (more than 0) bytes.
-    pub(crate) fn bytes(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        let at = map(Some(file), len)?.cast::<AtomicU8>();
-        Ok(Self {
-            at: NonNull::slice_from_raw_parts(at, len),
-            len,
-            is_copy: false,
-            renewed: AtomicU64::new(0),
-            place: truncation::Registered::new(at.as_ptr() as usize, len),
-        })
-    }
-}
-
-impl<T: ?Sized> Deref for Mapping<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: mapped page-aligned for `len` bytes until drop; `T: Shared`, which the constructors require, makes
-        // any content valid and concurrent changes by other processes defined.
-        unsafe { self.at.as_ref() }
-    }
-}
-
-impl<T: ?Sized> Mapping<T> {
-    /// True if the file was truncated, and this is anonymous memory now.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.place.as_ref().is_some_and(truncation::Registered::is_gone)
-    }
-}
-
-impl<T: Shared> Mapping<T> {
-    /// Has the pages with these bytes ready: a later access, whose value this is not about, does not have to wait for the
-    /// kernel.
-    pub(crate) fn touch(&self, bytes: &Range<u64>) {
-        let [start, end] = [bytes.start, bytes.end].map(|at| usize::try_from(at).unwrap_or(self.len).min(self.len));
-        for at in (start..end).step_by(PAGE) {
-            // SAFETY: within the mapping; `T` consists of atomics, so that a byte of it can be read at any time.
-            unsafe { self.at.as_ptr().cast::<u8>().add(at).read_volatile() };
-        }
-    }
-}
-
-impl<T: ?Sized> Drop for Mapping<T> {
-    fn drop(&mut self) {
-        self.place = None;
-        // SAFETY: our own mapping; no reference to it outlives this value.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
-    }
-}
 
 /// The low half of a 64-bit word: where a futex on the value of glibc's semaphore sleeps (little-endian).
 fn low_half(word: &AtomicU64) -> *const u32 {
@@ -369,9 +200,9 @@ fn lose_truncated(on: &[Watched<'_>]) {
     }
 }
 
-/// Wakes up to `n` sleepers. Async-signal-safe.
-pub(crate) fn futex_wake(word: &AtomicU32, n: i32) {
-    wake_at(word.as_ptr().cast_const(), n);
+/// Wakes up to `n` sleepers: true = there was one. Async-signal-safe.
+pub(crate) fn futex_wake(word: &AtomicU32, n: i32) -> bool {
+    wake_at(word.as_ptr().cast_const(), n)
 }
 
 /// Wakes up to `n` sleepers on a semaphore.
@@ -379,9 +210,10 @@ pub(crate) fn futex_wake_low(word: &AtomicU64, n: i32) {
     wake_at(low_half(word), n);
 }
 
-fn wake_at(address: *const u32, n: i32) {
+fn wake_at(address: *const u32, n: i32) -> bool {
     // SAFETY: FUTEX_WAKE does not access the memory.
-    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, n) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, n) };
+    woken > 0
 }
 
 fn timespec(ns: u64) -> libc::timespec {
@@ -435,29 +267,6 @@ pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> nix::Result<()> {
     Errno::result(from.with_nix_path(|from| to.with_nix_path(|to| call(from, to)))??).map(drop)
 }
 
-/// A descriptor that refers to process `pid` itself, not to whatever bears its number later (pidfd_open(2)).
-pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is passed.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor (close-on-exec, as the kernel makes all pidfds) that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Sends a signal to the process that a descriptor refers to (pidfd_send_signal(2)).
-pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: no memory is passed; without a siginfo it does the same as kill(2).
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Has a program that `command` starts killed when the thread that has started it ends.
 #[cfg(feature = "remote")]
 pub(crate) fn ends_with_its_maker(command: &mut std::process::Command) {
@@ -487,7 +296,8 @@ pub(crate) fn own(fd: i32) -> OwnedFd {
 /// Has the kernel probe a TCP connection on which nothing has arrived for `idle` seconds, every `interval` seconds, and
 /// end it after `count` probes without an answer. If that is not possible, the connection works all the same.
 #[cfg(feature = "postgres")]
-pub(crate) fn keep_alive(socket: BorrowedFd<'_>, idle: i32, interval: i32, count: i32) {
+pub(crate) fn keep_alive(socket: std::os::fd::BorrowedFd<'_>, idle: i32, interval: i32, count: i32) {
+    use std::os::fd::AsRawFd;
     for (level, option, value) in [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle),
@@ -526,35 +336,18 @@ mod tests {
         assert_eq!(words.map(u64::to_ne_bytes).as_flattened(), NEW_SEMAPHORE);
     }
 
-    /// What a copy showed is not seen in the next one.
     #[test]
-    fn the_memory_of_a_copy_is_cleared() {
-        type Content = [AtomicU8; 70 * PAGE + 8];
-        let file = nix::sys::memfd::memfd_create("copied", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
-        assert_eq!(nix::unistd::write(&file, &[1; 70 * PAGE]), Ok(70 * PAGE));
-        let file = Descriptor::new(file).unwrap();
-        let mut copy = Mapping::<Content>::copy().unwrap();
-        let shown = |copy: &Mapping<Content>| copy.iter().map(|byte| usize::from(byte.load(Ordering::Relaxed))).sum();
-        for (bytes, read) in [
-            (0..1, 1),
-            (PAGE - 1..PAGE + 1, 2),
-            (62 * PAGE + 5..66 * PAGE, 4 * PAGE - 5),
-            (0..70 * PAGE, 70 * PAGE),
-            (5..5, 0),
-        ] {
-            copy.renew_bytes(bytes, &file).unwrap();
-            assert_eq!(read, shown(&copy));
-            copy = copy.cleared();
-            assert_eq!(0, shown(&copy));
-        }
-        let short = copy.renew_bytes(69 * PAGE..70 * PAGE + 8, &file).unwrap_err();
-        assert_eq!((short.kind(), shown(&copy)), (io::ErrorKind::UnexpectedEof, PAGE));
-        assert_eq!(shown(&copy.cleared()), 0);
-        let copy = Mapping::<Content>::copy().unwrap();
-        for bytes in [0..70 * PAGE + 9, usize::MAX - 1..usize::MAX] {
-            let error = copy.renew_bytes(bytes, &file).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        }
+    fn a_wake_up_tells_whether_anybody_slept() {
+        let word = AtomicU32::new(0);
+        assert!(!futex_wake(&word, 1));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| futex_wait(&[Watched::Word(&word, 0)], u64::MAX / 2));
+            while !futex_wake(&word, 1) {
+                std::thread::yield_now();
+            }
+            sleeper.join().unwrap();
+        });
+        assert!(!futex_wake(&word, 1));
     }
 
     #[test]

@@ -9,11 +9,12 @@ mod escape;
 mod getent;
 pub(crate) mod ids;
 mod machine;
+pub(crate) mod namespaces;
 mod own_proc;
 mod pidfd;
 mod proc_stat;
 
-pub use super::sys::boottime;
+pub use super::sys::{boottime, change_mask, keep_mask};
 pub use accounts::{group_name, group_number, user_name, user_names, user_number};
 pub(crate) use accounts::{is_member, primary_group};
 pub use escape::{disturbs, printable, printable_bytes};

@@ -1,4 +1,5 @@
-/* Runs a command for which the kernel refuses one system call, as a sandbox does.
+/* Runs a command for which the kernel refuses one system call, as a sandbox does; with ERRNO 0, the call does nothing
+ * and succeeds.
  *
  *     deny NUMBER ERRNO MASK ARGUMENT VALUE COMMAND...
  *
@@ -31,6 +32,7 @@ int main(int argc, char **argv) {
         perror("deny");
         return 97;
     }
-    execv(argv[6], argv + 6);
+    execvp(argv[6], argv + 6);
+    perror(argv[6]);
     return 98;
 }

@@ -2,6 +2,7 @@
 //! it runs once more there: as root, in a mount namespace.
 
 use super::lock::binary;
+use super::once_more;
 use super::patience;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -95,17 +96,8 @@ impl Machine {
         }
         let thread = std::thread::current();
         let test = thread.name().expect("a test's thread has its name");
-        let output = command
-            .args(["unshare", "--mount", "sh", "-c", SETUP, "sh"])
-            .arg(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture"])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\n\n", "\n");
-        let (printed, said) = (text(&output.stdout), text(&output.stderr));
-        let passed = output.status.success() && printed.contains("1 passed");
-        assert!(passed, "{}: {said}{printed}", output.status);
+        command.args(["unshare", "--mount", "sh", "-c", SETUP, "sh"]);
+        once_more(command, test);
     }
 
     /// A folder that everybody may enter, and only root may write.

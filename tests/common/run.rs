@@ -6,6 +6,8 @@ use nix::unistd::Pid;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+pub use super::launched::{behind, same_variables};
+
 /// Prints `up WRAPPER-PID OWN-PID`, then `got NAME` for each signal it traps, and echoes each line it is sent. Exits
 /// with status 9 at the end of its input.
 pub const LISTENER: &str = r#"
@@ -117,6 +119,14 @@ pub fn lives(pid: u32) -> bool {
     process_state(pid).is_some_and(|state| state != 'Z')
 }
 
+/// True if `signal` is in this set of a process, as /proc names it: SigBlk, SigCgt, ShdPnd.
+pub fn has_signal(pid: u32, set: &str, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut lines = status.lines();
+    let set = lines.find_map(|line| line.strip_prefix(set)?.strip_prefix(":\t"));
+    set.is_some_and(|set| u64::from_str_radix(set, 16).expect("hexadecimal") & 1 << (signal - 1) != 0)
+}
+
 /// A command that holds the lock until told to exit.
 pub fn hold(lock: &TestLock, options: &[&str]) -> Running {
     Running::listener(lock, options)
@@ -146,23 +156,4 @@ pub fn stdout(output: &Output) -> String {
 /// What a program has said on standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Runs `command` by way of a launcher.
-pub fn behind(launcher: &[&str], command: &Command) -> Command {
-    let mut launched = Command::new(launcher[0]);
-    launched.args(&launcher[1..]);
-    launched.arg(command.get_program()).args(command.get_args());
-    same_variables(&mut launched, command);
-    launched
-}
-
-/// Gives a command the environment variables that another one was given.
-pub fn same_variables(command: &mut Command, other: &Command) {
-    for (name, value) in other.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
 }

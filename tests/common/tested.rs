@@ -35,7 +35,8 @@ pub fn target() -> PathBuf {
         .to_owned()
 }
 
-/// True if the tested program was built with this feature, or linked with the C library `musl`. Those of another program are in RESOURCELOCK_TEST_FEATURES.
+/// True if the tested program was built with this feature, or the examples beside it are linked with the C library `musl`.
+/// Those of another program are in RESOURCELOCK_TEST_FEATURES.
 pub fn has(feature: &str) -> bool {
     if let Ok(features) = std::env::var("RESOURCELOCK_TEST_FEATURES") {
         return features.split(',').any(|one| one == feature);

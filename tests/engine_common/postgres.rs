@@ -189,6 +189,12 @@ impl Postgres {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The same by way of its local socket.
+    pub fn local_url_as(&self, user: &str, database: &str) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres:///{database}?host={folder}&port={}&user={user}", self.port)
+    }
+
     /// `psql` as the user postgres.
     pub fn psql(&self, database: &str, words: &[&str]) -> Command {
         let mut psql = psql();

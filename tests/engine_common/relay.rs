@@ -23,6 +23,8 @@ struct State {
     rules: Vec<Rule>,
     swallowed: bool,
     held: bool,
+    /// Requests for the second path wait until one for the first has been answered.
+    order: Option<(&'static str, &'static str)>,
     /// The paths requested, in order, each with the client's end of the connection.
     seen: Vec<(String, TcpStream)>,
 }
@@ -116,6 +118,12 @@ impl Relay {
         });
     }
 
+    /// Passes on requests for the path `second` only once the server has answered one for `first`, or
+    /// [`let_go`](Self::let_go) is called.
+    pub fn put_in_order(&self, first: &'static str, second: &'static str) {
+        self.orders.state.lock().expect("no panic").order = Some((first, second));
+    }
+
     /// The next request for `path` is held back until [`let_go`](Self::let_go).
     pub fn hold(&self, path: &'static str) {
         let (skip, once, fate) = (0, true, Fate::Hold);
@@ -139,16 +147,20 @@ impl Relay {
         let mut state = self.orders.state.lock().expect("no panic");
         state.rules.retain(|rule| rule.fate != Fate::Hold);
         state.held = false;
+        state.order = None;
         drop(state);
         self.orders.changed.notify_all();
     }
 
     /// Waits until `path` has been requested `count` times.
     pub fn wait_seen(&self, path: &str, count: usize) {
-        wait_until("it has been requested", || {
-            let state = self.orders.state.lock().expect("no panic");
-            state.seen.iter().filter(|(seen, _)| seen == path).count() >= count
-        });
+        wait_until("it has been requested", || self.times_seen(path) >= count);
+    }
+
+    /// How often `path` has been requested.
+    pub fn times_seen(&self, path: &str) -> usize {
+        let state = self.orders.state.lock().expect("no panic");
+        state.seen.iter().filter(|(seen, _)| seen == path).count()
     }
 
     /// Closes the connections on which `path` was requested.
@@ -162,8 +174,10 @@ impl Relay {
 
 fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
     let swallow = Arc::new(Mutex::new(false));
+    let last = Arc::new(Mutex::new(String::new()));
     let copy = |stream: &TcpStream| stream.try_clone().expect("a copy");
     let ends = || [copy(client), copy(upstream)];
+    let (answers, asked) = (orders.clone(), last.clone());
     let ([mut from, mut to], orders, fate) = (ends(), orders.clone(), swallow.clone());
     let (back, asking) = (ends(), copy(client));
     thread::spawn(move || {
@@ -174,6 +188,10 @@ fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
             };
             let mut state = orders.state.lock().expect("no panic");
             state.seen.push((path.to_owned(), copy(&asking)));
+            path.clone_into(&mut asked.lock().expect("no panic"));
+            let is_second = |state: &State| state.order.is_some_and(|(_, second)| second == path);
+            let going = orders.changed.wait_while(state, |state| is_second(state));
+            let mut state = going.expect("no panic");
             let swallowed = state.happens(path, Fate::Swallow);
             if state.happens(path, Fate::Hold) {
                 state.held = true;
@@ -188,7 +206,17 @@ fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
         });
     });
     let [mut to, mut from] = back;
-    thread::spawn(move || pump(&mut from, &mut to, |_| !*swallow.lock().expect("no panic")));
+    thread::spawn(move || {
+        pump(&mut from, &mut to, |_| {
+            let path = last.lock().expect("no panic").clone();
+            let mut state = answers.state.lock().expect("no panic");
+            if state.order.is_some_and(|(first, _)| first == path) {
+                state.order = None;
+                answers.changed.notify_all();
+            }
+            !*swallow.lock().expect("no panic")
+        });
+    });
 }
 
 /// Relays whatever `passes` until one side closes.

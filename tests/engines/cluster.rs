@@ -2,7 +2,7 @@
 // Every test program compiles this module and uses only part of it.
 #![allow(dead_code)]
 
-use crate::engine_common::{Process, wait_until};
+use crate::engine_common::{Process, wait_until, without_disk};
 use crate::island::{Island, NAMES, address};
 use std::path::PathBuf;
 use std::process::Command;
@@ -46,7 +46,7 @@ impl Cluster {
             command.env("ETCD_LOG_LEVEL", "error").env("ETCD_LOGGER", "zap");
             command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
             let log = folder.path().join(format!("{}.log", NAMES[i]));
-            Process::start(&mut island.hosts[i].enter(&command), &log)
+            Process::start(&mut island.hosts[i].enter(&without_disk(&command)), &log)
         };
         let cluster = Self {
             _servers: (0..3).map(start).collect(),

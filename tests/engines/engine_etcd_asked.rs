@@ -89,6 +89,7 @@ fn while_it_keeps_the_lock() {
 fn while_it_leaves_the_lock_taken() {
     let etcd = Etcd::shared(Version::System);
     let (relay, journal) = by_relay(etcd, "leaves");
+    relay.put_in_order("lease/grant", "kv/txn");
     // The request is in the queue; the one that would leave the lock taken gets no answer.
     relay.hold_all_after("kv/txn", 1);
     relay.hold_all_after("kv/range", 0);

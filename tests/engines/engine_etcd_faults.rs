@@ -7,6 +7,7 @@ use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime, gua
 use crate::engine_common::relay::Relay;
 use crate::engine_common::{signal, wait_until};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 /// The shortest lease allowed, and its length in ns.
@@ -424,7 +425,8 @@ fn lease_over_before_the_request() {
     let etcd = Etcd::one();
     let journal = Journal::new(&etcd.url(), "over");
     let relay = Relay::to(&etcd.endpoint(0));
-    relay.hold("kv/txn");
+    // However often it is repeated meanwhile.
+    relay.hold_all_after("kv/txn", 0);
     let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "60", "--"]);
     let mut run = Run::start(command.args(journal.beat(0, &[])));
     relay.wait_held();
@@ -609,6 +611,7 @@ fn a_get_whose_end_is_not_known() {
     let etcd = Etcd::one();
     let relay = Relay::to(&etcd.endpoint(0));
     let journal = Journal::new(&etcd.url_of(&relay.endpoint()), "unknown");
+    relay.put_in_order("lease/grant", "kv/txn");
     // The request is in the queue. Those that would leave the lock taken, and undo that, get no answer.
     relay.hold_all_after("kv/txn", 1);
     let output = journal.command(&["get", "--forever"]).output().expect("it runs");
@@ -640,6 +643,102 @@ fn a_grant_that_was_slow_is_renewed_first() {
     relay.let_go();
     assert_eq!(run.status(), 0);
     assert!(journal.judge(1)[0].first > held);
+}
+
+/// The lease and the place in the queue are asked for at the same time. If the lease comes second, the place is asked for
+/// again.
+#[test]
+fn a_lease_that_comes_after_the_request() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "second");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.put_in_order("kv/txn", "lease/grant");
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--"]);
+    assert_eq!(Run::start(command.args(journal.beat(0, &[]))).status(), 0);
+    assert!(relay.times_seen("kv/txn") >= 2);
+    journal.judge(1);
+    assert!(etcd.keys_of(journal.name()).is_empty());
+}
+
+/// A server that hangs may carry out later what nobody waits for any more. If that would stand in the way for long, the
+/// lease comes first.
+#[test]
+fn a_long_lease_comes_first() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "first");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.hold("lease/grant");
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "11", "--"]);
+    let mut run = Run::start(command.args(journal.beat(0, &[])));
+    relay.wait_held();
+    relay.let_go();
+    assert_eq!(run.status(), 0);
+    assert_eq!(relay.times_seen("kv/txn"), 1);
+    journal.judge(1);
+}
+
+/// The lease is never granted, although somebody listens: no place in the queue is left behind.
+#[test]
+fn a_lease_that_never_comes() {
+    let etcd = Etcd::shared(Version::System);
+    for asked_to_end in [false, true] {
+        let journal = Journal::new(&etcd.url(), "never");
+        let relay = Relay::to(&etcd.endpoint(0));
+        relay.hold_all_after("lease/grant", 0);
+        let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--"]);
+        let mut run = Run::start(command.args(journal.beat(0, &[])).stderr(Stdio::null()));
+        relay.wait_held();
+        if asked_to_end {
+            run.signal("TERM");
+            assert_eq!(run.wait().signal(), Some(15));
+        } else {
+            assert_eq!(run.status(), 69);
+        }
+        assert!(etcd.keys_of(journal.name()).is_empty());
+        journal.judge(0);
+        relay.let_go();
+    }
+}
+
+/// The lease was granted, but nobody knows: the answer was lost, and the next tries get none. The request that was in the
+/// queue by then is taken back, with its lease.
+#[test]
+fn a_lease_that_nobody_knows_of() {
+    let etcd = Etcd::shared(Version::System);
+    let journal = Journal::new(&etcd.url(), "unknown-lease");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.put_in_order("lease/grant", "kv/txn");
+    relay.swallow_answer("lease/grant");
+    relay.hold_all_after("lease/grant", 1);
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--"]);
+    let mut run = Run::start(command.args(journal.beat(0, &[])).stderr(Stdio::null()));
+    assert_eq!(run.status(), 69);
+    assert!(relay.times_seen("kv/txn") > 0);
+    assert!(etcd.keys_of(journal.name()).is_empty());
+    journal.judge(0);
+    relay.let_go();
+}
+
+/// All servers die when the lease was granted and the request is in the queue, and the holder-to-be hears of neither: what
+/// they find when they are back ends with the lease.
+#[test]
+fn servers_die_in_the_middle_of_a_request() {
+    let mut etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "middle");
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.swallow_answer("lease/grant");
+    relay.hold_all_after("lease/grant", 1);
+    relay.hold_all_after("lease/revoke", 0);
+    let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), &["run", "--ttl", "5", "--"]);
+    let mut run = Run::start(command.args(journal.beat(0, &[])).stderr(Stdio::null()));
+    relay.wait_swallowed();
+    etcd.kill(0);
+    assert_eq!(run.status(), 69);
+    relay.let_go();
+    etcd.start(0);
+    etcd.wait_ready();
+    assert_eq!(journal.run(TTL, 0, &[]).status(), 0);
+    journal.judge(1);
 }
 
 #[test]

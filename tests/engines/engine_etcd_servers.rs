@@ -4,6 +4,8 @@
 use crate::engine_common::etcd::{Etcd, Version};
 use crate::engine_common::journal::{Figures, Journal, Run, binary, boottime, ns_between};
 use crate::engine_common::wait_until;
+use std::io::Read as _;
+use std::process::Stdio;
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
@@ -373,11 +375,16 @@ fn what_the_command_has_started_ends_with_it() {
 fn an_outage_is_told_of_once() {
     let mut etcd = Etcd::one();
     let journal = Journal::new(&etcd.url(), "outage");
-    let mut holder = journal.command(&["run", "sleep", "60"]);
-    let holder = holder.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
-    wait_until("it holds", || {
-        !etcd.ctl(&["get", "--prefix", journal.name()]).is_empty()
-    });
+    let mut holder = journal.command(&["run", "sh", "-c", "echo begun; exec sleep 60"]);
+    holder.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut holder = holder.spawn().expect("it starts");
+    let mut begun = [0; 6];
+    holder
+        .stdout
+        .as_mut()
+        .expect("piped")
+        .read_exact(&mut begun)
+        .expect("it begins");
     etcd.kill_all();
     let ended = holder.wait_with_output().expect("it ends");
     assert_eq!(ended.status.code(), Some(76));

@@ -84,11 +84,7 @@ fn a_pooler_in_between() {
     journal.let_end(token);
     assert_eq!(one.status(), 0);
     // The server itself and a pooler in session mode, by way of a local socket.
-    let own = format!(
-        "postgres:///jobs?host={}&port={}&user=trusted",
-        server.folder().display(),
-        server.port()
-    );
+    let own = server.local_url_as("trusted", "jobs");
     for url in [own, sessions.local_url()] {
         let had = output(binary(&url).args([&name, "run", "echo", "ran"]));
         assert_eq!(stdout(&had), "ran\n", "{}", stderr(&had));

@@ -26,8 +26,7 @@ fn what_a_role_needs_is_printed() {
     server.sql("CREATE ROLE \"no tables\" LOGIN");
     server.sql("CREATE DATABASE done_pasted");
     server.sql_in("done_pasted", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    let (folder, port) = (server.folder().display(), server.port());
-    let url = format!("postgres:///done_pasted?host={folder}&port={port}&user=no%20tables");
+    let url = server.local_url_as("no%20tables", "done_pasted");
     let lock = lock_name("done-pasted");
     let refused = |why: &str| {
         let refused = ask(&url, &lock);

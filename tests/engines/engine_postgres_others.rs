@@ -47,8 +47,7 @@ impl<'a> Shared<'a> {
     }
 
     fn url(&self) -> String {
-        let (folder, port) = (self.server.folder().display(), self.server.port());
-        format!("postgres:///{0}?host={folder}&port={port}&user={0}", self.name)
+        self.server.local_url_as(&self.name, &self.name)
     }
 
     fn ask(&self, words: &[&str]) -> Output {
@@ -169,6 +168,17 @@ fn what_they_made_is_refused() {
         assert!(stderr(&refused).contains("triggers"), "{}", stderr(&refused));
     }
     shared.own("DROP TRIGGER t ON public.resourcelock_session");
+    assert_eq!(shared.ask(&["run", "true"]).status.code(), Some(0));
+    // Another's sequence takes the place of the owner's.
+    shared.own("DROP SEQUENCE public.resourcelock_token");
+    shared
+        .other("CREATE SEQUENCE public.resourcelock_token; GRANT ALL ON SEQUENCE public.resourcelock_token TO PUBLIC");
+    for words in [&["run", "true"][..], &["run", "-s", "true"], &["run", "-n", "true"]] {
+        let refused = shared.ask(words);
+        assert_eq!(refused.status.code(), Some(125), "{words:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains("firsts_other"), "{}", stderr(&refused));
+    }
+    shared.other("DROP SEQUENCE public.resourcelock_token");
     assert_eq!(shared.ask(&["run", "true"]).status.code(), Some(0));
     // What an administrator created is used.
     shared.own("DROP TABLE public.resourcelock_session; DROP SEQUENCE public.resourcelock_token");

@@ -23,8 +23,7 @@ fn bare(server: &Postgres, name: &str) -> String {
     server.sql(&format!("CREATE ROLE {name} LOGIN"));
     server.sql(&format!("CREATE DATABASE {name}"));
     server.sql_in(name, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    let (folder, port) = (server.folder().display(), server.port());
-    format!("postgres:///{name}?host={folder}&port={port}&user={name}")
+    server.local_url_as(name, name)
 }
 
 /// A prepared transaction keeps its locks without a session.
@@ -74,8 +73,7 @@ fn defaults_of_a_role() {
         server.sql(&format!(
             "CREATE ROLE {user} LOGIN SUPERUSER; ALTER ROLE {user} SET {default}"
         ));
-        let (folder, port) = (server.folder().display(), server.port());
-        let url = format!("postgres:///jobs?host={folder}&port={port}&user={user}");
+        let url = server.local_url_as(&user, "jobs");
         let journal = Journal::new(&url, "defaults");
         // Run commands in parallel, on one lock and on many.
         let mut runs: Vec<Run> = (0..3).map(|_| journal.run(&["-t", "100"], 0, &[])).collect();
@@ -137,6 +135,22 @@ fn a_table_that_is_locked() {
     });
     let refused = output(&mut journal.command(&["run", "-t", "1", "true"]));
     assert_eq!(status(&refused), 75, "{}", stderr(&refused));
+    // One that gets its lock and then waits for the table leaves nothing behind when it is killed, nor when it gives up.
+    let locks = |count: &str| {
+        wait_until("so many are held", || {
+            server.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == count
+        });
+    };
+    let free = Journal::new(&server.url(), "locked-free");
+    let mut killed = free.run(&[], 600, &[]);
+    locks("2");
+    killed.signal("KILL");
+    killed.wait();
+    locks("1");
+    let unanswered = output(&mut free.command(&["run", "-n", "true"]));
+    assert_eq!(status(&unanswered), 69, "{}", stderr(&unanswered));
+    assert!(stderr(&unanswered).contains("somebody has locked public.resourcelock_session"));
+    locks("1");
     holder.signal("TERM");
     holder.wait();
     // It has released the lock, although it could not record that.
@@ -259,8 +273,7 @@ fn no_connection_is_left() {
     server.sql("CREATE DATABASE few CONNECTION LIMIT 2");
     server.sql("CREATE ROLE plain LOGIN");
     server.sql_in("few", "GRANT ALL ON SCHEMA public TO plain");
-    let (folder, port) = (server.folder().display(), server.port());
-    let url = format!("postgres:///few?host={folder}&port={port}&user=plain");
+    let url = server.local_url_as("plain", "few");
     let journal = Journal::new(&url, "few");
     let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
     journal.wait_for(1);
@@ -350,7 +363,7 @@ fn the_password_of_a_local_socket() {
     server.put("pg_hba.conf", rules.as_bytes());
     server.sql("SELECT pg_reload_conf()");
     let folder = server.folder().display().to_string();
-    let url = format!("postgres:///jobs?host={folder}&port={}&user=socket", server.port());
+    let url = server.local_url_as("socket", "jobs");
     let file = server.folder().join("pgpass");
     let (right, wrong) = (format!("{folder}:*:*:socket:plugged\n"), "localhost:*:*:socket:x\n");
     std::fs::write(&file, format!("{wrong}{right}")).expect("a file");

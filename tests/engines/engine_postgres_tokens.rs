@@ -1,7 +1,7 @@
 //! PostgreSQL: tokens grow, whatever happens to what they are drawn from.
 
-use crate::engine_common::journal::{Journal, binary};
-use crate::engine_common::postgres::{Postgres, stderr, stdout};
+use crate::engine_common::journal::{Journal, Run, binary};
+use crate::engine_common::postgres::{Pooler, Postgres, stderr, stdout};
 use crate::engine_common::{lock_name, wait_until};
 use std::process::Output;
 use std::thread;
@@ -66,11 +66,7 @@ fn after_a_crash_of_the_server() {
     server.sql_in("bare", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     server.set(FORGETFUL);
     let mut tokens = Tokens::of(server.url());
-    let bare = format!(
-        "postgres:///bare?host={}&port={}&user=plain",
-        server.folder().display(),
-        server.port()
-    );
+    let bare = server.local_url_as("plain", "bare");
     let mut bare = Tokens::of(bare);
     for _ in 0..4 {
         bare.grow("before a crash, without a table");
@@ -81,16 +77,52 @@ fn after_a_crash_of_the_server() {
         tokens.grow("after a crash");
         bare.grow("after a crash, without a table");
     }
-    // When a single process crashes, all sessions end, and the server re-creates its memory.
+    // When one of its processes crashes, the server ends all the others, and re-creates its memory.
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let before = server.sql(checkpointer);
     let crashed = server.try_sql(
         "jobs",
         "SELECT pg_reload_conf(); COPY (SELECT 1) TO PROGRAM 'kill -KILL $PPID'",
     );
     assert!(!crashed.status.success());
-    crate::engine_common::wait_until("it serves again", || {
-        server.try_sql("jobs", "SELECT 1").status.success()
+    wait_until("it serves again, with new processes", || {
+        let now = server.try_sql("jobs", checkpointer);
+        now.status.success() && ![&*before, ""].contains(&stdout(&now).trim())
     });
     tokens.grow("after a crash of one process");
+}
+
+/// A role without any right on the schema locks all the same, until there are tokens that it may not draw.
+#[test]
+fn without_a_right_on_the_schema() {
+    let server = Postgres::shared();
+    server.sql("CREATE ROLE shut LOGIN");
+    server.sql("CREATE DATABASE shut_out");
+    server.sql_in("shut_out", "REVOKE ALL ON SCHEMA public FROM PUBLIC");
+    let url = |user: &str| server.local_url_as(user, "shut_out");
+    let name = lock_name("shut-out");
+    let run = |user: &str| {
+        let mut run = binary(&url(user));
+        run.args([&*name, "run", "--", "echo", "ran"])
+            .output()
+            .expect("it runs")
+    };
+    let bare = run("shut");
+    assert_eq!(
+        (bare.status.code(), &*stdout(&bare)),
+        (Some(0), "ran\n"),
+        "{}",
+        stderr(&bare)
+    );
+    assert!(stderr(&bare).contains("waits for the disk"), "{}", stderr(&bare));
+    assert!(run("trusted").status.success());
+    let refused = run("shut");
+    assert_eq!((refused.status.code(), &*stdout(&refused)), (Some(125), ""));
+    assert!(
+        stderr(&refused).contains("have the owner run: GRANT"),
+        "{}",
+        stderr(&refused)
+    );
 }
 
 /// Grants do not wait for the disk: where tokens come from a sequence, only one in 32 needs it.
@@ -108,11 +140,7 @@ fn the_disk_is_not_waited_for() {
     ]);
     let mut tokens = Tokens::of(server.url());
     let mut bare = Tokens::of(server.url_as("trusted", "jobs"));
-    bare.url = format!(
-        "postgres:///bare?host={}&port={}&user=plain",
-        server.folder().display(),
-        server.port()
-    );
+    bare.url = server.local_url_as("plain", "bare");
     tokens.grow("first");
     let version: i64 = server.sql("SHOW server_version_num").parse().expect("a number");
     let counted = if version < 180_000 {
@@ -135,6 +163,62 @@ fn the_disk_is_not_waited_for() {
     );
 }
 
+/// Who connects directly, through a pooler, or to a database with files elsewhere, says the same of the database and the
+/// server: or else the sequence would be moved on each time.
+#[test]
+fn the_sequence_is_not_moved_on_without_need() {
+    let server = Postgres::start();
+    let elsewhere = server.folder().join("elsewhere").display().to_string();
+    server.sql(&format!("COPY (SELECT 1) TO PROGRAM 'mkdir -m 700 {elsewhere}'"));
+    server.sql(&format!("CREATE TABLESPACE elsewhere LOCATION '{elsewhere}'"));
+    server.sql("CREATE DATABASE elsewhere TABLESPACE elsewhere");
+    let pooler = Pooler::start(&server, "session");
+    let local = |database: &str| server.local_url_as("trusted", database);
+    let expected = "SELECT who, (SELECT oid FROM pg_database WHERE datname = current_database())::text || ' '
+        || extract(epoch FROM pg_postmaster_start_time())::text FROM resourcelock_session WHERE name = ''";
+    for (database, urls) in [
+        ("jobs", vec![server.url(), pooler.url(), local("jobs"), server.url()]),
+        (
+            "elsewhere",
+            vec![server.url_as("trusted", "elsewhere"), local("elsewhere")],
+        ),
+    ] {
+        let mut last = None;
+        for url in urls {
+            let had = Tokens::of(url).ask("sequence");
+            assert!(had.status.success(), "{}", stderr(&had));
+            let token: u64 = stdout(&had).trim().parse().expect("a token");
+            assert!(last.is_none_or(|last| token == last + 1), "{token} after {last:?}");
+            last = Some(token);
+        }
+        let row = server.sql_in(database, expected);
+        assert!(
+            row.split_once('|').is_some_and(|(who, expected)| who == expected),
+            "{row}"
+        );
+    }
+}
+
+/// Of several that find no table at the same time, one makes it, and the others wait for that. A table that is made in vain
+/// leaves a file behind until the next checkpoint, which may keep PostgreSQL from starting after a crash.
+#[test]
+fn the_first_requests_make_one_table() {
+    let server = Postgres::start();
+    for i in 0..10 {
+        let database = format!("first{i}");
+        server.sql(&format!("CREATE DATABASE {database}"));
+        let url = server.url_as("trusted", &database);
+        let mut runs: Vec<Run> = (0..6)
+            .map(|_| Run::start(binary(&url).args([&lock_name("first"), "run", "true"])))
+            .collect();
+        for run in &mut runs {
+            assert_eq!(run.status(), 0);
+        }
+    }
+    let log = std::fs::read_to_string(server.folder().join("log")).expect("the server's log");
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
 /// The statements that a message asks somebody to run: the rest of its line.
 fn to_paste(said: &str) -> &str {
     let (_, statements) = said
@@ -150,8 +234,7 @@ fn what_a_role_needs_is_printed() {
     server.sql("CREATE ROLE \"two words\" LOGIN");
     server.sql("CREATE DATABASE pasted");
     server.sql_in("pasted", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    let (folder, port) = (server.folder().display(), server.port());
-    let url = format!("postgres:///pasted?host={folder}&port={port}&user=two%20words");
+    let url = server.local_url_as("two%20words", "pasted");
     let mut tokens = Tokens::of(url);
     let had = tokens.ask(&tokens.locks[0].0);
     assert!(had.status.success());
@@ -171,11 +254,7 @@ fn when_the_table_is_made_later_or_lost() {
     server.sql("CREATE DATABASE later");
     let sql = |text: &str| server.sql_in("later", text);
     sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    let url = format!(
-        "postgres:///later?host={}&port={}&user=later",
-        server.folder().display(),
-        server.port()
-    );
+    let url = server.local_url_as("later", "later");
     let mut tokens = Tokens::of(url);
     tokens.grow("without a right to make a table");
     // Somebody else creates it by hand, as the message says. Until that is complete, it is not used.
@@ -214,11 +293,7 @@ fn when_the_table_is_made_while_one_waits() {
     server.sql("CREATE DATABASE meanwhile");
     let sql = |text: &str| server.sql_in("meanwhile", text);
     sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    let url = format!(
-        "postgres:///meanwhile?host={}&port={}&user=meanwhile",
-        server.folder().display(),
-        server.port()
-    );
+    let url = server.local_url_as("meanwhile", "meanwhile");
     let journal = Journal::new(&url, "meanwhile");
     let mut holder = journal.run(&[], 600, &[]);
     journal.wait_for(1);

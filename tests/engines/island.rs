@@ -8,6 +8,7 @@
 // Every test program compiles this module and uses only part of it.
 #![allow(dead_code)]
 
+use crate::common::once_more;
 use crate::common::run::behind;
 use crate::engine_common::wait_until;
 use std::io::{BufRead, BufReader};
@@ -38,19 +39,7 @@ pub fn inside(test: &str, body: impl FnOnce(&mut Island)) {
     if std::env::var_os(INSIDE).is_some() {
         return body(&mut Island::new());
     }
-    let itself = std::env::current_exe().expect("the test's own path");
-    let mut command = namespaces(test);
-    command.arg(itself).args(["--exact", test, "--nocapture"]);
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what these tests need"));
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    once_more(namespaces(test), test);
 }
 
 /// `unshare …`: the command appended runs as root in new namespaces, and is killed when the caller exits.

@@ -3,7 +3,7 @@
 //!
 //! `RESOURCELOCK_ROUNDS` sets the number of rounds, `RESOURCELOCK_SEED` the random numbers.
 
-use crate::common::{Dice, TestLock, binary, peer, printed, private_shm};
+use crate::common::{Dice, TestLock, binary, once_more, peer, printed, private_shm};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -342,9 +342,7 @@ fn every_command_while_the_files_are_damaged() {
     if std::env::var_os(INSIDE).is_some() {
         return storm();
     }
-    let this = std::env::current_exe().unwrap();
-    let mut inside =
-        private_shm("exec \"$TEST\" --exact storm_damage::every_command_while_the_files_are_damaged --nocapture");
-    let status = inside.env(INSIDE, "1").env("TEST", this).status().unwrap();
-    assert!(status.success(), "{status}");
+    let mut inside = private_shm("exec \"$@\"");
+    inside.arg("sh").env(INSIDE, "1");
+    once_more(inside, "storm_damage::every_command_while_the_files_are_damaged");
 }

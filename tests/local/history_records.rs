@@ -1,7 +1,7 @@
 //! What the history says of each request: its note, how it ended, and how its command did.
 
 use crate::common::{LineChild, TestLock, printed, wait_until};
-use resourcelock::{CommandEnd, Ended, GetOptions, HistoryRecord, ResourceLock};
+use resourcelock::{CommandEnd, Ended, GetOptions, HistoryRecord, Mode, ResourceLock, UngetOptions};
 use serde_json::{Value, json};
 
 fn run(lock: &TestLock, arguments: &[&str]) -> Option<i32> {
@@ -19,6 +19,86 @@ fn records(lock: &TestLock) -> Vec<HistoryRecord> {
 fn told(lock: &TestLock) -> Vec<(Ended, Option<CommandEnd>, String)> {
     let told = |record: HistoryRecord| (record.how, record.command_end, record.note);
     records(lock).into_iter().map(told).collect()
+}
+
+/// A handle keeps one hold after the other in the same memory.
+#[test]
+fn nothing_of_a_hold_passes_to_the_next_one() {
+    let lock = TestLock::new("one-after-the-other");
+    let handle = lock.open();
+    let acquired = |what: &str| {
+        let options = GetOptions::new().lock_info(what.to_owned());
+        handle.acquire_with(&options).unwrap().expect("the lock is free")
+    };
+    let crashed = acquired("crashed");
+    crashed.command_ended(CommandEnd::Exited(7), true);
+    crashed.mark_crashed();
+    drop(crashed);
+    let told_of_it = acquired("told");
+    assert!(told_of_it.abandoned());
+    drop(told_of_it);
+    let other = lock.open();
+    let recovers = other.acquire_with(&GetOptions::new().lock_info("other")).unwrap();
+    recovers.expect("the lock is free").mark_recovered().unwrap();
+    let plain = acquired("plain");
+    assert!(!plain.abandoned() && plain.lost().is_none());
+    drop(plain);
+    // As the Python module acquires it: by the handle, not by a guard.
+    assert!(handle.get_lock(&GetOptions::new().lock_info("words")).unwrap());
+    assert!(handle.unget_lock(UngetOptions::new()).unwrap());
+    drop(acquired("guard"));
+    assert!(!handle.have_the_lock());
+    let expected = [
+        (Ended::Limit, Some(CommandEnd::Exited(7)), "crashed"),
+        (Ended::Released, None, "told"),
+        (Ended::Released, None, "other"),
+        (Ended::Released, None, "plain"),
+        (Ended::Released, None, "words"),
+        (Ended::Released, None, "guard"),
+    ];
+    assert_eq!(
+        told(&lock),
+        expected.map(|(how, end, note)| (how, end, note.to_owned()))
+    );
+    assert_eq!(handle.state().unwrap().counters.unwrap().acquisitions, 6);
+}
+
+/// The memory of a hold belongs to the files it was a hold of.
+#[test]
+fn the_first_hold_after_the_files_were_replaced() {
+    let lock = TestLock::new("replaced-between");
+    let handle = lock.open();
+    drop(handle.acquire().unwrap());
+    resourcelock::remove(lock.name(), false).unwrap();
+    let other = lock.open();
+    let guard = handle.acquire().unwrap();
+    assert!(guard.lost().is_none() && other.is_locked().unwrap());
+    drop(guard);
+    assert!(!other.is_locked().unwrap());
+    assert_eq!(told(&lock), [(Ended::Released, None, String::new())]);
+}
+
+/// Holds of one handle at once, which end in the order in which they began.
+#[test]
+fn holds_side_by_side_end_in_any_order() {
+    let lock = TestLock::new("side-by-side");
+    let handle = lock.open();
+    for _ in 0..3 {
+        let shared = |what: &'static str| {
+            let options = GetOptions::new().mode(Mode::Shared).lock_info(what);
+            handle.acquire_with(&options).unwrap().expect("it can be shared")
+        };
+        let (first, second, third) = (shared("first"), shared("second"), shared("third"));
+        assert!(first.token() < second.token() && second.token() < third.token());
+        drop(second);
+        assert!(first.lost().is_none() && third.lost().is_none());
+        drop(first);
+        assert!(third.lost().is_none() && third.release().unwrap());
+    }
+    let order = ["second", "first", "third"].repeat(3);
+    let notes: Vec<String> = told(&lock).into_iter().map(|(_, _, note)| note).collect();
+    assert_eq!(notes, order);
+    assert!(!handle.is_locked().unwrap());
 }
 
 #[test]

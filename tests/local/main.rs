@@ -28,6 +28,7 @@ mod example_accept;
 mod example_demo;
 mod example_sensor;
 mod examples;
+mod failing_elsewhere;
 mod fault_01;
 mod fault_02;
 mod fault_03;

@@ -1,9 +1,9 @@
 //! `run`: signals while it waits and while the command runs, and what the command inherits.
 
-use crate::common::run::{Running, hold, lives, signal, wait_for_waiters};
-use crate::common::{LineChild, TestLock, printed, wait_until};
-use crate::tested;
+use crate::common::run::{Running, has_signal, hold, lives, signal, wait_for_waiters};
+use crate::common::{LineChild, TestLock, binary, printed, wait_until};
 use nix::sys::signal::Signal;
+use resourcelock::{GetOptions, UngetOptions};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -126,13 +126,8 @@ fn a_blocked_signal_stays_blocked_and_pending_in_the_command() {
         .args(inner.get_args());
     let mut running = Running::started(command);
     signal(running.wrapper, Signal::SIGUSR1);
-    let pending = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", running.command)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t")).unwrap();
-        u64::from_str_radix(line, 16).unwrap()
-    };
     wait_until("the command has it pending", || {
-        pending() == 1 << (Signal::SIGUSR1 as u64 - 1)
+        has_signal(running.command, "ShdPnd", libc::SIGUSR1)
     });
     running.child.close_input();
     assert_eq!(running.child.wait().code(), Some(5));
@@ -258,18 +253,12 @@ fn seen_by_a_command(caller: &str, lock: Option<(&TestLock, &[&str])>) -> (Vec<S
 #[test]
 fn the_command_inherits_what_a_direct_exec_would_give_it() {
     let lock = TestLock::new("inherit");
-    let blocked = if tested::has("musl") {
-        // 34, the first one, is musl's own.
-        "exec env --block-signal=USR1,CHLD,TERM,35"
-    } else {
-        "exec env --block-signal=USR1,CHLD,TERM,RTMIN"
-    };
     for caller in [
         "exec",
         "trap '' PIPE; exec",
         "exec env --default-signal=PIPE",
         "exec env --ignore-signal=CHLD",
-        blocked,
+        "exec env --block-signal=USR1,CHLD,TERM,RTMIN",
         "exec env --ignore-signal=BUS,SEGV,INT,TSTP,RTMAX --block-signal=PIPE",
         "umask 077; ulimit -n 64; exec",
         "exec <&-;",
@@ -344,4 +333,53 @@ fn many_short_commands_never_lose_a_child() {
         .arg(inner.get_program())
         .args(inner.get_args());
     assert_eq!(printed(&mut command), "done\n");
+}
+
+/// The first real-time signal, which musl keeps for itself.
+const RTMIN: u32 = 34;
+
+/// True if that signal is in this set of a process's or a thread's status (proc_pid_status(5)).
+fn has_rtmin(status: &str, set: &str) -> bool {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix(set));
+    bits.is_some_and(|bits| u64::from_str_radix(bits.trim(), 16).unwrap() & 1 << (RTMIN - 1) != 0)
+}
+
+#[test]
+fn a_real_time_signal_that_comes_while_others_are_waited_for_is_kept_for_the_command() {
+    let lock = TestLock::new("rtmin");
+    let holder = lock.open();
+    assert!(holder.get_lock(&GetOptions::new()).unwrap());
+    let mut waiter = LineChild::spawn(&mut lock.command(&["run", "--", "sleep", "600"]));
+    let pid = waiter.id();
+    // Also by the one that watches the holder.
+    wait_until("it is blocked by both threads", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let status = |thread: fs::DirEntry| thread.path().join("status").to_str().unwrap().to_owned();
+        let blocked: Vec<bool> = threads
+            .map(|thread| has_rtmin(&status(thread.unwrap()), "SigBlk:"))
+            .collect();
+        blocked == [true, true]
+    });
+    let kill = Command::new("kill")
+        .args(["-s", &RTMIN.to_string(), &pid.to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    wait_until("it is pending", || has_rtmin(&format!("/proc/{pid}/status"), "ShdPnd:"));
+    assert!(holder.unget_lock(UngetOptions::new()).unwrap());
+    // Its command gets it, and dies of it.
+    assert_eq!(waiter.wait().signal(), Some(RTMIN as i32));
+    assert!(!lock.state().locked);
+}
+
+#[test]
+fn a_real_time_signal_that_is_blocked_and_pending_from_the_start_is_the_commands() {
+    let lock = TestLock::new("pending");
+    let script = "kill -34 $$; exec \"$@\"";
+    let mut command = Command::new("env");
+    command.args(["--block-signal=RTMIN", "bash", "-c", script, "bash"]);
+    command
+        .arg(binary().get_program())
+        .args([lock.name(), "run", "-F", "--", "grep", "ShdPnd", "/proc/self/status"]);
+    assert_eq!(printed(&mut command), "ShdPnd:\t0000000200000000\n");
 }

@@ -1,6 +1,6 @@
 //! `run` at a terminal: keys, job control, full-screen programs, hang-up.
 
-use crate::common::run::{hold, lives, signal};
+use crate::common::run::{behind, has_signal, hold, lives, signal};
 use crate::common::{Pty, TestLock, process_state, wait_until};
 use nix::sys::signal::Signal;
 use std::process::Command;
@@ -233,6 +233,48 @@ fn a_limit_at_the_terminal_ends_the_command_and_its_descendants_only() {
     assert_eq!(pids.len(), 4);
     // When the command exits, they are no longer its descendants.
     wait_until("the grandchildren have ended", || !pids.iter().any(|pid| lives(*pid)));
+}
+
+/// What the terminal sends between the grant and the command's start is kept for the command, which is not there to get it.
+#[test]
+fn what_the_terminal_sends_just_before_the_command_starts() {
+    for (signal, status) in [(libc::SIGINT, 130), (libc::SIGQUIT, 131), (libc::SIGHUP, 0)] {
+        while !is_sent_before_the_command_starts(signal, status) {}
+    }
+}
+
+/// Makes the terminal send `signal` while a `run` starts its command, and waits until the command has ended. The shell that waits
+/// for the `run` sees `status`; with 0, it ends, too. False = the command was there already.
+fn is_sent_before_the_command_starts(signal: i32, status: i32) -> bool {
+    let lock = TestLock::new("early");
+    lock.open().close(); // so that it exists and can be viewed
+    let slowly = "inject=?fork,?vfork,?clone,?clone3:delay_enter=1500000";
+    // It leads the session: when it ends, the others are hung up on. strace is in another session.
+    let script = "ulimit -c 0; trap : INT QUIT; \"$@\"; exit $?";
+    let strace = ["strace", "-DDD", "-qq", "-o/dev/null", "-e", slowly];
+    let words = [&["sh", "-c", script, "sh"][..], &strace].concat();
+    let mut terminal = Pty::spawn(&behind(&words, &lock.command(&["run", "--", "sleep", "1000"])));
+    wait_until("it holds the lock", || !lock.state().holders.is_empty());
+    let wrapper = lock.state().holders[0].requester.pid.expect("of this machine");
+    wait_until("signals are kept for the command", || {
+        has_signal(wrapper, "SigBlk", signal)
+    });
+    match signal {
+        libc::SIGINT => terminal.keys("\x03"),
+        libc::SIGQUIT => terminal.keys("\x1c"),
+        _ => terminal.hang_up(),
+    }
+    let children = format!("/proc/{wrapper}/task/{wrapper}/children");
+    let has_started = || std::fs::read_to_string(&children).map_or(true, |children| !children.is_empty());
+    wait_until("it is sent", || has_signal(wrapper, "ShdPnd", signal) || has_started());
+    let early = !has_started();
+    wait_until(&format!("signal {signal} has reached the command"), || {
+        !lock.state().locked
+    });
+    if status != 0 {
+        assert_eq!(terminal.wait().code(), Some(status));
+    }
+    early
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! T10: one deadline limits all waiting.
 
+use crate::common::run::has_signal;
 use crate::common::{LineChild, TestLock, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,13 +29,7 @@ fn replace_obeys_the_wait_and_signals() {
     let mut waiting = lock.command(&["run", "--replace", "true"]);
     let mut waiting = LineChild::spawn(waiting.stderr(Stdio::null()));
     wait_until("signals end its wait", || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", waiting.id())).unwrap_or_default();
-        let caught = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigCgt:\t"))
-            .unwrap_or("0");
-        let term = 1 << (Signal::SIGTERM as u32 - 1);
-        u64::from_str_radix(caught, 16).is_ok_and(|caught| caught & term != 0)
+        has_signal(waiting.id(), "SigCgt", libc::SIGTERM)
     });
     kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
     let status = waiting.wait();

@@ -194,10 +194,19 @@ fn little_address_space() {
 const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
 /// The system calls of the program that a sandbox or an old kernel might refuse.
-const CALLS: [Call; 36] = [
+const CALLS: &[Call] = &[
     Call::any("openat", libc::SYS_openat),
     Call::with("openat with O_TMPFILE", libc::SYS_openat, (2, TMPFILE, TMPFILE)),
-    Call::any("fstat", libc::SYS_newfstatat),
+    Call::any("newfstatat", libc::SYS_newfstatat),
+    // musl makes these calls, where the processor has them.
+    #[cfg(target_arch = "x86_64")]
+    Call::any("open", libc::SYS_open),
+    #[cfg(target_arch = "x86_64")]
+    Call::any("stat", libc::SYS_stat),
+    #[cfg(target_arch = "x86_64")]
+    Call::any("lstat", libc::SYS_lstat),
+    Call::any("fstat", libc::SYS_fstat),
+    Call::any("ioctl", libc::SYS_ioctl),
     Call::any("fallocate", libc::SYS_fallocate),
     Call::any("fcntl", libc::SYS_fcntl),
     Call::with("F_OFD_SETLK", libc::SYS_fcntl, (1, u32::MAX, libc::F_OFD_SETLK as u32)),
@@ -228,6 +237,7 @@ const CALLS: [Call; 36] = [
     Call::any("setpgid", libc::SYS_setpgid),
     Call::any("rt_sigaction", libc::SYS_rt_sigaction),
     Call::any("rt_sigprocmask", libc::SYS_rt_sigprocmask),
+    Call::any("rt_sigpending", libc::SYS_rt_sigpending),
     Call::any("rt_sigtimedwait", libc::SYS_rt_sigtimedwait),
     Call::any("clock_nanosleep", libc::SYS_clock_nanosleep),
     Call::any("prlimit64", libc::SYS_prlimit64),
@@ -235,7 +245,7 @@ const CALLS: [Call; 36] = [
 
 /// Tries each call refused in both ways: as a filter usually does, and as an old kernel does.
 fn each_denied(mut try_one: impl FnMut(&Call, i32)) {
-    for call in &CALLS {
+    for call in CALLS {
         for errno in [libc::EPERM, libc::ENOSYS] {
             try_one(call, errno);
         }
@@ -250,7 +260,19 @@ fn under(lock: &TestLock, words: &[&str]) -> Command {
 }
 
 /// Calls that the program cannot do without.
-const NEEDED: [&str; 7] = ["openat", "fstat", "fcntl", "F_OFD_SETLK", "F_DUPFD", "fchmod", "clone"];
+const NEEDED: [&str; 11] = [
+    "openat",
+    "open",
+    "newfstatat",
+    "fstat",
+    "stat",
+    "lstat",
+    "fcntl",
+    "F_OFD_SETLK",
+    "F_DUPFD",
+    "fchmod",
+    "clone",
+];
 
 /// Commands that inspect a lock, the last two before they change it: they read it instead of mapping files that others
 /// could truncate.

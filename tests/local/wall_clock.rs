@@ -92,7 +92,7 @@ fn held(lock: &TestLock) -> ResourceLock {
 /// `examples/wait.rs` with libfaketime, whose clock [`set_clock`] sets.
 fn waiter_with_a_clock_of_its_own(lock: &TestLock, seconds: &str, folder: &Path) -> Waiter {
     set_clock(folder, "+0");
-    // With musl the examples are linked statically, too.
+    // With musl the examples are linked statically, and cannot be given another clock.
     let mut command = if tested::has("musl") {
         own_example("wait")
     } else {

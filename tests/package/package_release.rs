@@ -7,9 +7,10 @@ use crate::tested;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the program in `folder`, and says where it is. Its dependencies are built once for all tests, and kept for the next
-/// time: if possible, where `scripts/test.sh` has built them with the same flags.
-fn build(folder: &Path, environment: &[(&str, &str)]) -> PathBuf {
+/// Builds the program in `folder`, for a target other than this machine's own, if one is named; says where it is. Its
+/// dependencies are built once for all tests, and kept for the next time: if possible, where `scripts/test.sh` has built them
+/// with the same flags.
+fn build(folder: &Path, other_target: Option<&str>, environment: &[(&str, &str)]) -> PathBuf {
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let target = if flags.contains("--remap-path-prefix") && tested::other().is_some() {
         tested::target()
@@ -20,6 +21,7 @@ fn build(folder: &Path, environment: &[(&str, &str)]) -> PathBuf {
     let _turn = turn();
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/release.sh"))
         .arg("--offline")
+        .args(other_target.iter().flat_map(|target| ["--target", target]))
         .env_remove("RESOURCELOCK_DYNAMIC")
         .envs(environment.iter().copied())
         .env("CARGO_TARGET_DIR", &target)
@@ -28,7 +30,8 @@ fn build(folder: &Path, environment: &[(&str, &str)]) -> PathBuf {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    std::fs::copy(target.join("debug/resourcelock"), &program).unwrap();
+    let built = target.join(other_target.unwrap_or_default()).join("debug/resourcelock");
+    std::fs::copy(built, &program).unwrap();
     program
 }
 
@@ -66,24 +69,41 @@ fn paths_of_this_machine() -> Vec<String> {
     folders.to_vec()
 }
 
-#[test]
-fn static_and_dynamic() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = build(folder.path(), &[]);
-    let linked_statically = headers(&program);
-    assert_hardened(&linked_statically);
+/// The target of the artefacts, if this machine's compiler has its standard library: `scripts/test.sh` sees to that, or says
+/// that it cannot.
+fn musl() -> Option<String> {
+    let version = printed(Command::new("rustc").arg("-vV"));
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "))?;
+    let target = format!("{}-musl", host.strip_suffix("-gnu")?);
+    let sysroot = printed(Command::new("rustc").args(["--print", "sysroot"]));
+    let library = Path::new(sysroot.trim()).join("lib/rustlib").join(&target);
+    library.exists().then_some(target)
+}
+
+fn assert_self_contained(program: &Path) {
+    let headers = headers(program);
+    assert_hardened(&headers);
     assert!(
-        !linked_statically.contains("INTERP") && !linked_statically.contains("NEEDED"),
-        "it needs no loader and no library: {linked_statically}"
+        !headers.contains("INTERP") && !headers.contains("NEEDED"),
+        "it needs no loader and no library: {headers}"
     );
-    let bytes = std::fs::read(&program).unwrap();
+    let bytes = std::fs::read(program).unwrap();
     for folder in paths_of_this_machine() {
         let found = bytes.windows(folder.len()).any(|part| part == folder.as_bytes());
         assert!(!found, "the program contains {folder}");
     }
-    assert!(printed(Command::new(&program).arg("--version")).starts_with("resourcelock "));
+    assert!(printed(Command::new(program).arg("--version")).starts_with("resourcelock "));
+}
 
-    let program = build(folder.path(), &[("RESOURCELOCK_DYNAMIC", "1")]);
+#[test]
+fn static_and_dynamic() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_self_contained(&build(folder.path(), None, &[]));
+    if let Some(musl) = musl() {
+        assert_self_contained(&build(folder.path(), Some(&musl), &[]));
+    }
+
+    let program = build(folder.path(), None, &[("RESOURCELOCK_DYNAMIC", "1")]);
     let linked_dynamically = headers(&program);
     assert_hardened(&linked_dynamically);
     assert!(

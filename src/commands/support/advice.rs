@@ -239,6 +239,7 @@ fn call(doing: &str) -> Option<&'static str> {
     Some(match doing {
         "open" | "create" => "openat(2)",
         "examine" => "fstat(2)",
+        "look at" => "lstat(2)",
         "map" | "keep open" => "mmap(2)",
         "lock a byte of" | "open again" => "fcntl(2) for open file descriptions",
         "allocate space for" => "fallocate(2)",

@@ -254,11 +254,18 @@ impl<'a> Duty<'a> {
     /// Kills the command and everything that belongs to it.
     fn kill(&self) {
         let Some(command) = &self.command else { return };
+        // To look at all processes takes a while, a long one on a busy machine: meanwhile the command does nothing more.
+        self.signal_group(command, libc::SIGSTOP);
         // First what has left the group but still descends from the command: while the command lives, it can be found.
         tree::signal(|| self.roots(command), libc::SIGKILL);
-        command.signal(self.page, libc::SIGKILL);
+        self.signal_group(command, libc::SIGKILL);
+    }
+
+    /// Sends `signal` to the command, and to its group if it has one of its own.
+    fn signal_group(&self, command: &Command, signal: c_int) {
+        command.signal(self.page, signal);
         if let Some(group) = command.group(self.page) {
-            let _ = signal::kill_group(group, libc::SIGKILL);
+            let _ = signal::kill_group(group, signal);
         }
     }
 

@@ -9,8 +9,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Runs `body` in a new process, which ends with it. Returns its PID.
 ///
 /// There may be other threads. The child has only the calling one, and whatever the others were doing stays half done
-/// there. glibc makes its allocator usable in the child (since 2.24 without any deadlock); `body` must use nothing else
-/// that could be locked: no standard streams, no logging, no environment.
+/// there. The allocator is usable in the child (glibc's since 2.24 without any deadlock; with musl see
+/// [`outlive_forks`](super::memory::outlive_forks)); `body` must use nothing else that could be locked: no standard streams,
+/// no logging, no environment.
 ///
 /// # Errors
 /// No process can be made.

@@ -1,9 +1,23 @@
-//! Memory that is not to be had.
+//! The program's memory: the allocator, and what happens if it has none left.
 
 use super::streams;
-use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(target_env = "musl")]
+use dlmalloc::GlobalDlmalloc as System;
+#[cfg(not(target_env = "musl"))]
+use std::alloc::System;
+use std::alloc::{GlobalAlloc, Layout};
 
-/// What was asked of the system's allocator, or one line and the end of the process with `STATUS`. (Rust's own way would
+/// Lets the child of a fork use the allocator, whatever the parent's other threads were doing with it. To be called first,
+/// before any memory is asked for. (The allocators of C libraries see to that themselves.)
+pub fn outlive_forks() {
+    #[cfg(target_env = "musl")]
+    // SAFETY: nothing has been allocated, and there is one thread.
+    unsafe {
+        dlmalloc::enable_alloc_after_fork();
+    }
+}
+
+/// What was asked of the allocator, or one line and the end of the process with `STATUS`. (Rust's own way would
 /// be SIGABRT.)
 pub struct OrEnd<const STATUS: i32>;
 
@@ -19,7 +33,7 @@ impl<const STATUS: i32> OrEnd<STATUS> {
     }
 }
 
-// SAFETY: it is the system's allocator, which keeps the contract, but for never returning null.
+// SAFETY: it is an allocator that keeps the contract, but for never returning null.
 unsafe impl<const STATUS: i32> GlobalAlloc for OrEnd<STATUS> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: passed on.

@@ -1,7 +1,7 @@
 //! Signals: sets, masks, dispositions, synchronous acceptance, sending, and the handlers that end a wait.
 //!
-//! Sets are the kernel's 64-bit words and go to the kernel directly: libc's functions leave out the two signals that
-//! it keeps for itself (32 and 33), so a mask that came from the caller would not be restored exactly.
+//! Sets are the kernel's 64-bit words and go to the kernel directly: libc's functions leave out the signals that it keeps
+//! for itself (32 and 33, musl 34 as well), so a mask that came from the caller would not be restored exactly.
 
 use std::ffi::c_int;
 use std::io;
@@ -43,6 +43,13 @@ impl SignalSet {
         Self(self.0 | other.0)
     }
 
+    /// Removes a signal: true = it was in it.
+    pub const fn remove(&mut self, signal: c_int) -> bool {
+        let contained = self.contains(signal);
+        self.0 &= !(1 << (signal - 1));
+        contained
+    }
+
     /// True if `signal` is in it.
     pub const fn contains(self, signal: c_int) -> bool {
         self.0 & (1 << (signal - 1)) != 0
@@ -51,18 +58,7 @@ impl SignalSet {
 
 /// Changes this thread's mask; returns the previous one.
 fn change_mask(how: c_int, set: SignalSet) -> SignalSet {
-    let mut old = SignalSet(0);
-    // SAFETY: both pointers are to words of the size that is passed. It fails only for a bad `how`.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            how,
-            &raw const set.0,
-            &raw mut old.0,
-            SET_BYTES,
-        )
-    };
-    old
+    SignalSet(resourcelock::system::change_mask(how, set.0))
 }
 
 /// Blocks these as well; returns the mask from before.
@@ -78,6 +74,14 @@ pub fn unblock(set: SignalSet) {
 /// Sets the mask.
 pub fn set_mask(mask: SignalSet) {
     change_mask(libc::SIG_SETMASK, mask);
+}
+
+/// The blocked signals that were sent, and have not been accepted. None, if the system does not tell.
+pub fn pending() -> SignalSet {
+    let mut set = SignalSet(0);
+    // SAFETY: the kernel writes a set of this size.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set.0, SET_BYTES) };
+    set
 }
 
 /// A signal that was accepted with [`accept`].

@@ -1,11 +1,12 @@
 //! Acquiring the lock: a try in the latch, a short spin outside the queue, then the queue.
 
 use crate::lock::acquire::handle::{Current, Handle, LATCH_TURN_NS, Locked, visit_now};
-use crate::lock::acquire::hold::{self, Hold, User};
+use crate::lock::acquire::hold::{self, Grant, Hold, User};
 use crate::lock::acquire::queued::{Queued, Waited};
 use crate::lock::acquire::share::Share;
 use crate::lock::acquire::spin::Spin;
 use crate::lock::acquire::table_full;
+use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Ask, Asked, Sweep};
 use crate::lock::protocol::word::Word;
 use crate::lock::shm::deferred_log::log_unlocked;
@@ -33,7 +34,7 @@ const REOPENS: u32 = 100;
 
 /// The outcome of one try in the latch.
 enum Try {
-    Granted(Granted),
+    Granted(Grant),
     Queued(usize, Word),
     Busy,
     /// All records are in use. With the reason why there cannot be more, unless there are as many as there can be.
@@ -44,26 +45,28 @@ enum Try {
     Latched(NotDone),
 }
 
-/// What was granted at once.
-struct Granted {
-    objects: Arc<Objects>,
-    i: usize,
-    word: Word,
-    token: u64,
-    /// See [`Hold::abandoned`].
-    abandoned: u64,
-}
-
 /// What comes after a try.
-enum Next {
+enum Next<'h> {
     Again,
-    Acquired(Share),
+    Acquired(Share<&'h Handle>),
     TimedOut,
 }
 
 impl Handle {
     /// Acquires the lock for `user`: `None` = not acquired in time.
     pub(crate) fn get(self: &Arc<Self>, options: &GetOptions<'_>, user: User) -> Result<Option<Share>> {
+        let share = self.acquire(options, user)?;
+        Ok(share.map(|share| share.keeping(self)))
+    }
+
+    /// Acquires the lock until the handle is told to release it (a detached one until somebody is): false = not acquired
+    /// in time.
+    pub(crate) fn get_for_itself(&self, options: &GetOptions<'_>) -> Result<bool> {
+        let share = self.acquire(options, User::Handle)?;
+        Ok(share.map(Share::leave_to_handle).is_some())
+    }
+
+    fn acquire(&self, options: &GetOptions<'_>, user: User) -> Result<Option<Share<&Self>>> {
         self.check_fork()?;
         options.check()?;
         let start = sys::monotonic();
@@ -78,7 +81,8 @@ impl Handle {
                 return Ok(Some(share));
             } // else it has just ended
         }
-        Acquisition::new(self, options, user, start)?.run()
+        let bound_start = options.detached.map_or(Ok(0), can_detach)?;
+        Acquisition::new(self, options, user, start, bound_start).run()
     }
 }
 
@@ -92,18 +96,22 @@ impl Handle {
         if options.same_process_ok
             && let Some(share) = self.share_own(options.mode, user)
         {
-            return Ok(Some(share));
+            return Ok(Some(share.keeping(self)));
         }
-        let mut try_once = Acquisition::new(self, options, user, sys::monotonic())?;
+        let bound_start = options.detached.map_or(Ok(0), can_detach)?;
+        let mut try_once = Acquisition::new(self, options, user, sys::monotonic(), bound_start);
         (try_once.queue, try_once.latch_turn_ns) = (false, 0);
         let Some(mut current) = self.current_if_free() else {
             return Ok(None);
         };
         match try_once.attempt(&mut current) {
-            Ok(Try::Granted(granted)) => match try_once.granted(current, try_once.hold(granted))? {
-                Next::Acquired(share) => Ok(Some(share)),
-                Next::Again | Next::TimedOut => Ok(None),
-            },
+            Ok(Try::Granted(grant)) => {
+                let hold = current.hold(grant, &try_once.request);
+                match try_once.granted(current, hold)? {
+                    Next::Acquired(share) => Ok(Some(share.keeping(self))),
+                    Next::Again | Next::TimedOut => Ok(None),
+                }
+            }
             _ => Ok(None),
         }
     }
@@ -111,7 +119,7 @@ impl Handle {
 
 /// One request for the lock, from its first try to the answer.
 struct Acquisition<'h, 'o> {
-    handle: &'h Arc<Handle>,
+    handle: &'h Handle,
     options: &'o GetOptions<'o>,
     /// Those of `options.on_wait` that have not been called yet.
     on_wait: &'o [OnWait<'o>],
@@ -148,7 +156,8 @@ struct Acquisition<'h, 'o> {
 }
 
 impl<'h, 'o> Acquisition<'h, 'o> {
-    fn new(handle: &'h Arc<Handle>, options: &'o GetOptions<'o>, user: User, start: u64) -> Result<Self> {
+    /// `bound_start`: see [`Request::bound_start`].
+    fn new(handle: &'h Handle, options: &'o GetOptions<'o>, user: User, start: u64, bound_start: u64) -> Self {
         let deadline = match options.wait {
             Wait::No => start,
             Wait::For(time) => start.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -157,20 +166,19 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         process::pid_namespace(); // once; others can watch a process only if they know where its number is meant
         let command = options.command.as_deref();
         let command = command.map_or_else(process::own_command_packed, pack_command);
-        let request = Request {
-            mode: options.mode,
-            detached: options.detached,
-            replaces: options.replaces,
-            bound_start: options.detached.map_or(Ok(0), can_detach)?,
-            requester: handle.requester(command),
-            note: pack_note(&options.lock_info),
-            queued: start,
-            queued_wall_us: 0,
-        };
-        Ok(Self {
+        Self {
             handle,
             user,
-            request,
+            request: Request {
+                mode: options.mode,
+                detached: options.detached,
+                replaces: options.replaces,
+                bound_start,
+                requester: handle.requester(command),
+                note: pack_note(&options.lock_info),
+                queued: start,
+                queued_wall_us: 0,
+            },
             deadline,
             patient_until: deadline.max(start.saturating_add(LATCH_LEAST_NS)),
             latch_turn_ns: LATCH_TURN_NS,
@@ -187,10 +195,10 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             told_of_space: false,
             on_wait: &options.on_wait,
             options,
-        })
+        }
     }
 
-    fn run(mut self) -> Result<Option<Share>> {
+    fn run(&mut self) -> Result<Option<Share<&'h Handle>>> {
         loop {
             if self.interrupted || self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 if self.conflict {
@@ -215,7 +223,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// One try, and what follows from it. The handle's other threads have a turn before the next one.
-    fn step(&mut self, mut current: Locked<'h>) -> Result<Next> {
+    fn step(&mut self, mut current: Locked<'h>) -> Result<Next<'h>> {
         if let Some(force) = self.check_paths.take() {
             let before = Arc::as_ptr(&current.objects);
             self.handle.refresh(&mut current, self.now, force, Duration::ZERO)?;
@@ -229,7 +237,10 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             self.request.queued_wall_us = current.clock.wall_us(self.now);
         }
         match self.attempt(&mut current)? {
-            Try::Granted(granted) => self.granted(current, self.hold(granted)),
+            Try::Granted(grant) => {
+                let hold = current.hold(grant, &self.request);
+                self.granted(current, hold)
+            }
             Try::Queued(i, word) => self.queued(current, i, word),
             Try::Busy => self.busy(current),
             Try::Full(no_space) => self.full(current, no_space),
@@ -249,8 +260,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         };
         let mut opened = 0;
         loop {
-            let objects = current.objects.clone();
-            let real = Real::new(&objects, now, now.saturating_add(self.latch_turn_ns)).requesting(&self.request);
+            let objects = &current.objects;
+            let real = Real::new(objects, now, now.saturating_add(self.latch_turn_ns)).requesting(&self.request);
             let asked = real.in_latch(|real, wakes| {
                 let asked = queue::request(real, ask, wakes)?;
                 if let Asked::Granted { .. } = asked {
@@ -259,11 +270,11 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 Ok((asked, objects.table.header.abandoned.load(Relaxed)))
             });
             return Ok(match asked {
-                Ok((Asked::Granted { i, word, token }, abandoned)) => Try::Granted(Granted {
-                    objects,
+                Ok((Asked::Granted { i, word, token }, abandoned)) => Try::Granted(Grant {
                     i,
                     word,
                     token,
+                    at: now,
                     abandoned,
                 }),
                 Ok((Asked::Queued { i, word }, _)) => Try::Queued(i, word),
@@ -276,7 +287,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 Ok((Asked::SlotsDiffer { in_use }, _)) => Try::SlotsDiffer(in_use),
                 Err(not_done) if not_done.is_lasting() => {
                     if opened == REOPENS {
-                        return Err(not_done.error(&objects));
+                        return Err(not_done.error(objects));
                     }
                     opened += 1;
                     self.handle.reopen(current, Duration::ZERO)?;
@@ -287,24 +298,12 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         }
     }
 
-    fn hold(&self, granted: Granted) -> Hold {
-        let Granted {
-            objects,
-            i,
-            word,
-            token,
-            abandoned,
-        } = granted;
-        let mut hold = Hold::new(objects, i, word, token, self.request, self.now);
-        hold.abandoned = abandoned;
-        hold
-    }
-
     /// A grant. If it is still the lock at the paths, the note is written and the hold is ours.
-    fn granted(&self, mut current: Locked<'h>, mut hold: Hold) -> Result<Next> {
+    fn granted(&self, mut current: Locked<'h>, mut hold: Box<Hold>) -> Result<Next<'h>> {
         let check = self.options.queue_at_once || self.handle.is_check_due(&mut current, hold.granted);
         let objects = &hold.objects;
-        if !Arc::ptr_eq(objects, &current.objects) || (check && !objects.are_current()) {
+        let is_retired = objects.table.header.retired.load(RETIRED) != 0;
+        if !Arc::ptr_eq(objects, &current.objects) || is_retired || (check && !objects.are_current()) {
             // The lock's files were replaced: this was a grant of the old ones. It goes first; opened again, the same
             // table with another semaphore would take it for a hold.
             let real = Real::new(objects, hold.granted, hold.granted);
@@ -321,7 +320,11 @@ impl<'h, 'o> Acquisition<'h, 'o> {
         if !objects.note.write(text) {
             log_unlocked!(Warn, "<{name}> the note is too long for its segment and was cut");
         }
-        log_unlocked!(Debug, "<{name}> lock request successful - Granted         <{text}>");
+        log_unlocked!(
+            Debug,
+            "<{name}> lock request successful - Granted         <{}>",
+            String::from_utf8_lossy(text)
+        );
         if hold.abandoned != 0 {
             log_unlocked!(
                 target: "resourcelock::abandoned",
@@ -344,15 +347,19 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// It has joined the queue: waits there until it is granted, or leaves.
-    fn queued(&mut self, current: Locked<'h>, i: usize, word: Word) -> Result<Next> {
+    fn queued(&mut self, current: Locked<'h>, i: usize, word: Word) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
         let queued = Queued::new(self.handle, &objects, &self.request, (i, word), self.deadline);
         let stops = (self.options.cancel, self.options.on_signal.as_ref());
         match queued.wait(stops, &mut self.on_wait, self.options.on_wait_every.as_ref()) {
-            Waited::Granted => match granted_in_queue(&objects, i, word, self.request)? {
-                Some(hold) => self.granted(self.handle.current(), hold),
+            Waited::Granted { stood_at } => match granted_in_queue(&objects, i, word, &self.request)? {
+                Some(hold) => {
+                    let mut current = self.handle.current();
+                    self.handle.stood(&mut current, &objects, stood_at);
+                    self.granted(current, hold)
+                }
                 None => Ok(Next::Again), // released by force at once
             },
             Waited::TimedOut => Ok(Next::TimedOut),
@@ -373,7 +380,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     /// The lock is taken: spins for a while, then joins the queue. If its time is up, it makes sure that the holder is
     /// not a dead one.
-    fn busy(&mut self, current: Locked<'h>) -> Result<Next> {
+    fn busy(&mut self, current: Locked<'h>) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         self.note_conflict(&objects);
@@ -392,7 +399,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// All records are in use, perhaps by the dead. If there is no space for more, that is an error when its time is up.
-    fn full(&mut self, current: Locked<'h>, no_space: Option<Error>) -> Result<Next> {
+    fn full(&mut self, current: Locked<'h>, no_space: Option<Error>) -> Result<Next<'h>> {
         let objects = &current.objects;
         self.note_conflict(objects);
         self.now = sys::monotonic();
@@ -421,7 +428,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The lock is in use with another number of slots, perhaps by the dead.
-    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next> {
+    fn slots_differ(&mut self, current: &Current, in_use: u32) -> Result<Next<'h>> {
         if std::mem::replace(&mut self.swept, true) {
             let (_, asked) = kind_of(self.request.mode);
             return Err(Error::SlotsDiffer { asked, in_use });
@@ -431,7 +438,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// The latch stayed taken for a turn.
-    fn latched(&self, current: Locked<'h>, not_done: NotDone) -> Result<Next> {
+    fn latched(&self, current: Locked<'h>, not_done: NotDone) -> Result<Next<'h>> {
         let objects = current.objects.clone();
         drop(current);
         if sys::monotonic() >= self.patient_until {
@@ -441,7 +448,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// It was not granted in time, and is not in the queue.
-    fn not_in_time(&self) -> Next {
+    fn not_in_time(&self) -> Next<'h> {
         self.gave_up(match self.options.wait {
             Wait::No => Ended::Refused,
             _ => Ended::TimedOut,
@@ -522,18 +529,24 @@ fn can_detach(detached: Detached) -> Result<u64> {
 
 /// The hold that a queued request has become; `None` = it was released by force before we could use it. One that is to
 /// be detached and cannot be, because the table stays busy, is released.
-fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: Request) -> Result<Option<Hold>> {
+fn granted_in_queue(objects: &Arc<Objects>, i: usize, word: Word, request: &Request) -> Result<Option<Box<Hold>>> {
     let now = sys::monotonic();
     let table = &objects.table;
     let Some(token) = Real::new(objects, now, now).own_token(i, word) else {
         return Ok(None);
     };
-    let mut hold = Hold::new(objects.clone(), i, word, token, request, now);
-    hold.abandoned = table.header.abandoned.load(Relaxed);
+    let grant = Grant {
+        i,
+        word,
+        token,
+        at: now,
+        abandoned: table.header.abandoned.load(Relaxed),
+    };
+    let hold = Box::new(Hold::new(objects.clone(), grant, request));
     if !hold.accepted() {
         return Ok(None);
     }
-    table.count_grant(now.saturating_sub(request.queued));
+    table.count_queued_grant(now.saturating_sub(request.queued));
     if let Some(detached) = request.detached {
         match hold.detach(detached, request.bound_start) {
             Ok(true) => {}

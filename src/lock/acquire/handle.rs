@@ -1,6 +1,6 @@
 //! The state of a handle: its open objects and its holds.
 
-use crate::lock::acquire::hold::Hold;
+use crate::lock::acquire::hold::{Grant, Hold};
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Sweep, Wakes};
 use crate::lock::shm::clock::NoteClock;
@@ -10,6 +10,7 @@ use crate::lock::shm::lock_objects::Objects;
 use crate::lock::shm::opening::{Terms, open_objects};
 use crate::lock::shm::process;
 use crate::lock::shm::real_world::{Gone, Real};
+use crate::lock::shm::request::Request;
 use crate::lock::shm::tombstone::REMOVAL_TAKES;
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Result};
@@ -39,10 +40,39 @@ pub(crate) struct Handle {
 /// only handles (beacons).
 pub(crate) struct Current {
     pub(crate) objects: Arc<Objects>,
-    pub(crate) holds: Vec<Hold>,
+    /// What the last hold was kept in, for the next one: in a loop, memory and the reference to the objects cost as much as
+    /// the rest of what a hold needs from the handle.
+    spare: Option<Box<Hold>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "so that a hold is not copied when it begins and when it ends"
+    )]
+    pub(crate) holds: Vec<Box<Hold>>,
     /// When the lock's paths were last checked, in monotonic ns.
     pub(crate) checked: u64,
     pub(crate) clock: NoteClock,
+}
+
+impl Current {
+    /// A hold of its objects.
+    pub(crate) fn hold(&mut self, grant: Grant, request: &Request) -> Box<Hold> {
+        let spare = self.spare.take();
+        match spare.filter(|hold| Arc::ptr_eq(&hold.objects, &self.objects)) {
+            Some(mut hold) => {
+                let objects = hold.objects;
+                *hold = Hold::new(objects, grant, request);
+                hold
+            }
+            None => Box::new(Hold::new(self.objects.clone(), grant, request)),
+        }
+    }
+
+    /// Takes back what an ended hold was kept in.
+    pub(crate) fn keep_spare(&mut self, ended: Box<Hold>) {
+        if Arc::ptr_eq(&ended.objects, &self.objects) && ended.keeper.is_none() {
+            self.spare = Some(ended);
+        }
+    }
 }
 
 /// The state, locked. What is logged meanwhile is logged when it is unlocked.
@@ -87,6 +117,7 @@ impl Handle {
             uid: nix::unistd::geteuid().as_raw(),
             current: Mutex::new(Current {
                 objects,
+                spare: None,
                 holds: Vec::new(),
                 checked: sys::monotonic(),
                 clock: NoteClock::default(),
@@ -158,7 +189,7 @@ impl Handle {
         let mut current = self.current();
         let mut latest_first = current.holds.iter_mut().rev();
         let meant = latest_first.find(|hold| token.is_none_or(|token| hold.token == token));
-        match meant.map(Hold::mark_recovered) {
+        match meant.map(|hold| hold.mark_recovered()) {
             Some(Ok(true)) => Ok(()),
             Some(Err(error)) => Err(error),
             Some(Ok(false)) | None => Err(Error::NotHeld),
@@ -212,9 +243,17 @@ impl Handle {
         due
     }
 
+    /// The paths were found to lead to these objects at this time. Not if they were found to lead elsewhere since.
+    pub(crate) fn stood(&self, current: &mut Current, objects: &Arc<Objects>, at: u64) {
+        if Arc::ptr_eq(&current.objects, objects) && current.checked != 0 {
+            current.checked = current.checked.max(at);
+        }
+    }
+
     /// Opens the lock's objects again. Waits up to `timeout` for a process that is removing the lock.
     pub(crate) fn reopen(&self, current: &mut Current, timeout: Duration) -> Result<()> {
         current.objects = open_objects(&self.name, &self.terms, timeout)?;
+        current.spare = None;
         log_unlocked!(Debug, "<{}> the lock's files were replaced: opened afresh", self.name);
         Ok(())
     }
@@ -250,9 +289,14 @@ impl Handle {
 
 /// Repairs now, as far as the table is free. The caller has passed the handle's mutex.
 pub(crate) fn visit_now(objects: &Objects, what: Sweep) {
+    visit_as(objects, what, None);
+}
+
+/// The same for the owner of the request in record `own`.
+pub(crate) fn visit_as(objects: &Objects, what: Sweep, own: Option<usize>) {
     loop {
         let now = sys::monotonic();
-        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS));
+        let real = Real::new(objects, now, now.saturating_add(LATCH_TURN_NS)).of_owner(own);
         // Busy, stale or gone: the next check tries again, or finds that the lock was replaced.
         let _ = real.in_latch(|real, wakes| {
             real.refresh();

@@ -31,6 +31,19 @@ pub(crate) enum User {
     Handle,
 }
 
+/// What makes a request a hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    /// The request's record, and its word.
+    pub(crate) i: usize,
+    pub(crate) word: Word,
+    pub(crate) token: u64,
+    /// When it was granted, in monotonic ns.
+    pub(crate) at: u64,
+    /// See [`Hold::abandoned`].
+    pub(crate) abandoned: u64,
+}
+
 /// A hold: its record in the table, and what its end needs to know.
 pub(crate) struct Hold {
     pub(crate) objects: Arc<Objects>,
@@ -71,16 +84,16 @@ pub(crate) fn can_expire() -> Result<()> {
 }
 
 impl Hold {
-    /// The hold that the request in record `i` has become.
-    pub(crate) fn new(objects: Arc<Objects>, i: usize, word: Word, token: u64, request: Request, granted: u64) -> Self {
+    /// The hold that the request has become by this grant.
+    pub(crate) fn new(objects: Arc<Objects>, grant: Grant, request: &Request) -> Self {
         Self {
             objects,
-            i,
-            word: word.at(Stage::Held),
-            token,
-            request,
-            granted,
-            abandoned: 0,
+            i: grant.i,
+            word: grant.word.at(Stage::Held),
+            token: grant.token,
+            request: *request,
+            granted: grant.at,
+            abandoned: grant.abandoned,
             keeper: None,
             kept: 0,
             crashed: false,

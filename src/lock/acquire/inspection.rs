@@ -82,9 +82,9 @@ impl Handle {
     /// Writes the note: false = it did not fit and was cut.
     pub(crate) fn write_note(&self, text: &str) -> Result<bool> {
         match self.seen()? {
-            Seen::Handle(objects) => Ok(objects.note.write(text)),
+            Seen::Handle(objects) => Ok(objects.note.write(text.as_bytes())),
             // That note can only be read.
-            Seen::Sight(sight) => Ok(sight.open_note()?.write(text)),
+            Seen::Sight(sight) => Ok(sight.open_note()?.write(text.as_bytes())),
             Seen::Nothing => Ok(true),
         }
     }

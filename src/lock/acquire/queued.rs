@@ -3,7 +3,7 @@
 //! It looks when it is told of something ([`Watching`], or a wake-up by whoever changes its place), and every few seconds in
 //! case that it was not. Where something cannot be watched, and as long as the queue moves fast, it looks often.
 
-use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_now};
+use crate::lock::acquire::handle::{Handle, LATCH_TURN_NS, visit_as};
 use crate::lock::acquire::watching::{Next, Watching};
 use crate::lock::inspect::snapshot::{self, Owned};
 use crate::lock::protocol::queue::{self, Check, Place, Poll, Sweep, World};
@@ -51,7 +51,10 @@ const VISITS: u32 = 64;
 /// How a wait in the queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    Granted,
+    /// `stood_at`: when the lock's paths were last found to lead to its objects, in monotonic ns.
+    Granted {
+        stood_at: u64,
+    },
     TimedOut,
     /// Through the request's [`Cancel`], or what it has for signals.
     Cancelled,
@@ -111,6 +114,8 @@ pub(crate) struct Queued<'a> {
     /// The request right before it, and since when it is that one, or none, in monotonic ns.
     before: (Option<(usize, Word)>, u64),
     first_check: bool,
+    /// When the lock's paths were last found to lead to its objects, in monotonic ns.
+    stood_at: u64,
     /// It has left the queue, or was granted the lock.
     over: bool,
 }
@@ -147,6 +152,7 @@ impl<'a> Queued<'a> {
             watching: Watching::new(objects, i),
             before: (None, sys::monotonic()),
             first_check: true,
+            stood_at: 0,
             over: false,
         }
     }
@@ -216,9 +222,16 @@ impl<'a> Queued<'a> {
                 tell(&self.seen());
                 tell_again_at = due(sys::monotonic(), every);
             }
+            if told {
+                // To probe first what has ended would take time. If it was not the last that kept the request, the check that
+                // follows sees that.
+                self.visit(self.before.0.map_or(Sweep::Active, |(k, _)| Sweep::With(k)));
+                continue;
+            }
             let Some(check) = self.check(&real, now) else {
                 continue;
             };
+            self.prepare_grant(now);
             let mut latest = self.deadline.min(tell_at(on_wait)).min(tell_again_at);
             if on_signal.is_some() {
                 // It may come between the question and the sleep.
@@ -285,22 +298,33 @@ impl<'a> Queued<'a> {
         snapshot::state(self.handle.name(), owned, semaphore, note, Some(&objects))
     }
 
+    /// What a grant needs that takes long, as long as there is time.
+    fn prepare_grant(&self, now: u64) {
+        self.objects.table.catch_up();
+        if let Some(mut current) = self.handle.current_if_free() {
+            current.clock.prepare(now, &self.objects.table.header.zone);
+        }
+    }
+
     /// After it was told of a death, the paths are not checked: that is done at the grant, or at the next look.
-    fn reason_to_leave(&self, cancel: Option<&Cancel>, now: u64, told: bool) -> Option<Leave> {
+    fn reason_to_leave(&mut self, cancel: Option<&Cancel>, now: u64, told: bool) -> Option<Leave> {
         if cancel.is_some_and(Cancel::is_cancelled) {
             Some(Leave::Cancelled)
         } else if now >= self.deadline {
             Some(Leave::TimeIsUp)
-        } else if !told && !self.objects.are_current() {
-            Some(Leave::Replaced)
-        } else {
+        } else if told {
             None
+        } else if self.objects.are_current() {
+            self.stood_at = now;
+            None
+        } else {
+            Some(Leave::Replaced)
         }
     }
 
     fn visit(&self, what: Sweep) {
         let _mine = self.handle.current();
-        visit_now(self.objects, what);
+        visit_as(self.objects, what, Some(self.i));
     }
 
     /// Does what a waiter has to do in its place. `None` = it was a visit: see what that came to.
@@ -375,7 +399,9 @@ impl<'a> Queued<'a> {
     fn granted(&self, real: &Real<'_>) -> Waited {
         let (kind, _) = kind_of(self.request.mode);
         let _ = queue::pass_on(real, kind, self.word);
-        Waited::Granted
+        Waited::Granted {
+            stood_at: self.stood_at,
+        }
     }
 
     /// Leaves the queue. If the lock was granted at the last moment, a request whose time is up accepts that, and one that

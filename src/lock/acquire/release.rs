@@ -1,7 +1,7 @@
 //! Releasing: a hold of this handle, or by force the holds of others.
 
 use crate::lock::acquire::handle::{Current, Handle, Locked, visit_now};
-use crate::lock::acquire::hold::{Hold, RELEASE_LATCH_NS, User};
+use crate::lock::acquire::hold::{RELEASE_LATCH_NS, User};
 use crate::lock::inspect::snapshot;
 use crate::lock::protocol::orderings::RETIRED;
 use crate::lock::protocol::queue::{self, Sweep, Which};
@@ -41,10 +41,9 @@ impl Handle {
     /// Releases what was acquired through the handle. A hold that guards use as well goes on.
     fn release_own(&self, text: &str) -> Result<bool> {
         let name = self.name();
-        let own = |hold: &Hold| hold.by_handle.then_some(hold.token);
-        let token = self.current().holds.iter().rev().find_map(own);
-        if let Some(token) = token {
-            let released = self.give_up_share(token, User::Handle)?;
+        let current = self.current();
+        if let Some(at) = current.holds.iter().rposition(|hold| hold.by_handle) {
+            let released = self.give_up(current, at, User::Handle)?;
             if released {
                 log::debug!("<{name}> lock released  <{text}>");
             } else {
@@ -52,7 +51,8 @@ impl Handle {
             }
             return Ok(released);
         }
-        let objects = self.current().objects.clone();
+        let objects = current.objects.clone();
+        drop(current);
         if objects.semaphore.load().value() == 0 {
             log::info!("<{name}> lock unget request ignored - lock not owned by current process  <{text}>");
         } else {
@@ -122,10 +122,15 @@ impl Handle {
     /// is a detached one.
     pub(crate) fn give_up_share(&self, token: u64, user: User) -> Result<bool> {
         self.check_fork()?; // a child's copy: the hold is its parent's
-        let mut current = self.current();
-        let Some(at) = current.holds.iter().position(|hold| hold.token == token) else {
-            return Ok(false);
-        };
+        let current = self.current();
+        match current.holds.iter().position(|hold| hold.token == token) {
+            Some(at) => self.give_up(current, at, user),
+            None => Ok(false),
+        }
+    }
+
+    /// The same of the hold that is kept at `at`.
+    fn give_up(&self, mut current: Locked<'_>, at: usize, user: User) -> Result<bool> {
         let hold = &mut current.holds[at];
         if !hold.remove(user) {
             return Ok(hold.is_held());
@@ -166,11 +171,8 @@ impl Handle {
         });
         let not_done = match done {
             Ok(released) => {
-                if at + 1 == holds.len() {
-                    holds.truncate(at); // drops it in place, without a copy
-                } else {
-                    holds.remove(at);
-                }
+                let ended = holds.remove(at);
+                current.keep_spare(ended);
                 return Ok(released);
             }
             Err(not_done) => not_done,
@@ -212,8 +214,11 @@ impl Handle {
     pub(crate) fn leave_taken(&self) -> Result<bool> {
         self.check_fork()?;
         let mut current = self.current();
-        let own = |hold: &Hold| hold.by_handle && hold.guards == 0;
-        let Some(at) = current.holds.iter().rposition(own) else {
+        let Some(at) = current
+            .holds
+            .iter()
+            .rposition(|hold| hold.by_handle && hold.guards == 0)
+        else {
             return Ok(false);
         };
         let detached = current.holds[at].detach(Detached::default(), 0)?;
@@ -229,10 +234,12 @@ impl Handle {
     /// Releases all that was acquired through the handle itself; guards go on.
     pub(crate) fn release_everything(&self) {
         while self.check_fork().is_ok() {
-            let own = |hold: &Hold| hold.by_handle.then_some(hold.token);
-            let Some(token) = self.current().holds.iter().find_map(own) else {
+            let current = self.current();
+            let own = current.holds.iter().find(|hold| hold.by_handle);
+            let Some(token) = own.map(|hold| hold.token) else {
                 return;
             };
+            drop(current);
             let _ = self.give_up_share(token, User::Handle);
         }
     }

@@ -10,6 +10,7 @@ use crate::lock::shm::process;
 use crate::lock::shm::tombstone::{REMOVAL_CHECK, Removal};
 use crate::lock::sys;
 use crate::lock::types::{CommandEnd, Error, LockName, Lost, Mode, Result};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -20,9 +21,9 @@ const DESCRIBE_LATCH_NS: u64 = 250_000_000;
 const REMOVAL_CHECKS: u32 = 25;
 
 /// A user's share of a hold of this handle. Dropping it gives it up; the hold is released with the last share, unless it
-/// is a detached one.
-pub(crate) struct Share {
-    handle: Arc<Handle>,
+/// is a detached one. It keeps the handle, or (one that is only to be counted) borrows it.
+pub(crate) struct Share<H: Deref<Target = Handle> = Arc<Handle>> {
+    handle: H,
     token: u64,
     /// `None`: it was given up, or is counted elsewhere.
     user: Option<User>,
@@ -37,7 +38,7 @@ impl Handle {
     }
 
     /// A share for `user` of its latest hold that includes `mode`.
-    pub(crate) fn share_own(self: &Arc<Self>, mode: Mode, user: User) -> Option<Share> {
+    pub(crate) fn share_own(&self, mode: Mode, user: User) -> Option<Share<&Self>> {
         let mut current = self.current();
         let mut latest_first = current.holds.iter_mut().rev();
         let own = latest_first.find(|hold| hold.includes(mode))?;
@@ -46,17 +47,34 @@ impl Handle {
     }
 }
 
-impl Share {
+impl<'h> Share<&'h Handle> {
     /// Of a hold that counts this user already.
-    pub(crate) fn new(handle: &Arc<Handle>, token: u64, user: User) -> Self {
+    pub(crate) fn new(handle: &'h Handle, token: u64, user: User) -> Self {
         Self {
-            handle: handle.clone(),
+            handle,
             token,
             user: Some(user),
             tells_panics: false,
         }
     }
 
+    /// The same one, which keeps its handle.
+    pub(crate) fn keeping(mut self, handle: &Arc<Handle>) -> Share {
+        Share {
+            handle: handle.clone(),
+            token: self.token,
+            user: self.user.take(),
+            tells_panics: self.tells_panics,
+        }
+    }
+
+    /// If it is the handle's own, the handle counts it from now on. Else it is given up.
+    pub(crate) fn leave_to_handle(mut self) {
+        self.user.take_if(|user| *user == User::Handle);
+    }
+}
+
+impl<H: Deref<Target = Handle>> Share<H> {
     /// It is the program's from now on: if a panic drops it, the next holder is told. (Unless one unwinds already: then it
     /// was acquired by a destructor, whose end says nothing of the work under the lock.)
     pub(crate) fn hand_over(mut self) -> Self {
@@ -78,7 +96,7 @@ impl Share {
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Hold) -> R) -> Option<R> {
         let mut current = self.handle.current_unless_stuck()?;
         let mut holds = current.holds.iter_mut();
-        holds.find(|hold| hold.token == self.token).map(work)
+        holds.find(|hold| hold.token == self.token).map(|hold| work(hold))
     }
 
     /// Does something with a hold that is not lost.
@@ -110,7 +128,7 @@ impl Share {
     /// How the hold was taken away, if it was. Checks the semaphore as well, so that it notices a forced release by the
     /// Python module.
     pub(crate) fn lost(&self) -> Option<Lost> {
-        let handle = &self.handle;
+        let handle = &*self.handle;
         if handle.check_fork().is_err() {
             // A child's copy: the hold in the table is its parent's.
             return (!handle.is_held(self.token).unwrap_or(true)).then_some(Lost::Forced);
@@ -263,16 +281,6 @@ impl Share {
         self.give_up()
     }
 
-    /// True if the hold stays when nobody uses it.
-    pub(crate) fn is_detached(&self) -> bool {
-        self.with(|hold| hold.detached).unwrap_or(false)
-    }
-
-    /// The user's share is counted elsewhere from now on.
-    pub(crate) fn forget(mut self) {
-        self.user = None;
-    }
-
     fn give_up(&mut self) -> Result<bool> {
         match self.user.take() {
             Some(user) => self.handle.give_up_share(self.token, user),
@@ -294,7 +302,7 @@ fn is_removed(objects: &Objects) -> bool {
     false
 }
 
-impl Drop for Share {
+impl<H: Deref<Target = Handle>> Drop for Share<H> {
     fn drop(&mut self) {
         if self.tells_panics && self.user.is_some() && std::thread::panicking() {
             // What the lock protects may be half done, as after a death.

@@ -1,6 +1,5 @@
 //! The Python module's words.
 
-use crate::lock::acquire::hold::User;
 use crate::lock::api::resource_lock::{Opened, Own, ResourceLock, locked, remote_state};
 use crate::lock::types::{Error, GetOptions, Mode, Result, UngetOptions};
 use std::sync::Mutex;
@@ -38,16 +37,8 @@ impl ResourceLock {
     #[must_use = "false means that the lock was not acquired"]
     pub fn get_lock(&self, options: &GetOptions<'_>) -> Result<bool> {
         match self.opened() {
-            Opened::Local(handle) => {
-                let Some(share) = handle.get(options, User::Handle)? else {
-                    return Ok(false);
-                };
-                // Not only if a detached one was asked for: the handle may have had the lock already.
-                if !share.is_detached() {
-                    share.forget(); // until `unget_lock`
-                }
-                Ok(true)
-            }
+            // Until `unget_lock`.
+            Opened::Local(handle) => handle.get_for_itself(options),
             Opened::Remote { name, engine, own } => match options.detached {
                 Some(detached) => Ok(engine.acquire_detached(name, options, detached)?.is_some()),
                 None if options.same_process_ok && includes(own, options.mode) => Ok(true),

@@ -1,9 +1,7 @@
-//! Threads in the background. They block every signal, so that each one reaches a thread that the program has chosen for
-//! it.
+//! Threads in the background.
 
 use crate::lock::sys;
 use crate::lock::types::{Cancel, Error, Result};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -11,13 +9,8 @@ use std::time::Duration;
 
 /// Starts a thread.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    // A new thread inherits the mask of the one that starts it.
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let thread = Builder::new().name(name.to_owned()).spawn(body);
-    if let Ok(before) = before {
-        let _ = before.thread_set_mask();
-    }
-    thread.map_err(|source| Error::Os {
+    let thread = Builder::new().name(name.to_owned());
+    sys::spawn_without_signals(thread, body).map_err(|source| Error::Os {
         doing: "start a thread for",
         path: PathBuf::from(name),
         source,

@@ -9,7 +9,9 @@
 //!
 //! # Steps of a request
 //! 1. Grant a lease, whose number we choose: asked for twice, there is one.
-//! 2. In one transaction, put the key if it is not there, and read the queue.
+//! 2. In one transaction, put the key if it is not there, and read the queue. This is asked for at the same time as the
+//!    lease, over another connection, and once more if it came before the lease (`own_request.rs`); but only of a single
+//!    server, without TLS and users, and with a short lease.
 //! 3. If it is not the first, watch the predecessor until it goes, and read the queue again; renew the lease meanwhile.
 //!    If our own key has gone (a forced release, or a lease that ended while this process was stopped), begin anew.
 //! 4. To release, check that the key is still the same creation, and give the lease back, with which the key goes. That
@@ -23,6 +25,7 @@
 //! 3. A renewal counts only if the majority had the same leader before and after it, and that leader's term is in the
 //!    answer: a former leader that has not noticed renews leases that the new one lets end.
 //! 4. What was lost stays lost: a renewal whose answer comes after the lease's end by this clock counts for nothing.
+//! 5. A key hangs on a lease: if a request is given up and its key is left behind, the key ends with the lease.
 //!
 //! # Files
 //! | file | what it contains |
@@ -149,9 +152,7 @@ impl Etcd {
         }
         let mut on_wait = options.on_wait.as_slice();
         loop {
-            let timeouts = Timeouts::until(Contact::First, options.cancel);
-            let lease = OwnLease::begin(&self.gateway, ttl, timeouts);
-            let lease = lease.map_err(|fault| self.gateway.error(fault))?;
+            let lease = OwnLease::new(&self.gateway, ttl);
             let request = OwnRequest::new(lease, name, self.directory(name), stored.clone());
             match self.wait_for_turn(request, options.cancel, &mut on_wait, deadline)? {
                 Turn::Come(hold) => return Ok(Some(*hold)),
@@ -191,7 +192,7 @@ impl Etcd {
         deadline: u64,
     ) -> Result<Turn> {
         const REMOVED: &str = "the request was removed from the queue";
-        let Some((queue, created)) = request.join(Timeouts::until(Contact::Running, cancel))? else {
+        let Some((queue, created)) = request.enter(cancel)? else {
             return Ok(Turn::Gone(REMOVED));
         };
         match Waiting::new(self, &mut request, created, (cancel, on_wait), deadline).until_over(&queue)? {
@@ -236,7 +237,7 @@ impl Etcd {
         let answer = answer.map_err(|fault| self.gateway.error(fault))?;
         if holder.stored.detached && holder.lease != 0 {
             // Nobody else gives it back, and nothing else hangs on it. If it fails, it ends by itself.
-            let _ = own_lease::revoke(&self.gateway, Number(holder.lease), ANSWER_TIMEOUT);
+            let _ = own_lease::revoke(&self.gateway, Number(holder.lease), Timeouts::within(ANSWER_TIMEOUT));
         }
         Ok(answer.value.succeeded || answer.repeated)
     }

@@ -339,9 +339,10 @@ impl Guard {
     ///
     /// # Errors
     /// Then the hold is this guard's as before. [`Error::NotHeld`](crate::Error::NotHeld) if it was lost, or other guards
-    /// share it; [`Error::Busy`](crate::Error::Busy) if the table stayed busy; [`Error::Os`](crate::Error::Os) without /proc;
-    /// [`Error::Forked`](crate::Error::Forked); on an engine, [`Error::Unreachable`](crate::Error::Unreachable) if it is not
-    /// known if it has heard of it, and [`Error::Unsupported`](crate::Error::Unsupported) if its holds end with this process.
+    /// share it; [`Error::Busy`](crate::Error::Busy) if the table stayed busy; [`Error::Os`](crate::Error::Os) without /proc
+    /// before Linux 6.11; [`Error::Forked`](crate::Error::Forked); on an engine,
+    /// [`Error::Unreachable`](crate::Error::Unreachable) if it is not known if it has heard of it, and
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if its holds end with this process.
     pub fn linger(&mut self, time: Duration) -> Result<()> {
         match &mut self.hold {
             Hold::Local(share) => share.linger(time),

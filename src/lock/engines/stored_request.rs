@@ -191,9 +191,9 @@ pub(crate) fn state(
             } else {
                 request.granted
             };
-            NoteClock::default()
-                .note(granted, &request.message, &AtomicU64::new(0))
-                .to_owned()
+            let mut clock = NoteClock::default();
+            let note = clock.note(granted, &request.message, &AtomicU64::new(0));
+            String::from_utf8_lossy(note).into_owned()
         });
     let slots = holders.iter().find_map(|holder| match holder.mode {
         Mode::Slots(slots) => Some(slots),

@@ -373,8 +373,9 @@ fn state_with(
             }
         }
         abandoned = Some(header.abandoned.load(Relaxed)).filter(|&token| token != 0);
+        let unqueued = header.unqueued_grants.load(Relaxed);
         counters = Counters {
-            acquisitions: header.acquisitions.load(Relaxed),
+            acquisitions: unqueued.wrapping_add(header.queued_grants.load(Relaxed)),
             conflicts: header.conflicts.load(Relaxed),
             timeouts: header.timeouts.load(Relaxed),
             consecutive_timeouts: header.consecutive_timeouts.load(Relaxed),

@@ -46,7 +46,17 @@ pub(crate) enum Entry {
 }
 
 /// Enters the latch; blocks until the deadline that [`LatchWorld::sleep_on_latch`] knows.
+#[inline]
 pub(crate) fn enter<W: LatchWorld>(w: &W) -> Result<Entry, W::Stop> {
+    let seen = w.latch()?;
+    if seen & !SLEEPERS == 0 && w.swap_latch(seen, w.me() | seen)? {
+        return Ok(Entry::Clean);
+    }
+    enter_taken(w)
+}
+
+/// The same after a first try.
+fn enter_taken<W: LatchWorld>(w: &W) -> Result<Entry, W::Stop> {
     let mut slept = 0; // SLEEPERS once we have slept: others may still be asleep
     loop {
         let seen = w.latch()?;

@@ -197,10 +197,10 @@ struct Scan {
     active: u32,
     /// The kind of the active ones.
     active_kind: Option<Kind>,
-    /// There are slot requests, active or waiting.
-    slot_users: bool,
     /// The waiting request with the lowest ticket.
     head: Option<(usize, Word)>,
+    /// The one behind it.
+    second: Option<(usize, Word)>,
     /// The first vacant record.
     vacant: Option<usize>,
 }
@@ -215,18 +215,18 @@ pub(crate) struct Wakes {
 
 impl Wakes {
     fn request<W: World>(&mut self, w: &W, i: usize) {
-        if !self.is_noted(i, self.requests.len()) {
+        if !self.try_note(i, self.requests.len()) {
             w.wake_request(i);
         }
     }
 
     /// The same, unless there are many already.
     fn request_if_few(&mut self, i: usize) {
-        self.is_noted(i, self.requests.len() / 2);
+        self.try_note(i, self.requests.len() / 2);
     }
 
-    /// False if there are so many already.
-    fn is_noted(&mut self, i: usize, most: usize) -> bool {
+    /// Notes one; false if there are so many already.
+    fn try_note(&mut self, i: usize, most: usize) -> bool {
         let has_room = self.count < most;
         if has_room {
             self.requests[self.count] = i as u16; // records are numbered below 1,024
@@ -329,30 +329,55 @@ fn scan<W: World>(w: &W) -> Result<Scan, W::Stop> {
         top,
         active: 0,
         active_kind: None,
-        slot_users: false,
         head: None,
+        second: None,
         vacant: None,
     };
     for i in 0..top {
         let word = w.word(i)?;
         match word.stage() {
-            Stage::Vacant => {
-                s.vacant = s.vacant.or(Some(i));
-                continue;
-            }
+            Stage::Vacant => s.vacant = s.vacant.or(Some(i)),
             Stage::Offered | Stage::Held => {
                 s.active += 1;
                 s.active_kind = Some(w.kind(i)?);
             }
-            Stage::Waiting if s.head.is_none_or(|(_, head)| word.is_before(head)) => s.head = Some((i, word)),
-            Stage::Waiting | Stage::Stalled => {}
+            Stage::Waiting if s.second.is_some_and(|(_, second)| !word.is_before(second)) => {} // nearly all
+            Stage::Waiting if s.head.is_some_and(|(_, head)| !word.is_before(head)) => s.second = Some((i, word)),
+            Stage::Waiting => (s.head, s.second) = (Some((i, word)), s.head),
+            Stage::Stalled => {}
         }
-        s.slot_users |= w.kind(i)? == Kind::Slot;
     }
     if s.vacant.is_none() && top < w.room() {
         s.vacant = Some(top);
     }
     Ok(s)
+}
+
+/// What a scan would find after the head, which is of this kind, was granted the lock. In a long queue a scan takes time, so
+/// there is another one only if it is to be known who comes behind the next one, because that fits, too. (Whoever withdraws
+/// meanwhile wakes the one behind it, which watches its process in case it is killed before that.)
+fn scan_after<W: World>(w: &W, kind: Kind, s: Scan) -> Result<Scan, W::Stop> {
+    let granted = Scan {
+        active: s.active + 1,
+        active_kind: Some(kind),
+        head: s.second,
+        second: None,
+        ..s
+    };
+    match granted.head {
+        Some((i, _)) if fits(w, w.kind(i)?, &granted)? => scan(w),
+        _ => Ok(granted),
+    }
+}
+
+/// True if there are slot requests, active or waiting.
+fn are_slots_used<W: World>(w: &W, top: usize) -> Result<bool, W::Stop> {
+    for i in 0..top {
+        if w.word(i)?.stage() != Stage::Vacant && w.kind(i)? == Kind::Slot {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// True if a request of this kind may be active beside what is active.
@@ -441,7 +466,7 @@ pub(crate) fn request<W: World>(w: &W, ask: Ask, wakes: &mut Wakes) -> Result<As
     if ask.kind == Kind::Slot {
         let in_use = w.field(Field::Slots)?;
         if in_use != u64::from(ask.slots) {
-            if s.slot_users {
+            if are_slots_used(w, s.top)? {
                 return Ok(Asked::SlotsDiffer { in_use: in_use as u32 });
             }
             w.set_field(Field::Slots, u64::from(ask.slots))?;
@@ -489,11 +514,12 @@ pub(crate) fn dispatch<W: World>(
     mut new_head: bool,
     wakes: &mut Wakes,
 ) -> Result<(), W::Stop> {
+    let mut s = scan(w)?;
     loop {
-        let s = scan(w)?;
         let mut turn = false;
         if let Some((i, word)) = s.head
-            && fits(w, w.kind(i)?, &s)?
+            && let kind = w.kind(i)?
+            && fits(w, kind, &s)?
         {
             turn = owned && foreign_turn(w, w.semaphore()?)?;
             if !turn && (owned || take_semaphore(w)?) {
@@ -507,8 +533,11 @@ pub(crate) fn dispatch<W: World>(
                     if own != Some(i) {
                         wakes.request(w, i);
                     }
+                    s = scan_after(w, kind, s)?;
+                } else {
+                    s = scan(w)?; // it has withdrawn: who is the head now?
                 }
-                continue; // also after a withdrawal: who is the head now?
+                continue;
             }
         }
         if owned && s.active == 0 {

@@ -2,10 +2,16 @@
 
 use crate::lock::sys;
 use chrono::{DateTime, Datelike, Local, Offset, TimeZone, Timelike};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The offset is read again after this time, so that a step of the wall clock shows soon.
 const OFFSET_VALID_NS: u64 = 10_000_000;
+
+/// What the zone was said to be is valid for this time, in s, so that a change of it shows soon.
+const ZONE_VALID_S: u64 = 10;
+/// In the middle of a quarter of an hour no zone changes its offset.
+const QUARTER_S: u64 = 900;
 
 /// See the module. One per handle, behind its mutex.
 #[derive(Debug, Default)]
@@ -13,49 +19,84 @@ pub(crate) struct NoteClock {
     /// Wall clock minus monotonic clock, ns.
     offset: u64,
     offset_read: u64,
+    /// The zone's offset, and in which second that was found out.
+    zone: Option<(i32, u64)>,
+    /// The last note's text (ASCII but for the message), and in which second it was written: mostly, only the microseconds
+    /// of the next one differ.
+    text: Vec<u8>,
     second: u64,
-    /// `YYYY-MM-DD HH:MM:SS.` of that second.
-    prefix: String,
-    /// The note's text, built here each time.
-    text: String,
 }
+
+/// Where the microseconds stand in a note's text, and where its message begins.
+const MICROSECONDS: Range<usize> = 20..26;
+const MESSAGE: usize = 29;
 
 impl NoteClock {
     /// The wall clock, in µs since 1970, at monotonic time `now`.
+    #[inline]
     pub(crate) fn wall_us(&mut self, now: u64) -> u64 {
         if self.offset_read == 0 || now.saturating_sub(self.offset_read) > OFFSET_VALID_NS {
-            self.offset = wall_offset();
-            self.offset_read = now;
+            self.read_offset(now);
         }
         self.offset.wrapping_add(now) / 1000
     }
 
-    /// The note's text: `YYYY-MM-DD HH:MM:SS.ffffff - MESSAGE`, local time. `zone`: see [`utc_offset`].
-    pub(crate) fn note(&mut self, wall_us: u64, message: &str, zone: &AtomicU64) -> &str {
-        let second = wall_us / 1_000_000;
-        if second != self.second || self.prefix.is_empty() {
-            self.second = second;
-            self.prefix.clear();
-            let signed = i64::try_from(second).unwrap_or(i64::MAX);
-            if let Some(local) = DateTime::from_timestamp(signed.saturating_add(utc_offset(signed, zone).into()), 0) {
-                push_digits(&mut self.prefix, local.year().unsigned_abs(), 4);
-                for (before, number) in [('-', local.month()), ('-', local.day()), (' ', local.hour())] {
-                    self.prefix.push(before);
-                    push_digits(&mut self.prefix, number, 2);
-                }
-                for number in [local.minute(), local.second()] {
-                    self.prefix.push(':');
-                    push_digits(&mut self.prefix, number, 2);
-                }
-                self.prefix.push('.');
+    #[cold]
+    fn read_offset(&mut self, now: u64) {
+        self.offset = wall_offset();
+        self.offset_read = now;
+    }
+
+    /// Before a note is written at about this time: does what takes system calls.
+    pub(crate) fn prepare(&mut self, now: u64, zone: &AtomicU64) {
+        let second = self.wall_us(now) / 1_000_000;
+        self.utc_offset(second, zone);
+    }
+
+    /// Seconds east of UTC in that second. See [`utc_offset`].
+    fn utc_offset(&mut self, second: u64, zone: &AtomicU64) -> i32 {
+        let is_same = |found: u64| second / QUARTER_S == found / QUARTER_S && second.abs_diff(found) < ZONE_VALID_S;
+        match self.zone {
+            Some((offset, found)) if is_same(found) => offset,
+            _ => {
+                let offset = utc_offset(i64::try_from(second).unwrap_or(i64::MAX), zone);
+                self.zone = Some((offset, second));
+                offset
             }
         }
-        self.text.clear();
-        self.text.push_str(&self.prefix);
-        push_digits(&mut self.text, (wall_us % 1_000_000) as u32, 6);
-        self.text.push_str(" - ");
-        self.text.push_str(message);
+    }
+
+    /// The note's text: `YYYY-MM-DD HH:MM:SS.ffffff - MESSAGE`, local time. `zone`: see [`utc_offset`].
+    pub(crate) fn note(&mut self, wall_us: u64, message: &str, zone: &AtomicU64) -> &[u8] {
+        let second = wall_us / 1_000_000;
+        if second != self.second || self.text.is_empty() {
+            self.date_note(second, zone);
+        }
+        if self.text[MESSAGE..] != *message.as_bytes() {
+            self.text.truncate(MESSAGE);
+            self.text.extend_from_slice(message.as_bytes());
+        }
+        put_digits(&mut self.text[MICROSECONDS], (wall_us % 1_000_000) as u32);
         &self.text
+    }
+
+    /// Begins the note's text anew, with the date and the time but for the microseconds.
+    #[cold]
+    fn date_note(&mut self, second: u64, zone: &AtomicU64) {
+        self.second = second;
+        let seconds = i64::try_from(second).unwrap_or(i64::MAX);
+        let offset = self.utc_offset(second, zone);
+        self.text.clear();
+        self.text.extend_from_slice(b"YYYY-MM-DD HH:MM:SS.ffffff - ");
+        // There is none for what an engine's server may say that is no time.
+        let Some(local) = DateTime::from_timestamp(seconds.saturating_add(offset.into()), 0) else {
+            return;
+        };
+        put_digits(&mut self.text[..4], local.year().unsigned_abs());
+        let rest = [local.month(), local.day(), local.hour(), local.minute(), local.second()];
+        for (at, number) in (5..).step_by(3).zip(rest) {
+            put_digits(&mut self.text[at..at + 2], number);
+        }
     }
 }
 
@@ -78,15 +119,12 @@ fn wall_offset() -> u64 {
     best.1
 }
 
-/// Appends a number with leading zeros.
-fn push_digits(text: &mut String, mut number: u32, width: usize) {
-    let mut digits = [b'0'; 6];
-    let digits = &mut digits[..width.min(6)];
-    for digit in digits.iter_mut().rev() {
-        *digit += (number % 10) as u8;
+/// Puts the last digits of a number there.
+fn put_digits(to: &mut [u8], mut number: u32) {
+    for digit in to.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// Seconds east of UTC at that time.
@@ -98,7 +136,7 @@ fn push_digits(text: &mut String, mut number: u32, width: usize) {
 /// offset + 1 day.
 fn utc_offset(second: i64, zone: &AtomicU64) -> i32 {
     const DAY: i32 = 86_400;
-    let quarter = (second.unsigned_abs() / 900) & 0x3f_ffff;
+    let quarter = (second.unsigned_abs() / QUARTER_S) & 0x3f_ffff;
     let key = std::env::var_os("TZ")
         .is_none()
         .then(|| (zone_file_identity() << 40) | (quarter << 18));
@@ -145,10 +183,30 @@ mod tests {
             .unwrap()
             .format("%Y-%m-%d %H:%M:%S.415898 - cli")
             .to_string();
-        assert_eq!(clock.note(now, "cli", &zone), expected);
-        assert!(clock.note(now - 415_890, "x", &zone).ends_with(".000008 - x"));
+        assert_eq!(clock.note(now, "cli", &zone), expected.as_bytes());
+        assert!(clock.note(now - 415_890, "cli", &zone).ends_with(b".000008 - cli"));
+        assert!(clock.note(now - 415_890, "x", &zone).ends_with(b".000008 - x"));
+        assert!(clock.note(now + 1_000_000, "x", &zone).ends_with(b":49.415898 - x"));
+        let no_time = NoteClock::default().note(u64::MAX, "x", &zone).to_vec();
+        assert_eq!(no_time, b"YYYY-MM-DD HH:MM:SS.551615 - x");
         // Another handle uses the table's answer.
-        assert_eq!(NoteClock::default().note(now, "cli", &zone), expected);
+        assert_eq!(NoteClock::default().note(now, "cli", &zone), expected.as_bytes());
+    }
+
+    /// What a wait has prepared is used without asking the system, and not for long.
+    #[test]
+    fn the_offset_is_asked_for_again_after_a_while() {
+        let (mut clock, zone) = (NoteClock::default(), AtomicU64::new(0));
+        let second = 1_729_440_000; // the first one of a quarter
+        let offset = clock.utc_offset(second, &zone);
+        assert_eq!(offset, utc_offset(second.cast_signed(), &zone));
+        clock.zone = Some((offset + 60, second)); // a wrong offset, to see that it is believed
+        assert_eq!(clock.utc_offset(second + ZONE_VALID_S - 1, &zone), offset + 60);
+        assert_eq!(clock.utc_offset(second + ZONE_VALID_S, &zone), offset);
+        clock.zone = Some((offset + 60, second));
+        assert_eq!(clock.utc_offset(second - 1, &zone), offset, "of another quarter");
+        clock.prepare(sys::monotonic(), &zone);
+        assert!(clock.zone.is_some_and(|(_, found)| found > second));
     }
 
     #[test]

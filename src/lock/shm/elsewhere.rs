@@ -8,6 +8,7 @@
 //! In the latch nothing is scanned. Whoever comes upon a process that is not known yet takes it for alive, as everywhere
 //! else, and has a *doubt*, which is settled after the latch ([`settle_doubts`]).
 
+use crate::lock::system::namespaces::FIRST_PID_NAMESPACE;
 use crate::lock::system::{Stat, has_hidden_processes, numbers_of, proc_is_own};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,9 +16,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// The inode of the machine's first PID namespace (PROC_PID_INIT_INO of the kernel).
-const FIRST_NAMESPACE: u64 = 4_026_531_836;
 
 /// What could not be found out is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
@@ -59,7 +57,7 @@ thread_local! {
 /// The numbers here under which it may live; none: it is gone. `None`: not known, at least not yet. `own` is the caller's
 /// PID namespace. Does not block.
 pub(crate) fn find(stranger: Stranger, own: u64) -> Option<Vec<u32>> {
-    if own != FIRST_NAMESPACE || stranger.start == 0 {
+    if own != FIRST_PID_NAMESPACE || stranger.start == 0 {
         return None;
     }
     let known = KNOWN.try_lock().ok()?;
@@ -176,8 +174,8 @@ mod tests {
             start: 1,
             namespace: 5,
         };
-        assert_eq!(find(stranger, FIRST_NAMESPACE + 1), None);
-        assert_eq!(find(Stranger { start: 0, ..stranger }, FIRST_NAMESPACE), None);
+        assert_eq!(find(stranger, FIRST_PID_NAMESPACE + 1), None);
+        assert_eq!(find(Stranger { start: 0, ..stranger }, FIRST_PID_NAMESPACE), None);
         assert!(!settle_doubts(), "nothing is in doubt");
     }
 }

@@ -1,4 +1,4 @@
-//! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants.
+//! What the table keeps of requests that have ended, and its sums. Written in the latch, but for grants of queued requests.
 
 use crate::lock::protocol::orderings::{ENTRY_BEGUN, ENTRY_COMPLETE, NEXT_STORE};
 use crate::lock::shm::growth::Ring;
@@ -25,12 +25,24 @@ pub(crate) struct Ending {
 }
 
 impl Table {
-    /// Adds a grant to the sums. A queued request counts its own grant when it accepts, outside the latch.
+    /// In the latch. Adds a grant to the sums.
     pub(crate) fn count_grant(&self, waited_ns: u64) {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
+        add(&self.header.unqueued_grants, 1);
+        self.count_wait(waited_ns);
+    }
+
+    /// The same for a queued request, which counts its own grant when it accepts, outside the latch.
+    pub(crate) fn count_queued_grant(&self, waited_ns: u64) {
+        #[cfg(test)]
+        crate::lock::testing::failpoint::here();
+        self.header.queued_grants.fetch_add(1, Relaxed);
+        self.count_wait(waited_ns);
+    }
+
+    fn count_wait(&self, waited_ns: u64) {
         let header = &self.header;
-        header.acquisitions.fetch_add(1, Relaxed);
         if waited_ns != 0 {
             header.waited_ns.fetch_add(waited_ns, Relaxed);
         }

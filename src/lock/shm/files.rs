@@ -75,7 +75,7 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
     let source = io::Error::from(errno);
     let path = path.to_owned();
     match errno {
-        Errno::ENOENT if path.parent().is_some_and(|shm| !shm.is_dir()) => Error::Os {
+        Errno::ENOENT if path.parent().is_some_and(is_missing) => Error::Os {
             doing: "find the directory of shared memory for",
             path,
             source: io::Error::new(source.kind(), "/dev/shm does not exist"),
@@ -88,6 +88,10 @@ pub(crate) fn fail(doing: &'static str, path: &Path, errno: Errno) -> Error {
         Errno::ELOOP => wrong(&path, "it is a symbolic link"),
         _ => Error::Os { doing, path, source },
     }
+}
+
+fn is_missing(directory: &Path) -> bool {
+    nix::sys::stat::stat(directory) == Err(Errno::ENOENT)
 }
 
 /// A process that asks whether anybody has a lock open has a lease on its semaphore, for microseconds
@@ -218,6 +222,14 @@ fn kind(stat: &FileStat) -> SFlag {
 /// The inode at a path now, without following a link.
 pub(crate) fn inode_at(path: &Path) -> Option<u64> {
     nix::sys::stat::lstat(path).ok().map(|stat| stat.st_ino)
+}
+
+/// Fails if it cannot be seen what is at a path.
+pub(crate) fn check_sight(path: &Path) -> Result<()> {
+    match nix::sys::stat::lstat(path) {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(fail("look at", path, errno)),
+    }
 }
 
 /// Creates an object, complete, and gives it its name. If another process was faster, its object stays, and this is

@@ -2,15 +2,18 @@
 //!
 //! # What may be touched
 //! In a full /dev/shm an access to a page without space is a SIGBUS, a read as well. So a process touches a page of the
-//! table that it has mapped only after *it* has had the kernel allocate it (fallocate(2), which changes nothing where
-//! there is space), or, when it opened the table, has seen that the file occupies all the space that its header claims.
+//! table that it has mapped only after *it* has had the kernel allocate it (madvise(2), MADV_POPULATE_WRITE, or before
+//! Linux 5.14 fallocate(2); both change nothing where there is space), or, when it opened the table, has seen that the file
+//! occupies all the space that its header claims.
 //! What the table says about itself is never enough: a number there that is damaged, or that somebody has made up, leads
 //! to a page that is allocated, or to an error. What is in reach only becomes more ([`Reach`](crate::lock::shm::room::Reach)).
 //! Whoever only inspects reads with pread(2), which allocates nothing.
 //!
 //! # When it grows
-//! Each step is one page, by one call for that page alone: of a range that it cannot allocate as a whole, the kernel gives
-//! back the pages that nobody has touched yet, also those that another process has just allocated.
+//! Each step is one page. Those that others have added come into reach by one madvise(2) for each part, which takes nothing
+//! back if it fails; a waiter does so before it sleeps. Where fallocate(2) has to do it, it is one call for each page alone: of
+//! a range that it cannot allocate as a whole, the kernel gives back the pages that nobody has touched yet, also those that
+//! another process has just allocated.
 //!
 //! | part | grows when | if there is no space |
 //! |---|---|---|
@@ -107,6 +110,17 @@ impl Table {
     #[cold]
     pub(crate) fn reach_used_records(&self) -> io::Result<()> {
         self.assure(Part::Records, Part::Records.needed(self.in_use()))
+    }
+
+    /// As long as there is time: has in reach what others have added, so that [`prepare`](Self::prepare) finds nothing to do.
+    pub(crate) fn catch_up(&self) {
+        if !self.reaches_used_records() {
+            // If not, whoever needs it tells.
+            let _ = self.reach_used_records();
+        }
+        for ring in [self.history(), self.gave_up()] {
+            self.reach_ring(&ring);
+        }
     }
 
     /// Before the latch: does what in the latch would take others' time.

@@ -78,7 +78,8 @@ sys::shared! {
         pub(crate) history_next: AtomicU64,
         pub(crate) pause_until: AtomicU64,
         pub(crate) ignore_until: AtomicU64,
-        pub(crate) acquisitions: AtomicU64,
+        /// Grants of requests that had joined the queue. They count outside the latch, unlike the others.
+        pub(crate) queued_grants: AtomicU64,
         pub(crate) waited_ns: AtomicU64,
         pub(crate) held_ns: AtomicU64,
         pub(crate) consecutive_timeouts: AtomicU64,
@@ -113,7 +114,8 @@ sys::shared! {
         pub(crate) abandoned_reported: AtomicU64,
         /// How long after its beginning the next one is due.
         pub(crate) once_every_ns: AtomicU64,
-        _line4: [AtomicU64; 1],
+        /// Grants of requests that had not joined the queue.
+        pub(crate) unqueued_grants: AtomicU64,
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Size of a note that this library creates, as in the Python module.
 pub(crate) const DEFAULT_SIZE: usize = 4096;
@@ -17,11 +17,14 @@ pub(crate) const DEFAULT_SIZE: usize = 4096;
 const MOST: usize = 1 << 16;
 /// Nor more than this of each of many.
 const BRIEF: usize = 1 << 10;
+/// It is read and written in words of this size.
+const WORD: usize = size_of::<u64>();
 
 /// An open note, of whatever size it was found.
 pub(crate) enum Note {
-    /// To be read and written. Every page has its space, so a full /dev/shm does no harm.
-    Mapped(Mapping<[AtomicU8]>),
+    /// To be read and written. Every page has its space, so a full /dev/shm does no harm. Its last word may reach beyond the
+    /// end of the segment, within its last page.
+    Mapped { words: Mapping<[AtomicU64]>, size: usize },
     /// To be read only. Reading a page that was never written allocates no space, as it would through a mapping.
     Read {
         file: Descriptor,
@@ -82,29 +85,32 @@ impl Note {
         }
         // The module only sizes the segment: in a full /dev/shm, a page that has no space yet would be a SIGBUS.
         files::allocate(file, &(0..size as u64))?;
-        Ok(Self::Mapped(Mapping::bytes(file.as_fd(), size)?))
+        let words = Mapping::words(file.as_fd(), size.div_ceil(WORD))?;
+        Ok(Self::Mapped { words, size })
     }
 
-    /// Writes `text` and a NUL. True = it fitted; false = it was cut at a character boundary.
-    pub(crate) fn write(&self, text: &str) -> bool {
-        let Self::Mapped(map) = self else { return true };
-        // What follows a NUL could not be read.
-        let text = if text.as_bytes().contains(&0) {
-            text.split('\0').next().unwrap_or_default()
-        } else {
-            text
+    /// Writes `text` (UTF-8) and a NUL. True = it fitted; false = it was cut at a character boundary. Only what lies before a
+    /// NUL in it can be read.
+    pub(crate) fn write(&self, text: &[u8]) -> bool {
+        let Self::Mapped { words, size } = self else {
+            return true;
         };
-        let mut end = text.len().min(map.len() - 1);
-        while !text.is_char_boundary(end) {
-            end -= 1;
+        let mut end = text.len().min(size - 1);
+        while text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+            end -= 1; // the middle of a character
         }
-        for (to, &byte) in map.iter().zip(&text.as_bytes()[..end]) {
-            to.store(byte, Relaxed);
+        let whole = text[..end].chunks_exact(WORD);
+        let mut last = [0; WORD];
+        last[..whole.remainder().len()].copy_from_slice(whole.remainder());
+        let last = std::iter::once(u64::from_ne_bytes(last));
+        let new = whole
+            .map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes))
+            .chain(last);
+        for (to, new) in words.iter().zip(new) {
+            to.store(new, Relaxed);
         }
-        if let Some(to) = map.get(end) {
-            to.store(0, Relaxed);
-        }
-        end == text.len()
+        // What does not fit may be no more than what follows a NUL.
+        text.get(..=end).is_none_or(|written| written.contains(&0))
     }
 
     /// The same for display: what is not UTF-8, and what could disturb a terminal, is escaped.
@@ -140,8 +146,9 @@ impl Note {
 
     fn beginning(&self, most: usize) -> Vec<u8> {
         match self {
-            Self::Mapped(map) => {
-                let bytes = map.iter().take(most).map(|byte| byte.load(Relaxed));
+            Self::Mapped { words, size } => {
+                let bytes = words.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes());
+                let bytes = bytes.take(most.min(*size));
                 bytes.take_while(|&byte| byte != 0).collect()
             }
             Self::Read { file, path, size } => read_file(file, path, (*size).min(most)),

@@ -103,7 +103,11 @@ pub(crate) fn open_objects(name: &LockName, terms: &Terms, timeout: Duration) ->
     let mut waited = Duration::ZERO;
     loop {
         match opening.once() {
-            Ok(Step::Open(objects)) => return Ok(objects),
+            Ok(Step::Open(objects)) => {
+                // Or what is open would be taken for replaced, again and again.
+                files::check_sight(&objects.table.path)?;
+                return Ok(objects);
+            }
             Ok(Step::Again) => {}
             Ok(Step::NotYet(error)) => {
                 if !opening.retry.again() {
@@ -168,13 +172,13 @@ impl Opening<'_> {
             Some(table) if !needs_note => table,
             table => return self.complete(&semaphore, table.is_none(), needs_note),
         };
-        // Only now, as it allocates space.
+        let Some(beacon) = Beacon::light(&table)? else {
+            return Ok(Step::Again);
+        };
+        // Only now, as it allocates space; and last, as a lock does without it for want of memory, but not without the rest.
         let note = match found.note.filter(|_| !self.terms.to_remove) {
             Some(note) => Note::new(note, true, name)?,
             None => Note::Absent,
-        };
-        let Some(beacon) = Beacon::light(&table)? else {
-            return Ok(Step::Again);
         };
         let objects = Arc::new(Objects {
             semaphore,

@@ -2,86 +2,15 @@
 
 use crate::lock::shm::elsewhere::{self, Stranger};
 use crate::lock::shm::layout::pack_command;
-use crate::lock::sys;
 use crate::lock::system::{Process, Stat, printable_bytes};
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub(crate) use crate::lock::shm::elsewhere::{drop_doubts, settle_doubts};
-
-// What is known about this process is kept in atomics: in the child of a fork, a cell that another thread was just
-// filling would stay busy for ever.
-
-/// One of this process's namespaces.
-struct Namespace {
-    path: &'static str,
-    inode: AtomicU64,
-    /// The generation of forks, + 1, for which it was read: a child may be in another namespace.
-    of: AtomicU32,
-}
-
-static PID: Namespace = Namespace::at("/proc/self/ns/pid");
-static TIME: Namespace = Namespace::at("/proc/self/ns/time");
-
-impl Namespace {
-    const fn at(path: &'static str) -> Self {
-        Self {
-            path,
-            inode: AtomicU64::new(0),
-            of: AtomicU32::new(0),
-        }
-    }
-
-    /// Its inode. If that cannot be read, what `instead` says.
-    fn inode(&self, instead: impl FnOnce() -> u64) -> u64 {
-        let known = self.inode_if_known();
-        if known != 0 {
-            return known;
-        }
-        sys::watch_forks();
-        let generation = sys::fork_generation();
-        let inode = nix::sys::stat::stat(self.path).map_or_else(|_| instead(), |stat| stat.st_ino);
-        self.inode.store(inode, Relaxed);
-        self.of.store(generation.wrapping_add(1), Release); // after the inode that it says is known
-        inode
-    }
-
-    fn inode_if_known(&self) -> u64 {
-        // Acquire: pairs with the Release in `inode`.
-        if self.of.load(Acquire) == sys::fork_generation().wrapping_add(1) {
-            self.inode.load(Relaxed)
-        } else {
-            0
-        }
-    }
-}
-
-/// The answer of [`pid_namespace`] if it has been called before, else 0: the first call costs a walk through /proc.
-pub(crate) fn pid_namespace_if_known() -> u64 {
-    PID.inode_if_known()
-}
-
-/// The inode of this process's PID namespace; 0 if it cannot be read (then no PID can be judged).
-pub(crate) fn pid_namespace() -> u64 {
-    PID.inode(|| 0)
-}
-
-/// Used instead of an inode if the kernel has no time namespaces (before Linux 5.6).
-const ONE_TIME: u64 = 1;
-
-/// Finds out this process's namespaces, so that asking for them in the latch takes no system call.
-pub(crate) fn look_up_namespaces() {
-    pid_namespace();
-    time_namespace();
-}
-
-/// The inode of this process's time namespace; 0 if it cannot be read. The clocks that count from boot, and the start
-/// times in /proc, may differ between namespaces.
-pub(crate) fn time_namespace() -> u32 {
-    let inode = TIME.inode(|| if pid_namespace() == 0 { 0 } else { ONE_TIME });
-    u32::try_from(inode).unwrap_or(0)
-}
+pub(crate) use crate::lock::system::namespaces::{
+    look_up_namespaces, pid_namespace, pid_namespace_if_known, time_namespace,
+};
 
 /// True if times that were recorded in this time namespace mean the same here. What is not known is no proof.
 pub(crate) fn is_own_time(namespace: u32) -> bool {
@@ -110,7 +39,8 @@ pub(crate) fn own_command() -> &'static str {
     NAME.get_or_init(read_own_command)
 }
 
-/// The same, packed as a table stores it.
+/// The same, packed as a table stores it. (In atomics: in the child of a fork, a cell that another thread was just filling
+/// would stay busy for ever.)
 pub(crate) fn own_command_packed() -> [u64; 2] {
     static NAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
     static KNOWN: AtomicBool = AtomicBool::new(false);

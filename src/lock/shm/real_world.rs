@@ -30,6 +30,8 @@ pub(crate) struct Real<'a> {
     pub(crate) objects: &'a Objects,
     /// The caller's request; `None` if it makes none.
     request: Option<&'a Request>,
+    /// The record of a request whose owner is the caller, which need not be woken.
+    own: Option<usize>,
     /// Until when to wait for the latch (monotonic ns).
     pub(super) deadline: u64,
     /// The time, read once per visit to the latch.
@@ -58,6 +60,7 @@ impl<'a> Real<'a> {
         Self {
             objects,
             request: None,
+            own: None,
             deadline,
             now: Cell::new(now),
             spins: Cell::new(0),
@@ -68,6 +71,12 @@ impl<'a> Real<'a> {
     /// The same, to make this request.
     pub(crate) fn requesting(mut self, request: &'a Request) -> Self {
         self.request = Some(request);
+        self
+    }
+
+    /// The same, as the owner of the request in this record, who is awake and sees by itself what becomes of it.
+    pub(crate) fn of_owner(mut self, own: Option<usize>) -> Self {
+        self.own = own;
         self
     }
 
@@ -412,6 +421,9 @@ impl World for Real<'_> {
     fn wake_request(&self, i: usize) {
         #[cfg(test)]
         crate::lock::testing::failpoint::here();
+        if self.own == Some(i) {
+            return;
+        }
         if let Some(word) = self.table().words.get(i) {
             sys::futex_wake(word, 1);
         }

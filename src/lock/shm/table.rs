@@ -231,13 +231,24 @@ impl Table {
         room.load(Relaxed).min(part.pages().len() as u32)
     }
 
-    /// Makes sure that the first `pages` pages of a part have their space, one by one: see
-    /// [`growth`](crate::lock::shm::growth).
+    /// Makes sure that the first `pages` pages of a part have their space: see [`growth`](crate::lock::shm::growth).
     ///
     /// # Errors
     /// There is no space for all of them.
     pub(crate) fn assure(&self, part: Part, pages: u32) -> io::Result<()> {
         let known = part.needed(self.reach.of(part));
+        let pages = pages.clamp(known, part.pages().len() as u32);
+        let start = part.pages().start;
+        if self.map.populate(&bytes(&(start + known..start + pages))).is_ok() {
+            self.reach.extend(part, pages);
+            return Ok(());
+        }
+        self.allocate(part, known..pages)
+    }
+
+    /// The same of these pages, one by one, as older kernels can do it; the others say what is the matter.
+    #[cold]
+    fn allocate(&self, part: Part, pages: Range<u32>) -> io::Result<()> {
         let file = match self.file.duplicate() {
             Ok(file) => file,
             // The program has closed it.
@@ -246,7 +257,7 @@ impl Table {
                 .flatten()
                 .ok_or(error)?,
         };
-        for page in known..pages.min(part.pages().len() as u32) {
+        for page in pages {
             let at = part.pages().start + page;
             files::allocate(&file, &bytes(&(at..at + 1)))?;
             self.touch(part, page..page + 1);

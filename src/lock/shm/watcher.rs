@@ -10,14 +10,15 @@
 //! its other threads'. The child of a fork, which has no such thread, starts one of its own.
 //!
 //! A futex wake-up reaches whoever sleeps at that moment, so one that comes just before is lost: that is why it is
-//! repeated, at growing intervals, until the request says that it was heard.
+//! repeated, at growing intervals, until the request says that it was heard. If it has reached a sleeper, the first interval
+//! is a longer one: the kernel takes time to set a timer that is due before its next tick, and the sleeper may be waiting
+//! for this very processor.
 
 use crate::lock::shm::layout::REQUESTS;
 use crate::lock::shm::lock_objects::Objects;
 use crate::lock::sys;
 use crate::lock::system::Process;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::collections::HashMap;
@@ -31,12 +32,14 @@ use std::time::Duration;
 /// soon it closes what is no longer watched.
 const IDLE: Duration = Duration::from_millis(100);
 /// No more descriptors than these are left to it.
-const LEFT: usize = 16;
+const LEFT: usize = 64;
 const STACK: usize = 64 * 1024;
 /// The event of the timer; processes have those from 1 on.
 const TIMER: u64 = 0;
 /// How often a wake-up is repeated: after 1 ms, 2 ms, ... until it is heard. Then the request looks by itself.
 const REPEATS: u32 = 9;
+/// As if it had been repeated so often before, if it has woken somebody: for the first time after 8 ms.
+const REPEATS_OF_WOKEN: u32 = 3;
 
 /// What has one request look at the lock.
 #[derive(Debug)]
@@ -53,19 +56,19 @@ struct Bell {
 }
 
 impl Bell {
-    fn ring(&self) {
+    /// True if that has woken somebody.
+    fn ring(&self) -> bool {
         self.rung.store(true, Release);
-        self.wake();
+        self.wake()
     }
 
     fn is_rung(&self) -> bool {
         self.rung.load(Acquire)
     }
 
-    fn wake(&self) {
-        if let Some(objects) = self.objects.upgrade() {
-            sys::futex_wake(&objects.table.words[self.i & (REQUESTS - 1)], 1);
-        }
+    fn wake(&self) -> bool {
+        let objects = self.objects.upgrade();
+        objects.is_some_and(|objects| sys::futex_wake(&objects.table.words[self.i & (REQUESTS - 1)], 1))
     }
 }
 
@@ -299,6 +302,7 @@ impl Watcher {
                     return;
                 }
             } else if count == 0 {
+                // All of them, also those that need it later: that costs them a look.
                 unheard.retain_mut(|(bell, repeats)| {
                     *repeats += 1;
                     let again = bell.is_rung() && *repeats <= REPEATS;
@@ -307,6 +311,14 @@ impl Watcher {
                     }
                     again
                 });
+                // All has been heard, so what was watched is over. The thread need not stay: a process dies faster that has
+                // only one.
+                if unheard.is_empty() && cleans_up {
+                    cleans_up = false;
+                    if self.has_ended() {
+                        return;
+                    }
+                }
             }
             for event in &events[..count] {
                 if event.data() == TIMER {
@@ -322,8 +334,8 @@ impl Watcher {
                 let bell = state.bells.get(&event.data()).cloned();
                 drop(state);
                 if let Some(bell) = bell {
-                    bell.ring();
-                    unheard.push((bell, 0));
+                    let repeats = if bell.ring() { REPEATS_OF_WOKEN } else { 0 };
+                    unheard.push((bell, repeats));
                 }
             }
         }
@@ -332,11 +344,8 @@ impl Watcher {
 
 fn start(watcher: &Arc<Watcher>) -> io::Result<()> {
     let watcher = watcher.clone();
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let started = std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("lock watcher".to_owned())
-        .stack_size(STACK)
-        .spawn(move || watcher.run());
-    before.thread_set_mask()?;
-    started.map(drop)
+        .stack_size(STACK);
+    sys::spawn_without_signals(thread, move || watcher.run()).map(drop)
 }

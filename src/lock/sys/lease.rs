@@ -59,7 +59,7 @@ mod tests {
         let other = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(is_open_for_writing(&reader).unwrap());
-        let mapping = crate::lock::sys::Mapping::bytes(writer.as_fd(), 4096).unwrap();
+        let mapping = crate::lock::sys::Mapping::words(writer.as_fd(), 512).unwrap();
         drop(writer);
         assert!(is_open_for_writing(&reader).unwrap());
         drop(mapping);

@@ -5,6 +5,7 @@
 //! sandboxes) a number means one process to pidfd_open(2) and another one to /proc. Whoever asks both has to know first
 //! that they speak of the same.
 
+use super::namespaces::{FIRST_PID_NAMESPACE, pid_namespace};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +21,10 @@ pub fn proc_is_own() -> bool {
     let own = fs::read_link("/proc/self").ok();
     if own.and_then(|own| own.to_str()?.parse().ok()) != Some(pid) {
         return false;
+    }
+    // A process of the first namespace is in the /proc of no other one.
+    if pid_namespace() == FIRST_PID_NAMESPACE {
+        return true;
     }
     // The number might be the same in both. That need not be examined twice.
     let Ok(mount) = fs::metadata("/proc") else { return false };

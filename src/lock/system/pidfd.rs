@@ -2,7 +2,7 @@
 
 use crate::lock::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::ffi::c_int;
+use std::ffi::{c_int, c_ulong};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -24,6 +24,14 @@ impl Process {
     pub fn has_ended(&self) -> bool {
         let mut watched = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// One of its namespaces, of a kind that `sys` names.
+    ///
+    /// # Errors
+    /// The kernel is older than 6.11, has no such namespaces, or does not allow it.
+    pub(crate) fn namespace(&self, kind: c_ulong) -> io::Result<OwnedFd> {
+        sys::namespace_of(self.as_fd(), kind)
     }
 
     /// Sends it a signal.

@@ -116,7 +116,7 @@ pub fn note(bytes: &[u8]) {
     let shown = printable_bytes(&note.read());
     assert!(!shown.chars().any(char::is_control));
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let whole = note.write(&text);
+    let whole = note.write(text.as_bytes());
     let back = note.read();
     let expected = text.split('\0').next().unwrap_or_default();
     assert!(bytes.is_empty() || expected.as_bytes().starts_with(&back));

@@ -3,15 +3,16 @@
 use crate::lock::acquire::handle::visit_now;
 use crate::lock::acquire::queued::checks_every;
 use crate::lock::api::removal::{claim, seize};
-use crate::lock::protocol::queue::{self, Place};
+use crate::lock::protocol::queue::{self, Place, World};
 use crate::lock::protocol::word::{Stage, Word};
 use crate::lock::shm::opening::{Terms, open_objects};
 use crate::lock::shm::real_world::Real;
+use crate::lock::shm::room::Part;
 use crate::lock::shm::semaphore::Semaphore;
 use crate::lock::shm::tombstone::{Removal, retire};
 use crate::lock::sys;
 use crate::{Cancel, Error, GetOptions, Mode, ResourceLock, UngetOptions, Wait};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -317,6 +318,70 @@ fn nobody_is_granted_a_removed_lock() {
     assert_eq!(old.semaphore.load().value(), 0);
 }
 
+/// The lock is offered to a request that has checked the paths a moment ago, and at that moment somebody begins to remove it
+/// by force: the request does not use the grant, but waits for what becomes of the lock.
+#[test]
+fn nobody_accepts_a_lock_that_is_being_removed() {
+    let own = Own::new("accept-removed");
+    let (holder, waiter) = (own.open(), own.open());
+    assert!(holder.get_lock(&GetOptions::new()).unwrap());
+    let old = holder.handle().current().objects.clone();
+    let header = &old.table.header;
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let granted = waiter.get_lock(&GetOptions::new().wait(Wait::Forever)).unwrap();
+            (granted, header.retired.load(SeqCst))
+        });
+        until("it waits", || holder.state().unwrap().waiters.len() == 1);
+        let (i, word) = {
+            let hold = &holder.handle().current().holds[0];
+            (hold.i, hold.word())
+        };
+        let now = sys::monotonic();
+        let offered = Real::new(&old, now, u64::MAX).in_latch(|real, wakes| {
+            let owned = queue::settle(real)?;
+            assert!(queue::let_go(real, i, word)?);
+            queue::dispatch(real, None, owned, false, wakes)?;
+            header.retired.store(old.id, SeqCst);
+            Ok(())
+        });
+        assert_eq!(offered, Ok(()));
+        until("the offer is not used", || old.table.is_free());
+        header.retired.store(0, SeqCst); // the removal was refused
+        assert_eq!(waits.join().unwrap(), (true, 0));
+    });
+}
+
+/// A request that waits looks at the paths meanwhile, so the grant need not: but only at the objects that it waits for, and
+/// not if somebody has found the paths to lead elsewhere.
+#[test]
+fn paths_that_a_waiter_has_checked_are_checked() {
+    let own = Own::new("checked");
+    let (holder, waiter) = (own.open(), own.open());
+    assert!(holder.get_lock(&GetOptions::new()).unwrap());
+    let before = sys::monotonic();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| waiter.get_lock(&GetOptions::new().wait(Wait::Forever)));
+        let objects = holder.handle().current().objects.clone();
+        // It looks at the paths first.
+        until("it has looked", || {
+            objects.table.header.head_checked.load(SeqCst) >= before
+        });
+        assert!(holder.unget_lock(UngetOptions::new()).unwrap());
+        assert!(waits.join().unwrap().unwrap());
+    });
+    let handle = waiter.handle();
+    let mut current = handle.current();
+    assert!(current.checked >= before);
+    let own = current.objects.clone();
+    let others = holder.handle().current().objects.clone();
+    for (objects, checked, at, expected) in [(&own, 5, 7, 7), (&own, 7, 5, 7), (&own, 0, 7, 0), (&others, 5, 7, 5)] {
+        current.checked = checked;
+        handle.stood(&mut current, objects, at);
+        assert_eq!(current.checked, expected);
+    }
+}
+
 /// Times in the table that are another time namespace's, or nobody's: a free lock is not left to foreign waiters until
 /// then, nor are these ignored until then.
 #[test]
@@ -375,4 +440,33 @@ fn a_late_acceptance_does_not_touch_the_next_ones_record() {
     let (next, record) = (&current.holds[0], hold.record().unwrap());
     assert_eq!(next.i, hold.i, "it has the same record");
     assert_eq!(record.granted.load(SeqCst), next.granted);
+}
+
+/// What others have added to the table costs a waiter no time when it is granted the lock: it has that in reach before it
+/// sleeps.
+#[test]
+fn a_waiter_catches_up_before_it_sleeps() {
+    let own = Own::new("catches-up");
+    let (holder, waiter) = (own.open(), own.open());
+    let objects = |lock: &ResourceLock| lock.handle().current().objects.clone();
+    let (ours, theirs) = (objects(&holder), objects(&waiter));
+    let guard = holder.try_acquire().unwrap().unwrap();
+    let options = GetOptions::new().wait(Wait::Forever).queue_at_once(true);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| waiter.acquire_with(&options).unwrap().is_some());
+        until("it waits", || holder.state().unwrap().waiters.len() == 1);
+        let header = &ours.table.header;
+        ours.table.assure(Part::Records, Part::Records.needed(50)).unwrap();
+        ours.table.assure(Part::History, 2).unwrap();
+        header.history_room.store(2, Relaxed);
+        header.high_water.store(50, Relaxed);
+        let now = sys::monotonic();
+        until("it has it in reach", || {
+            (0..2).for_each(|i| Real::new(&ours, now, now).wake_request(i));
+            let table = &theirs.table;
+            table.reaches_used_records() && table.history().entries(table).len() == Part::History.fit(2)
+        });
+        drop(guard);
+        assert!(waits.join().unwrap());
+    });
 }

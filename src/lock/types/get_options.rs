@@ -103,7 +103,7 @@ pub struct Detached {
     /// nothing.
     pub must_unget: bool,
     /// The hold ends after this time, on the boot-time clock: time asleep counts. Refused with
-    /// [`Error::Os`](crate::Error::Os) if there is no /proc, because nobody could be sure of the clock.
+    /// [`Error::Os`](crate::Error::Os) if nobody could be sure of the clock: without /proc, before Linux 6.11.
     pub ttl: Option<Duration>,
 }
 

@@ -15,6 +15,10 @@ pub(super) fn agent(settings: Config) -> Agent {
     Agent::with_parts(settings, DefaultConnector::default(), HostResolver)
 }
 
+/// Bytes of a connection's buffers. The headers of an answer have to leave room for one more; to have much more of them cleared takes
+/// longer than to connect.
+const BUFFER: usize = 16 * 1024;
+
 /// What all requests have in common.
 fn common() -> ConfigBuilder<AgentScope> {
     // etcd's own client uses no proxy from the environment for plain connections either; a redirect would be a mistake.
@@ -22,6 +26,11 @@ fn common() -> ConfigBuilder<AgentScope> {
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
+        .max_response_header_size(BUFFER - 1)
+        // A second one is needed for a moment only.
+        .max_idle_connections_per_host(1)
         .user_agent(concat!("resourcelock/", env!("CARGO_PKG_VERSION")))
 }
 

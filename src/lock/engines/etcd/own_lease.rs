@@ -50,33 +50,44 @@ impl Orders {
 }
 
 impl OwnLease {
+    /// A lease that is still to be asked for. Its number is our own choice, so that asking twice gives one lease; and its
+    /// time counts from now on.
+    pub(super) fn new(gateway: &Arc<Gateway>, ttl: Duration) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            id: Number::from(random::random() >> 1),
+            ttl,
+            validity: Arc::new(TrackedValidity::new(Lease {
+                begun: sys::boottime(),
+                ttl,
+            })),
+            failing: Arc::new(Event::default()),
+            orders: None,
+        }
+    }
+
+    /// Asks for it. False = there is a lease with its number already: ours, from an earlier try; or, once in 2^63 times,
+    /// somebody else's.
+    pub(super) fn ask(&self, timeouts: Timeouts<'_>) -> Result<bool, Fault> {
+        // etcd counts in whole seconds: ours is never longer than its own.
+        let ttl = Number::from(self.ttl.as_secs() + u64::from(self.ttl.subsec_nanos() > 0));
+        match self.gateway.call(&Grant { ttl, id: self.id }, timeouts) {
+            Ok(answer) if answer.value.id == self.id && answer.value.ttl > Number(0) => Ok(true),
+            Ok(_) => Err(Said::of_it("it is no etcd: its answer names no lease").into()),
+            Err(Fault::Said(said)) if said.is(code::FAILED_PRECONDITION, "already exists") => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Asks for a lease.
     pub(super) fn begin(gateway: &Arc<Gateway>, ttl: Duration, timeouts: Timeouts<'_>) -> Result<Self, Fault> {
-        // etcd counts in whole seconds: ours is never longer than its own.
-        let seconds = Number::from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
         loop {
-            // A number of our own choice, so that asking twice gives one lease.
-            let id = Number::from(random::random() >> 1);
-            let begun = sys::boottime();
-            match gateway.call(&Grant { ttl: seconds, id }, timeouts) {
-                Ok(answer) if answer.value.id == id && answer.value.ttl > Number(0) => {}
-                Ok(_) => return Err(Said::of_it("it is no etcd: its answer names no lease").into()),
-                Err(Fault::Said(said)) if said.is(code::FAILED_PRECONDITION, "already exists") => {
-                    // Ours, from an earlier try; or, once in 2^63 times, somebody else's: nothing is attached to
-                    // ours yet, and if it cannot be given back it ends by itself.
-                    let _ = revoke(gateway, id, ANSWER_TIMEOUT);
-                    continue;
-                }
-                Err(fault) => return Err(fault),
+            let mut lease = Self::new(gateway, ttl);
+            if lease.ask(timeouts)? {
+                return Ok(lease);
             }
-            return Ok(Self {
-                gateway: gateway.clone(),
-                id,
-                ttl,
-                validity: Arc::new(TrackedValidity::new(Lease { begun, ttl })),
-                failing: Arc::new(Event::default()),
-                orders: None,
-            });
+            // Nothing is attached to it yet, and if it cannot be given back it ends by itself.
+            let _ = lease.end(ANSWER_TIMEOUT);
         }
     }
 
@@ -134,7 +145,7 @@ impl OwnLease {
     /// Stops, and gives the lease back, with every key that hangs on it. Waits for the answer at most for `time`.
     pub(super) fn end(&mut self, time: Duration) -> Result<(), Fault> {
         self.stop();
-        revoke(&self.gateway, self.id, time)
+        revoke(&self.gateway, self.id, Timeouts::within(time))
     }
 }
 
@@ -145,8 +156,8 @@ impl Drop for OwnLease {
 }
 
 /// Gives a lease back, with every key that hangs on it. One that has ended already is as good.
-pub(super) fn revoke(gateway: &Gateway, id: Number, time: Duration) -> Result<(), Fault> {
-    match gateway.call(&Revoke { id }, Timeouts::within(time)) {
+pub(super) fn revoke<'a>(gateway: &Gateway, id: Number, timeouts: impl Into<Timeouts<'a>>) -> Result<(), Fault> {
+    match gateway.call(&Revoke { id }, timeouts) {
         Ok(_) => Ok(()),
         Err(Fault::Said(said)) if said.is(code::NOT_FOUND, "") => Ok(()),
         Err(fault) => Err(fault),

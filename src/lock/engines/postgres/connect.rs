@@ -13,6 +13,7 @@ use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{Host, SslMode as WireMode};
@@ -33,6 +34,12 @@ pub(super) struct Link {
     pub(super) backend: i32,
     /// The server sees the very connection that we see: nothing is in between.
     pub(super) direct: bool,
+    /// The server's version: 15 for 15.18. 0: it did not say.
+    pub(super) version: u32,
+    /// Commits do not wait for anything here, as somebody has configured.
+    pub(super) commits_later: bool,
+    /// See [`EPOCH`](super::grant::EPOCH); `None`: the server has to look it up.
+    pub(super) epoch: Option<String>,
     /// The server, with the address that it had: a request to cancel has to reach the same, whatever the name means by
     /// then.
     server: Server,
@@ -213,13 +220,16 @@ impl Target {
         let advice = if server.address.is_some() { PORT_ADVICE } else { "" };
         let started = timeout_at(until, self.start(wire, &config, &server)).await;
         let started = started.map_err(|_| self.unreachable(format!("no answer in time{advice}")))?;
-        let (client, ended) = started.map_err(|error| self.login_error(&error, &server, advice))?;
+        let Started { client, ended, version } = started.map_err(|error| self.login_error(&error, &server, advice))?;
         let link = Link {
             client,
             ended,
             socket,
             backend: 0,
             direct: false,
+            version,
+            commits_later: false,
+            epoch: None,
             server,
         };
         Ok((link, ends))
@@ -231,7 +241,7 @@ impl Target {
         wire: Box<dyn Wire>,
         config: &Config,
         server: &Server,
-    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    ) -> Result<Started, tokio_postgres::Error> {
         match &self.tls {
             Some(tls) if config.get_ssl_mode() != WireMode::Disable => {
                 config.connect_raw(wire, tls.handshake(server)).await.map(look_after)
@@ -284,13 +294,49 @@ impl Target {
     }
 }
 
+/// A session that has begun.
+struct Started {
+    client: Client,
+    /// Ends when the connection does.
+    ended: JoinHandle<()>,
+    /// See [`Link::version`].
+    version: u32,
+}
+
 /// Has a task read and write what goes over the connection.
-fn look_after<S, T>((client, connection): (Client, Connection<S, T>)) -> (Client, JoinHandle<()>)
+fn look_after<S, T>((client, connection): (Client, Connection<S, T>)) -> Started
 where
     Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
 {
+    let version = connection.parameter("server_version").map_or(0, major);
     let ended = tokio::spawn(async {
         let _ = connection.await;
     });
-    (client, ended)
+    Started { client, ended, version }
+}
+
+/// The first number of a server's version.
+fn major(version: &str) -> u32 {
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..end].parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_first_number_of_a_version() {
+        for (version, major) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", 15),
+            ("17beta1", 17),
+            ("12.3", 12),
+            ("18", 18),
+            ("", 0),
+            ("devel", 0),
+            ("99999999999999999999.1", 0),
+        ] {
+            assert_eq!(super::major(version), major, "{version}");
+        }
+    }
 }

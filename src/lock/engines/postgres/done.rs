@@ -6,7 +6,7 @@
 //! it, as nothing could be recorded after the job then.
 
 use super::objects::is_there_now;
-use super::sql::{self, Sql, Value, in_ascii};
+use super::sql::{self, BRIEFLY, Sql, Value, in_ascii};
 use super::target::Target;
 use super::views;
 use crate::lock::engines::ANSWER_TIMEOUT;
@@ -68,6 +68,15 @@ impl Sql<'_> {
         began_ago: Duration,
         stored: &StoredRequest,
     ) -> Result<bool> {
+        let recorded = self.record(name, began_ago, stored).await;
+        if recorded.is_err() {
+            // The release does not wait longer for that.
+            let _ = self.execute(&format!("SET lock_timeout TO {BRIEFLY}")).await;
+        }
+        recorded
+    }
+
+    async fn record(self, name: &LockName, began_ago: Duration, stored: &StoredRequest) -> Result<bool> {
         if self.find(&[NAME]).await?.is_empty() {
             self.check_may_create().await?;
             let create = format!("SET lock_timeout TO {LOCK_TIMEOUT}; {TABLE}");
@@ -79,13 +88,16 @@ impl Sql<'_> {
             }
         }
         // It is on the disk before the lock is released, or the job could be done twice after a crash.
-        let text = "WITH done AS (
+        let text = format!(
+            "WITH done AS (
                 INSERT INTO public.resourcelock_done AS d (name, began, who)
                 SELECT $1, clock_timestamp() - $2 * interval '1 second', $3
                 WHERE EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND granted
                     AND classid::bigint = ($4 >> 32) & 4294967295 AND objid::bigint = $4 & 4294967295 AND objsubid = 1)
                 ON CONFLICT (name) DO UPDATE SET began = excluded.began, who = excluded.who RETURNING 1)
-            SELECT EXISTS (SELECT FROM done), set_config('synchronous_commit', 'local', true)";
+            SELECT EXISTS (SELECT FROM done), set_config('synchronous_commit', 'local', true),
+                set_config('lock_timeout', '{BRIEFLY}', false)"
+        );
         let began_ago = began_ago.as_secs_f64().min(LONGEST_RUN);
         let values: [Value<'_>; 4] = [
             (&name.as_str(), Type::TEXT),
@@ -93,13 +105,12 @@ impl Sql<'_> {
             (&in_ascii(stored), Type::TEXT),
             (&sql::key(name), Type::INT8),
         ];
-        self.says_yes(&self.with_lock_timeout(LOCK_TIMEOUT, text, &values).await?)
+        self.says_yes(&self.with_lock_timeout(LOCK_TIMEOUT, &text, &values).await?)
     }
 
     /// Makes sure that this role may create the table.
     async fn check_may_create(self) -> Result<()> {
-        let text = "SELECT coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false)";
-        if self.says_yes(&self.view(text, &[]).await?)? {
+        if self.may_create().await? {
             return Ok(());
         }
         let table = TABLE.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,10 +1,10 @@
 //! A grant: its token, and the row that tells others of it.
 
-use super::sql::{self, Sql, Value, in_ascii};
+use super::sql::{self, BRIEFLY, Sql, Value, in_ascii};
 use super::token_objects::OBJECTS;
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::engines::stored_request::StoredRequest;
-use crate::lock::types::{LockName, Mode, Result};
+use crate::lock::types::{Error, LockName, Mode, Result};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 const LEAP: i64 = 100_000;
 
 /// What the row without a name says of the database and the server.
-const EPOCH: &str = "(SELECT oid FROM pg_database WHERE datname = current_database())::text || ' '
+pub(super) const EPOCH: &str = "(SELECT oid FROM pg_database WHERE datname = current_database())::text || ' '
     || extract(epoch FROM pg_postmaster_start_time())::text";
 
 /// Others may drop the table and the sequence again and again, but this does not go on for ever.
@@ -28,6 +28,18 @@ pub(super) struct Granted<'a> {
     pub(super) stored: &'a StoredRequest,
     /// What others see of the connection: `before#TOKENafter`.
     pub(super) application: (&'a str, &'a str),
+    /// [`EPOCH`], if it is known.
+    pub(super) epoch: Option<&'a str>,
+}
+
+impl Granted<'_> {
+    /// [`EPOCH`] in a statement whose value `$at` is what is known of it.
+    fn epoch(&self, at: u32) -> String {
+        match self.epoch {
+            Some(_) => format!("${at}"),
+            None => format!("coalesce(${at}, {EPOCH})"),
+        }
+    }
 }
 
 /// What a request is told when it is granted.
@@ -52,12 +64,13 @@ enum Undrawn {
 }
 
 impl Sql<'_> {
-    /// Draws the next token and writes the row. `has_objects`: as far as is known, there is something to draw it from.
+    /// Draws the next token and writes the row; later statements wait for tables only [briefly](BRIEFLY). `has_objects`: as
+    /// far as is known, there is something to draw it from.
     pub(super) async fn grant(self, granted: Granted<'_>, mut has_objects: bool) -> Result<Grant> {
         let mut moved_on = false;
         for _ in 0..TRIES {
             if !has_objects {
-                let created = self.create_objects().await;
+                let created = self.create_objects().await?;
                 // Another session may have been the first, or have created them for us while we waited.
                 has_objects = self.has_objects().await?;
                 if !has_objects && !created {
@@ -74,8 +87,10 @@ impl Sql<'_> {
                     });
                 }
                 Err(Undrawn::NoObjects) => has_objects = false,
+                // Perhaps it is another sequence: whose it is must be known before it is used.
+                Err(Undrawn::EpochUnknown) if !self.has_objects().await? => has_objects = false,
                 Err(Undrawn::EpochUnknown) => {
-                    self.move_on().await?;
+                    self.move_on(&granted).await?;
                     moved_on = true;
                 }
             }
@@ -89,65 +104,69 @@ impl Sql<'_> {
         // A holder removes its row before it releases: one that is still there belongs to one that did not; unless it
         // shares the lock with us. (To ask for that takes the server a millisecond.)
         let unshared = if granted.mode == Mode::Shared {
-            "AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = r.backend AND l.locktype = 'advisory' AND l.granted
+            "AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = other.backend AND l.locktype = 'advisory' AND l.granted
                 AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND l.classid::bigint = ($3 >> 32) & 4294967295 AND l.objid::bigint = $3 & 4294967295)"
         } else {
             "AND $3::bigint IS NOT NULL"
         };
+        let epoch = granted.epoch(6);
+        // The row without a name is read before the number is drawn: if another session moves the sequence on in between,
+        // this statement has not seen its row. No row comes back if it is not known which tokens were drawn last.
         let text = format!(
-            "WITH known AS (
-                SELECT FROM public.resourcelock_session WHERE name = '' AND backend = 0
-                AND token = 'public.resourcelock_token'::regclass::oid::bigint AND who = {EPOCH}),
-            own AS (
-                INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
-                SELECT $1, pg_backend_pid(), nextval('public.resourcelock_token'), $2 FROM known
-                ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who RETURNING token)
-            SELECT (SELECT token FROM own), pg_backend_pid(),
-                ARRAY(SELECT token FROM public.resourcelock_session r
-                    WHERE name = $1 AND backend <> pg_backend_pid() AND token <> 0 {unshared}),
-                set_config('application_name', $4 || '#' || (SELECT token FROM own)::text || $5, false)"
+            "INSERT INTO public.resourcelock_session AS own (name, backend, token, who)
+            SELECT $1, pg_backend_pid(), nextval('public.resourcelock_token'), $2 FROM public.resourcelock_session
+                WHERE name = '' AND backend = 0
+                AND token = 'public.resourcelock_token'::regclass::oid::bigint AND who = {epoch}
+            ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who
+            RETURNING token, pg_backend_pid(),
+                ARRAY(SELECT other.token FROM public.resourcelock_session other
+                    WHERE other.name = $1 AND other.backend <> pg_backend_pid() AND other.token <> 0 {unshared}),
+                set_config('application_name', $4 || '#' || token::text || $5, false),
+                set_config('lock_timeout', '{BRIEFLY}', false)"
         );
         let (before, after) = granted.application;
-        let values: [Value<'_>; 5] = [
+        let values: [Value<'_>; 6] = [
             (&granted.name.as_str(), Type::TEXT),
             (&in_ascii(granted.stored), Type::TEXT),
             (&sql::key(granted.name), Type::INT8),
             (&before, Type::TEXT),
             (&after, Type::TEXT),
+            (&granted.epoch, Type::TEXT),
         ];
-        match timeout(ANSWER_TIMEOUT, self.client.query_typed_one(&text, &values)).await {
-            Ok(Ok(row)) => Ok(self.drawn(&row)?.ok_or(Undrawn::EpochUnknown)),
+        match timeout(ANSWER_TIMEOUT, self.client.query_typed(&text, &values)).await {
+            Ok(Ok(rows)) => match rows.first() {
+                Some(row) => self.drawn(row).map(Ok),
+                None => Ok(Err(Undrawn::EpochUnknown)),
+            },
             Ok(Err(error)) => match error.code() {
                 Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => Ok(Err(Undrawn::NoObjects)),
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.no_right(&error)),
-                _ => Err(self.target.error(&error)),
+                _ => Err(self.not_in_time(&error)),
             },
             Err(_) => Err(self.target.no_answer()),
         }
     }
 
-    fn drawn(self, row: &Row) -> Result<Option<Grant>> {
-        let Some(token) = self.target.value(row, 0)? else {
-            return Ok(None);
-        };
+    fn drawn(self, row: &Row) -> Result<Grant> {
         let left: Vec<i64> = self.target.value(row, 2)?;
-        Ok(Some(Grant {
-            token,
+        Ok(Grant {
+            token: self.target.value(row, 0)?,
             backend: self.target.value(row, 1)?,
             abandoned: !left.is_empty(),
             left,
             has_table: true,
-        }))
+        })
     }
 
     /// Makes the next token larger than every earlier one, and says so in the table. Waits for the disk.
-    async fn move_on(self) -> Result<()> {
+    async fn move_on(self, granted: &Granted<'_>) -> Result<()> {
         // One who does it at the same time waits for the row, and then finds it.
+        let epoch = granted.epoch(2);
         let text = format!(
             "WITH first AS (
                 INSERT INTO public.resourcelock_session AS r (name, backend, token, who)
-                VALUES ('', 0, 'public.resourcelock_token'::regclass::oid::bigint, {EPOCH})
+                VALUES ('', 0, 'public.resourcelock_token'::regclass::oid::bigint, {epoch})
                 ON CONFLICT (name, backend) DO UPDATE SET token = excluded.token, who = excluded.who
                 WHERE r.token <> excluded.token OR r.who <> excluded.who
                 RETURNING 1)
@@ -157,13 +176,22 @@ impl Sql<'_> {
                         (extract(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint))
             FROM first"
         );
-        let values: [Value<'_>; 1] = [(&LEAP, Type::INT8)];
+        let values: [Value<'_>; 2] = [(&LEAP, Type::INT8), (&granted.epoch, Type::TEXT)];
         match timeout(ANSWER_TIMEOUT, self.client.query_typed(&text, &values)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(self.no_right(&error)),
-            Ok(Err(error)) => Err(self.target.error(&error)),
+            Ok(Err(error)) => Err(self.not_in_time(&error)),
             Err(_) => Err(self.target.no_answer()),
         }
+    }
+
+    /// An error of a statement that may have waited for the table.
+    fn not_in_time(self, error: &tokio_postgres::Error) -> Error {
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            let what = "somebody has locked public.resourcelock_session, for maintenance perhaps";
+            return self.target.unreachable(what);
+        }
+        self.target.error(error)
     }
 
     /// A token where there is nothing to draw it from: the server's transaction counter, once it is on the disk.

@@ -52,6 +52,12 @@ impl Sql<'_> {
         found.iter().map(|row| self.check(row)).collect()
     }
 
+    /// True if this role may create something there.
+    pub(super) async fn may_create(self) -> Result<bool> {
+        let text = "SELECT coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false)";
+        self.says_yes(&self.view(text, &[]).await?)
+    }
+
     fn check(self, row: &Row) -> Result<Object> {
         let target = self.target;
         let (name, owner): (&str, &str) = (target.value(row, 0)?, target.value(row, 1)?);

@@ -111,9 +111,7 @@ impl Request {
             let link = target.connect_until(until, &(before + &after)).await?;
             target.refuse_pooler(&link).await?;
             let sql = link.sql(target);
-            let ready = sql
-                .settle(self.ttl, !link.direct, sql::key(&self.name), self.mode)
-                .await?;
+            let ready = sql.settle(&link, self.ttl, sql::key(&self.name), self.mode).await?;
             Ok((link, ready))
         };
         match timeout_at(until, ready).await {
@@ -231,6 +229,7 @@ impl Request {
             mode: self.mode,
             stored: &self.stored,
             application: (&before, &after),
+            epoch: link.epoch.as_deref(),
         };
         let sql = link.sql(&self.target);
         let grant = sql.grant(granted, self.has_table).await?;

@@ -15,6 +15,17 @@ use tokio_postgres::{Client, Row};
 /// Where names and operators are looked for: where nobody but a superuser can create any.
 pub(super) const NOWHERE_ELSE: &str = "pg_catalog, pg_temp";
 
+/// How long a statement that is only for others to see waits for a table that somebody has locked, in ms.
+pub(super) const BRIEFLY: &str = "500";
+
+/// How long each statement of a request waits for a table, in ms, but for those that wait for the lock itself. Without a
+/// limit, the session of a request that was killed meanwhile would keep the lock until it has the table.
+pub(super) const USUALLY: &str = "2000";
+
+/// Removes this session's row.
+pub(super) const FORGET: &str =
+    "DELETE FROM public.resourcelock_session WHERE name = $1 AND backend = pg_backend_pid()";
+
 /// The number of a lock's advisory lock.
 pub(super) fn key(name: &LockName) -> i64 {
     let hash = Sha256::digest(format!("resourcelock:{name}"));
@@ -82,7 +93,7 @@ impl Sql<'_> {
 
     /// Runs a statement that is only for others to see, and gives up soon if somebody has locked the table.
     async fn briefly(self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
-        self.with_lock_timeout("500", text, values).await
+        self.with_lock_timeout(BRIEFLY, text, values).await
     }
 
     /// Lets others see that a request waits; removes the rows of waiters that have gone. Without a table others see a
@@ -102,8 +113,7 @@ impl Sql<'_> {
 
     /// Removes this session's row.
     pub(super) async fn forget(self, name: &LockName) {
-        let text = "DELETE FROM public.resourcelock_session WHERE name = $1 AND backend = pg_backend_pid()";
-        let _ = self.briefly(text, &[(&name.as_str(), Type::TEXT)]).await;
+        let _ = self.briefly(FORGET, &[(&name.as_str(), Type::TEXT)]).await;
     }
 
     /// Removes the rows that earlier holders have left behind. Whoever finds one waits for a moment: this is for after

@@ -177,8 +177,8 @@ pub(crate) fn check<W: World>(
             top,
             active: active as u32,
             active_kind,
-            slot_users: true,
             head: None,
+            second: None,
             vacant: None,
         };
         !owned || fits(w, w.kind(i)?, &s)? || any_odd(w, top, active, cursor)?
