@@ -26,7 +26,7 @@ skipped=(
     a_crowd_outside_shares_its_checks removed_by_somebody_else_meanwhile used_between_the_look_and_the_removal
     postgres::request_handle:: addresses_are_looked_up_nowhere getent_knows what_is_not_known_is_said
     acquire::watching:: shm::semaphore:: shm::files:: shm::process:: trust::tests::for_every_combination
-    sys::lease:: lock::sys::tests:: sys::truncation:: sys::untouched::
+    sys::lease:: sys::mapping:: sys::mask:: lock::sys::tests:: sys::truncation:: sys::untouched::
     accounts::tests::members root_is_known_and_strangers_are_numbers lock::testing:: committed_messages
 )
 # Of the program, what is known to run, and not for too long.

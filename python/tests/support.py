@@ -53,6 +53,10 @@ class Child:
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
 
+    def sleeps(self) -> bool:
+        """Whether its first thread sleeps."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
     def rest(self) -> tuple[str, int]:
         """What else it prints, and its exit status."""
         return self.process.communicate(timeout=PATIENCE)[0], self.process.returncode

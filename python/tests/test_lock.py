@@ -103,6 +103,8 @@ class Waiting(LockCase):
             waiter = self.child(program)
             self.assertEqual(waiter.line(), "ready")
             self.until_waiting(lock)
+            # In `join`: in the moment before, Python itself takes note of a signal and sleeps all the same.
+            until(waiter.sleeps)
             waiter.kill(signal.SIGINT)
             self.assertEqual(waiter.rest(), ("interrupted\n", 0))
             until(lambda: not any(each.alive for each in lock.state().waiters))

@@ -1,9 +1,10 @@
 //! Signal masks. They go to the kernel directly: libc's functions leave out the signals that it keeps for itself.
 
 use std::io;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 #[cfg(feature = "etcd")]
 use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 /// The signals that the C library keeps for work among a process's threads: 32 and 33, and musl 34. A thread must accept
 /// them, or setuid(2) in another one would wait for it for ever.
@@ -12,6 +13,10 @@ const OF_LIBC: u64 = if cfg!(target_env = "musl") {
 } else {
     0b11 << 31
 };
+
+/// How often, and at most how many times, a thread looks whether another one has taken a signal.
+const TAKEN_LOOK: Duration = Duration::from_millis(1);
+const TAKEN_LOOKS: usize = 100;
 
 /// The kernel's size of a set of signals.
 const SET_BYTES: usize = size_of::<u64>();
@@ -57,9 +62,40 @@ fn start_without_signals<H>(start: impl FnOnce(u64) -> io::Result<H>) -> io::Res
         // A new thread inherits the mask of the one that starts it.
         let before = change_mask(libc::SIG_BLOCK, !OF_LIBC);
         let thread = start(before);
+        leave_to_others(before);
         change_mask(libc::SIG_SETMASK, before);
         thread
     })
+}
+
+/// Before this thread, which blocked all signals, has the mask `next`: waits until a signal that was sent to the process
+/// has been taken. While it was blocked here, the kernel chose another thread for it, and woke that; but whichever unblocks
+/// it first takes it, without interrupting the other. Python would never hear of a Ctrl-C: it waits for one in a system
+/// call of its first thread. (So that one does not wait here: it is the kernel's first choice.) What nobody takes in time
+/// is for this thread.
+fn leave_to_others(next: u64) {
+    if is_first_thread() {
+        return;
+    }
+    for _ in 0..TAKEN_LOOKS {
+        if pending() & !next == 0 {
+            return;
+        }
+        thread::sleep(TAKEN_LOOK);
+    }
+}
+
+fn is_first_thread() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
+/// The signals that are pending for this thread or its process, of those that it blocks.
+fn pending() -> u64 {
+    let mut set = 0;
+    // SAFETY: a pointer to a word of the size that is passed.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set, SET_BYTES) };
+    set
 }
 
 /// In a new thread: blocks what musl has unblocked. `callers`: the mask of the thread that started it.
@@ -127,6 +163,7 @@ fn send_again(signal: &libc::siginfo_t) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicI32, Ordering};
 
     #[test]
     fn a_thread_has_all_signals_blocked_and_its_starter_what_it_had() {
@@ -142,6 +179,46 @@ mod tests {
         // KILL and STOP cannot be blocked.
         let never = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
         assert_eq!(told.recv().unwrap(), !(0b11 << 31 | never) | before & OF_LIBC);
+    }
+
+    #[test]
+    fn a_signal_that_comes_while_a_thread_starts_is_for_the_thread_that_was_chosen_for_it() {
+        static TAKEN_BY: AtomicI32 = AtomicI32::new(0);
+        extern "C" fn note(_: libc::c_int) {
+            // SAFETY: no pointers.
+            TAKEN_BY.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+        }
+        let handler: extern "C" fn(libc::c_int) = note;
+        // SAFETY: an all-zero sigaction is a valid one; the handler does only what a handler may. No other test uses this
+        // signal, which is ignored unless there is a handler.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(
+                libc::sigaction(libc::SIGWINCH, &raw const action, std::ptr::null_mut()),
+                0
+            );
+        }
+        // The first thread waits for this one, or for all tests, and takes what comes.
+        let starts_threads = || {
+            for _ in 0..50 {
+                let sent = start_without_signals(|_| {
+                    // SAFETY: no pointers.
+                    io::Result::Ok(unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) })
+                });
+                assert_eq!(sent.unwrap(), 0);
+                let taken_by = loop {
+                    match TAKEN_BY.swap(0, Ordering::SeqCst) {
+                        0 => thread::yield_now(),
+                        thread => break thread,
+                    }
+                };
+                // SAFETY: no pointers.
+                assert_ne!(taken_by, unsafe { libc::gettid() });
+            }
+        };
+        thread::spawn(starts_threads).join().unwrap();
     }
 
     #[test]
