@@ -11,6 +11,10 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Arguments that build what the Python package is built of (`python/build_backend.py`), so that all builds of this machine
+/// without test code share their dependencies.
+pub const FEATURES: [&str; 2] = ["--features", "etcd,postgres,serde,tls,tokio"];
+
 /// Cargo in this package, offline, reusing what has already been built.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
@@ -28,6 +32,7 @@ fn installs_from_its_folder() {
     let folder = root.path().to_str().unwrap();
     let turn = turn();
     let output = cargo(&["install", "--debug", "--path", ".", "--root", folder])
+        .args(FEATURES)
         .output()
         .unwrap();
     drop(turn);
@@ -42,7 +47,7 @@ fn installs_from_its_folder() {
 #[test]
 fn the_packaged_crate_builds_and_nothing_is_missing_for_publishing() {
     let turn = turn();
-    let output = cargo(&["package", "--allow-dirty"]).output().unwrap();
+    let output = cargo(&["package", "--allow-dirty"]).args(FEATURES).output().unwrap();
     drop(turn);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");

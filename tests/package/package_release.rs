@@ -2,12 +2,12 @@
 //! (Without optimization, which takes minutes and changes nothing of this.)
 
 use crate::common::printed;
-use crate::package_cargo::turn;
+use crate::package_cargo::{FEATURES, turn};
 use crate::tested;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the program in `folder`, for a target other than this machine's own, if one is named; says where it is. Its
+/// Builds the program in `folder`, with all engines, or for another target than this machine's own; says where it is. Its
 /// dependencies are built once for all tests, and kept for the next time: if possible, where `scripts/test.sh` has built them
 /// with the same flags.
 fn build(folder: &Path, other_target: Option<&str>, environment: &[(&str, &str)]) -> PathBuf {
@@ -21,7 +21,7 @@ fn build(folder: &Path, other_target: Option<&str>, environment: &[(&str, &str)]
     let _turn = turn();
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/release.sh"))
         .arg("--offline")
-        .args(other_target.iter().flat_map(|target| ["--target", target]))
+        .args(other_target.map_or(FEATURES, |target| ["--target", target]))
         .env_remove("RESOURCELOCK_DYNAMIC")
         .envs(environment.iter().copied())
         .env("CARGO_TARGET_DIR", &target)
