@@ -72,6 +72,8 @@ pub enum Disorder {
         name: OsString,
         /// The second.
         word: OsString,
+        /// What follows, without options.
+        rest: Vec<OsString>,
     },
     /// `help WORD` with a word that is not a command.
     UnknownHelp(OsString),
@@ -268,9 +270,10 @@ impl Seen {
                 (Some(command), _) => (Some(name), command, None),
                 (None, Some(command)) => (None, command, Some(word)),
                 (None, None) => {
+                    let rest = operands.collect();
                     return Err(self
                         .unknown
-                        .map_or(Disorder::UnknownCommand { name, word }, Disorder::UnknownOption));
+                        .map_or(Disorder::UnknownCommand { name, word, rest }, Disorder::UnknownOption));
                 }
             },
             (Some(name), None) => match own_word {

@@ -128,7 +128,8 @@ fn manual(sections: &Path) -> String {
         "[\\fIOPTIONS\\fR] \\fINAME\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR]",
         "[\\fIOPTIONS\\fR] \\fINAME\\fR \\fBrun\\fR [\\fIOPTIONS\\fR] [\\fB\\-\\-\\fR] \\fICOMMAND\\fR [\\fIARG\\fR...]",
         "\\fBprune\\fR [\\fIOPTIONS\\fR] [\\fIPATTERN\\fR...]",
-        "\\fBlist\\fR | \\fBtop\\fR | \\fBdoctor\\fR | \\fBcompletions\\fR \\fISHELL\\fR | \\fBhelp\\fR [\\fICOMMAND\\fR]",
+        "\\fBlist\\fR | \\fBtop\\fR | \\fBhistory\\fR | \\fBdoctor\\fR [\\fIOPTIONS\\fR]",
+        "\\fBcompletions\\fR \\fISHELL\\fR | \\fBhelp\\fR [\\fICOMMAND\\fR]",
     ];
     text.push_str(
         &synopses

@@ -390,7 +390,7 @@ mod tests {
             (&["sate", "bus"], "did you mean: resourcelock bus state"),
             (
                 &["bus", "sleep", "5"],
-                "to run a program: resourcelock bus run -- sleep",
+                "to run a program: resourcelock bus run -- sleep 5",
             ),
             (
                 &["bus", "list"],

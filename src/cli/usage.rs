@@ -5,7 +5,7 @@ use super::command::Command;
 use super::options::options_of;
 use super::shell_words::{quoted, shell_word};
 use resourcelock::system::printable;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 /// What is wrong with a command line. Shown as `resourcelock: …`, status 125.
@@ -72,7 +72,7 @@ impl Usage {
             Disorder::ValueUnwanted(option) => format!("'{option}' takes no value"),
             Disorder::Empty => "which lock, and what to do with it? resourcelock NAME COMMAND".to_owned(),
             Disorder::CommandMissing(name) => command_missing(&name),
-            Disorder::UnknownCommand { name, word } => return unknown_command(&name, &word),
+            Disorder::UnknownCommand { name, word, rest } => return unknown_command(&name, &word, &rest),
             Disorder::UnknownHelp(word) => match nearest_command(&word) {
                 Some(near) => format!("there is no command '{}': did you mean '{}'?", show(&word), near.word()),
                 None => format!("there is no command '{}': {}", show(&word), all_commands()),
@@ -149,7 +149,7 @@ fn command_missing(name: &OsStr) -> String {
     }
 }
 
-fn unknown_command(name: &OsStr, word: &OsStr) -> Usage {
+fn unknown_command(name: &OsStr, word: &OsStr, rest: &[OsString]) -> Usage {
     if let Some(command) = Command::ALL.into_iter().find(|command| name == command.word()) {
         let line = format!("resourcelock {} {}", typed(word), command.word());
         return Usage::meant("the lock's name comes first", &line);
@@ -168,7 +168,15 @@ fn unknown_command(name: &OsStr, word: &OsStr) -> Usage {
         // As with flock(1), where the program follows the lock.
         _ => Usage::meant(
             &format!("{unknown}: {}; to run a program", lock_commands()),
-            &format!("resourcelock {} run -- {}", typed(name), quoted(word)),
+            &format!(
+                "resourcelock {} run -- {}",
+                typed(name),
+                std::iter::once(word)
+                    .chain(rest.iter().map(OsString::as_os_str))
+                    .map(quoted)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
         ),
     }
 }

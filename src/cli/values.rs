@@ -256,7 +256,7 @@ pub fn permissions(text: &str) -> Result<u32, String> {
     }
     let (read, write, execute) = (mode >> 2 & 0o111, mode >> 1 & 0o111, mode & 0o111);
     if read != write || execute != 0 || mode & 0o600 != 0o600 {
-        return Err("a lock is both read and written, or neither: use 600, 660 or 666".to_owned());
+        return Err("whoever may use a lock both reads and writes its files: use 600, 660 or 666".to_owned());
     }
     Ok(mode)
 }

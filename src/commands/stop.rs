@@ -75,7 +75,7 @@ impl Stopping<'_> {
         let mut all_asked = true;
         for holder in holders {
             if holder.token.is_some_and(|token| own.contains(&token)) {
-                self.say("not asked: this job holds the lock itself");
+                self.say("not asked: this job itself holds the lock; use 'stop' outside of it");
                 all_asked = false;
                 continue;
             }
@@ -264,12 +264,12 @@ impl Stopping<'_> {
         let more = advice::command_line(self.common, bare(&self.args.name), "state");
         let held = state.map(|state| output::refusal(state, &more)).unwrap_or_default();
         let kill = if self.args.kill_after.is_none() {
-            "; -k sends KILL"
+            " (-k would send KILL)"
         } else {
             ""
         };
         self.say(&format!(
-            "{waited} after {}, it is still {held}{kill}",
+            "{waited} after {}{kill}, it is still {held}",
             names::signal(sent)
         ));
     }
@@ -282,7 +282,7 @@ impl Stopping<'_> {
             .map_or_else(String::new, |token| format!(" --token {token}"));
         match (why, holder.bound_pid.or(holder.requester.pid)) {
             (NotAsked::NoCommand, Some(pid)) if holder.bound_pid.is_some() => format!(
-                "it holds the lock without 'run' (get --pid); end it with: kill {pid}; or release the lock under it: {}",
+                "it holds the lock without 'run' (get --pid); end that process (kill {pid}), or release the lock while it runs: {}",
                 line(&format!("unget{token}"))
             ),
             (NotAsked::NoCommand, _) if holder.detached => {

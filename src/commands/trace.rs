@@ -66,7 +66,7 @@ impl Trace<'_> {
             Error::Cancelled => Left::Cancelled,
             Error::NotFound { .. } => Left::Failed(Failure::about(
                 &self.args.name,
-                "there is no such lock yet: nothing to follow",
+                "there is no such lock yet, so there is nothing to follow: try again when it has been used",
             )),
             error => Left::Failed(Failure::lock(&self.args.name, error)),
         }

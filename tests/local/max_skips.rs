@@ -114,7 +114,10 @@ fn refused() {
     let lock = TestLock::new("skips-refused");
     for (words, says) in [
         (&["--max-skips", "3", "true"][..], "means nothing without"),
-        (&["-E", "0", "--max-skips", "0", "true"], "not a number from 1 on"),
+        (
+            &["-E", "0", "--max-skips", "0", "true"],
+            "not a whole number greater than 0",
+        ),
         (
             &["-E", "0", "-F", "--max-skips", "3", "true"],
             "not together with --no-fork",

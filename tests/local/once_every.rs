@@ -32,7 +32,7 @@ fn done_once() {
         "{line}"
     );
     assert!(
-        line.contains(&format!(" ago by {pid}, due in 59 min")) && line.lines().count() == 1,
+        line.contains(&format!(" ago by {pid}, due in 53 min")) && line.lines().count() == 1,
         "{line}"
     );
     assert!(

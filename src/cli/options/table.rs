@@ -100,9 +100,9 @@ pub static OPTIONS: &[OptionDef] = &[
         name: "max-skips",
         commands: &[Run],
         value: Some(("N", Kind::Number)),
-        help: "After every N skips in a row, say so and exit with 75 instead; on etcd, only runs with this option end the row",
-        more: "A skip is a run with this option that does not acquire the lock in time. Others are silent, whatever the status of \
-               -E, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0: any run on this machine, one with \
+        help: "At every Nth skip in a row, say so and exit with 75; on etcd, only runs with this option reset the count",
+        more: "A skip is a run with this option that does not acquire the lock in time. The others print nothing, \
+               whatever status -E gives, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0: any run on this machine, one with \
                this option on etcd.\nA run that is not due (--once-every) is no skip.",
         needs: needs(Need::Skips, "it does not count skipped runs"),
         refines: Some("conflict-exit-code"),
@@ -111,7 +111,7 @@ pub static OPTIONS: &[OptionDef] = &[
             why: "--max-skips is for a run that sees its command end: not together with --{}",
         }),
         set: Set::Run(|run, value| {
-            let skips: NonZeroU32 = value.parse("a number from 1 on")?;
+            let skips: NonZeroU32 = value.parse("a whole number greater than 0")?;
             put(&mut run.max_skips, Some(skips.get()))
         }),
         ..OPTION
@@ -156,7 +156,7 @@ pub static OPTIONS: &[OptionDef] = &[
             "it has no counting locks; use exclusive or shared (-s) ones",
         ),
         set: Set::Request(|request, value| {
-            let slots: NonZeroU32 = value.parse("a number from 1 on")?;
+            let slots: NonZeroU32 = value.parse("a whole number greater than 0")?;
             put(&mut request.mode, Mode::Slots(slots.get()))
         }),
         ..OPTION

@@ -119,7 +119,10 @@ impl<'r> Granted<'r> {
             for lock in self.holds.abandoned() {
                 say(
                     lock,
-                    &format!("{PREVIOUS_HOLDER_DIED}; repair it, then 'unget' the lock"),
+                    &format!(
+                        "{PREVIOUS_HOLDER_DIED}; the command was not run: repair the resource, and then: {}",
+                        advice::command_line(run.common, lock.as_str(), "unget")
+                    ),
                 );
             }
             return Err(self.give_up(Stop::With(Exit::Abandoned)));
@@ -182,8 +185,8 @@ impl<'r> Granted<'r> {
         let not_done = |how: String| {
             let unget = advice::command_line(run.common, &run.args.name, "unget");
             format!(
-                "--recover {how}: the command was not run; the next run with --recover tries again, unless you repair the resource \
-                 and then: {unget}"
+                "--recover {how}: the command was not run; the next run with --recover tries again; or repair the resource \
+                 yourself, and then: {unget}"
             )
         };
         let program = Program::shell(text.to_owned()).map_err(|e| about(format!("--recover: {e}")))?;

@@ -9,7 +9,7 @@ pub(super) enum Due {
     Now,
     /// It is due, as far as anybody knows: the last run is said to begin only so much later.
     NotByTheirClock(Duration),
-    /// It is not: the last run began so long ago, and the next one is expected in so long.
+    /// It is not: the last run began so long ago, and it is due again in so long.
     Later { ago: Duration, left: Duration },
 }
 
@@ -26,7 +26,10 @@ pub(super) fn due(began: Duration, now: Duration, every: Duration) -> Due {
     if ago >= every - tolerance {
         return Due::Now;
     }
-    Due::Later { ago, left: every - ago }
+    Due::Later {
+        ago,
+        left: every - tolerance - ago,
+    }
 }
 
 #[cfg(test)]
@@ -258,9 +261,9 @@ mod tests {
             ago: seconds(ago),
             left: seconds(left),
         };
-        assert_eq!(at(1000, 1089), later(89, 11));
-        assert_eq!(at(1000, 1000), later(0, 100));
-        assert_eq!(at(1010, 1000), later(0, 100));
+        assert_eq!(at(1000, 1089), later(89, 1));
+        assert_eq!(at(1000, 1000), later(0, 90));
+        assert_eq!(at(1010, 1000), later(0, 90));
         assert_eq!(at(1011, 1000), Due::NotByTheirClock(seconds(11)));
         assert_eq!(
             due(Duration::MAX, Duration::ZERO, Duration::MAX),
