@@ -22,7 +22,7 @@ mod tree;
 mod variables;
 
 pub use guard_process::{GuardProcess, Mark, Rules};
-pub use processes::{are_seen as processes_are_seen, marked as processes_marked};
+pub use processes::{are_seen as processes_are_seen, environment, marked as processes_marked};
 pub use resolve::{NotRun, Program, resolve};
 pub use screen::{Screen, give_back};
 pub use signal_queue::SignalQueue;
@@ -70,6 +70,8 @@ pub struct Limit {
 pub trait Watcher {
     /// The command has been executed, as this process.
     fn started(&mut self, pid: u32);
+    /// The command has ended: its number may come to mean another process.
+    fn ended(&mut self);
     /// Called at intervals of about [`every`](Self::every).
     fn tick(&mut self);
     /// The time until the next [`tick`](Self::tick); it may change.
@@ -98,6 +100,8 @@ pub struct Ended {
     pub how: How,
     /// It reached its limit.
     pub limit_reached: bool,
+    /// A signal that [asks to end](asks_to_end) came when it had ended already, and reached nothing.
+    pub asked_too_late: Option<c_int>,
 }
 
 /// The signals after which nothing is known of what the command has left half done.

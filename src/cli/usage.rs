@@ -166,18 +166,14 @@ fn unknown_command(name: &OsStr, word: &OsStr, rest: &[OsString]) -> Usage {
             &format!("resourcelock {} {}", typed(word), near.word()),
         ),
         // As with flock(1), where the program follows the lock.
-        _ => Usage::meant(
-            &format!("{unknown}: {}; to run a program", lock_commands()),
-            &format!(
-                "resourcelock {} run -- {}",
-                typed(name),
-                std::iter::once(word)
-                    .chain(rest.iter().map(OsString::as_os_str))
-                    .map(quoted)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            ),
-        ),
+        _ => {
+            let mut line = format!("resourcelock {} run --", typed(name));
+            for word in std::iter::once(word).chain(rest.iter().map(OsString::as_os_str)) {
+                line.push(' ');
+                line.push_str(&quoted(word));
+            }
+            Usage::meant(&format!("{unknown}: {}; to run a program", lock_commands()), &line)
+        }
     }
 }
 

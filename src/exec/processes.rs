@@ -3,6 +3,7 @@
 use super::sys::signal;
 use resourcelock::system::{Stat, proc_is_own};
 use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
 use std::{fs, io};
 
 /// True if /proc shows processes, under the numbers that they have for this process.
@@ -137,13 +138,44 @@ pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
     };
     let all = all().unwrap_or_default();
     let all = all.iter().filter(|(_, stat)| !stat.ended).map(|(pid, _)| *pid);
-    all.filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| names(&text)))
+    all.filter(|pid| environment(*pid).is_ok_and(|text| names(&text)))
         .collect()
+}
+
+/// The most that is read of an environment. Those that execve(2) accepts are rarely as long; but afterwards a process may call any
+/// memory its environment (prctl(2), PR_SET_MM), terabytes of it.
+const MOST_OF_ENVIRONMENT: u64 = 1 << 20;
+
+/// The environment of a process, as it was when it was executed.
+pub fn environment(pid: u32) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = fs::File::open(format!("/proc/{pid}/environ"))?;
+    file.take(MOST_OF_ENVIRONMENT).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_environment_the_beginning_is_read() {
+        let long = "x".repeat(100_000);
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .envs((0..14).map(|i| (format!("LONG{i}"), &long)))
+            .spawn()
+            .unwrap();
+        // It has none yet while it is being executed.
+        let text = loop {
+            let text = environment(child.id()).unwrap();
+            if !text.is_empty() {
+                break text;
+            }
+        };
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert_eq!(text.len() as u64, MOST_OF_ENVIRONMENT);
+    }
 
     #[test]
     fn this_process_descends_from_its_parent() {

@@ -15,7 +15,9 @@ use super::processes::Group;
 use super::sys::signal::{self, Received, SignalSet};
 use super::sys::spawn::{self, Block, Change, Image, Report, Whose};
 use super::terminal::{Terminal, leads_session};
-use super::{Ended, GuardProcess, How, Limit, NotRun, Plan, Sent, Signals, Watcher, guard_process, processes, tree};
+use super::{
+    Ended, GuardProcess, How, Limit, NotRun, Plan, Sent, Signals, Watcher, asks_to_end, guard_process, processes, tree,
+};
 use nix::sys::prctl;
 use std::collections::HashSet;
 use std::ffi::c_int;
@@ -82,6 +84,7 @@ pub fn run(signals: &mut Signals, plan: &Plan<'_>, watcher: &mut dyn Watcher) ->
             .limit
             .map_or(Stage::Open, |l| Stage::until(started, l.after, Stage::Running)),
         limit_reached: false,
+        asked_too_late: None,
         killing: false,
     };
     let ended = supervision.run(started);
@@ -176,6 +179,8 @@ struct Supervision<'a> {
     limit: Option<Limit>,
     stage: Stage,
     limit_reached: bool,
+    /// See [`Ended`].
+    asked_too_late: Option<c_int>,
     /// KILL has been sent.
     killing: bool,
 }
@@ -195,6 +200,7 @@ impl Supervision<'_> {
                     return Ended {
                         how,
                         limit_reached: self.limit_reached,
+                        asked_too_late: self.asked_too_late,
                     };
                 }
                 timeout = ELSEWHERE;
@@ -288,6 +294,7 @@ impl Supervision<'_> {
         if let Some(guard) = self.guard {
             guard.command_reaped();
         }
+        self.watcher.ended();
         self.how = Some(how);
     }
 
@@ -327,13 +334,16 @@ impl Supervision<'_> {
             return; // the loop reaps anyway
         }
         let is_early = self.early.remove(signal);
-        if signal == libc::SIGCONT && self.stopped {
-            self.reap_children();
-            if !self.stopped {
-                return; // the whole group was continued
-            }
+        // The command may have ended before the signal came: its children's changes are accepted last.
+        let was_stopped = self.stopped;
+        self.reap_children();
+        if signal == libc::SIGCONT && was_stopped && !self.stopped {
+            return; // the whole group was continued
         }
         if self.how.is_some() {
+            if !self.whole_tree && asks_to_end(signal) {
+                self.asked_too_late = Some(signal);
+            }
             if is_early || !received.is_from_kernel() {
                 self.signal_tree(signal);
             }

@@ -72,8 +72,8 @@ fn recover_runs_first_and_only_after_a_death() {
     assert_eq!(output.stdout, b"tried\n");
     let not_done = |how: &str| {
         format!(
-            "resourcelock: {0}: --recover {how}: the command was not run; the next run with --recover tries again, unless you \
-             repair the resource and then: resourcelock {0} unget\n",
+            "resourcelock: {0}: --recover {how}: the command was not run; the next run with --recover tries again; or repair \
+             the resource yourself, and then: resourcelock {0} unget\n",
             lock.name()
         )
     };

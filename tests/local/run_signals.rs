@@ -1,7 +1,7 @@
 //! `run`: signals while it waits and while the command runs, and what the command inherits.
 
 use crate::common::run::{Running, has_signal, hold, lives, signal, wait_for_waiters};
-use crate::common::{LineChild, TestLock, binary, printed, wait_until};
+use crate::common::{LineChild, TestLock, binary, printed, process_state, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{GetOptions, UngetOptions};
 use std::fs;
@@ -201,6 +201,44 @@ fn the_lock_stays_while_the_command_outlives_a_killed_wrapper() {
         assert_eq!(waiter.wait().code(), Some(0));
         assert!(!lives(running.command));
     }
+}
+
+/// Sends the wrapper TERM when the command has ended, as it does when it reads a line, and the wrapper has not noticed.
+fn ask_to_end_just_after_the_command(running: &mut Running) {
+    signal(running.wrapper, Signal::SIGSTOP);
+    wait_until("it is stopped", || process_state(running.wrapper) == Some('T'));
+    running.child.send("");
+    wait_until("the command has ended", || process_state(running.command) == Some('Z'));
+    signal(running.wrapper, Signal::SIGTERM);
+    signal(running.wrapper, Signal::SIGCONT);
+}
+
+#[test]
+fn what_comes_when_the_command_has_just_ended_reaches_what_it_left_behind() {
+    let lock = TestLock::new("late-tree");
+    let left_behind = "(trap 'echo got TERM; exit' TERM; echo ready; while :; do sleep 0.02; done) <&- &";
+    let script = format!("echo up $PPID $$; {left_behind} read -r _; exit 3");
+    let mut running = Running::started(lock.command(&["run", "--until", "tree", "bash", "-c", &script]));
+    running.says("ready");
+    ask_to_end_just_after_the_command(&mut running);
+    running.says("got TERM");
+    assert_eq!(running.child.wait().code(), Some(3));
+}
+
+#[test]
+fn what_comes_when_the_repair_has_just_ended_keeps_the_command_from_starting() {
+    let lock = TestLock::new("late-repair");
+    let killed = lock.command(&["run", "sh", "-c", "kill -KILL $$"]).status().unwrap();
+    assert_eq!(killed.signal(), Some(libc::SIGKILL));
+    let repair = "echo up $PPID $$; read -r _";
+    let mut running = Running::started(lock.command(&["run", "--recover", repair, "echo", "ran"]));
+    ask_to_end_just_after_the_command(&mut running);
+    assert_eq!(running.child.wait().signal(), Some(libc::SIGTERM));
+    assert_eq!(running.child.rest(), [""; 0]);
+    assert!(
+        lock.state().abandoned.is_some(),
+        "nobody has repaired it as far as is known"
+    );
 }
 
 /// What /proc says about a command's signals, limits and descriptors if `caller`, a command line, sets the scene.

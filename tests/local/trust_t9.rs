@@ -61,8 +61,9 @@ $RL "$NAME" trace -f > events & follower=$!
 until grep -q released events; do $RL "$NAME" run -- "./$PROGRAM" "$NAME" > /dev/null; done
 kill $follower; wait $follower; cat events
 $RL "$NAME" history; $RL "$NAME" history --svg -; $RL "$NAME" history --html -; $RL "$NAME" history --svg "no/$NOTE"
-$RL "$NAME" run -- sh -c 'kill -SEGV $$'; $RL "$NAME" run --recover false -- true; $RL "$NAME" unget
-$RL get "$NAME"; $RL "$NAME" frobnicate; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
+$RL "$NAME" run -- sh -c 'kill -SEGV $$'; $RL "$NAME" run --recover false -- true
+$RL "$NAME" run --on-abandoned fail -- true; $RL "$NAME" unget
+$RL get "$NAME"; $RL "$NAME" frobnicate; $RL "$NAME" frobnicate "$NOTE"; $RL stat "$NAME"; $RL "$NAME" get --frobnicate="$NOTE"
 chmod 640 "/dev/shm/sem.${NAME#/}"; $RL doctor
 chmod 640 "/dev/shm/resourcelock3.${NAME#/}" "/dev/shm/${NAME#/}"; $RL doctor; chmod 600 /dev/shm/*
 echo short > "/dev/shm/resourcelock3.${NAME#/}"; $RL "$NAME" state; $RL "$NAME" get; $RL list; $RL doctor
@@ -92,7 +93,7 @@ const ADVICE: [(&str, usize); 12] = [
     ("src/commands/get.rs", 1),
     ("src/commands/remove.rs", 1),
     ("src/commands/run.rs", 2),
-    ("src/commands/run/granted.rs", 1),
+    ("src/commands/run/granted.rs", 2),
     ("src/commands/stop.rs", 3),
     ("src/commands/support/advice.rs", 14),
     ("src/commands/support/waiting.rs", 1),

@@ -198,6 +198,10 @@ impl Watcher for Watching<'_> {
         self.record(pid);
     }
 
+    fn ended(&mut self) {
+        self.unrecorded = None;
+    }
+
     fn tick(&mut self) {
         if let Some(pid) = self.unrecorded {
             self.record(pid);

@@ -117,6 +117,8 @@ impl Watching<'_> {
 impl Watcher for Watching<'_> {
     fn started(&mut self, _pid: u32) {}
 
+    fn ended(&mut self) {}
+
     fn tick(&mut self) {
         // On a remote engine each check costs a request, and whoever acquired the lock handles its loss.
         let engine = self.run.engine;

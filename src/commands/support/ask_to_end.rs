@@ -153,7 +153,7 @@ pub fn ask_marked_to_end(
             Err(error) if has_ended(&error) => {}
             Err(error) => return Err(NotAsked::System(pid, "pidfd_open(2)", error)),
             // Whoever has this number now has to prove it.
-            Ok(process) if environment_of(pid).is_ok_and(|environment| has_hold(&environment, &entry)) => {
+            Ok(process) if exec::environment(pid).is_ok_and(|environment| has_hold(&environment, &entry)) => {
                 asked.extend(send(process, pid, signal)?);
             }
             Ok(_) => {}
@@ -205,13 +205,8 @@ fn has_ended(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// As it was when it was executed.
-fn environment_of(pid: u32) -> io::Result<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ"))
-}
-
 fn prove(pid: u32, entry: &str, lock: &LockName) -> Result<(), NotAsked> {
-    match environment_of(pid) {
+    match exec::environment(pid) {
         Ok(environment) if has_hold(&environment, entry) => Ok(()),
         Ok(environment) if says_nothing(&environment) && parent_is_ours(pid, lock) => Ok(()),
         Ok(_) => Err(NotAsked::Unproven(pid)),

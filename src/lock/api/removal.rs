@@ -253,9 +253,9 @@ fn delete(handle: &Handle) -> Result<()> {
     let objects = handle.current().objects.clone();
     let owner = objects.semaphore.ownership.uid;
     delete_older_tables(name, owner);
-    let deleted = delete_file(&name.semaphore_path())
-        .and_then(|()| delete_note(name, owner))
-        .and_then(|()| delete_file(&name.table_path()));
+    let deleted = delete_file(&name.semaphore_path(), objects.semaphore.inode)
+        .and_then(|is_gone| if is_gone { delete_note(name, owner) } else { Ok(()) })
+        .and_then(|()| delete_file(&name.table_path(), objects.table.inode));
     if let Err(error) = deleted {
         give_up(handle, &name.semaphore_path());
         return Err(error);
@@ -267,33 +267,36 @@ fn delete(handle: &Handle) -> Result<()> {
     Ok(())
 }
 
-/// The tables that older versions of this library have made for a lock of this owner.
-fn older_tables(name: &LockName, owner: Option<u32>) -> impl Iterator<Item = PathBuf> {
-    name.older_table_paths().into_iter().filter(move |path| {
-        let table = files::open_if_there(path, false).ok().flatten();
-        table.is_some_and(|table| {
-            Some(table.facts.owner) == owner
-                && table.facts.links == 1
-                && files::beginning(&table, path, TABLE.len()).is_ok_and(|bytes| bytes == TABLE)
-        })
+/// The tables that older versions of this library have made for a lock of this owner, and their inodes.
+fn older_tables(name: &LockName, owner: Option<u32>) -> impl Iterator<Item = (PathBuf, u64)> {
+    name.older_table_paths().into_iter().filter_map(move |path| {
+        let table = files::open_at_once(&path).ok()?;
+        let is_one = Some(table.facts.owner) == owner
+            && table.facts.links == 1
+            && files::beginning(&table, &path, TABLE.len()).is_ok_and(|bytes| bytes == TABLE);
+        is_one.then_some((path, table.inode))
     })
 }
 
 /// Deletes them. The lock is taken for its removal, so nobody holds it in them; whoever still uses such a version makes a
 /// new one.
 fn delete_older_tables(name: &LockName, owner: Option<u32>) {
-    for path in older_tables(name, owner) {
+    for (path, inode) in older_tables(name, owner) {
         // If that is not possible, the lock is gone all the same.
-        let _ = delete_file(&path);
+        let _ = delete_file(&path, inode);
     }
 }
 
-/// Deletes a file, if it exists.
-fn delete_file(path: &Path) -> Result<()> {
+/// Deletes a file, if it is at its path still: its owner may have deleted it, and another user made a lock of that name.
+/// False = there is another file.
+fn delete_file(path: &Path, inode: u64) -> Result<bool> {
     #[cfg(test)]
     crate::lock::testing::failpoint::here();
+    if files::inode_at(path).is_some_and(|there| there != inode) {
+        return Ok(false);
+    }
     match nix::unistd::unlink(path) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
         // The directory is sticky: that somebody may use the lock does not mean that they may delete it.
         Err(Errno::EPERM | Errno::EACCES) => Err(not_deletable(path)),
         Err(errno) => Err(files::fail("delete", path, errno)),
@@ -311,9 +314,10 @@ fn not_deletable(path: &Path) -> Error {
 /// creating it.
 fn delete_note(name: &LockName, owner: Option<u32>) -> Result<()> {
     let path = name.note_path();
-    let Ok(Some(note)) = files::open_if_there(&path, false) else {
+    let Ok(note) = files::open_at_once(&path) else {
         return Ok(());
     };
+    let inode = note.inode;
     let why = if Some(note.facts.owner) != owner || note.facts.links != 1 {
         "it is not the lock's"
     } else if note.size == 0 {
@@ -321,7 +325,7 @@ fn delete_note(name: &LockName, owner: Option<u32>) -> Result<()> {
     } else if is_locked(note) {
         "another program has locked it"
     } else {
-        return delete_file(&path);
+        return delete_file(&path, inode).map(drop);
     };
     log::warn!("<{name}> {} is left: {why}", path.display());
     Ok(())

@@ -14,6 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Who may use a new object.
@@ -97,16 +99,33 @@ fn is_missing(directory: &Path) -> bool {
 /// A process that asks whether anybody has a lock open has a lease on its semaphore, for microseconds
 /// ([`sys::is_open_for_writing`]). If it is stopped just then, the lease is broken by the kernel in the end
 /// (/proc/sys/fs/lease-break-time).
+///
+/// Whoever owns a file may have a lease on it for as long as they like. The time that is waited for those of other users is for
+/// all their files together: with thousands of them, one could otherwise keep root from getting through a list for hours.
 const LEASED_NS: u64 = 1_000_000_000;
 const LEASED_CHECK: Duration = Duration::from_micros(100);
+static WAITED_FOR_OTHERS_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks,
 /// never through a symbolic link, and never blocking on a fifo.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
+    open_unless(path, writable, open_leased)
+}
+
+/// The same, for reading, without waiting for the end of a lease: its owner decides when that is.
+pub(crate) fn open_at_once(path: &Path) -> Result<Opened> {
+    open_unless(path, false, |_, _| Err(Errno::EWOULDBLOCK))
+}
+
+fn open_unless(
+    path: &Path,
+    writable: bool,
+    leased: impl FnOnce(&Path, OFlag) -> nix::Result<OwnedFd>,
+) -> Result<Opened> {
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = match nix::fcntl::open(path, flags, Mode::empty()) {
-        Err(Errno::EWOULDBLOCK) => open_leased(path, flags),
+        Err(Errno::EWOULDBLOCK) => leased(path, flags),
         done => done,
     };
     let file = match file {
@@ -121,13 +140,37 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Opened> {
 /// Opens it once there is no lease on it any more.
 #[cold]
 fn open_leased(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    let until = sys::monotonic().saturating_add(LEASED_NS);
-    loop {
+    let start = sys::monotonic();
+    let (until, is_others) = match patience(owner_of(path)) {
+        Patience::Own => (start.saturating_add(LEASED_NS), false),
+        Patience::Others(left) => (start.saturating_add(left), true),
+    };
+    let opened = loop {
         match nix::fcntl::open(path, flags, Mode::empty()) {
             Err(Errno::EWOULDBLOCK) if sys::monotonic() < until => std::thread::sleep(LEASED_CHECK),
-            done => return done,
+            done => break done,
         }
+    };
+    if is_others {
+        WAITED_FOR_OTHERS_NS.fetch_add(sys::monotonic().saturating_sub(start), Relaxed);
     }
+    opened
+}
+
+/// How long the end of a lease is waited for.
+#[derive(Debug, PartialEq)]
+enum Patience {
+    /// It is on a file of this user or of root.
+    Own,
+    /// It is on somebody else's: so much is left of the time for all of them, in ns.
+    Others(u64),
+}
+
+fn patience(owner: Option<u32>) -> Patience {
+    if owner.is_some_and(|owner| owner == 0 || owner == nix::unistd::geteuid().as_raw()) {
+        return Patience::Own;
+    }
+    Patience::Others(LEASED_NS.saturating_sub(WAITED_FOR_OTHERS_NS.load(Relaxed)))
 }
 
 /// Opens a file again, as an open file of its own. `None` = its path leads elsewhere by now.
@@ -435,6 +478,20 @@ fn fill(file: &OwnedFd, new: &NewFile<'_>) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn the_leases_of_others_are_waited_for_once() {
+        let me = nix::unistd::geteuid().as_raw();
+        let stranger = Some(me + 1);
+        WAITED_FOR_OTHERS_NS.fetch_add(1, Relaxed);
+        assert!(matches!(patience(stranger), Patience::Others(left) if left < LEASED_NS));
+        WAITED_FOR_OTHERS_NS.fetch_add(LEASED_NS, Relaxed);
+        assert_eq!(patience(stranger), Patience::Others(0));
+        assert_eq!(patience(None), Patience::Others(0));
+        for own in [0, me] {
+            assert_eq!(patience(Some(own)), Patience::Own);
+        }
+    }
 
     #[test]
     fn under_a_temporary_name_first() {

@@ -61,6 +61,12 @@ impl Found {
         self.all().next().map(|(path, one)| (path(name), one.facts.owner))
     }
 
+    /// The inode of the object that was at `path`, one of the lock's.
+    pub(crate) fn inode_of(&self, name: &LockName, path: &Path) -> Option<u64> {
+        let mut all = self.all();
+        all.find(|(of, _)| of(name) == path).map(|(_, one)| one.inode)
+    }
+
     /// Checks that these can be the objects of a lock: of one owner, with one name each, and the note a note.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ fn new_mark(name: &LockName, semaphore: &Semaphore) -> u16 {
 
 /// The mark of the table of an older layout, if there is one.
 fn mark_in(path: &Path) -> Option<u16> {
-    let opened = files::open(path, false).ok()?;
+    let opened = files::open_at_once(path).ok()?;
     let mut bytes = [0; 2];
     std::fs::File::from(opened.file).read_exact_at(&mut bytes, 8).ok()?;
     Some(u16::from_ne_bytes(bytes))

@@ -72,13 +72,13 @@ fn start_without_signals<H>(start: impl FnOnce(u64) -> io::Result<H>) -> io::Res
 /// has been taken. While it was blocked here, the kernel chose another thread for it, and woke that; but whichever unblocks
 /// it first takes it, without interrupting the other. Python would never hear of a Ctrl-C: it waits for one in a system
 /// call of its first thread. (So that one does not wait here: it is the kernel's first choice.) What nobody takes in time
-/// is for this thread.
+/// is for this thread, as is what was sent to it alone.
 fn leave_to_others(next: u64) {
-    if is_first_thread() {
+    if is_first_thread() || pending() & !next == 0 {
         return;
     }
     for _ in 0..TAKEN_LOOKS {
-        if pending() & !next == 0 {
+        if pending_for_the_process().is_none_or(|set| set & !next == 0) {
             return;
         }
         thread::sleep(TAKEN_LOOK);
@@ -127,6 +127,13 @@ pub fn change_mask(how: libc::c_int, set: u64) -> u64 {
     // SAFETY: both pointers are to words of the size that is passed. It fails only for a bad `how`.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut old, SET_BYTES) };
     old
+}
+
+/// Those that are pending for the process. `None`: /proc does not tell.
+fn pending_for_the_process() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let set = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 /// Takes those of these signals, which are blocked, that are pending.
@@ -217,6 +224,18 @@ mod tests {
                 // SAFETY: no pointers.
                 assert_ne!(taken_by, unsafe { libc::gettid() });
             }
+            // What was sent to it alone is not waited for: it has this one at once.
+            let sent = start_without_signals(|_| {
+                // SAFETY: no pointers.
+                let sent = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH) };
+                let set = 1 << (libc::SIGWINCH - 1);
+                assert_eq!(pending() & set, set);
+                assert_eq!(pending_for_the_process().unwrap() & set, 0);
+                io::Result::Ok(sent)
+            });
+            assert_eq!(sent.unwrap(), 0);
+            // SAFETY: no pointers.
+            assert_eq!(TAKEN_BY.load(Ordering::SeqCst), unsafe { libc::gettid() });
         };
         thread::spawn(starts_threads).join().unwrap();
     }

@@ -456,6 +456,40 @@ mod tests {
         );
     }
 
+    /// The owner of a lock's files may delete them while somebody else, root, removes the lock; and another user may make a
+    /// lock of that name. That one is left alone, wherever the remover stood.
+    #[test]
+    fn a_lock_that_was_made_anew_during_a_removal_is_left_alone() {
+        let removed_itself = (1..MANY).find(|&at| {
+            let name = fresh_name("anew");
+            let old = ResourceLock::open(&name).unwrap();
+            let mut remover = Doomed::start("remove", at, Signal::SIGSTOP, &name);
+            remover.go();
+            let stat = format!("/proc/{}/stat", remover.child.id());
+            let is_stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+            until("it is stopped or gone", || is_stopped() || remover.is_gone());
+            let of = old.name();
+            let paths = [of.semaphore_path(), of.note_path(), of.table_path()];
+            for path in &paths {
+                let _ = std::fs::remove_file(path);
+            }
+            let new = ResourceLock::open(&name).unwrap();
+            must_get(&new);
+            let inodes = || paths.each_ref().map(|path| crate::lock::shm::files::inode_at(path));
+            let before = inodes();
+            let is_over = remover.is_gone();
+            if !is_over {
+                kill(remover.pid(), Signal::SIGCONT).unwrap();
+            }
+            until("the remover has ended", || remover.is_gone());
+            assert_eq!(inodes(), before, "stopped before action {at}");
+            unget(&new);
+            crate::remove(&name, true).unwrap();
+            is_over
+        });
+        assert!(removed_itself.is_some_and(|actions| actions > 5), "{removed_itself:?}");
+    }
+
     /// One test for each operation.
     macro_rules! tests {
         ($each:ident: $($name:ident)*) => {

@@ -29,8 +29,11 @@ pub(super) fn remove_damaged(name: &LockName, found: &Found, damaged: Vec<(PathB
         if !found.first(name).is_some_and(|(_, owner)| may_delete(owner)) {
             return Err(error);
         }
-        delete_file(&path)?;
-        deleted.push(path);
+        if let Some(inode) = found.inode_of(name, &path)
+            && delete_file(&path, inode)?
+        {
+            deleted.push(path);
+        }
     }
     Ok(Removed::Damaged(deleted))
 }
@@ -81,13 +84,16 @@ pub(super) fn remove_without_table(name: &LockName, opened: &Opened, condition: 
         return Ok(None);
     }
     delete_older_tables(name, Some(opened.facts.owner));
-    if let Err(error) = delete_file(&path) {
-        if !force {
-            release(&semaphore);
+    match delete_file(&path, semaphore.inode) {
+        Ok(true) => delete_note(name, Some(opened.facts.owner))?,
+        Ok(false) => return Ok(None),
+        Err(error) => {
+            if !force {
+                release(&semaphore);
+            }
+            return Err(error);
         }
-        return Err(error);
     }
-    delete_note(name, Some(opened.facts.owner))?;
     Ok(Some(Removed::Lock))
 }
 
@@ -181,7 +187,7 @@ pub(super) fn remove_without_semaphore(
         let in_use = !force && snapshot::is_in_use(&objects);
         return Ok(in_use.then_some(Removed::Nothing));
     }
-    if let Err(error) = delete_note(name, Some(owner)).and_then(|()| delete_file(&path)) {
+    if let Err(error) = delete_note(name, Some(owner)).and_then(|()| delete_file(&path, objects.table.inode)) {
         retire(&objects.table, objects.id, before);
         return Err(error);
     }

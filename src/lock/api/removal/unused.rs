@@ -150,7 +150,9 @@ pub(super) fn is_still_unused(table: &Table, time: Duration) -> bool {
 fn occupied(name: &LockName, owner: u32) -> u64 {
     let blocks = |path: PathBuf| path.symlink_metadata().map_or(0, |found| found.blocks());
     let files = [name.semaphore_path(), name.note_path(), name.table_path()];
-    let files = files.into_iter().chain(older_tables(name, Some(owner)));
+    let files = files
+        .into_iter()
+        .chain(older_tables(name, Some(owner)).map(|(path, _)| path));
     files.map(blocks).sum::<u64>() * 512
 }
 
