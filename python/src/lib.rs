@@ -1,6 +1,7 @@
 //! The native part of the Python package: what `python/python/resourcelock/` is made of, and describes in `_native.pyi`.
 
 mod asking;
+mod caller;
 mod handle;
 mod lock;
 mod raised;

@@ -1,6 +1,7 @@
 //! `Lock`: one object that several threads and tasks may use, and what each of them holds.
 
 use crate::asking::{Asking, Terms, Timeout, ask_later, doorbell, interruptible, or_raise, wait_for_engine};
+use crate::caller::{Caller, Relation};
 use crate::raised::{exception, invalid};
 use crate::views::{Record, State};
 use pyo3::prelude::*;
@@ -8,12 +9,17 @@ use resourcelock::{GetOptions, Guard, Mode, ResourceLock, Wait};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, ThreadId};
 
-/// The guards of this object's holds, each with the thread that acquired it, the latest last.
-type Holds = Vec<(ThreadId, Guard)>;
+/// A hold of this object.
+struct Hold {
+    caller: Arc<Caller>,
+    /// Acquired by a `with` or `async with`, whose end releases it.
+    block: bool,
+    /// `None` = released inside its block.
+    guard: Option<Guard>,
+}
 
 /// See `Lock` in `_native.pyi`.
 #[pyclass(frozen, subclass, module = "resourcelock._native")]
@@ -27,18 +33,35 @@ pub struct Lock {
     pid: u32,
     /// `None` = closed.
     opened: Mutex<Option<ResourceLock>>,
-    holds: Mutex<Holds>,
+    /// The latest last.
+    holds: Mutex<Vec<Hold>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The latest hold that this thread has acquired; if it has none, the latest of all.
-fn latest(holds: &Holds) -> Option<usize> {
-    let me = thread::current().id();
-    let own = holds.iter().rposition(|(thread, _)| *thread == me);
-    own.or_else(|| holds.len().checked_sub(1))
+/// The hold of the highest rank, of several the latest. Those without a rank are passed over.
+fn highest<R: Ord>(holds: &[Hold], rank: impl Fn(&Hold) -> Option<R>) -> Option<usize> {
+    let ranked = holds
+        .iter()
+        .enumerate()
+        .filter_map(|(at, hold)| Some((rank(hold)?, at)));
+    ranked.max().map(|(_, at)| at)
+}
+
+/// The latest hold that this caller has acquired; if it has none, the latest of its thread, or else of all. Inside a
+/// block whose hold it has released, it has that one, and not another's.
+fn latest(py: Python<'_>, holds: &[Hold], caller: &Caller) -> Option<usize> {
+    highest(holds, |hold| {
+        let (relation, held) = (caller.relation(py, &hold.caller), hold.guard.is_some());
+        (held || relation == Relation::Same).then_some((relation, held))
+    })
+}
+
+/// The hold of the block that this caller has entered last; if it has entered none, it leaves another's.
+fn latest_block(py: Python<'_>, holds: &[Hold], caller: &Caller) -> Option<usize> {
+    highest(holds, |hold| hold.block.then(|| caller.relation(py, &hold.caller)))
 }
 
 impl Lock {
@@ -69,16 +92,26 @@ impl Lock {
         )
     }
 
-    /// What `ask` says about the latest hold.
-    fn of_latest<R>(&self, ask: impl FnOnce(&Guard) -> R) -> Option<R> {
+    /// What `ask` says about the caller's latest hold.
+    fn of_latest<R>(&self, py: Python<'_>, ask: impl FnOnce(&Guard) -> R) -> PyResult<Option<R>> {
+        let caller = Caller::current(py)?;
         let holds = locked(&self.holds);
-        latest(&holds).map(|at| ask(&holds[at].1))
+        let guard = latest(py, &holds, &caller).and_then(|at| holds[at].guard.as_ref());
+        Ok(guard.map(ask))
     }
 
-    /// Fails if this thread would wait for itself.
+    /// What `ask` says about the caller's latest hold, which there has to be.
+    fn of_held<R>(&self, py: Python<'_>, ask: impl FnOnce(&Guard) -> R) -> PyResult<R> {
+        self.of_latest(py, ask)?.ok_or_else(|| self.not_held(py))
+    }
+
+    /// Fails if this thread, with all its tasks, would wait for itself.
     fn check_deadlock(&self, py: Python<'_>, wait: Wait) -> PyResult<()> {
-        let me = thread::current().id();
-        let own = locked(&self.holds).iter().any(|(thread, _)| *thread == me);
+        let holds = |hold: &Hold| {
+            let guard = hold.guard.as_ref().filter(|_| hold.caller.is_in_this_thread());
+            guard.is_some_and(|guard| guard.lost().is_none())
+        };
+        let own = locked(&self.holds).iter().any(holds);
         if own && wait == Wait::Forever && self.mode == Mode::Exclusive && !self.is_forked() {
             let message = format!(
                 "this thread holds the lock '{}' already: waiting without a limit would deadlock",
@@ -89,21 +122,36 @@ impl Lock {
         Ok(())
     }
 
-    fn acquire_up_to(&self, py: Python<'_>, wait: Wait) -> PyResult<bool> {
+    fn acquire_up_to(&self, py: Python<'_>, wait: Wait, block: bool) -> PyResult<bool> {
         let lock = self.opened(py)?;
+        let caller = Caller::current(py)?;
         self.check_deadlock(py, wait)?;
         let guard = if self.remote {
             wait_for_engine(py, ask_later(&lock, self.options(wait)))?
         } else {
             interruptible(py, self.options(wait), |options| lock.acquire_with(options))?
         };
-        Ok(self.keep(guard))
+        Ok(self.keep(py, &caller, block, guard))
     }
 
-    fn keep(&self, guard: Option<Guard>) -> bool {
-        let acquired = guard.is_some();
-        locked(&self.holds).extend(guard.map(|guard| (thread::current().id(), guard)));
-        acquired
+    fn keep(&self, py: Python<'_>, caller: &Arc<Caller>, block: bool, guard: Option<Guard>) -> bool {
+        if guard.is_none() {
+            return false;
+        }
+        let mut holds = locked(&self.holds);
+        let released = holds
+            .iter()
+            .rposition(|hold| hold.guard.is_none() && caller.relation(py, &hold.caller) == Relation::Same);
+        match released {
+            // Acquired again inside its block, whose end releases it.
+            Some(at) if !block => holds[at].guard = guard,
+            _ => holds.push(Hold {
+                caller: Arc::clone(caller),
+                block,
+                guard,
+            }),
+        }
+        true
     }
 
     /// True in the child of a fork: what was held there is the parent's.
@@ -111,14 +159,24 @@ impl Lock {
         self.pid != std::process::id()
     }
 
-    fn take_latest(&self) -> Option<Guard> {
+    /// The guard of the caller's latest hold or, at a block's end, that of the block.
+    fn take(&self, py: Python<'_>, block: bool) -> PyResult<Option<Guard>> {
+        let caller = Caller::current(py)?;
         let mut holds = locked(&self.holds);
-        latest(&holds).map(|at| holds.remove(at).1)
+        let find = if block { latest_block } else { latest };
+        let Some(at) = find(py, &holds, &caller) else {
+            return Ok(None);
+        };
+        let guard = holds[at].guard.take();
+        if block || !holds[at].block {
+            holds.remove(at);
+        }
+        Ok(guard)
     }
 
-    /// Releases the latest hold: `None` = there is none, false = it was lost before.
-    fn release_latest(&self, py: Python<'_>) -> PyResult<Option<bool>> {
-        let Some(guard) = self.take_latest() else {
+    /// Releases what `take` takes: `None` = there is none, false = it was lost before.
+    fn release_taken(&self, py: Python<'_>, block: bool) -> PyResult<Option<bool>> {
+        let Some(guard) = self.take(py, block)? else {
             return Ok(None);
         };
         or_raise(py, py.detach(|| guard.release())).map(Some)
@@ -185,11 +243,11 @@ impl Lock {
 
     #[pyo3(signature = (timeout=Timeout::Own))]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
-        self.acquire_up_to(py, timeout.or(self.timeout))
+        self.acquire_up_to(py, timeout.or(self.timeout), false)
     }
 
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        match self.release_latest(py)? {
+        match self.release_taken(py, false)? {
             Some(true) => Ok(()),
             Some(false) => {
                 let message = format!("the lock '{}' was lost before it was released", self.name);
@@ -201,7 +259,7 @@ impl Lock {
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
         let py = slf.py();
-        if slf.acquire_up_to(py, slf.timeout)? {
+        if slf.acquire_up_to(py, slf.timeout, true)? {
             return Ok(slf);
         }
         Err(slf._timed_out(py))
@@ -214,7 +272,7 @@ impl Lock {
         if self.is_forked() {
             return Ok(());
         }
-        self.release_latest(py).map(drop)
+        self.release_taken(py, true).map(drop)
     }
 
     /// The exception for a request that was not granted in time.
@@ -230,58 +288,56 @@ impl Lock {
         exception(py, "LockTimeout", message)
     }
 
-    /// A request of a task.
-    fn _request(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Request> {
+    /// A request of a task, or of the block that it enters.
+    fn _request(&self, py: Python<'_>, timeout: Timeout, block: bool) -> PyResult<Request> {
         let lock = self.opened(py)?;
         let options = self.options(timeout.or(self.timeout));
-        Request::new(py, ask_later(&lock, options))
+        Request::new(py, ask_later(&lock, options), block)
     }
 
-    /// The release by a task, if that takes an engine's answer; else it is done.
-    fn _release_request(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+    /// The release by a task, or at the end of a block, if that takes an engine's answer; else it is done.
+    fn _release_request(&self, py: Python<'_>, block: bool) -> PyResult<Option<Request>> {
         if !self.remote {
-            self.release_latest(py)?;
+            self.release_taken(py, block)?;
             return Ok(None);
         }
         let release: Option<Asking> = self
-            .take_latest()
+            .take(py, block)?
             .map(|guard| Box::pin(async move { guard.release_async().await.map(|_| None) }) as _);
-        release.map(|release| Request::new(py, release)).transpose()
+        release.map(|release| Request::new(py, release, block)).transpose()
     }
 
     /// What a request has come to, kept: true = acquired. `None`: not yet, its descriptor will be
     /// readable.
     fn _polled(&self, py: Python<'_>, request: &Request) -> PyResult<Option<bool>> {
         match request.poll(py)? {
-            Poll::Ready(guard) => Ok(Some(self.keep(guard))),
+            Poll::Ready(guard) => Ok(Some(self.keep(py, &request.caller, request.block, guard))),
             Poll::Pending => Ok(None),
         }
     }
 
     #[getter]
-    fn locked(&self) -> bool {
-        self.of_latest(|guard| guard.lost().is_none()).unwrap_or(false)
+    fn locked(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.of_latest(py, |guard| guard.lost().is_none())?.unwrap_or(false))
     }
 
     #[getter]
     fn token(&self, py: Python<'_>) -> PyResult<u64> {
-        self.of_latest(Guard::token).ok_or_else(|| self.not_held(py))
+        self.of_held(py, Guard::token)
     }
 
     #[getter]
     fn abandoned(&self, py: Python<'_>) -> PyResult<bool> {
-        self.of_latest(Guard::abandoned).ok_or_else(|| self.not_held(py))
+        self.of_held(py, Guard::abandoned)
     }
 
     #[getter]
     fn lost(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let lost = self.of_latest(Guard::lost).ok_or_else(|| self.not_held(py))?;
-        Ok(lost.map(|lost| lost.to_string()))
+        Ok(self.of_held(py, Guard::lost)?.map(|lost| lost.to_string()))
     }
 
     fn mark_recovered(&self, py: Python<'_>) -> PyResult<()> {
-        let marked = self.of_latest(Guard::mark_recovered);
-        or_raise(py, marked.ok_or_else(|| self.not_held(py))?)
+        or_raise(py, self.of_held(py, Guard::mark_recovered)?)
     }
 
     fn state(&self, py: Python<'_>) -> PyResult<State> {
@@ -304,6 +360,8 @@ impl Lock {
 /// A request of a task. Dropping it leaves the queue.
 #[pyclass(frozen, module = "resourcelock._native")]
 pub struct Request {
+    caller: Arc<Caller>,
+    block: bool,
     asking: Mutex<Option<Asking>>,
     /// Can be read when the request is to be polled again.
     door: UnixStream,
@@ -311,11 +369,18 @@ pub struct Request {
 }
 
 impl Request {
-    fn new(py: Python<'_>, asking: Asking) -> PyResult<Self> {
+    fn new(py: Python<'_>, asking: Asking, block: bool) -> PyResult<Self> {
+        let caller = Caller::current(py)?;
         let (door, waker) = doorbell(py)?;
         let _ = door.set_nonblocking(true); // what has been woken since is read until nothing is left
         let asking = Mutex::new(Some(asking));
-        Ok(Self { asking, door, waker })
+        Ok(Self {
+            caller,
+            block,
+            asking,
+            door,
+            waker,
+        })
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<Poll<Option<Guard>>> {

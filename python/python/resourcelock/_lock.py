@@ -10,6 +10,7 @@ from . import _native
 from ._errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from types import EllipsisType, TracebackType
 
     from typing_extensions import Self
@@ -63,6 +64,10 @@ class Lock(_native.Lock):
     backend:  where the lock is kept: this machine (the default), etcd://…, etcds://…, postgres://…
     mode, group: permission bits and group of a lock that is created now, if others are to use it, too.
     owner:    a user whose locks are used as well as one's own and root's.
+
+    Threads and tasks may use one object: what is asked and released is the hold that the calling task acquired last, or
+    the calling thread outside of tasks. If it has acquired none, that is the last one of its thread, or else the last
+    one at all. The end of a block releases the hold of that block.
 
     If the process dies, however it does, the lock passes to the next in line, who is told (`abandoned`).
     """
@@ -128,25 +133,29 @@ class Lock(_native.Lock):
         """Another process that it is sent to opens it anew; what is held here is held here."""
         return (_open, (type(self), self._name, self._terms))
 
-    async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> bool:
-        """As `acquire`, without blocking the event loop. A task that is cancelled leaves the queue."""
-        return await self._finish(self._request(timeout))
+    # Whose hold it is, is decided by the call: `asyncio.wait_for` and `shield` run the rest in a task of its own.
 
-    async def release_async(self) -> None:
+    def acquire_async(self, timeout: float | EllipsisType | None = ...) -> Coroutine[Any, Any, bool]:
+        """As `acquire`, without blocking the event loop. A task that is cancelled leaves the queue."""
+        return self._finish(self._request(timeout, False))
+
+    def release_async(self) -> Coroutine[Any, Any, None]:
         """As `release`, without blocking the event loop: for a lock on an engine, whose answer is waited for."""
-        release = self._release_request()
-        if release is not None:
-            await self._finish(release)
+        return self._released(self._release_request(False))
 
     async def __aenter__(self) -> Self:
-        if not await self.acquire_async():
+        if not await self._finish(self._request(..., True)):
             raise self._timed_out()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.release_async()
+        await self._released(self._release_request(True))
+
+    async def _released(self, release: _native.Request | None) -> None:
+        if release is not None:
+            await self._finish(release)
 
     async def _finish(self, request: _native.Request) -> bool:
         import asyncio  # noqa: PLC0415

@@ -31,7 +31,7 @@ class Lock:
         """True after `close()`."""
     @property
     def locked(self) -> bool:
-        """True if this object holds the lock. Who else may hold it: `state()`."""
+        """True if this object holds the lock for who asks. Who else may hold it: `state()`."""
     @property
     def token(self) -> int:
         """The hold's number, larger than that of any earlier hold. `NotHeld` without one."""
@@ -47,7 +47,9 @@ class Lock:
         Other threads run meanwhile. Ctrl-C, or whatever a signal's handler raises, ends the wait and leaves the queue.
         """
     def release(self) -> None:
-        """Releases the hold that this thread acquired last; without one, the last one at all.
+        """Releases the hold that this task acquired last, or this thread outside of tasks.
+
+        If it has acquired none: the last one of its thread, or else the last one at all.
 
         `NotHeld` if there is none, or if it was lost before.
         """
@@ -64,8 +66,8 @@ class Lock:
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def _timed_out(self) -> Exception: ...
-    def _request(self, timeout: float | EllipsisType | None) -> Request: ...
-    def _release_request(self) -> Request | None: ...
+    def _request(self, timeout: float | EllipsisType | None, block: bool) -> Request: ...
+    def _release_request(self, block: bool) -> Request | None: ...
     def _polled(self, request: Request) -> bool | None: ...
 
 @final
