@@ -1,6 +1,6 @@
 //! `run`: signals while it waits and while the command runs, and what the command inherits.
 
-use crate::common::run::{Running, has_signal, hold, lives, signal, wait_for_waiters};
+use crate::common::run::{Running, behind, has_signal, hold, lives, signal, wait_for_waiters};
 use crate::common::{LineChild, TestLock, binary, printed, process_state, wait_until};
 use nix::sys::signal::Signal;
 use resourcelock::{GetOptions, UngetOptions};
@@ -203,14 +203,24 @@ fn the_lock_stays_while_the_command_outlives_a_killed_wrapper() {
     }
 }
 
-/// Sends the wrapper TERM when the command has ended, as it does when it reads a line, and the wrapper has not noticed.
-fn ask_to_end_just_after_the_command(running: &mut Running) {
-    signal(running.wrapper, Signal::SIGSTOP);
-    wait_until("it is stopped", || process_state(running.wrapper) == Some('T'));
+/// Starts a command that ends when it reads a line. Its wrapper has looked for the command's end, and takes its time to accept
+/// a signal.
+fn with_a_slow_wrapper(command: &Command) -> Running {
+    let slowly = "inject=rt_sigtimedwait:delay_enter=1000000";
+    let strace = ["strace", "-DDD", "-qq", "-o/dev/null", "-e", slowly];
+    Running::started(behind(&strace, command))
+}
+
+/// Ends the command, and sends the wrapper TERM. False = it had noticed the command's end before.
+fn ask_to_end_just_after_the_command(running: &mut Running) -> bool {
+    let is_pending = |signal| has_signal(running.wrapper, "ShdPnd", signal);
     running.child.send("");
-    wait_until("the command has ended", || process_state(running.command) == Some('Z'));
+    wait_until("the command has ended", || process_state(running.command) != Some('S'));
+    wait_until("the wrapper is told", || {
+        is_pending(libc::SIGCHLD) || process_state(running.command).is_none()
+    });
     signal(running.wrapper, Signal::SIGTERM);
-    signal(running.wrapper, Signal::SIGCONT);
+    is_pending(libc::SIGTERM) && is_pending(libc::SIGCHLD) && process_state(running.command) == Some('Z')
 }
 
 #[test]
@@ -218,11 +228,17 @@ fn what_comes_when_the_command_has_just_ended_reaches_what_it_left_behind() {
     let lock = TestLock::new("late-tree");
     let left_behind = "(trap 'echo got TERM; exit' TERM; echo ready; while :; do sleep 0.02; done) <&- &";
     let script = format!("echo up $PPID $$; {left_behind} read -r _; exit 3");
-    let mut running = Running::started(lock.command(&["run", "--until", "tree", "bash", "-c", &script]));
-    running.says("ready");
-    ask_to_end_just_after_the_command(&mut running);
-    running.says("got TERM");
-    assert_eq!(running.child.wait().code(), Some(3));
+    let command = lock.command(&["run", "--until", "tree", "bash", "-c", &script]);
+    loop {
+        let mut running = with_a_slow_wrapper(&command);
+        running.says("ready");
+        let in_time = ask_to_end_just_after_the_command(&mut running);
+        running.says("got TERM");
+        assert_eq!(running.child.wait().code(), Some(3));
+        if in_time {
+            break;
+        }
+    }
 }
 
 #[test]
@@ -231,14 +247,18 @@ fn what_comes_when_the_repair_has_just_ended_keeps_the_command_from_starting() {
     let killed = lock.command(&["run", "sh", "-c", "kill -KILL $$"]).status().unwrap();
     assert_eq!(killed.signal(), Some(libc::SIGKILL));
     let repair = "echo up $PPID $$; read -r _";
-    let mut running = Running::started(lock.command(&["run", "--recover", repair, "echo", "ran"]));
-    ask_to_end_just_after_the_command(&mut running);
-    assert_eq!(running.child.wait().signal(), Some(libc::SIGTERM));
-    assert_eq!(running.child.rest(), [""; 0]);
-    assert!(
-        lock.state().abandoned.is_some(),
-        "nobody has repaired it as far as is known"
-    );
+    let command = lock.command(&["run", "--recover", repair, "echo", "ran"]);
+    loop {
+        let mut running = with_a_slow_wrapper(&command);
+        if !ask_to_end_just_after_the_command(&mut running) {
+            running.child.kill();
+            continue;
+        }
+        assert_eq!(running.child.wait().signal(), Some(libc::SIGTERM));
+        assert_eq!(running.child.rest(), [""; 0]);
+        assert!(lock.state().abandoned.is_some(), "it counts as not repaired");
+        break;
+    }
 }
 
 /// What /proc says about a command's signals, limits and descriptors if `caller`, a command line, sets the scene.
