@@ -86,7 +86,7 @@
 //! | works on | all systems | all systems | Linux, 64 bits |
 //!
 //! # Misuse
-//! Each of these is tested (`tests/local/misuse.rs`, `fault_04.rs`, `crash_fork.rs`).
+//! Each of these is tested (`tests/local/misuse.rs`, `fault_04.rs`, `crash_fork.rs`, `tests/conformance/forks.rs`).
 //!
 //! | | what comes of it |
 //! |---|---|

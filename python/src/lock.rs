@@ -297,7 +297,8 @@ impl Lock {
 
     /// The release by a task, or at the end of a block, if that takes an engine's answer; else it is done.
     fn _release_request(&self, py: Python<'_>, block: bool) -> PyResult<Option<Request>> {
-        if !self.remote {
+        // In the child of a fork there is no answer to wait for, and no loop that runs.
+        if !self.remote || self.is_forked() {
             self.release_taken(py, block)?;
             return Ok(None);
         }

@@ -116,6 +116,32 @@ class Etcd(LockCase):
         asyncio.run(main())
         self.assertEqual(most, 1)
 
+    def test_a_forked_child_releases_nothing(self) -> None:
+        program = (
+            "import os, sys; from resourcelock import Forked, Lock\n"
+            "lock = Lock(sys.argv[1], backend=sys.argv[2])\n"
+            "def refused(use):\n"
+            "    try: use()\n"
+            "    except Forked as error: print(error)\n"
+            "def leave():\n"
+            "    try: lock.__aexit__(None, None, None).send(None)\n"
+            "    except StopIteration: pass\n"
+            "def child(work):\n"
+            "    pid = os.fork()\n"
+            "    if not pid: work(); sys.exit()\n"
+            "    if os.waitpid(pid, 0)[1]: print('failed')\n"
+            "lock.acquire()\n"
+            "for use in lambda: lock.acquire(0), lock.release, lock.state: child(lambda: refused(use))\n"
+            "for use in lambda: None, lock.close, lambda: lock.__exit__(), leave: child(use)\n"
+            "print(lock.lost, Lock(sys.argv[1], backend=sys.argv[2]).acquire(0)); lock.release()"
+        )
+        said, status = self.child(program, self.url).rest()
+        *refused, last = said.splitlines()
+        self.assertEqual((last, status), ("None False", 0), said)
+        self.assertEqual(len(refused), 3, said)
+        for each in refused:
+            self.assertIn("before a fork; open it again in this process", each)
+
     def test_one_that_is_sent_to_another_process_is_opened_there(self) -> None:
         with self.lock() as lock:
             copy = pickle.loads(pickle.dumps(lock))

@@ -14,6 +14,7 @@
 //! | `lease.rs`, `validity.rs` | when a hold is certain, and telling those who must know |
 //! | `stored_request.rs` | what an engine stores about a request, to be shown to others |
 //! | `guard.rs`, `held.rs` | a hold of any engine; what it needs of one on another machine |
+//! | `inherited.rs` | an engine, and a lock that is followed, in the child of a fork |
 //! | `together.rs` | several locks, or none of them |
 //! | `follow.rs` | following a lock: what changes from one view of it to the next |
 //! | `resolver.rs`, `certificates.rs` | addresses of hosts; certificates in files |
@@ -28,6 +29,7 @@ pub(crate) mod follow;
 pub(crate) mod guard;
 #[cfg(feature = "remote")]
 mod held;
+mod inherited;
 mod lease;
 mod local;
 #[cfg(feature = "remote")]
@@ -58,6 +60,7 @@ pub use together::acquire_all;
 pub use url::passwords_in;
 pub use validity::Validity;
 
+use crate::lock::sys::OfThisProcess;
 use crate::lock::types::{
     Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
 };
@@ -120,7 +123,7 @@ impl Remote {
             let engine = self.features[usize::from(encrypted)];
             return Err(Error::NotBuiltIn { engine });
         };
-        open(url)
+        Ok(Box::new(OfThisProcess::new(open(url)?)))
     }
 }
 
@@ -215,7 +218,8 @@ pub struct DetachedHold {
 /// Orders requests as they arrive, and gives each grant of a lock a larger token than the one before.
 ///
 /// All calls block, at most for the times given, and may be made from several threads. An engine that cannot be
-/// reached answers [`Error::Unreachable`] after 4 seconds or earlier.
+/// reached answers [`Error::Unreachable`] after 4 seconds or earlier. In the child of a fork, one on other machines
+/// answers [`Error::Forked`]: open it again there.
 pub trait Engine: Sealed + Send + Sync {
     /// One word: `local`, `etcd`, `postgres`.
     fn kind(&self) -> &'static str;

@@ -21,7 +21,7 @@ mod truncation;
 mod untouched;
 
 pub(crate) use descriptor::Descriptor;
-pub(crate) use fork::{KeptOpen, fork_generation, not_during_a_fork, watch_forks};
+pub(crate) use fork::{Inherited, KeptOpen, OfThisProcess, fork_generation, not_during_a_fork, watch_forks};
 pub(crate) use lease::is_open_for_writing;
 pub(crate) use mapping::Mapping;
 #[cfg(feature = "etcd")]

@@ -9,3 +9,10 @@ mod tested;
 
 mod deadlocks;
 mod engine_conformance;
+mod forks;
+
+/// What a worker process runs, see `common::worker`; as a test, it starts a worker and tests it.
+#[test]
+fn worker() {
+    common::worker::main(forks::SKILLS);
+}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from ._errors import InvalidRequest
+from ._errors import Forked, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -151,7 +152,9 @@ class Lock(_native.Lock):
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._released(self._release_request(True))
+        # As `__exit__`: what is left in the child of a fork is its parent's.
+        with contextlib.suppress(Forked):
+            await self._released(self._release_request(True))
 
     async def _released(self, release: _native.Request | None) -> None:
         if release is not None:

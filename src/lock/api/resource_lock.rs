@@ -4,6 +4,7 @@ use crate::lock::acquire::handle::Handle;
 use crate::lock::acquire::hold::User;
 use crate::lock::engines::{Engine, Guard, Watch};
 use crate::lock::inspect;
+use crate::lock::sys::OfThisProcess;
 use crate::lock::types::{Cancel, Error, GetOptions, HistoryRecord, LockName, Mode, Result, State, Wait};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,7 @@ pub(crate) enum Opened {
     Remote {
         name: LockName,
         engine: Box<dyn Engine>,
-        own: Mutex<Own>,
+        own: OfThisProcess<Mutex<Own>>,
     },
 }
 
@@ -60,7 +61,7 @@ impl From<Handle> for ResourceLock {
 
 impl ResourceLock {
     pub(crate) fn on(engine: Box<dyn Engine>, name: LockName) -> Self {
-        let own = Mutex::default();
+        let own = OfThisProcess::new(Mutex::default());
         Self {
             opened: Arc::new(Opened::Remote { name, engine, own }),
         }
@@ -144,8 +145,8 @@ impl ResourceLock {
     /// child of a fork. On an engine: waits for its answer.
     ///
     /// # Errors
-    /// On an engine, [`Error::Unreachable`] and [`Error::Refused`]; in the child of a fork, those of
-    /// [`Viewer::open`](crate::Viewer::open).
+    /// On an engine, [`Error::Unreachable`], [`Error::Refused`] and [`Error::Forked`]; on this machine, in the child of
+    /// a fork, those of [`Viewer::open`](crate::Viewer::open).
     pub fn state(&self) -> Result<State> {
         match &*self.opened {
             Opened::Local(handle) => handle.state(),
@@ -203,7 +204,7 @@ impl ResourceLock {
                 handle.check_fork()?;
                 handle.repair()
             }
-            Opened::Remote { .. } => Ok(()),
+            Opened::Remote { own, .. } => Ok(own.get().map(drop)?),
         }
     }
 }
@@ -219,8 +220,9 @@ pub(crate) fn remote_state(engine: &dyn Engine, name: &LockName) -> Result<State
 /// What was acquired in the Python module's words, on an engine, the latest last.
 pub(crate) type Own = Vec<(Mode, Guard)>;
 
-pub(crate) fn locked(own: &Mutex<Own>) -> MutexGuard<'_, Own> {
-    own.lock().unwrap_or_else(PoisonError::into_inner)
+/// Fails in the child of a fork.
+pub(crate) fn locked(own: &OfThisProcess<Mutex<Own>>) -> Result<MutexGuard<'_, Own>> {
+    Ok(own.get()?.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl fmt::Debug for ResourceLock {

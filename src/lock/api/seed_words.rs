@@ -1,6 +1,7 @@
 //! The Python module's words.
 
 use crate::lock::api::resource_lock::{Opened, Own, ResourceLock, locked, remote_state};
+use crate::lock::sys::OfThisProcess;
 use crate::lock::types::{Error, GetOptions, Mode, Result, UngetOptions};
 use std::sync::Mutex;
 
@@ -41,11 +42,11 @@ impl ResourceLock {
             Opened::Local(handle) => handle.get_for_itself(options),
             Opened::Remote { name, engine, own } => match options.detached {
                 Some(detached) => Ok(engine.acquire_detached(name, options, detached)?.is_some()),
-                None if options.same_process_ok && includes(own, options.mode) => Ok(true),
+                None if options.same_process_ok && includes(own, options.mode)? => Ok(true),
                 None => {
                     let guard = engine.acquire(name, options)?;
                     let acquired = guard.is_some();
-                    locked(own).extend(guard.map(|guard| (options.mode, guard)));
+                    locked(own)?.extend(guard.map(|guard| (options.mode, guard)));
                     Ok(acquired)
                 }
             },
@@ -65,7 +66,7 @@ impl ResourceLock {
         match self.opened() {
             Opened::Local(handle) => handle.unget(options),
             Opened::Remote { own, .. } if options.is_own() => {
-                let latest = locked(own).pop();
+                let latest = locked(own)?.pop();
                 latest.map_or(Ok(false), |(_, guard)| guard.release())
             }
             Opened::Remote { name, engine, .. } => engine.break_hold(name, options),
@@ -78,7 +79,9 @@ impl ResourceLock {
     pub fn have_the_lock(&self) -> bool {
         match self.opened() {
             Opened::Local(handle) => handle.check_fork().is_ok() && handle.latest_hold().is_some(),
-            Opened::Remote { own, .. } => locked(own).last().is_some_and(|(_, guard)| guard.lost().is_none()),
+            Opened::Remote { own, .. } => {
+                locked(own).is_ok_and(|own| own.last().is_some_and(|(_, guard)| guard.lost().is_none()))
+            }
         }
     }
 
@@ -87,7 +90,7 @@ impl ResourceLock {
     pub fn token(&self) -> Option<u64> {
         match self.opened() {
             Opened::Local(handle) => handle.token(),
-            Opened::Remote { own, .. } => locked(own).last().map(|(_, guard)| guard.token()),
+            Opened::Remote { own, .. } => locked(own).ok()?.last().map(|(_, guard)| guard.token()),
         }
     }
 
@@ -98,7 +101,9 @@ impl ResourceLock {
             Opened::Local(handle) => {
                 handle.check_fork().is_ok() && handle.latest_hold().is_some_and(|(_, abandoned)| abandoned)
             }
-            Opened::Remote { own, .. } => locked(own).last().is_some_and(|(_, guard)| guard.abandoned()),
+            Opened::Remote { own, .. } => {
+                locked(own).is_ok_and(|own| own.last().is_some_and(|(_, guard)| guard.abandoned()))
+            }
         }
     }
 
@@ -111,7 +116,7 @@ impl ResourceLock {
         match self.opened() {
             Opened::Local(handle) => handle.mark_recovered(None),
             Opened::Remote { own, .. } => {
-                let own = locked(own);
+                let own = locked(own)?;
                 own.last().ok_or(Error::NotHeld)?.1.mark_recovered()
             }
         }
@@ -212,8 +217,8 @@ impl ResourceLock {
 }
 
 /// True if one of these holds allows what one in `mode` does.
-fn includes(own: &Mutex<Own>, mode: Mode) -> bool {
-    let own = locked(own);
-    own.iter()
-        .any(|(held, guard)| held.includes(mode) && guard.lost().is_none())
+fn includes(own: &OfThisProcess<Mutex<Own>>, mode: Mode) -> Result<bool> {
+    let own = locked(own)?;
+    let mut held = own.iter().filter(|(held, _)| held.includes(mode));
+    Ok(held.any(|(_, guard)| guard.lost().is_none()))
 }

@@ -86,7 +86,8 @@ impl Viewer {
     ///
     /// # Errors
     /// Those of [`open`](Self::open) if another lock is there by now, but for [`Error::NotFound`](crate::Error::NotFound);
-    /// on an engine, [`Error::Unreachable`](crate::Error::Unreachable) and [`Error::Refused`](crate::Error::Refused).
+    /// on an engine, [`Error::Unreachable`](crate::Error::Unreachable), [`Error::Refused`](crate::Error::Refused) and
+    /// [`Error::Forked`](crate::Error::Forked).
     pub fn state(&self) -> Result<State> {
         match &self.seen {
             Seen::Local(viewer) => viewer.state(),

@@ -65,7 +65,7 @@ use super::{
     ANSWER_TIMEOUT, Capabilities, DetachedHold, Engine, Guard, Held, Listing, PEEK_TIMEOUT, SHORTEST_TTL, Sealed,
     USUAL_TTL, Watch,
 };
-use crate::lock::sys;
+use crate::lock::sys::{self, OfThisProcess};
 use crate::lock::types::get_options::OnWait;
 use crate::lock::types::{Cancel, Detached, Error, GetOptions, LastDone, LockName, Result, State, UngetOptions, Wait};
 use etcd_hold::EtcdHold;
@@ -195,9 +195,12 @@ impl Etcd {
         let Some((queue, created)) = request.enter(cancel)? else {
             return Ok(Turn::Gone(REMOVED));
         };
-        match Waiting::new(self, &mut request, created, (cancel, on_wait), deadline).until_over(&queue)? {
+        // Whoever is told of the wait may fork.
+        let mut request = OfThisProcess::new(request);
+        let waiting = Waiting::new(self, request.get_mut()?, created, (cancel, on_wait), deadline);
+        match waiting.until_over(&queue)? {
             Waited::Granted { at_once } => {
-                let hold = EtcdHold::new(request, created, at_once)?.freshened(cancel)?;
+                let hold = EtcdHold::new(request.into_inner()?, created, at_once)?.freshened(cancel)?;
                 Ok(match hold {
                     Some(hold) => Turn::Come(Box::new(hold)),
                     None => Turn::Gone("the lease was over as soon as it was granted"),

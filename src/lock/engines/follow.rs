@@ -56,7 +56,8 @@ impl Watch {
     /// The next change; blocks until there is one, or until `cancel` ends it (then `None`).
     ///
     /// # Errors
-    /// On an engine, [`Error::Unreachable`](crate::Error::Unreachable) and [`Error::Refused`](crate::Error::Refused).
+    /// On an engine, [`Error::Unreachable`](crate::Error::Unreachable), [`Error::Refused`](crate::Error::Refused) and
+    /// [`Error::Forked`](crate::Error::Forked).
     pub fn next(&mut self, cancel: &Cancel) -> Result<Option<Change>> {
         self.0.next(cancel)
     }

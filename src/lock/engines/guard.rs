@@ -5,6 +5,8 @@ use super::Validity;
 use super::held::Held;
 use crate::lock::acquire::share::Share;
 #[cfg(feature = "remote")]
+use crate::lock::sys::OfThisProcess;
+#[cfg(feature = "remote")]
 use crate::lock::types::Error;
 use crate::lock::types::{CommandEnd, LockName, Lost, Result};
 use std::fmt;
@@ -23,7 +25,8 @@ use std::time::Duration;
 /// A guard that is forgotten ([`std::mem::forget`], a reference cycle) keeps the lock until the process ends, and
 /// so does one that `std::process::exit` leaves: that counts as the holder's death. In the child
 /// of a fork a guard is only a copy: it releases nothing, and [`release`](Self::release) fails with
-/// [`Error::Forked`](crate::Error::Forked).
+/// [`Error::Forked`](crate::Error::Forked). (Such a child has its parent's connections, too: on PostgreSQL, if the
+/// parent dies, the hold lasts until the child has ended or executes another program.)
 ///
 /// ```
 /// use resourcelock::ResourceLock;
@@ -56,7 +59,7 @@ pub struct Guard {
 enum Hold {
     Local(Share),
     #[cfg(feature = "remote")]
-    Remote(LockName, Box<dyn Held>),
+    Remote(LockName, OfThisProcess<Box<dyn Held>>),
 }
 
 impl From<Share> for Guard {
@@ -72,7 +75,7 @@ impl Guard {
     #[cfg(feature = "remote")]
     pub(crate) fn remote(name: &LockName, held: impl Held + 'static) -> Self {
         Self {
-            hold: Hold::Remote(name.clone(), Box::new(held)),
+            hold: Hold::Remote(name.clone(), OfThisProcess::new(Box::new(held))),
         }
     }
 
@@ -91,7 +94,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.token(),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.token(),
+            Hold::Remote(_, held) => held.as_it_is().token(),
         }
     }
 
@@ -119,9 +122,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.mark_recovered(),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) if held.lost().is_some() => Err(Error::NotHeld),
-            #[cfg(feature = "remote")]
-            Hold::Remote(..) => Ok(()),
+            Hold::Remote(_, held) => held.get()?.lost().map_or(Ok(()), |_| Err(Error::NotHeld)),
         }
     }
 
@@ -164,7 +165,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.mark_done(began_ago, every),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.mark_done(began_ago),
+            Hold::Remote(_, held) => held.get()?.mark_done(began_ago),
         }
     }
 
@@ -179,19 +180,20 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.reset_skips(),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.reset_skips(),
+            Hold::Remote(_, held) => held.get()?.reset_skips(),
         }
     }
 
     /// How the hold was taken away, if it was. On this machine: released by force, or the lock's files deleted; it checks
     /// the semaphore as well, so that it notices a forced release by the Python module. (If that module's user has taken
     /// the lock in the meantime, that cannot be told from our own hold.) On an engine: its lease is over, or the engine
-    /// has said that it is gone. Blocks up to 1 s for the table, and never for an engine.
+    /// has said that it is gone; in the child of a fork, which hears nothing of it, [`Lost::Lease`]. Blocks up to 1 s
+    /// for the table, and never for an engine.
     pub fn lost(&self) -> Option<Lost> {
         match &self.hold {
             Hold::Local(share) => share.lost(),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.lost(),
+            Hold::Remote(_, held) => held.get().map_or(Some(Lost::Lease), |held| held.lost()),
         }
     }
 
@@ -200,12 +202,13 @@ impl Guard {
     /// be done without the lock. Blocks until the answer, up to 5 s.
     ///
     /// # Errors
-    /// [`Error::Unreachable`](crate::Error::Unreachable) if the engine does not answer.
+    /// [`Error::Unreachable`](crate::Error::Unreachable) if the engine does not answer;
+    /// [`Error::Forked`](crate::Error::Forked) on an engine.
     pub fn confirm(&self) -> Result<Option<Lost>> {
         match &self.hold {
             Hold::Local(share) => Ok(share.lost()),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.confirm(),
+            Hold::Remote(_, held) => held.get()?.confirm(),
         }
     }
 
@@ -214,7 +217,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.lost().map_or(Validity::Unlimited, |_| Validity::Lost),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.validity(),
+            Hold::Remote(_, held) => held.get().map_or(Validity::Lost, |held| held.validity()),
         }
     }
 
@@ -224,7 +227,10 @@ impl Guard {
         match &mut self.hold {
             Hold::Local(_) => tell(self.validity()),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.on_change(Box::new(tell)),
+            Hold::Remote(_, held) => match held.get_mut() {
+                Ok(held) => held.on_change(Box::new(tell)),
+                Err(_) => tell(Validity::Lost),
+            },
         }
     }
 
@@ -234,7 +240,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(_) => None,
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.keep_open(),
+            Hold::Remote(_, held) => held.as_it_is().keep_open(),
         }
     }
 
@@ -251,7 +257,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.keep_alive_in_children(),
             #[cfg(feature = "remote")]
-            Hold::Remote(..) => Ok(()),
+            Hold::Remote(_, held) => Ok(held.get().map(drop)?),
         }
     }
 
@@ -278,7 +284,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.bind(pid),
             #[cfg(feature = "remote")]
-            Hold::Remote(..) => Ok(()),
+            Hold::Remote(_, held) => Ok(held.get().map(drop)?),
         }
     }
 
@@ -296,7 +302,7 @@ impl Guard {
             Hold::Local(share) => share.let_lapse(),
             #[cfg(feature = "remote")]
             Hold::Remote(_, held) => Err(Error::Unsupported {
-                engine: held.engine(),
+                engine: held.get()?.engine(),
                 what: "a hold that nobody renews while its command runs".to_owned(),
             }),
         }
@@ -313,7 +319,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.describe(lock_info, false),
             #[cfg(feature = "remote")]
-            Hold::Remote(..) => Ok(()),
+            Hold::Remote(_, held) => Ok(held.get().map(drop)?),
         }
     }
 
@@ -328,7 +334,7 @@ impl Guard {
         match &self.hold {
             Hold::Local(share) => share.describe(lock_info, true),
             #[cfg(feature = "remote")]
-            Hold::Remote(..) => Ok(()),
+            Hold::Remote(_, held) => Ok(held.get().map(drop)?),
         }
     }
 
@@ -347,7 +353,7 @@ impl Guard {
         match &mut self.hold {
             Hold::Local(share) => share.linger(time),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.linger(time),
+            Hold::Remote(_, held) => held.get_mut()?.linger(time),
         }
     }
 
@@ -357,7 +363,7 @@ impl Guard {
         match &mut self.hold {
             Hold::Local(_) => {}
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.shorten_release(),
+            Hold::Remote(_, held) => _ = held.get_mut().map(|held| held.shorten_release()),
         }
     }
 
@@ -371,7 +377,7 @@ impl Guard {
         match self.hold {
             Hold::Local(share) => share.release(),
             #[cfg(feature = "remote")]
-            Hold::Remote(_, held) => held.release(),
+            Hold::Remote(_, held) => held.into_inner()?.release(),
         }
     }
 }

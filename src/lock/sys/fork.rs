@@ -1,6 +1,7 @@
 //! What a child must not inherit, and noticing forks.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -127,6 +128,66 @@ impl Drop for KeptOpen {
     }
 }
 
+/// It belongs to the process that this one was forked from.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Inherited;
+
+/// What only the process that has made it may use and drop, because connections, threads and mutexes belong to it. The
+/// child of a fork has a copy: the connections are its parent's as well, the threads do not exist, and a mutex may stay
+/// locked for ever. So nobody gets at the copy, and dropping it does nothing.
+pub(crate) struct OfThisProcess<T> {
+    made: ManuallyDrop<T>,
+    generation: u32,
+}
+
+impl<T> OfThisProcess<T> {
+    pub(crate) fn new(made: T) -> Self {
+        watch_forks();
+        Self {
+            made: ManuallyDrop::new(made),
+            generation: fork_generation(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Inherited> {
+        if self.generation == fork_generation() {
+            Ok(())
+        } else {
+            Err(Inherited)
+        }
+    }
+
+    pub(crate) fn get(&self) -> Result<&T, Inherited> {
+        self.check().map(|()| &*self.made)
+    }
+
+    pub(crate) fn get_mut(&mut self) -> Result<&mut T, Inherited> {
+        self.check().map(|()| &mut *self.made)
+    }
+
+    /// In the child of a fork as well: only for what neither asks anybody nor locks anything.
+    pub(crate) fn as_it_is(&self) -> &T {
+        &self.made
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn into_inner(self) -> Result<T, Inherited> {
+        self.check()?;
+        let mut whole = ManuallyDrop::new(self);
+        // SAFETY: once: `whole` is neither dropped nor used again.
+        Ok(unsafe { ManuallyDrop::take(&mut whole.made) })
+    }
+}
+
+impl<T> Drop for OfThisProcess<T> {
+    fn drop(&mut self) {
+        if self.check().is_ok() {
+            // SAFETY: once: this is the end of it, and it was not taken out.
+            unsafe { ManuallyDrop::drop(&mut self.made) };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +204,36 @@ mod tests {
             Ok(made)
         });
         assert_eq!(result, Ok(3));
+    }
+
+    /// As if it had been made before a fork.
+    fn inherited<T>(made: T) -> OfThisProcess<T> {
+        let mut inherited = OfThisProcess::new(made);
+        inherited.generation = fork_generation().wrapping_sub(1);
+        inherited
+    }
+
+    #[test]
+    fn what_is_inherited_is_neither_used_nor_dropped() {
+        let counted = std::rc::Rc::new(());
+        let mut own = OfThisProcess::new(counted.clone());
+        assert!(own.get().is_ok() && own.get_mut().is_ok());
+        drop(own);
+        assert_eq!(std::rc::Rc::strong_count(&counted), 1);
+        let mut copy = inherited(counted.clone());
+        assert!(copy.get().is_err() && copy.get_mut().is_err());
+        assert!(std::rc::Rc::ptr_eq(copy.as_it_is(), &counted));
+        drop(copy);
+        assert_eq!(std::rc::Rc::strong_count(&counted), 2);
+    }
+
+    #[cfg(feature = "remote")]
+    #[test]
+    fn what_is_taken_out_is_dropped_once() {
+        let counted = std::rc::Rc::new(());
+        drop(OfThisProcess::new(counted.clone()).into_inner());
+        assert_eq!(std::rc::Rc::strong_count(&counted), 1);
+        assert_eq!(inherited(counted.clone()).into_inner(), Err(Inherited));
+        assert_eq!(std::rc::Rc::strong_count(&counted), 2);
     }
 }

@@ -8,7 +8,7 @@ use super::key_watch::{Filter, Watch};
 use super::own_request::{OwnRequest, Queue, slots_differ};
 use super::timeouts::{Contact, Timeouts};
 use crate::lock::engines::{Engine, PEEK_TIMEOUT, USUAL_TTL, Validity, background};
-use crate::lock::sys;
+use crate::lock::sys::{self, OfThisProcess};
 use crate::lock::types::get_options::OnWait;
 use crate::lock::types::{Cancel, Error, Result, Wait};
 use std::time::Duration;
@@ -104,14 +104,16 @@ impl<'a, 'o> Waiting<'a, 'o> {
     /// `Some`: the wait is over.
     fn until_news(&mut self, keys: Range, revision: Number) -> Result<Option<Waited>> {
         self.request.keep(self.created)?;
-        let watch = Watch::start(
+        let watch = OfThisProcess::new(Watch::start(
             &self.etcd.gateway,
             keys,
             revision,
             Filter::Deletions,
             (self.request.lease.ttl / 2).min(USUAL_TTL),
-        )?;
+        )?);
         loop {
+            // Whoever was told of the wait may have forked, and this be the child.
+            let watch = watch.get()?;
             if watch.news.is_set() {
                 return match watch.take() {
                     Ok(_) => Ok(None),

@@ -5,7 +5,7 @@ use super::target::Target;
 use crate::lock::engines::background::{self, Event};
 use crate::lock::engines::validity::TrackedValidity;
 use crate::lock::engines::{ANSWER_TIMEOUT, Held, PEEK_TIMEOUT, Validity};
-use crate::lock::sys;
+use crate::lock::sys::{self, OfThisProcess};
 use crate::lock::types::{Cancel, Error, GetOptions, Result, State};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -117,14 +117,17 @@ impl RequestHandle {
 
     /// Waits for the answer; `None` = not granted. `peek` views the lock for those who are told of the wait.
     pub(super) fn wait(
-        mut self,
+        self,
         options: &GetOptions<'_>,
         peek: impl Fn() -> Option<State>,
     ) -> Result<Option<PostgresHold>> {
+        let mut own = OfThisProcess::new(self);
         let begun = sys::monotonic();
         let mut on_wait = options.on_wait.as_slice();
         loop {
-            match self.shared.take() {
+            // Whoever was told of the wait may have forked, and this be the child.
+            let request = own.get_mut()?;
+            match request.shared.take() {
                 Phase::Asking => {}
                 Phase::Granted {
                     token,
@@ -132,7 +135,7 @@ impl RequestHandle {
                     socket,
                 } => {
                     return Ok(Some(PostgresHold {
-                        request: self,
+                        request: own.into_inner()?,
                         token,
                         validity,
                         socket,
@@ -140,25 +143,25 @@ impl RequestHandle {
                     }));
                 }
                 other => {
-                    self.orders = None; // the thread has come to its end
+                    request.orders = None; // the thread has come to its end
                     return match other {
                         Phase::Failed(error) => Err(error),
                         // It was granted and lost again before this thread could see it.
-                        Phase::Ended(_) => Err(self.target.unreachable("the connection has ended")),
+                        Phase::Ended(_) => Err(request.target.unreachable("the connection has ended")),
                         _ => Ok(None),
                     };
                 }
             }
             if options.cancel.is_some_and(Cancel::is_cancelled) {
                 // Granted in the same instant or not: it is given up.
-                let _ = self.end(2 * PARTING_TIMEOUT);
+                let _ = request.end(2 * PARTING_TIMEOUT);
                 return Err(Error::Cancelled);
             }
             // Before it is queued, a view would only wait for the same answer.
-            let to_tell = on_wait.first().filter(|_| self.shared.queued.is_set());
+            let to_tell = on_wait.first().filter(|_| request.shared.queued.is_set());
             let tell_at = to_tell.map_or(u64::MAX, |(after, _)| background::later(begun, *after));
             if sys::monotonic() < tell_at {
-                background::sleep(&[&self.shared.news], options.cancel, tell_at);
+                background::sleep(&[&request.shared.news], options.cancel, tell_at);
             } else if let Some(((_, tell), later)) = on_wait.split_first() {
                 on_wait = later;
                 if let Some(state) = peek() {
