@@ -190,6 +190,23 @@ fn server_stopped() {
     }
 }
 
+/// A command that has ended by itself was not ended by the loss of its lock, although the requests that come after its
+/// end have no answer until its lease is over.
+#[test]
+fn a_command_that_ends_while_the_server_hangs() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "ends-itself");
+    // Each of the two requests, for the record and for the count, is given 4 s; the guard would kill after 7.2 s.
+    let options = ["--ttl", "8", "--once-every", "1h", "-E", "75", "--max-skips", "3"];
+    let mut run = journal.run(&options, 60, &[]);
+    let token = journal.wait_for(1).token;
+    etcd.signal_all("STOP");
+    journal.let_end(token);
+    assert_eq!(run.status(), 0);
+    journal.judge(1);
+    etcd.signal_all("CONT");
+}
+
 /// A server that has lost all its data has also forgotten the holder. Others may then get the lock, but the holder
 /// notices, and its command does not outlive its lease.
 #[test]

@@ -497,3 +497,18 @@ fn a_grant_that_is_answered_late() {
     assert_eq!(next.status(), 0);
     journal.judge(2);
 }
+
+/// A command that has ended by itself was not ended by the loss of its lock, although the requests that come after its
+/// end have no answer until its lease is over.
+#[test]
+fn a_command_that_ends_while_the_server_hangs() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "ends-itself");
+    // To record that it was done may take 8 s; the guard would kill after 7.2 s.
+    let mut run = journal.run(&["--ttl", "8", "--once-every", "1h"], 60, &[]);
+    let token = journal.wait_for(1).token;
+    server.signal_all("STOP");
+    journal.let_end(token);
+    assert_eq!(run.status(), 0);
+    journal.judge(1);
+}
