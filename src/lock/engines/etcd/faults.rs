@@ -54,6 +54,16 @@ pub(super) enum Fault {
     Said(Said),
 }
 
+impl Fault {
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Unreachable(reason) => reason.clone(),
+            Self::Said(said) => printable(&said.message),
+        }
+    }
+}
+
 impl From<Said> for Fault {
     fn from(said: Said) -> Self {
         Self::Said(said)
