@@ -21,7 +21,7 @@ pub mod journal;
 mod launched;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub mod relay;
 #[allow(clippy::duplicate_mod)]
 #[path = "../common/sandbox.rs"]

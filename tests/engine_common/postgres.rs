@@ -206,6 +206,19 @@ impl Postgres {
         psql
     }
 
+    /// Writes the data of the database `jobs`, without its definitions, to a file of this name; returns its path.
+    pub fn dump_data(&self, name: &str, words: &[&str]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        let mut dump = Command::new(installed("pg_dump"));
+        dump.args(["--data-only", "-U", "postgres", "-h"])
+            .arg(self.folder.path());
+        dump.args(["-p", &self.port.to_string(), "-d", "jobs"]).args(words);
+        let output = dump.output().expect("pg_dump runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::write(&path, output.stdout).expect("a file");
+        path
+    }
+
     /// Executes a statement, which may fail.
     pub fn try_sql(&self, database: &str, text: &str) -> Output {
         self.psql(database, &["-c", text]).output().expect("psql runs")

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Listens on its own port until this program exits.
 pub struct Relay {
@@ -25,6 +26,8 @@ struct State {
     held: bool,
     /// Requests for the second path wait until one for the first has been answered.
     order: Option<(&'static str, &'static str)>,
+    /// So many answers are passed on so much later.
+    late: (usize, Duration),
     /// The paths requested, in order, each with the client's end of the connection.
     seen: Vec<(String, TcpStream)>,
 }
@@ -45,6 +48,10 @@ enum Fate {
     Swallow,
     /// The request is held back; the connection stays open.
     Hold,
+    /// The server hears nothing; a page says that something has failed.
+    Fail,
+    /// The server hears nothing; the answer is one line without an end.
+    Flood,
 }
 
 impl State {
@@ -96,6 +103,7 @@ impl Relay {
         match rule.fate {
             Fate::Swallow => state.swallowed = false,
             Fate::Hold => state.held = false,
+            Fate::Fail | Fate::Flood => {}
         }
         state.rules.push(rule);
     }
@@ -136,6 +144,18 @@ impl Relay {
         self.rule(Rule { path, skip, once, fate });
     }
 
+    /// All requests for `path` after the next `skip` ones are answered by a page that says that something has failed.
+    pub fn fail_all_after(&self, path: &'static str, skip: usize) {
+        let (once, fate) = (false, Fate::Fail);
+        self.rule(Rule { path, skip, once, fate });
+    }
+
+    /// Requests for `path` are answered by one line without an end.
+    pub fn flood(&self, path: &'static str) {
+        let (skip, once, fate) = (0, false, Fate::Flood);
+        self.rule(Rule { path, skip, once, fate });
+    }
+
     pub fn wait_held(&self) {
         wait_until("a request is held back", || {
             self.orders.state.lock().expect("no panic").held
@@ -150,6 +170,11 @@ impl Relay {
         state.order = None;
         drop(state);
         self.orders.changed.notify_all();
+    }
+
+    /// The next `count` answers, to whatever was asked, come so much later.
+    pub fn delay_answers(&self, count: usize, by: Duration) {
+        self.orders.state.lock().expect("no panic").late = (count, by);
     }
 
     /// Waits until `path` has been requested `count` times.
@@ -198,6 +223,13 @@ fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
                 let going = orders.changed.wait_while(state, |state| state.held);
                 state = going.expect("no panic");
             }
+            for fate in [Fate::Fail, Fate::Flood] {
+                if state.happens(path, fate) {
+                    drop(state);
+                    answer_instead(&asking, fate);
+                    return false;
+                }
+            }
             if swallowed {
                 *fate.lock().expect("no panic") = true;
                 state.swallowed = true;
@@ -214,9 +246,29 @@ fn connect(client: &TcpStream, upstream: &TcpStream, orders: &Arc<Orders>) {
                 state.order = None;
                 answers.changed.notify_all();
             }
+            let (count, by) = state.late;
+            state.late.0 = count.saturating_sub(1);
+            drop(state);
+            if count > 0 {
+                thread::sleep(by);
+            }
             !*swallow.lock().expect("no panic")
         });
     });
+}
+
+/// Answers in the server's place, until the client has closed the connection.
+fn answer_instead(mut client: &TcpStream, fate: Fate) {
+    if fate == Fate::Fail {
+        let page = "HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 6\r\n\r\nbroken";
+        let _ = client.write_all(page.as_bytes());
+        let _ = client.shutdown(Shutdown::Write);
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+        return;
+    }
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n";
+    let _ = client.write_all(head.as_bytes());
+    while client.write_all(&[b'x'; 64 * 1024]).is_ok() {}
 }
 
 /// Relays whatever `passes` until one side closes.

@@ -622,6 +622,29 @@ fn a_get_whose_end_is_not_known() {
     relay.let_go();
 }
 
+/// Nor can it if what it is told then is an error of something in between.
+#[test]
+fn a_get_whose_end_a_proxy_hides() {
+    let etcd = Etcd::one();
+    let relay = Relay::to(&etcd.endpoint(0));
+    let journal = Journal::new(&etcd.url_of(&relay.endpoint()), "hidden");
+    relay.put_in_order("lease/grant", "kv/txn");
+    // The request is in the queue. The next one leaves the lock taken, but its answer gets lost; from then on there is
+    // only an error page.
+    relay.swallow_answer_after("kv/txn", 1);
+    relay.fail_all_after("kv/txn", 2);
+    let output = journal.command(&["get", "--forever"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("HTTP status 500"), "{said}");
+    let (_, command) = said.split_once("; to release it: ").unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(etcd.keys_of(journal.name()).len(), 1, "it has stayed taken");
+    let token = command.trim().rsplit(' ').next().expect("a token");
+    let unget = journal.command_by(&etcd.url(), &["unget", "--token", token]).status();
+    assert!(unget.expect("it runs").success());
+    assert!(etcd.keys_of(journal.name()).is_empty());
+}
+
 /// A command does not start under a lease so short that it would soon be terminated: a renewal comes first.
 #[test]
 fn a_grant_that_was_slow_is_renewed_first() {

@@ -190,6 +190,23 @@ fn server_stopped() {
     }
 }
 
+/// A command that has ended by itself was not ended by the loss of its lock, although the requests that come after its
+/// end have no answer until its lease is over.
+#[test]
+fn a_command_that_ends_while_the_server_hangs() {
+    let etcd = Etcd::one();
+    let journal = Journal::new(&etcd.url(), "ends-itself");
+    // Each of the two requests, for the record and for the count, is given 4 s; the guard would kill after 7.2 s.
+    let options = ["--ttl", "8", "--once-every", "1h", "-E", "75", "--max-skips", "3"];
+    let mut run = journal.run(&options, 60, &[]);
+    let token = journal.wait_for(1).token;
+    etcd.signal_all("STOP");
+    journal.let_end(token);
+    assert_eq!(run.status(), 0);
+    journal.judge(1);
+    etcd.signal_all("CONT");
+}
+
 /// A server that has lost all its data has also forgotten the holder. Others may then get the lock, but the holder
 /// notices, and its command does not outlive its lease.
 #[test]
@@ -221,12 +238,23 @@ fn server_with_empty_data() {
 /// When etcd has run out of space, it accepts no requests; a holder goes on, and can release.
 #[test]
 fn no_space() {
-    let etcd = Etcd::with(Version::System, 1, None, &["--quota-backend-bytes=65536"]);
+    for version in Version::ALL {
+        no_space_of(version);
+    }
+}
+
+fn no_space_of(version: Version) {
+    let etcd = Etcd::with(version, 1, None, &["--quota-backend-bytes=65536"]);
     let journal = Journal::new(&etcd.url(), "space");
     let mut holder = journal.run(KEPT, 60, &[]);
     let token = journal.wait_for(1).token;
+    // What nobody could record is not done: everybody who waits would do it.
+    let mut once = journal.command(&["run", "--once-every", "1h", "--"]);
+    let once = once.args(journal.beat(0, &[])).stderr(Stdio::piped()).spawn();
+    let once = once.expect("it starts");
+    wait_until("it waits", || journal.waiting() == 1);
     let mut next = journal.run(TTL, 0, &[]);
-    wait_until("the next one waits", || journal.waiting() == 1);
+    wait_until("the next one waits", || journal.waiting() == 2);
     let value = "x".repeat(20_000);
     wait_until("there is an alarm", || {
         let _ = etcd.etcdctl(&["put", "filler", &value]).output().expect("etcdctl runs");
@@ -242,6 +270,10 @@ fn no_space() {
     journal.runs_on(KEPT_NS);
     journal.let_end(token);
     assert_eq!(holder.status(), 0);
+    let once = once.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&once.stderr).into_owned();
+    assert_eq!(once.status.code(), Some(125), "{said}");
+    assert!(said.contains("space exceeded"), "{said}");
     assert_eq!(next.status(), 0);
     journal.judge(2);
 }
@@ -293,6 +325,48 @@ fn add_users(etcd: &Etcd) {
         &["user", "grant-role", "root", "root"],
     ] {
         etcd.ctl(words);
+    }
+}
+
+/// A job is not done if this user may not record that: everybody would do it.
+#[test]
+fn a_user_who_may_not_record_what_was_done() {
+    for version in Version::ALL {
+        let etcd = Etcd::of(version, 1);
+        add_users(&etcd);
+        let journal = Journal::new(&format!("{}/jobs", etcd.url_as("ann:s3cret")), "reader");
+        let (own, done) = (
+            format!("jobs/{}/", journal.name()),
+            format!("jobs/.done/{}", journal.name()),
+        );
+        for words in [
+            &["role", "add", "job"][..],
+            &["role", "grant-permission", "job", "--prefix=true", "readwrite", &own],
+            &["role", "grant-permission", "job", "read", &done],
+            &["user", "add", "ann:s3cret"],
+            &["user", "grant-role", "ann", "job"],
+            &["auth", "enable"],
+        ] {
+            etcd.ctl(words);
+        }
+        let once = || {
+            let mut command = journal.command(&["run", "--once-every", "1h", "echo", "ran"]);
+            command.output().expect("it runs")
+        };
+        let output = once();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(125), 0), "{said}");
+        assert!(said.contains(&format!("may not read and write '{done}'")), "{said}");
+        etcd.ctl(&[
+            "--user=root:r00t",
+            "role",
+            "grant-permission",
+            "job",
+            "readwrite",
+            &done,
+        ]);
+        assert_eq!(once().stdout, b"ran\n");
+        assert_eq!(once().status.code(), Some(75));
     }
 }
 

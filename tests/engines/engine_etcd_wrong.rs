@@ -228,3 +228,23 @@ fn a_watch_that_ends_at_once_is_no_busy_loop() {
     assert!(trace.is_running());
     assert!(ticks(trace.id()) <= 40, "of 200 in two seconds: {}", ticks(trace.id()));
 }
+
+/// Whoever watches keys does not keep whatever a server sends.
+#[test]
+fn a_watch_that_is_answered_without_end() {
+    let etcd = Etcd::one();
+    let relay = Relay::to(&etcd.endpoint(0));
+    relay.flood("watch");
+    let journal = Journal::new(&etcd.url(), "flood");
+    let mut holder = journal.run(&["--ttl", "600"], 600, &[]);
+    let token = journal.wait_for(1).token;
+    for words in [&["run", "true"][..], &["trace", "-f"]] {
+        let mut command = journal.command_by(&etcd.url_of(&relay.endpoint()), words);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {said}");
+        assert!(said.contains("an answer of more than 10 MB"), "{words:?}: {said}");
+    }
+    journal.let_end(token);
+    assert_eq!(holder.status(), 0);
+}

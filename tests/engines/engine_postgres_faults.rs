@@ -6,8 +6,10 @@ use crate::engine_common::busy;
 use crate::engine_common::hang;
 use crate::engine_common::journal::{Journal, Run, boottime, ns_between, runs};
 use crate::engine_common::postgres::{Postgres, figures, stderr, stdout};
+use crate::engine_common::relay::Relay;
 use crate::engine_common::wait_until;
 use std::thread;
+use std::time::Duration;
 
 const TTL: &[&str] = &["--ttl", "5"];
 const TTL_NS: u64 = 5_000_000_000;
@@ -452,4 +454,61 @@ fn the_queue_is_served_in_order() {
         .map(|pair| ns_between(pair[0].last, pair[1].first))
         .collect();
     figures("queue: from one command's end to the next one", gaps);
+}
+
+/// Answers that take almost a quarter of the lease: each renewal is asked for a third of the lease after the one before
+/// it was, not after that was answered.
+#[test]
+fn a_server_that_answers_slowly() {
+    let server = Postgres::shared();
+    let relay = Relay::to(&format!("127.0.0.1:{}", server.port()));
+    let url = format!("postgres://trusted@{}/jobs", relay.endpoint());
+    let journal = Journal::new(&server.url(), "slow");
+    let mut command = journal.command_by(&url, &["run", "--ttl", "10", "--"]);
+    let mut holder = Run::start(command.args(journal.beat(60, &[])));
+    let token = journal.wait_for(1).token;
+    relay.delay_answers(usize::MAX, Duration::from_millis(2200));
+    journal.runs_on(3 * TTL_NS);
+    relay.delay_answers(0, Duration::ZERO);
+    journal.let_end(token);
+    assert_eq!(holder.status(), 0);
+    journal.judge(1);
+}
+
+/// The lease counts from before the grant was asked for: if that took long, it is renewed at once.
+#[test]
+fn a_grant_that_is_answered_late() {
+    let server = Postgres::shared();
+    let relay = Relay::to(&format!("127.0.0.1:{}", server.port()));
+    let url = format!("postgres://trusted@{}/jobs", relay.endpoint());
+    let journal = Journal::new(&server.url(), "late");
+    let mut first = journal.run(TTL, 60, &[]);
+    let token = journal.wait_for(1).token;
+    let mut command = journal.command_by(&url, &["run", "--ttl", "7", "--"]);
+    let mut next = Run::start(command.args(journal.beat(60, &[])));
+    wait_until("the next one waits", || journal.waiting() == 1);
+    // That the lock is acquired, and the grant.
+    relay.delay_answers(2, Duration::from_millis(2800));
+    journal.let_end(token);
+    assert_eq!(first.status(), 0);
+    let token = journal.wait_for(2).token;
+    journal.runs_on(7_000_000_000);
+    journal.let_end(token);
+    assert_eq!(next.status(), 0);
+    journal.judge(2);
+}
+
+/// A command that has ended by itself was not ended by the loss of its lock, although the requests that come after its
+/// end have no answer until its lease is over.
+#[test]
+fn a_command_that_ends_while_the_server_hangs() {
+    let server = Postgres::start();
+    let journal = Journal::new(&server.url(), "ends-itself");
+    // To record that it was done may take 8 s; the guard would kill after 7.2 s.
+    let mut run = journal.run(&["--ttl", "8", "--once-every", "1h"], 60, &[]);
+    let token = journal.wait_for(1).token;
+    server.signal_all("STOP");
+    journal.let_end(token);
+    assert_eq!(run.status(), 0);
+    journal.judge(1);
 }

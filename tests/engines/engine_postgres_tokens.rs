@@ -339,3 +339,32 @@ fn after_a_restore() {
     server.restart();
     tokens.grow("in a copy of the server");
 }
+
+/// Data alone are restored into the server that has drawn the tokens, and runs on: the sequence must not be among them,
+/// or the server has to be restarted. (The guide says so.)
+#[test]
+fn after_a_restore_of_the_data_alone() {
+    let mut server = Postgres::start();
+    let mut tokens = Tokens::of(server.url());
+    tokens.grow("before the copy");
+    server.sql("CREATE TABLE own AS SELECT 1 AS a");
+    let without = server.dump_data("without", &["--exclude-table=public.resourcelock_*"]);
+    let with = server.dump_data("with", &[]);
+    tokens.grow("after the copy");
+    let restore = |file: &std::path::Path| {
+        let restored = server.psql("jobs", &["-f"]).arg(file).output().expect("psql runs");
+        assert!(restored.status.success(), "{}", stderr(&restored));
+    };
+    let drawn = || server.sql("SELECT last_value FROM public.resourcelock_token");
+    let last = drawn();
+    restore(&without);
+    assert_eq!(drawn(), last);
+    assert_eq!(server.sql("SELECT count(*) FROM own"), "2", "the others are restored");
+    tokens.grow("after the others were restored");
+    let last = drawn();
+    restore(&with);
+    assert_ne!(drawn(), last, "the sequence has gone back");
+    server.stop();
+    server.restart();
+    tokens.grow("after a restart");
+}

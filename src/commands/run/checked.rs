@@ -45,12 +45,13 @@ impl<'r> Checked<'r> {
         match exec::run(&mut prepared.signals, &plan, &mut watching) {
             Ok(ended) => {
                 let lost = watching.check();
-                if ended.well() && lost.is_none() {
+                let acted = self.dismiss_guard();
+                if ended.well() && lost.is_none() && acted == Acted::Not {
                     self.granted
                         .mark_done(Duration::from_nanos(boottime().saturating_sub(began)));
                     self.granted.reset_skips();
                 }
-                let exit = self.finish(ended, lost);
+                let exit = self.finish(ended, lost, acted);
                 run.log_end(exit, Some(ended));
                 Ok(exit)
             }
@@ -69,15 +70,25 @@ impl<'r> Checked<'r> {
         }
     }
 
+    /// The command has ended: what its guard has done to it. Before anything is asked of a server that may be gone:
+    /// while that is waited for, the guard would find that it is time to end what has ended by itself.
+    fn dismiss_guard(&self) -> Acted {
+        let Some(guard) = &self.guard else {
+            return Acted::Not;
+        };
+        let acted = match (guard.has_killed(), guard.has_acted()) {
+            (true, _) => Acted::Killed,
+            (false, true) => Acted::Asked,
+            (false, false) => Acted::Not,
+        };
+        guard.dismiss();
+        acted
+    }
+
     /// After the command's end. `lost_before`: which hold was lost before that, how, and true if that was reported.
-    fn finish(mut self, ended: Ended, lost_before: Option<(LockName, Lost, bool)>) -> Exit {
+    /// `acted`: what the guard had done by then.
+    fn finish(mut self, ended: Ended, lost_before: Option<(LockName, Lost, bool)>, acted: Acted) -> Exit {
         let run = self.granted.prepared.run;
-        let asked = self.guard.as_ref().is_some_and(GuardProcess::has_acted);
-        let killed = self.guard.as_ref().is_some_and(GuardProcess::has_killed);
-        // Before waiting for the answer of a server that may be gone.
-        if let Some(guard) = &self.guard {
-            guard.dismiss();
-        }
         if was_asked_to_end(ended) {
             self.granted.holds.iter_mut().for_each(Guard::shorten_release);
         }
@@ -92,15 +103,15 @@ impl<'r> Checked<'r> {
         } else {
             Left::AsFound
         };
-        let is_lost = asked || lost_before.is_some();
+        let is_lost = acted != Acted::Not || lost_before.is_some();
         let until = self.granted.held_until.filter(|_| !is_lost);
         let released = self.release(left, until);
-        if asked {
+        if acted != Acted::Not {
             let kept = lost_before.is_none() && released.lost.is_none() && !released.unknown;
             let which = lost_before.map(|(lock, ..)| lock).or(released.lost);
             say(
                 which.as_ref().unwrap_or(&run.wanted.lock),
-                if killed || !kept { ENDED } else { ASKED },
+                if acted == Acted::Killed || !kept { ENDED } else { ASKED },
             );
             return Exit::Lost;
         }
@@ -133,6 +144,15 @@ impl<'r> Checked<'r> {
         }
         holds.release(until)
     }
+}
+
+/// What the guard has done to the command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acted {
+    Not,
+    /// Asked it to end.
+    Asked,
+    Killed,
 }
 
 /// How the command leaves what the lock protects.

@@ -1,7 +1,7 @@
 //! When the last run was that was recorded as done: `PREFIX/.done/NAME`.
 
 use super::gateway::Gateway;
-use super::gateway_messages::{Number, Operation, Range};
+use super::gateway_messages::{Compare, Number, Operation, Range, Transaction};
 use super::reserved;
 use super::timeouts::Timeouts;
 use crate::lock::sys;
@@ -35,12 +35,24 @@ pub(super) fn record(gateway: &Gateway, name: &LockName, began_ago: Duration) ->
     }
 }
 
-/// What was recorded; what nobody understands counts as nothing.
+/// What was recorded; what nobody understands counts as nothing. Refused if nothing could be recorded: then everybody
+/// who waits would do the job in turn. So this is a transaction that would write, under a condition that never holds,
+/// and reads instead: for either branch, etcd checks whether this user may do what is in it, and whether there is
+/// space.
 pub(super) fn recorded(gateway: &Gateway, name: &LockName, timeouts: Timeouts<'_>) -> Result<Option<LastDone>> {
     let key = reserved::DONE.key(gateway, name);
-    let answer = gateway.call(&Range::of(&key), timeouts);
+    let never = Compare::Create {
+        key: key.as_str().into(),
+        create_revision: Number(-1),
+    };
+    let transaction = Transaction {
+        compare: vec![never],
+        success: vec![record(gateway, name, Duration::ZERO)],
+        failure: vec![Operation::Read(Range::of(&key))],
+    };
+    let answer = gateway.call(&transaction, timeouts);
     let answer = answer.map_err(|fault| gateway.error_about(&key, fault))?;
-    let Some(stored) = answer.value.kvs.first().map(|kv| kv.value.text()) else {
+    let Some(stored) = answer.value.keys().first().map(|kv| kv.value.text()) else {
         return Ok(None);
     };
     let Ok(stored) = serde_json::from_str::<Stored>(&stored) else {

@@ -124,12 +124,13 @@ impl EtcdHold {
         let key = self.request.key.as_str();
         let delete = Transaction::if_still(key, self.token, Operation::Delete { key: key.into() });
         let deleted = gateway.call(&delete, Timeouts::within(time));
-        if let (Err(Fault::Unreachable(_)), Some(Fault::Unreachable(what))) = (deleted, &fault) {
-            // Nor is it known whether that was done. Nothing else is worth asking.
+        if let (Err(_), Some(fault)) = (deleted, &fault) {
+            // Nor is it known whether that was done, whoever has answered: words may be those of a proxy, or of the
+            // second try, after a first one that was heard. Nothing else is worth asking.
             self.request.given_up = true;
             return Error::MayStayTaken {
                 engine: gateway.place().to_owned(),
-                what: what.clone(),
+                what: fault.words(),
                 token: self.token,
             };
         }

@@ -54,6 +54,16 @@ pub(super) enum Fault {
     Said(Said),
 }
 
+impl Fault {
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Unreachable(reason) => reason.clone(),
+            Self::Said(said) => printable(&said.message),
+        }
+    }
+}
+
 impl From<Said> for Fault {
     fn from(said: Said) -> Self {
         Self::Said(said)
@@ -95,7 +105,7 @@ impl From<ureq::Error> for ServerFault {
         let (unheard, incompatible, reason) = match error {
             // It will not be less at the next try.
             ureq::Error::BodyExceedsLimit(limit) => {
-                return Said::of_it(format!("an answer of more than {} MB", limit / 1_000_000)).into();
+                return too_long(limit).into();
             }
             ureq::Error::Timeout(_) => (false, false, "no answer in time".to_owned()),
             ureq::Error::Io(e) => match e.kind() {
@@ -114,6 +124,11 @@ impl From<ureq::Error> for ServerFault {
             reason,
         })
     }
+}
+
+/// What is said of a server whose answer has more bytes than that.
+pub(super) fn too_long(limit: u64) -> Said {
+    Said::of_it(format!("an answer of more than {} MB", limit / 1_000_000))
 }
 
 /// True if TLS has failed, and not because the other side does not speak it.

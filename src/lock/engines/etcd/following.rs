@@ -62,7 +62,7 @@ impl Following {
         }
     }
 
-    /// Watches again after a watch has ended: from where it was, or, if etcd has forgotten that, from what is there now.
+    /// Watches again after a watch has ended: from where it was, or, if events are missing, from what is there now.
     fn watch_again(&mut self, cancel: &Cancel) -> Result<()> {
         // It is read in any case: a login may be due, or refused.
         let timeouts = Timeouts::until(Contact::Running, Some(cancel));
@@ -70,7 +70,7 @@ impl Following {
         let answer = answer.map_err(|fault| self.gateway.error(fault))?;
         let now = answer.header.revision;
         // Or etcd was restored from an earlier state.
-        if self.watch.is_compacted() || now < self.revision {
+        if self.watch.misses_events() || now < self.revision {
             self.requests = by_key(key_queue::requests(&answer.value.kvs, &self.directory));
             self.revision = now;
             self.view();

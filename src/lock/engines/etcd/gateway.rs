@@ -7,19 +7,22 @@
 use super::attempt::Attempt;
 use super::client;
 use super::etcd_url::EtcdUrl;
-use super::faults::{Fault, Passing, Said, ServerFault, check, is_silence};
+use super::faults::{Fault, Passing, Said, ServerFault, check, is_silence, too_long};
 use super::gateway_messages::{Call, Header, Status};
 use super::login::{Login, credentials};
 use super::timeouts::{Budget, FIRST_SHARE, Timeouts, URGENT_SHARE};
 use crate::lock::engines::ANSWER_TIMEOUT;
 use crate::lock::types::Result;
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::Agent;
+
+/// How many bytes an answer of a stream may have: as many as the HTTP client reads of any other answer.
+const LONGEST_LINE: usize = 10 * 1024 * 1024;
 
 /// An answer.
 #[derive(Debug)]
@@ -281,14 +284,18 @@ pub(super) struct Stream<A>(BufReader<ureq::BodyReader<'static>>, PhantomData<A>
 impl<A: DeserializeOwned> Stream<A> {
     /// The next answer. `Ok(None)`: nothing came for the idle time.
     pub(super) fn next(&mut self) -> Result<Option<A>, Fault> {
-        let mut line = String::new();
-        match self.0.read_line(&mut line) {
+        let mut line = Vec::new();
+        match (&mut self.0).take(LONGEST_LINE as u64).read_until(b'\n', &mut line) {
             Ok(0) => Err(Fault::Unreachable("the connection was closed".to_owned())),
-            Ok(_) => match check(200, &line) {
-                Ok(_) => Ok(Some(read(&line)?)),
-                Err(ServerFault::Said(said)) => Err(said.into()),
-                Err(ServerFault::Passing(passing)) => Err(Fault::Unreachable(passing.reason)),
-            },
+            Ok(LONGEST_LINE) => Err(too_long(LONGEST_LINE as u64).into()),
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&line);
+                match check(200, &line) {
+                    Ok(_) => Ok(Some(read(&line)?)),
+                    Err(ServerFault::Said(said)) => Err(said.into()),
+                    Err(ServerFault::Passing(passing)) => Err(Fault::Unreachable(passing.reason)),
+                }
+            }
             Err(e) if is_silence(&e) => Ok(None),
             Err(e) => Err(Fault::Unreachable(e.to_string())),
         }

@@ -391,6 +391,11 @@ impl Event {
     pub(super) fn is_deletion(&self) -> bool {
         self.r#type == "DELETE"
     }
+
+    /// How many bytes of memory it takes, about.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.r#type.len() + self.kv.key.0.len() + self.kv.value.0.len()
+    }
 }
 
 #[cfg(test)]

@@ -29,15 +29,33 @@ pub(super) struct Watch {
     agent: Agent,
 }
 
+/// How many bytes of events wait at most for somebody who does not take them, as while nobody reads what is printed.
+const MOST_WAITING: usize = 10 * 1024 * 1024;
+
 /// What the thread has found.
 #[derive(Default)]
 struct Found {
     events: Vec<KeyEvent>,
+    /// Their size.
+    bytes: usize,
     fault: Option<Fault>,
     /// The thread has ended: read the keys, and watch again.
     ended: bool,
-    /// It has ended because etcd has forgotten the events that were asked for.
-    compacted: bool,
+    /// It has ended because events are missing: etcd has forgotten those that were asked for, or there were too many.
+    missing: bool,
+}
+
+impl Found {
+    /// Adds events for somebody who will take them; false = too many wait already.
+    fn add(&mut self, events: Vec<KeyEvent>) -> bool {
+        if self.bytes > MOST_WAITING {
+            self.missing = true;
+            return false;
+        }
+        self.bytes += events.iter().map(KeyEvent::size).sum::<usize>();
+        self.events.extend(events);
+        true
+    }
 }
 
 impl Watch {
@@ -75,6 +93,7 @@ impl Watch {
     pub(super) fn take(&self) -> Result<(Vec<KeyEvent>, bool), Fault> {
         let mut found = locked(&self.found);
         let events = std::mem::take(&mut found.events);
+        found.bytes = 0;
         match found.fault.take() {
             Some(fault) if events.is_empty() => Err(fault),
             fault => {
@@ -84,9 +103,9 @@ impl Watch {
         }
     }
 
-    /// True if etcd has forgotten the events that were asked for.
-    pub(super) fn is_compacted(&self) -> bool {
-        locked(&self.found).compacted
+    /// True if events are missing: etcd has forgotten those that were asked for, or too many waited to be taken.
+    pub(super) fn misses_events(&self) -> bool {
+        locked(&self.found).missing
     }
 }
 
@@ -177,7 +196,7 @@ impl Watcher {
             return Some(later());
         }
         if answer.canceled {
-            locked(&self.found).compacted = true;
+            locked(&self.found).missing = true;
             return Some(Ended::ReadKeys);
         }
         if answer.events.is_empty() {
@@ -186,7 +205,9 @@ impl Watcher {
         if self.filter == Filter::Deletions {
             return Some(Ended::ReadKeys);
         }
-        locked(&self.found).events.extend(answer.events);
+        if !locked(&self.found).add(answer.events) {
+            return Some(Ended::ReadKeys);
+        }
         self.news.set();
         None
     }
@@ -205,4 +226,20 @@ impl Watcher {
 fn later() -> Ended {
     std::thread::sleep(PAUSE);
     Ended::ReadKeys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_nobody_takes_come_to_an_end() {
+        let mut found = Found::default();
+        let events = || (0..1000).map(|_| KeyEvent::default()).collect();
+        let added = std::iter::repeat_with(|| found.add(events())).take_while(|added| *added);
+        let added = added.count();
+        assert!(added > 1);
+        assert_eq!((found.events.len(), found.missing), (added * 1000, true));
+        assert!(found.bytes < 2 * MOST_WAITING);
+    }
 }

@@ -9,7 +9,7 @@ use super::target::Target;
 use super::views;
 use crate::lock::engines::stored_request::StoredRequest;
 use crate::lock::engines::validity::TrackedValidity;
-use crate::lock::engines::{ANSWER_TIMEOUT, Lease};
+use crate::lock::engines::{ANSWER_TIMEOUT, Lease, Validity};
 use crate::lock::sys;
 use crate::lock::types::{Error, LockName, Mode, Result, Wait};
 use log::Level;
@@ -33,6 +33,8 @@ const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Between a renewal that failed and the next one.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(200);
+
+const NOT_HELD: &str = "the session does not hold the lock any more";
 
 /// What is asked for.
 pub(super) struct Request {
@@ -249,8 +251,17 @@ impl Request {
         if link.ended.is_finished() {
             return Err(self.target.unreachable("the connection has ended"));
         }
-        let validity = Arc::new(TrackedValidity::new(Lease { begun, ttl: self.ttl }));
-        Ok((grant.token.unsigned_abs(), validity))
+        let mut lease = Lease { begun, ttl: self.ttl };
+        let third = self.ttl / 3;
+        if lease.left_of(third).is_zero() {
+            // The grant was slow (somebody had locked the table): what runs under it would soon be asked to end.
+            lease.begun = sys::boottime();
+            let answer = timeout(third, sql.still_held(sql::key(&self.name))).await;
+            if !answer.unwrap_or_else(|_| Err(self.target.no_answer()))? {
+                return Err(self.target.unreachable(NOT_HELD));
+            }
+        }
+        Ok((grant.token.unsigned_abs(), Arc::new(TrackedValidity::new(lease))))
     }
 
     /// Holds until it is told to release; false = it was lost before.
@@ -262,7 +273,15 @@ impl Request {
     ) -> Result<bool> {
         let third = self.ttl / 3;
         let key = sql::key(&self.name);
-        let mut due = Instant::now() + third;
+        // Counted from when the lease began, as its end is: not from when the answer has come.
+        let next = || {
+            let left = match validity.now() {
+                Validity::Until(lease) => lease.left_of(third),
+                Validity::Unlimited | Validity::Lost => Duration::ZERO,
+            };
+            Instant::now() + left
+        };
+        let mut due = next();
         // The server did not answer the last time, and that was logged.
         let mut outage = false;
         loop {
@@ -291,9 +310,9 @@ impl Request {
                 Ok(true) => {
                     validity.renewed(begun);
                     outage = false;
-                    due = Instant::now() + third;
+                    due = next();
                 }
-                Ok(false) => return self.lost(validity, "the session does not hold the lock any more"),
+                Ok(false) => return self.lost(validity, NOT_HELD),
                 Err(error) => {
                     let level = if outage { Level::Debug } else { Level::Warn };
                     log::log!(level, "<{}> {error}", self.name);
