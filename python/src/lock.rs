@@ -5,7 +5,7 @@ use crate::caller::{Caller, Relation};
 use crate::raised::{exception, invalid};
 use crate::views::{Record, State};
 use pyo3::prelude::*;
-use resourcelock::{GetOptions, Guard, Mode, ResourceLock, Wait};
+use resourcelock::{Error, GetOptions, Guard, Mode, ResourceLock, Wait};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -174,12 +174,20 @@ impl Lock {
         Ok(guard)
     }
 
-    /// Releases what `take` takes: `None` = there is none, false = it was lost before.
-    fn release_taken(&self, py: Python<'_>, block: bool) -> PyResult<Option<bool>> {
-        let Some(guard) = self.take(py, block)? else {
-            return Ok(None);
+    /// Releases what `take` takes. At a block's end it does not matter whether there still is something to release.
+    fn release_now(&self, py: Python<'_>, block: bool) -> PyResult<()> {
+        let held = match self.take(py, block)? {
+            Some(guard) => Some(or_raise(py, py.detach(|| guard.release()))?),
+            None => None,
         };
-        or_raise(py, py.detach(|| guard.release())).map(Some)
+        match held {
+            None if !block => Err(self.not_held(py)),
+            Some(false) if !block => {
+                let message = format!("the lock '{}' was lost before it was released", self.name);
+                Err(exception(py, "NotHeld", message))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -247,14 +255,7 @@ impl Lock {
     }
 
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        match self.release_taken(py, false)? {
-            Some(true) => Ok(()),
-            Some(false) => {
-                let message = format!("the lock '{}' was lost before it was released", self.name);
-                Err(exception(py, "NotHeld", message))
-            }
-            None => Err(self.not_held(py)),
-        }
+        self.release_now(py, false)
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
@@ -272,7 +273,7 @@ impl Lock {
         if self.is_forked() {
             return Ok(());
         }
-        self.release_taken(py, true).map(drop)
+        self.release_now(py, true)
     }
 
     /// The exception for a request that was not granted in time.
@@ -299,13 +300,17 @@ impl Lock {
     fn _release_request(&self, py: Python<'_>, block: bool) -> PyResult<Option<Request>> {
         // In the child of a fork there is no answer to wait for, and no loop that runs.
         if !self.remote || self.is_forked() {
-            self.release_taken(py, block)?;
+            self.release_now(py, block)?;
             return Ok(None);
         }
-        let release: Option<Asking> = self
-            .take(py, block)?
-            .map(|guard| Box::pin(async move { guard.release_async().await.map(|_| None) }) as _);
-        release.map(|release| Request::new(py, release, block)).transpose()
+        let Some(guard) = self.take(py, block)? else {
+            return if block { Ok(None) } else { Err(self.not_held(py)) };
+        };
+        let release: Asking = Box::pin(async move {
+            let held = guard.release_async().await?;
+            if held || block { Ok(None) } else { Err(Error::NotHeld) }
+        });
+        Request::new(py, release, block).map(Some)
     }
 
     /// What a request has come to, kept: true = acquired. `None`: not yet, its descriptor will be

@@ -59,6 +59,18 @@ class Tasks(LockCase):
         asyncio.run(main())
         self.assertFalse(Lock(self.name).state().locked)
 
+    def test_a_release_says_that_there_is_nothing_to_release(self) -> None:
+        async def main() -> None:
+            lock = Lock(self.name)
+            with self.assertRaises(NotHeld):
+                await lock.release_async()
+            self.assertTrue(await lock.acquire_async())
+            self.command("unget")
+            with self.assertRaisesRegex(NotHeld, "was lost before"):
+                await lock.release_async()
+
+        asyncio.run(main())
+
     def test_ctrl_c_ends_the_wait_of_a_task(self) -> None:
         program = (
             "import asyncio, sys; from resourcelock import Lock\n"

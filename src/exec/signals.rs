@@ -104,6 +104,12 @@ impl Signals {
         interrupt().map_or(Ok(()), Err)
     }
 
+    /// Between two commands: the signal that asks this program to end, if one has come and was for neither.
+    pub fn asked_to_end(&self) -> Option<c_int> {
+        let received = signal::accept(self.interrupts, Duration::ZERO).ok().flatten();
+        received.map(|received| received.signal())
+    }
+
     /// The signals that [`super::run`] accepts: not those that the caller ignored (nohup).
     pub(super) fn accepted(&self) -> SignalSet {
         RUNNING.union(self.interrupts)

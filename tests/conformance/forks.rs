@@ -202,12 +202,10 @@ fn conforms(url: &str) {
             assert_eq!(told[what], json!(true), "{url} {what}: {told}");
         }
     }
-    if is_remote {
-        let lock = Lock::new();
-        let told = worker.ask(json!(["fork_while_waiting", url, lock.0.as_str()]));
-        assert!(is_forked(&told[0]), "{url}: {told}");
-        assert_eq!((&told[1], &told[2]), (&json!(1), &json!(true)), "{url}: {told}");
-    }
+    let lock = Lock::new();
+    let told = worker.ask(json!(["fork_while_waiting", url, lock.0.as_str()]));
+    assert!(is_forked(&told[0]), "{url}: {told}");
+    assert_eq!((&told[1], &told[2]), (&json!(1), &json!(true)), "{url}: {told}");
 }
 
 /// A lock of its own; it is removed from this machine.

@@ -76,7 +76,7 @@ fn mistakes_are_one_line() {
         (&["bus", "get", "-E", "256"], "256"),
         (&["bus", "get", "--nope"], "there is no option '--nope'"),
         (&["bus", "run"], "which command?"),
-        (&["bus", "get", "--mode", "640"], "read and written"),
+        (&["bus", "get", "--mode", "640"], "both reads and writes"),
         (&["bus", "get", "--backend", "redis://localhost"], "cannot be used"),
         (&["a/b", "get"], "contains a '/'"),
         (&["sem.x", "state"], "'sem.'"),

@@ -203,9 +203,10 @@ impl<'r> Granted<'r> {
         .map_err(|e| about(format!("--recover: {e}")))?;
         match ended.how {
             // Or whoever asks this program to end while it repairs would see it begin.
-            How::Exited(0) => ended
-                .asked_too_late
-                .map_or(Ok(()), |signal| Err(Stop::With(Exit::Signal(signal)))),
+            How::Exited(0) => {
+                let asked = ended.asked_too_late.or_else(|| self.prepared.signals.asked_to_end());
+                asked.map_or(Ok(()), |signal| Err(Stop::With(Exit::Signal(signal))))
+            }
             How::Exited(status) => Err(about(not_done(format!("failed with status {status}")))),
             How::Killed(signal) => {
                 let what = not_done(format!("was killed by {}", names::signal(signal)));

@@ -365,6 +365,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             Waited::TimedOut => Ok(Next::TimedOut),
             Waited::Cancelled => Err(Error::Cancelled),
             Waited::Superseded => Err(Error::Superseded),
+            Waited::Forked => Err(Error::Forked),
             Waited::StoodStill(busy) => Err(busy.error(&objects)),
             Waited::Again => {
                 self.now = sys::monotonic();

@@ -62,6 +62,8 @@ pub(crate) enum Waited {
     Again,
     /// A later request that came to replace others takes its place.
     Superseded,
+    /// What the program wants to be called has forked, and this is the child: the request is its parent's.
+    Forked,
     /// Its time is up and nobody holds the lock, but a process stands still in the middle of changing the table.
     StoodStill(NotDone),
 }
@@ -122,7 +124,7 @@ pub(crate) struct Queued<'a> {
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        if !self.over {
+        if !self.over && !self.is_forked() {
             // Something of the program's panicked. A request that nobody looks after would be offered the lock in vain.
             self.leave(sys::monotonic(), Leave::Cancelled);
         }
@@ -207,20 +209,24 @@ impl<'a> Queued<'a> {
                 return self.leave(now, why);
             }
             // At each look, not only when a signal ends the sleep: it may come while we are awake.
-            if on_signal.is_some_and(|stop| stop()) {
+            let is_stopped = on_signal.is_some_and(|stop| stop());
+            if is_stopped && !self.is_forked() {
                 return self.leave(sys::monotonic(), Leave::Cancelled);
             }
             if now >= tell_at(on_wait)
                 && let Some(((_, tell), later)) = on_wait.split_first()
             {
                 *on_wait = later;
-                tell(&self.seen());
+                self.tell(&**tell);
             }
             if now >= tell_again_at
                 && let Some((_, tell)) = every
             {
-                tell(&self.seen());
+                self.tell(&**tell);
                 tell_again_at = due(sys::monotonic(), every);
+            }
+            if self.is_forked() {
+                return Waited::Forked;
             }
             if told {
                 // To probe first what has ended would take time. If it was not the last that kept the request, the check that
@@ -290,7 +296,18 @@ impl<'a> Queued<'a> {
         }
     }
 
-    /// What can be seen of the lock.
+    /// True in the child of a fork, made by what the program wants to be called. The handle's mutex may be locked for ever there.
+    fn is_forked(&self) -> bool {
+        self.handle.check_fork().is_err()
+    }
+
+    /// Tells the program what can be seen of the lock.
+    fn tell(&self, tell: &dyn Fn(&State)) {
+        if !self.is_forked() {
+            tell(&self.seen());
+        }
+    }
+
     fn seen(&self) -> State {
         let objects = self.handle.current().objects.clone();
         let (semaphore, note) = (&objects.semaphore, &objects.note);
