@@ -202,7 +202,8 @@ class OneObject(LockCase):
             self.take_away()
             await entered.wait()
             self.check_lost(token)
-            await asyncio.wait_for(self.lock.release_async(), PATIENCE)
+            with self.assertRaisesRegex(NotHeld, "was lost before it was released"):
+                await asyncio.wait_for(self.lock.release_async(), PATIENCE)
 
         self.beside_the_next(acquire)
 

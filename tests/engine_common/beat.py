@@ -2,7 +2,7 @@
 
 beat.py FILE SECONDS [stubborn]    (stubborn: ignores TERM)
 
-It exits after SECONDS, or as soon as FILE.end-TOKEN exists.
+It exits after SECONDS, or as soon as FILE.end-TOKEN exists, or FILE does not: its test is over.
 """
 
 import os
@@ -20,6 +20,6 @@ while True:
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     end = end or now + int(seconds * 1e9)  # counted from the first line, with which the judge compares
     os.write(out, f"{token} {os.getpid()} {now}\n".encode())
-    if now >= end or os.path.exists(f"{file}.end-{token}"):
+    if now >= end or os.path.exists(f"{file}.end-{token}") or not os.path.exists(file):
         break
     time.sleep(0.005)
