@@ -3,7 +3,7 @@
 use crate::raised::{exception, invalid, raised};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use resourcelock::{GetOptions, Guard, ResourceLock, Result, Wait};
+use resourcelock::{Error, GetOptions, Guard, ResourceLock, Result, Wait};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
@@ -159,6 +159,7 @@ const SIGNAL: Duration = Duration::from_secs(5);
 pub fn wait_for_engine(py: Python<'_>, mut asking: Asking) -> PyResult<Option<Guard>> {
     let (mut door, waker) = doorbell(py)?;
     let _ = door.set_read_timeout(Some(SIGNAL));
+    let pid = std::process::id();
     loop {
         let polled = py.detach(|| asking.as_mut().poll(&mut Context::from_waker(&waker)));
         if let Poll::Ready(result) = polled {
@@ -167,6 +168,10 @@ pub fn wait_for_engine(py: Python<'_>, mut asking: Asking) -> PyResult<Option<Gu
         let woken = py.detach(|| door.read(&mut [0]));
         if woken.is_err_and(|error| [ErrorKind::Interrupted, ErrorKind::WouldBlock].contains(&error.kind())) {
             py.check_signals()?;
+            if std::process::id() != pid {
+                // A handler has forked: the request is its parent's.
+                return or_raise(py, Err(Error::Forked));
+            }
         }
     }
 }

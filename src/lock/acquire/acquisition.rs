@@ -200,6 +200,8 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     fn run(&mut self) -> Result<Option<Share<&'h Handle>>> {
         loop {
+            // What the program wants to be called may have forked.
+            self.handle.check_fork()?;
             if self.interrupted || self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 if self.conflict {
                     self.gave_up(Ended::Cancelled);

@@ -100,11 +100,16 @@ fn is_missing(directory: &Path) -> bool {
 /// ([`sys::is_open_for_writing`]). If it is stopped just then, the lease is broken by the kernel in the end
 /// (/proc/sys/fs/lease-break-time).
 ///
-/// Whoever owns a file may have a lease on it for as long as they like. The time that is waited for those of other users is for
-/// all their files together: with thousands of them, one could otherwise keep root from getting through a list for hours.
+/// Whoever owns a file may have a lease on it for as long as they like. The time that is waited for those of other users is
+/// for all their files together, and so much in each minute: with thousands of them, one could otherwise keep root from
+/// getting through a list for hours.
 const LEASED_NS: u64 = 1_000_000_000;
 const LEASED_CHECK: Duration = Duration::from_micros(100);
-static WAITED_FOR_OTHERS_NS: AtomicU64 = AtomicU64::new(0);
+const MINUTE_NS: u64 = 60_000_000_000;
+static WAITED_FOR_OTHERS: Waited = Waited {
+    since: AtomicU64::new(0),
+    time: AtomicU64::new(0),
+};
 
 /// Opens an existing object: without O_CREAT, so that `fs.protected_regular` does not lock root out of others' locks,
 /// never through a symbolic link, and never blocking on a fifo.
@@ -141,10 +146,13 @@ fn open_unless(
 #[cold]
 fn open_leased(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let start = sys::monotonic();
-    let (until, is_others) = match patience(owner_of(path)) {
-        Patience::Own => (start.saturating_add(LEASED_NS), false),
-        Patience::Others(left) => (start.saturating_add(left), true),
+    let is_others = !is_own(owner_of(path));
+    let time = if is_others {
+        WAITED_FOR_OTHERS.left(start)
+    } else {
+        LEASED_NS
     };
+    let until = start.saturating_add(time);
     let opened = loop {
         match nix::fcntl::open(path, flags, Mode::empty()) {
             Err(Errno::EWOULDBLOCK) if sys::monotonic() < until => std::thread::sleep(LEASED_CHECK),
@@ -152,25 +160,37 @@ fn open_leased(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         }
     };
     if is_others {
-        WAITED_FOR_OTHERS_NS.fetch_add(sys::monotonic().saturating_sub(start), Relaxed);
+        WAITED_FOR_OTHERS.add(sys::monotonic().saturating_sub(start));
     }
     opened
 }
 
-/// How long the end of a lease is waited for.
-#[derive(Debug, PartialEq)]
-enum Patience {
-    /// It is on a file of this user or of root.
-    Own,
-    /// It is on somebody else's: so much is left of the time for all of them, in ns.
-    Others(u64),
+/// True for a file of this user or of root.
+fn is_own(owner: Option<u32>) -> bool {
+    owner.is_some_and(|owner| owner == 0 || owner == nix::unistd::geteuid().as_raw())
 }
 
-fn patience(owner: Option<u32>) -> Patience {
-    if owner.is_some_and(|owner| owner == 0 || owner == nix::unistd::geteuid().as_raw()) {
-        return Patience::Own;
+/// For how long something was waited for, in a minute that began then (monotonic, ns).
+struct Waited {
+    since: AtomicU64,
+    time: AtomicU64,
+}
+
+impl Waited {
+    /// What is left of [`LEASED_NS`]; after a minute, all of it again.
+    fn left(&self, now: u64) -> u64 {
+        let since = self.since.load(Relaxed);
+        let is_over = since == 0 || now.saturating_sub(since) >= MINUTE_NS;
+        // Of several threads one begins the next minute.
+        if is_over && self.since.compare_exchange(since, now, Relaxed, Relaxed).is_ok() {
+            self.time.store(0, Relaxed);
+        }
+        LEASED_NS.saturating_sub(self.time.load(Relaxed))
     }
-    Patience::Others(LEASED_NS.saturating_sub(WAITED_FOR_OTHERS_NS.load(Relaxed)))
+
+    fn add(&self, time: u64) {
+        self.time.fetch_add(time, Relaxed);
+    }
 }
 
 /// Opens a file again, as an open file of its own. `None` = its path leads elsewhere by now.
@@ -480,17 +500,22 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn the_leases_of_others_are_waited_for_once() {
+    fn the_leases_of_others_are_waited_for_a_second_in_each_minute() {
         let me = nix::unistd::geteuid().as_raw();
-        let stranger = Some(me + 1);
-        WAITED_FOR_OTHERS_NS.fetch_add(1, Relaxed);
-        assert!(matches!(patience(stranger), Patience::Others(left) if left < LEASED_NS));
-        WAITED_FOR_OTHERS_NS.fetch_add(LEASED_NS, Relaxed);
-        assert_eq!(patience(stranger), Patience::Others(0));
-        assert_eq!(patience(None), Patience::Others(0));
-        for own in [0, me] {
-            assert_eq!(patience(Some(own)), Patience::Own);
-        }
+        assert!(is_own(Some(0)) && is_own(Some(me)));
+        assert!(!is_own(Some(me + 1)) && !is_own(None));
+        let waited = Waited {
+            since: AtomicU64::new(0),
+            time: AtomicU64::new(0),
+        };
+        assert_eq!(waited.left(5), LEASED_NS);
+        waited.add(LEASED_NS / 4);
+        assert_eq!(waited.left(6), LEASED_NS / 4 * 3);
+        waited.add(LEASED_NS);
+        assert_eq!(waited.left(4 + MINUTE_NS), 0);
+        assert_eq!(waited.left(5 + MINUTE_NS), LEASED_NS);
+        waited.add(LEASED_NS);
+        assert_eq!(waited.left(6 + MINUTE_NS), 0);
     }
 
     #[test]

@@ -257,8 +257,15 @@ impl Request {
             // The grant was slow (somebody had locked the table): what runs under it would soon be asked to end.
             lease.begun = sys::boottime();
             let answer = timeout(third, sql.still_held(sql::key(&self.name))).await;
-            if !answer.unwrap_or_else(|_| Err(self.target.no_answer()))? {
-                return Err(self.target.unreachable(NOT_HELD));
+            let why = match answer.unwrap_or_else(|_| Err(self.target.no_answer())) {
+                Ok(true) => None,
+                Ok(false) => Some(self.target.unreachable(NOT_HELD)),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = why {
+                // Or the next holder would take it for a holder that died.
+                let _ = timeout(PARTING_TIMEOUT, self.forget(link)).await;
+                return Err(error);
             }
         }
         Ok((grant.token.unsigned_abs(), Arc::new(TrackedValidity::new(lease))))
