@@ -1,7 +1,9 @@
 //! Who uses a lock: a task of asyncio or, outside of any, a thread.
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyWeakrefReference;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyWeakrefReference};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
@@ -53,14 +55,21 @@ impl Caller {
 
 /// The task that runs in this thread.
 fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    // No loop runs, asyncio has not even been imported, or the interpreter is ending.
-    let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
-    let Ok(asyncio) = modules.and_then(|modules| modules.get_item("asyncio")) else {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = || -> PyResult<_> { Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind()) };
+    let modules = MODULES.get_or_try_init(py, modules)?.bind(py);
+    // Not where asyncio has not even been imported.
+    let Some(asyncio) = modules.get_item(intern!(py, "asyncio"))? else {
         return Ok(None);
     };
-    let Ok(running) = asyncio.call_method0("get_running_loop") else {
+    // Other than `get_running_loop`, it raises nothing, which would take longer than the rest. It may not be there yet, or
+    // the interpreter may be ending.
+    let Ok(running) = asyncio.call_method0(intern!(py, "_get_running_loop")) else {
         return Ok(None);
     };
-    let task = asyncio.call_method1("current_task", (running,))?;
+    if running.is_none() {
+        return Ok(None);
+    }
+    let task = asyncio.call_method1(intern!(py, "current_task"), (running,))?;
     Ok((!task.is_none()).then_some(task))
 }

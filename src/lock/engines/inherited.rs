@@ -3,10 +3,16 @@
 
 use super::{Capabilities, DetachedHold, Engine, Guard, Listing, Sealed, Watch, follow::Follow};
 use crate::lock::inspect::Change;
-use crate::lock::sys::OfThisProcess;
+use crate::lock::sys::{Inherited, OfThisProcess};
 use crate::lock::types::{
-    Cancel, Detached, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
+    Cancel, Detached, Error, GetOptions, HistoryRecord, LastDone, LockName, Result, State, UngetOptions,
 };
+
+impl From<Inherited> for Error {
+    fn from(_: Inherited) -> Self {
+        Self::Forked
+    }
+}
 
 impl Sealed for OfThisProcess<Box<dyn Engine>> {}
 

@@ -1,7 +1,6 @@
 //! Everything that can go wrong in the library: one enum, which keeps the cause. The messages state facts. What can be
 //! done about them depends on the program that uses the library, so advice is the program's.
 
-use crate::lock::sys::Inherited;
 use crate::lock::system::{printable, printable_bytes};
 use crate::lock::types::LockName;
 use std::io;
@@ -286,12 +285,6 @@ impl Error {
 }
 
 /// For programs whose own errors are the system's. The kind is that of what went wrong; the error itself is kept inside.
-impl From<Inherited> for Error {
-    fn from(_: Inherited) -> Self {
-        Self::Forked
-    }
-}
-
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         use io::ErrorKind;
