@@ -142,8 +142,8 @@ pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
         .collect()
 }
 
-/// The most that is read of an environment. Those that execve(2) accepts are rarely as long; but afterwards a process may call any
-/// memory its environment (prctl(2), PR_SET_MM), terabytes of it.
+/// The most that is read of an environment. Those that execve(2) accepts are rarely as long; but afterwards a process may
+/// call any memory its environment (prctl(2), PR_SET_MM), terabytes of it.
 const MOST_OF_ENVIRONMENT: u64 = 1 << 20;
 
 /// The environment of a process, as it was when it was executed.

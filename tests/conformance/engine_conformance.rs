@@ -615,12 +615,14 @@ fn only_viewed(engine: &Shared) {
     };
     assert!(is_free(engine, &lock));
     nothing("state");
-    assert!(
-        engine
-            .peek(&lock)
-            .expect("it answers")
-            .is_none_or(|state| !state.locked)
-    );
+    // It waits for a short time only: on a busy machine it is asked again.
+    let peeked = loop {
+        match engine.peek(&lock) {
+            Err(Error::Unreachable { .. }) => {}
+            answered => break answered.expect("it answers"),
+        }
+    };
+    assert!(peeked.is_none_or(|state| !state.locked));
     nothing("peek");
     assert!(!engine.is_held(&lock, 1).expect("it answers"));
     assert!(!engine.break_hold(&lock, every()).expect("it answers"), "nobody has it");

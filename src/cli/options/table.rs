@@ -102,8 +102,8 @@ pub static OPTIONS: &[OptionDef] = &[
         value: Some(("N", Kind::Number)),
         help: "At every Nth skip in a row, say so and exit with 75; on etcd, only runs with this option reset the count",
         more: "A skip is a run with this option that does not acquire the lock in time. The others print nothing, \
-               whatever status -E gives, unless -v is given.\nThe count begins anew when a run of NAME ends with status 0: any run on this machine, one with \
-               this option on etcd.\nA run that is not due (--once-every) is no skip.",
+               whatever status -E gives, unless -v is given.\nThe count begins anew when a run of NAME ends with status \
+               0: any run on this machine, one with this option on etcd.\nA run that is not due (--once-every) is no skip.",
         needs: needs(Need::Skips, "it does not count skipped runs"),
         refines: Some("conflict-exit-code"),
         conflicts: Some(Conflict {

@@ -296,7 +296,8 @@ impl<'a> Queued<'a> {
         }
     }
 
-    /// True in the child of a fork, made by what the program wants to be called. The handle's mutex may be locked for ever there.
+    /// True in the child of a fork, made by what the program wants to be called. The handle's mutex may be locked for ever
+    /// there.
     fn is_forked(&self) -> bool {
         self.handle.check_fork().is_err()
     }
