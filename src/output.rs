@@ -59,7 +59,7 @@ pub fn width() -> Option<usize> {
         .filter(|&columns| columns > 0)
 }
 
-/// Whether to colour words. By default not.
+/// True if words are coloured. By default not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
     colour: bool,

@@ -54,7 +54,7 @@ class Child:
         self.process.send_signal(number)
 
     def sleeps(self) -> bool:
-        """Whether its first thread sleeps."""
+        """True if its first thread sleeps."""
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
     def rest(self) -> tuple[str, int]:

@@ -146,7 +146,7 @@ pub fn marked(variable: &str, mark: &str) -> HashSet<u32> {
 /// call any memory its environment (prctl(2), PR_SET_MM), terabytes of it.
 const MOST_OF_ENVIRONMENT: u64 = 1 << 20;
 
-/// The environment of a process, as it was when it was executed.
+/// The environment of a process, as it was when it was executed, or the beginning of a longer one.
 pub fn environment(pid: u32) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let file = fs::File::open(format!("/proc/{pid}/environ"))?;

@@ -274,7 +274,7 @@ pub enum Whose {
     Any,
 }
 
-/// Whether [`wait`] waits.
+/// How [`wait`] waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// Until there is something to report.

@@ -200,8 +200,6 @@ impl<'h, 'o> Acquisition<'h, 'o> {
 
     fn run(&mut self) -> Result<Option<Share<&'h Handle>>> {
         loop {
-            // What the program wants to be called may have forked.
-            self.handle.check_fork()?;
             if self.interrupted || self.options.cancel.is_some_and(Cancel::is_cancelled) {
                 if self.conflict {
                     self.gave_up(Ended::Cancelled);
@@ -425,7 +423,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
                 error.with_source()
             );
         }
-        self.nap(self.deadline.min(self.now.saturating_add(table_full::TRY_NS)));
+        self.nap(self.deadline.min(self.now.saturating_add(table_full::TRY_NS)))?;
         self.check_paths = Some(true);
         Ok(Next::Again)
     }
@@ -496,7 +494,7 @@ impl<'h, 'o> Acquisition<'h, 'o> {
             return Err(error);
         }
         let check = self.now.saturating_add(REMOVAL_CHECK.as_nanos() as u64);
-        self.nap(self.patient_until.min(check));
+        self.nap(self.patient_until.min(check))?;
         self.check_paths = Some(true);
         Ok(())
     }
@@ -508,12 +506,14 @@ impl<'h, 'o> Acquisition<'h, 'o> {
     }
 
     /// Sleeps until then, or until the wait is cancelled or a signal comes.
-    fn nap(&mut self, until: u64) {
+    fn nap(&mut self, until: u64) -> Result<()> {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let word = self.options.cancel.map_or(&NEVER, |cancel| &cancel.0);
         self.is_now = false;
         sys::futex_wait(&[Watched::Word(word, 0)], until);
         self.interrupted = self.options.on_signal.as_ref().is_some_and(|stop| stop());
+        // What the program wants to be called may have forked.
+        self.handle.check_fork()
     }
 }
 

@@ -178,7 +178,7 @@ impl Hold {
         detached
     }
 
-    /// Has the next in line look at once: what it waits for does not depend on this process any more.
+    /// Makes the next in line look at once: what it waits for does not depend on this process any more.
     pub(crate) fn wake_next(&self) {
         let real = Real::new(&self.objects, self.granted, self.granted);
         let _ = queue::wake_next(&real, None);

@@ -47,7 +47,7 @@ pub(crate) struct Real<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
 
-/// Has a hold end after this time.
+/// Makes a hold end after this time.
 fn expire(record: &Record, time: Duration) {
     let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     record.time_namespace.store(process::time_namespace(), Relaxed);
@@ -132,7 +132,7 @@ impl<'a> Real<'a> {
         }
     }
 
-    /// Has the caller's hold last as long as a command that inherits this keeper.
+    /// Makes the caller's hold last as long as a command that inherits this keeper.
     pub(crate) fn keep(&self, i: usize, keeper: u32) {
         let left_behind = self.table().header.semaphore_inode.load(Relaxed) != self.objects.semaphore.inode;
         if let Some(record) = self.record(i) {
@@ -162,7 +162,7 @@ impl<'a> Real<'a> {
         record.holder.store(0, HOLDER_STORE); // last: until here the beacon counts
     }
 
-    /// Has the caller's hold, under which nothing runs any more, last for this time, whoever lives. `outcome`: see
+    /// Makes the caller's hold, under which nothing runs any more, last for this time, whoever lives. `outcome`: see
     /// [`Record::outcome`].
     pub(crate) fn linger(&self, i: usize, time: Duration, outcome: u64) {
         #[cfg(test)]

@@ -127,7 +127,7 @@ impl Semaphore {
 }
 
 impl Semaphore {
-    /// Has a copy show what the semaphore is now.
+    /// Makes a copy show what the semaphore is now.
     ///
     /// # Errors
     /// It cannot be read. Then the copy shows one that is not free.

@@ -317,7 +317,7 @@ impl Table {
         self.note_unread(self.map.renew_bytes(offset_of!(Layout, kinds)..end, &self.file));
     }
 
-    /// Has a part of a copy show what stands in the table now.
+    /// Makes a part of a copy show what stands in the table now.
     pub(crate) fn renew<P: Shared + ?Sized>(&self, part: &P) {
         self.note_unread(self.map.renew(part, &self.file));
     }

@@ -85,7 +85,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// Whether objects that are created with this mode are shared with the world.
+    /// True if objects that are created with this mode are shared with the world.
     pub(crate) fn is_for_world(mode: u32) -> bool {
         mode & WORLD != 0
     }
@@ -116,7 +116,7 @@ impl<'a> Trust<'a> {
         first.filter(|_| self.uid == ROOT)
     }
 
-    /// Whether the lock that this file belongs to may be used, as far as its owner is concerned. `directory` is the one
+    /// Checks that the lock that this file belongs to may be used, as far as its owner is concerned. `directory` is the one
     /// that it stands in.
     pub(crate) fn judge_file(&self, file: &Facts, directory: &Facts, outside: &impl Outside) -> Result<(), Distrust> {
         if self.named.anybody {
@@ -134,7 +134,7 @@ impl<'a> Trust<'a> {
         })
     }
 
-    /// Whether what stands in this directory can be relied on to stay there.
+    /// Checks that what stands in this directory can be relied on to stay there.
     pub(crate) fn judge_directory(&self, directory: &Facts, outside: &impl Outside) -> Result<(), Distrust> {
         let others_write = directory.mode & (GROUP_WRITES | WORLD_WRITES) != 0;
         let is_protected = !others_write || directory.mode & STICKY != 0;
@@ -164,12 +164,12 @@ impl<'a> Trust<'a> {
             && (directory.mode & SET_GID == 0 || outside.is_member(file.owner, file.group))
     }
 
-    /// Whether the caller may make a part of a lock that is missing: he can give it to the owner of the others.
+    /// True if the caller may make a part of a lock that is missing: he can give it to the owner of the others.
     pub(crate) fn may_complete(&self, owner: u32, outside: &impl Outside) -> bool {
         self.owns(owner, outside) || self.uid == ROOT && outside.knows_user(owner)
     }
 
-    /// Whether the files are the caller's own.
+    /// True if the files are the caller's own.
     fn owns(&self, owner: u32, outside: &impl Outside) -> bool {
         owner == self.uid && (owner != USUAL_OVERFLOW || outside.knows_user(owner))
     }
@@ -181,19 +181,19 @@ pub(crate) const LOOKED_AT: usize = 1 << 16;
 /// Length of a note's date: `YYYY-MM-DD HH:MM:SS.ffffff`.
 const DATE: &[u8] = b"0000-00-00 00:00:00.000000";
 
-/// Whether a segment beside a semaphore without a table may be its note. `beginning` is what the segment begins with, up
+/// True if a segment beside a semaphore without a table may be its note. `beginning` is what the segment begins with, up
 /// to [`LOOKED_AT`] bytes. The textbook's use of a semaphore and a segment of one name keeps a struct there.
 pub(crate) fn may_be_note(beginning: &[u8]) -> bool {
     let is_text = |byte: &u8| matches!(byte, 0 | b'\t' | b'\n' | b'\r' | 0x20..);
     beginning.is_empty() || beginning.iter().all(is_text) && beginning.contains(&0)
 }
 
-/// Whether a segment without a semaphore may be taken for a note: nobody has written anything there, or only a note.
+/// True if a segment without a semaphore may be taken for a note: nobody has written anything there, or only a note.
 pub(crate) fn may_become_note(beginning: &[u8]) -> bool {
     beginning.iter().all(|byte| *byte == 0) || is_dated(beginning)
 }
 
-/// Whether it is surely a note: it begins with a date, and is text that ends with a NUL.
+/// True if it is surely a note: it begins with a date, and is text that ends with a NUL.
 pub(crate) fn is_dated(beginning: &[u8]) -> bool {
     let fits = |(byte, form): (&u8, &u8)| {
         if *form == b'0' {

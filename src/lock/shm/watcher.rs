@@ -232,7 +232,7 @@ impl Watcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the timer wake the thread.
+    /// Makes the timer wake the thread.
     fn has_timer(&self) -> io::Result<()> {
         match self.epoll.add(&self.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER)) {
             Err(nix::errno::Errno::EEXIST) => Ok(()),

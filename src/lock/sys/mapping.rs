@@ -90,7 +90,7 @@ impl<T: Shared> Mapping<T> {
         self
     }
 
-    /// Has a part of a copy show what stands in the file now. Counts only if the descriptor is found to be
+    /// Makes a part of a copy show what stands in the file now. Counts only if the descriptor is found to be
     /// [ours](Descriptor::is_ours) afterwards. In a mapping, which shows it anyway: does nothing.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ impl<T: Shared> Mapping<T> {
         start..end
     }
 
-    /// Has the pages with these bytes ready: a later access, whose value this is not about, does not have to wait for the
+    /// Makes the pages with these bytes ready: a later access, whose value this is not about, does not have to wait for the
     /// kernel.
     pub(crate) fn touch(&self, bytes: &Range<u64>) {
         for at in self.within(bytes).step_by(PAGE) {

@@ -125,7 +125,7 @@ impl OwnLease {
         }
     }
 
-    /// Has a transaction made in the background, once. If it fails, nothing happens.
+    /// Makes a transaction in the background, once. If it fails, nothing happens.
     pub(super) fn make_in_between(&self, transaction: Transaction) {
         if let Some(orders) = &self.orders {
             orders.to_do().transaction = Some(transaction);

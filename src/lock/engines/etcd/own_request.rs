@@ -167,7 +167,7 @@ impl OwnRequest {
         self.lease.keep(&self.name, &self.key, created)
     }
 
-    /// Has others told that the request was granted now, after a wait.
+    /// Tells others that the request was granted now, after a wait.
     pub(super) fn tell_granted(&mut self, created: u64) {
         self.stored = self.stored.granted_now();
         let mut transaction = Transaction::if_still(&self.key, created, self.put(self.lease.id));
